@@ -1,0 +1,99 @@
+"""Work with a bound on its time, whatever the file system under it does.
+
+Knows how to run a small piece of work in a child process and to give up on it; never what the work
+is. A process that waits for a FUSE daemon which has taken its request and doesn't answer can't even
+be killed, so such waiting is left to a child: the caller goes on, and the child ends when the
+daemon does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+_DONE = b"+"
+_FAILED = b"!"
+_BROKEN = b"?"
+
+
+def call(work: Callable[[], bytes], seconds: float) -> bytes:
+    """Return what `work()` returns, from a child process.
+
+    Raises TimeoutError after `seconds`, and the OSError (with its errno) that `work` raised. It
+    forks, so the calling process must have one thread only.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _run(work, writer)
+    os.close(writer)
+    try:
+        reply = _collect(reader, time.monotonic() + seconds)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, os.WNOHANG)
+        raise
+    finally:
+        os.close(reader)
+    os.waitpid(child, 0)
+    return _unpack(reply)
+
+
+def _run(work: Callable[[], bytes], writer: int) -> None:
+    """Be the child: send one reply and end."""
+    try:
+        _let_go_of_everything_but(writer)
+        _write_all(writer, _reply(work))
+    finally:
+        os._exit(0)
+
+
+def _reply(work: Callable[[], bytes]) -> bytes:
+    try:
+        return _DONE + work()
+    except OSError as error:
+        return _FAILED + b"%d" % (error.errno or 0)
+    except Exception as error:
+        return _BROKEN + repr(error).encode()
+
+
+def _let_go_of_everything_but(kept: int) -> None:
+    """Hold no descriptor that someone waits to see closed: this child may be stuck for long."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _collect(reader: int, deadline: float) -> bytes:
+    """Read until the other side closes; TimeoutError at `deadline` (time.monotonic)."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    chunks: list[bytes] = []
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise TimeoutError
+        chunk = os.read(reader, 65536)
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+
+
+def _unpack(reply: bytes) -> bytes:
+    kind, data = reply[:1], reply[1:]
+    if kind == _DONE:
+        return data
+    if kind == _FAILED:
+        number = int(data)
+        raise OSError(number, os.strerror(number))
+    raise RuntimeError(data.decode(errors="replace") or "the child ended without a reply")
