@@ -1,0 +1,1 @@
+"""Real Kerberos clients, and how tests run them: programs, places for their ccaches, output."""
