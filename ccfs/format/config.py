@@ -1,0 +1,56 @@
+"""Configuration entries: a ccache's own settings, kept in records beside its credentials.
+
+Knows how they are named and what their records look like, never what a setting means.
+
+    server principal = krb5_ccache_conf_data/KEY[/PRINCIPAL]@X-CACHECONF:
+    ticket           = the value
+
+PRINCIPAL is the text of the principal that the setting is about.
+"""
+
+from dataclasses import dataclass
+
+from ccfs.format.credential import CONFIG_REALM, Credential, Keyblock, Times
+from ccfs.format.principal import NT_PRINCIPAL, Principal
+
+CONFIG_NAME = b"krb5_ccache_conf_data"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigKey:
+    """What a configuration entry sets, and for which principal (its text) if not for all."""
+
+    key: bytes
+    principal: bytes | None = None
+
+
+def is_config(credential: Credential) -> bool:
+    """Whether this record is a configuration entry."""
+    return config_key(credential.server) is not None
+
+
+def config_key(server: Principal) -> ConfigKey | None:
+    """What a server principal says is set; None when it is the name of a service."""
+    parts = server.components
+    if server.realm != CONFIG_REALM or len(parts) not in (2, 3) or parts[0] != CONFIG_NAME:
+        return None
+    return ConfigKey(parts[1], parts[2] if len(parts) == 3 else None)
+
+
+def make_config(client: Principal, key: ConfigKey, value: bytes) -> Credential:
+    """The record that libkrb5 writes for a setting: everything else in it is zero."""
+    names = (
+        (CONFIG_NAME, key.key) if key.principal is None else (CONFIG_NAME, key.key, key.principal)
+    )
+    return Credential(
+        client=client,
+        server=Principal(NT_PRINCIPAL, CONFIG_REALM, names),
+        keyblock=Keyblock(0, b""),
+        times=Times(0, 0, 0, 0),
+        is_skey=0,
+        ticket_flags=0,
+        addresses=(),
+        authdata=(),
+        ticket=value,
+        second_ticket=b"",
+    )

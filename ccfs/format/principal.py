@@ -1,0 +1,154 @@
+r"""Principals: as bytes in a ccache and as text.
+
+Knows the two forms of a principal, never whether one exists.
+
+    principal  = name-type(i32) count(u32) realm components     versions 2 to 4
+    principal  = count(u32) realm components                    version 1; the count has the realm
+    realm, component = length(u32) bytes
+
+The text is that of krb5_parse_name and krb5_unparse_name: components between `/`, then `@REALM`;
+`\` before a separator or itself, and `\n`, `\t`, `\b`, `\0` for those four bytes.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ccfs.format.dialect import Dialect
+from ccfs.format.errors import FormatError
+from ccfs.format.wire import (
+    COUNT_MAX,
+    Buffer,
+    check_count,
+    read_count,
+    read_data,
+    read_int,
+    skip_data,
+    write_data,
+    write_int,
+)
+
+NT_UNKNOWN = 0
+NT_PRINCIPAL = 1
+NT_SRV_INST = 2
+NT_WELLKNOWN = 11
+
+_QUOTED = {
+    b"/": rb"\/",
+    b"@": rb"\@",
+    b"\\": rb"\\",
+    b"\t": rb"\t",
+    b"\n": rb"\n",
+    b"\b": rb"\b",
+    b"\0": rb"\0",
+}
+_SPECIAL = re.compile(rb"[/@\\\t\n\x08\0]")
+_UNQUOTED = {b"t": b"\t", b"n": b"\n", b"b": b"\b", b"0": b"\0"}
+_PIECE = re.compile(rb"\\(.)|([/@])|[^\\/@\0]+", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A Kerberos name (RFC 4120 section 6.2).  `name_type` is a signed 32-bit number."""
+
+    name_type: int
+    realm: bytes
+    components: tuple[bytes, ...]
+
+
+def parse_name(text: bytes) -> Principal:
+    """The principal that a text names; its name type is inferred from the name.
+
+    FormatError for what krb5_parse_name refuses, and for a text without a realm.
+    """
+    parts: list[bytearray] = [bytearray()]
+    in_realm = False
+    at = 0
+    while at < len(text):
+        piece = _PIECE.match(text, at)
+        if piece is None:
+            raise FormatError(at, "a character behind the backslash, and no NUL")
+        quoted, separator = piece.groups()
+        if separator is None:
+            parts[-1] += piece[0] if quoted is None else _UNQUOTED.get(quoted, quoted)
+        elif in_realm:
+            raise FormatError(at, "no separator in the realm")
+        else:
+            in_realm = separator == b"@"
+            parts.append(bytearray())
+        at = piece.end()
+    if not in_realm or not parts[-1]:
+        raise FormatError(at, "a realm")
+    components = tuple(bytes(part) for part in parts[:-1])
+    return Principal(_infer_type(components), bytes(parts[-1]), components)
+
+
+def _infer_type(components: tuple[bytes, ...]) -> int:
+    """The name type of a name that came as text (RFC 4120 section 7.3, RFC 6111 section 3.1)."""
+    if len(components) == 2 and components[0] == b"krbtgt":
+        return NT_SRV_INST
+    if len(components) >= 2 and components[0] == b"WELLKNOWN":
+        return NT_WELLKNOWN
+    return NT_PRINCIPAL
+
+
+def unparse_name(principal: Principal) -> bytes:
+    """The text of a principal, its realm included."""
+    return b"/".join(map(_quote, principal.components)) + b"@" + _quote(principal.realm)
+
+
+def _quote(part: bytes) -> bytes:
+    return _SPECIAL.sub(lambda match: _QUOTED[match[0]], part)
+
+
+def decode_principal(data: Buffer, offset: int, dialect: Dialect) -> tuple[Principal, int]:
+    """The principal at `offset`, and the offset behind it."""
+    order = dialect.order
+    name_type = NT_UNKNOWN
+    if dialect.version > 1:
+        name_type = read_int(data, offset, order.i32, "a name type")
+        offset += 4
+    count = read_count(data, offset, order, "components")
+    if dialect.version == 1:
+        count -= 1
+        if count < 0:
+            raise FormatError(offset, "a count that includes the realm")
+    realm, offset = read_data(data, offset + 4, order, "a realm")
+    components = []
+    for _ in range(count):
+        component, offset = read_data(data, offset, order, "a component")
+        components.append(component)
+    return Principal(name_type, realm, tuple(components)), offset
+
+
+def encode_principal(principal: Principal, dialect: Dialect) -> bytes:
+    """The bytes of a principal; version 1 has no place for its name type."""
+    order = dialect.order
+    count = len(principal.components) + (dialect.version == 1)
+    if count > COUNT_MAX:
+        raise FormatError(0, f"at most {COUNT_MAX} components")
+    head = order.u32.pack(count)
+    if dialect.version > 1:
+        head = write_int(principal.name_type, order.i32, "a 32-bit name type") + head
+    names = (write_data(part, order) for part in (principal.realm, *principal.components))
+    return head + b"".join(names)
+
+
+def skip_principal(data: Buffer, offset: int, dialect: Dialect, limit: int) -> int:
+    """The offset behind the principal at `offset`, which may be behind the bytes' end.
+
+    `struct.error` when they end before it can be told; FormatError when it is beyond `limit`.
+    """
+    order = dialect.order
+    parts: int
+    if dialect.version == 1:
+        parts = order.u32.unpack_from(data, offset)[0]
+        if parts == 0:
+            raise FormatError(offset, "a count that includes the realm")
+    else:
+        offset += 4
+        parts = order.u32.unpack_from(data, offset)[0] + 1
+    check_count(offset, parts, 4, limit)
+    offset += 4
+    for _ in range(parts):
+        offset = skip_data(data, offset, order, limit)
+    return offset
