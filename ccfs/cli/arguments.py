@@ -1,0 +1,110 @@
+"""The command line: which commands there are, what each takes.
+
+Knows words and numbers as a user types them; never what is done with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ccfs import __version__
+from ccfs.errors import UsageError
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our voice."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see '{self.prog} --help'")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of `ccfs`: the line of help, the module that runs it, the options it adds."""
+
+    help: str
+    module: str
+    add_options: Callable[[argparse.ArgumentParser], object]
+
+
+def size(text: str) -> int:
+    """A size in bytes: a whole number, with K, M or G (also KiB, MiB, GiB) for powers of 1024."""
+    plain = text.strip().upper().removesuffix("IB").removesuffix("B")
+    number = plain.rstrip("KMG")
+    unit = plain[len(number) :]
+    if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"not a size: {text!r}, write 8M or 8388608")
+    return _positive(int(number) * _UNITS[unit], text)
+
+
+def count(text: str) -> int:
+    """A whole number, one at least."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}")
+    return _positive(int(text), text)
+
+
+def _positive(number: int, text: str) -> int:
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"too small: {text!r}")
+    return number
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line as a namespace; UsageError when it can't be understood."""
+    return _parser().parse_args(argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ccfs", description="Keep Kerberos credentials in a file system.")
+    parser.add_argument("--version", action="version", version=f"ccfs {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(name, help=command.help, description=command.help)
+        added.set_defaults(module=command.module)
+        added.add_argument(
+            "mountpoint", nargs="?", metavar="MOUNTPOINT", help="default: $XDG_RUNTIME_DIR/ccfs"
+        )
+        added.add_argument("--debug", action="store_true", help="show where a failure came from")
+        command.add_options(added)
+    return parser
+
+
+def _mount_options(parser: argparse.ArgumentParser) -> None:
+    flag = parser.add_argument
+    flag("--foreground", action="store_true", help="serve in this process, log to stderr")
+    flag("--allow-root", action="store_true", help="let root in, too")
+    flag("--allow-other", action="store_true", help="let the kernel pass other users' requests on")
+    flag("--replace", action="store_true", help="take away a dead mount that is there")
+    flag("--max-ccaches", type=count, metavar="N", help="most ccaches at a time")
+    flag("--max-ccache-size", type=size, metavar="SIZE", help="largest ccache, such as 8M")
+    flag("--max-total-size", type=size, metavar="SIZE", help="all ccaches together")
+
+
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _watch_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-n", "--lines", type=count, default=10, metavar="N", help="past events shown first (10)"
+    )
+
+
+def _no_options(_: argparse.ArgumentParser) -> None:
+    pass
+
+
+COMMANDS = {
+    "mount": Command("mount a ccfs and serve it in the background", "mount", _mount_options),
+    "unmount": Command("unmount a ccfs and end its daemon", "unmount", _no_options),
+    "status": Command("show what a mount says about itself", "status", _json_option),
+    "list": Command("list the ccaches of the collection", "listing", _json_option),
+    "env": Command("print the export line for KRB5CCNAME", "env", _no_options),
+    "watch": Command("follow the events of a mount", "watch", _watch_options),
+}

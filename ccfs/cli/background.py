@@ -1,0 +1,161 @@
+"""A daemon in the background, and how the command that starts it learns of its fate.
+
+Knows fork, sessions and a pipe; never what the daemon does. The child tells its fate once: `ready`,
+or an error as JSON. It keeps what libfuse and fusermount3 print meanwhile, because they tell nobody
+else why they failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from ccfs.errors import Exit, NoAnswerError, UserError
+
+Serve = Callable[[Callable[[], None]], int]
+
+START_SECONDS = 20.0
+
+_READY = b"ready"
+_HINT = "run 'ccfs mount --foreground --debug' to see why"
+
+
+def start(serve: Serve) -> int:
+    """Run `serve(ready)` in a daemon; return its pid once it has called `ready`.
+
+    Raises the UserError that `serve` raised, or one that says how the daemon ended instead.
+    """
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _become_daemon(serve, writer)
+    os.close(writer)
+    try:
+        said = _collect(reader)
+    except BaseException:
+        _end(child)
+        raise
+    finally:
+        os.close(reader)
+    _judge(said, child)
+    return child
+
+
+def _collect(reader: int) -> bytes:
+    """What the child says until it closes its end, at most START_SECONDS long."""
+    deadline = time.monotonic() + START_SECONDS
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    said = b""
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        chunk = os.read(reader, 65536)
+        if not chunk:
+            return said
+        said += chunk
+    raise NoAnswerError(f"the daemon was not ready within {START_SECONDS:.0f} seconds", _HINT)
+
+
+def _judge(said: bytes, child: int) -> None:
+    """Raise what the child says went wrong, or what can be told of its end."""
+    if said == _READY:
+        return
+    if said:
+        import json
+
+        told = json.loads(said)
+        raise UserError(told["reason"], told["hint"], Exit(told["status"]))
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    how = f"by signal {-code}" if code < 0 else f"with status {code}"
+    raise UserError(f"the daemon ended {how} before it was ready", _HINT)
+
+
+def _end(child: int) -> None:
+    """End a daemon that nobody will use; one that has ended already is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGTERM)
+
+
+def _become_daemon(serve: Serve, writer: int) -> NoReturn:
+    """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
+    status = int(Exit.UNEXPECTED)
+    try:
+        kept = _let_go_of_the_terminal(writer)
+        status = _serve(serve, writer, kept)
+    finally:
+        os._exit(status)
+
+
+def _let_go_of_the_terminal(writer: int) -> int:
+    """A session of its own and no open files but `writer`; returns the memory that stderr is."""
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o077)
+    null = os.open(os.devnull, os.O_RDWR)
+    kept = os.memfd_create("ccfs-start")
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(kept, 2)
+    low, high = sorted((writer, kept))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+    return kept
+
+
+def _serve(serve: Serve, writer: int, kept: int) -> int:
+    told = False
+
+    def ready() -> None:
+        nonlocal told
+        told = True
+        os.dup2(0, 2)
+        os.close(kept)
+        os.write(writer, _READY)
+        os.close(writer)
+
+    try:
+        return serve(ready)
+    except Exception as error:
+        if told:
+            return _log_end(error)
+        os.write(writer, _report(error, _last_line(kept)))
+        return int(Exit.UNEXPECTED)
+
+
+def _report(error: Exception, printed: str) -> bytes:
+    """The error as the parent will raise it, with what libfuse printed if that says more."""
+    import json
+
+    known = error if isinstance(error, UserError) else _unforeseen(error)
+    more = f": {printed}" if printed and printed not in known.reason else ""
+    report = {"reason": known.reason + more, "hint": known.hint, "status": int(known.status)}
+    return json.dumps(report).encode()
+
+
+def _unforeseen(error: Exception) -> UserError:
+    return UserError(f"unexpected failure: {type(error).__name__}: {error}", _HINT)
+
+
+def _log_end(error: Exception) -> int:
+    import logging
+
+    logging.getLogger(__name__).error("the daemon ends: %r", error, exc_info=error)
+    return int(Exit.UNEXPECTED)
+
+
+def _last_line(kept: int) -> str:
+    """The last line of what was printed to stderr so far, without the program's name before it."""
+    printed = os.pread(kept, 65536, 0).decode(errors="replace").strip()
+    line = printed.rpartition("\n")[2]
+    for program in ("fusermount3: ", "fuse: "):
+        line = line.removeprefix(program)
+    return line

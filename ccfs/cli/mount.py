@@ -1,0 +1,123 @@
+"""`ccfs mount`: make a mountpoint ready, start the daemon on it, say how to use it.
+
+Knows what can be in the way of a mount and what to say of it; never how the daemon serves. trio and
+pyfuse3 are imported by the process that serves, after the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+
+from ccfs import mountpoint
+from ccfs.cli import background, place
+from ccfs.errors import AlreadyMountedError, DeniedError, Exit, MountError
+from ccfs.mountpoint import State
+
+_LIMITS = {
+    "ccaches": "max_ccaches",
+    "ccache_bytes": "max_ccache_size",
+    "total_bytes": "max_total_size",
+}
+
+
+def run(arguments: Namespace) -> int:
+    """Mount, and return once the mount answers (or, in the foreground, once it has ended)."""
+    path = place.of(arguments.mountpoint)
+    clear_the_way(path, arguments.replace)
+    check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
+    mountpoint.prepare(path)
+    if arguments.foreground:
+        return _serve_in_front(arguments, path)
+    background.start(lambda ready: _serve_behind(arguments, path, ready))
+    _check_answer(path)
+    _print_export_line(path)
+    return Exit.OK
+
+
+def clear_the_way(path: str, replace: bool) -> None:
+    """Take away dead mounts at `path` if that is wanted; raise UserError for what stays there."""
+    while (mount := mountpoint.topmost(path, mountpoint.mounts())) and mount.is_ccfs:
+        state = mountpoint.look(mount)
+        if state is State.ALIVE:
+            hint = "use it: see 'ccfs env', or remove it with 'ccfs unmount'"
+            raise AlreadyMountedError(f"a ccfs is mounted at {path} already", hint)
+        if not (replace or _agreed(path, state)):
+            raise mountpoint.dead(path) if state is State.DEAD else mountpoint.no_answer(path)
+        _take_away(path)
+
+
+def _agreed(path: str, state: State) -> bool:
+    """Ask whether to replace the mount; no when there is nobody to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    fault = "is dead" if state is State.DEAD else "does not answer"
+    print(f"the ccfs at {path} {fault}, replace it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _take_away(path: str) -> None:
+    try:
+        mountpoint.detach(path, lazy=True)
+    except OSError as error:
+        raise DeniedError(f"cannot remove the dead mount at {path}: {error.strerror}") from None
+
+
+def check_fuse(device: str, search: str) -> None:
+    """MountError unless the caller can use `device` and finds fusermount3 in `search` (a PATH)."""
+    if not os.path.exists(device):
+        raise MountError(
+            f"there is no {device}",
+            "load it with 'modprobe fuse'; give it to a container with '--device /dev/fuse'",
+        )
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise MountError(f"no permission to open {device}", f"as root: 'chmod 666 {device}'")
+    if os.geteuid() != 0 and not _finds("fusermount3", search):
+        raise MountError("there is no fusermount3", "install it: 'apt install fuse3'")
+
+
+def _finds(program: str, search: str) -> bool:
+    places = (os.path.join(directory, program) for directory in search.split(os.pathsep))
+    return any(os.access(place, os.X_OK) for place in places)
+
+
+def _serve_in_front(arguments: Namespace, path: str) -> int:
+    from ccfs.cli import logs
+
+    logs.to_stderr(arguments.debug)
+    return _serve(arguments, path, lambda: _print_export_line(path))
+
+
+def _serve_behind(arguments: Namespace, path: str, ready: Callable[[], None]) -> int:
+    from ccfs.cli import logs
+
+    logs.to_syslog(arguments.debug)
+    return _serve(arguments, path, ready)
+
+
+def _serve(arguments: Namespace, path: str, ready: Callable[[], None]) -> int:
+    from ccfs import daemon
+    from ccfs.store.limits import Limits
+
+    given = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
+    options = daemon.MountOptions(
+        mountpoint=path,
+        allow_root=arguments.allow_root,
+        allow_other=arguments.allow_other,
+        debug=arguments.debug,
+        limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
+    )
+    return daemon.serve(options, ready)
+
+
+def _check_answer(path: str) -> None:
+    """A daemon that says it is ready must answer, too."""
+    state = mountpoint.look(mountpoint.find(path))
+    if state is not State.ALIVE:
+        raise mountpoint.dead(path) if state is State.DEAD else mountpoint.no_answer(path)
+
+
+def _print_export_line(path: str) -> None:
+    print(place.export_line(path), flush=True)
