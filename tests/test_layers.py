@@ -1,0 +1,155 @@
+"""Imports go one way: cli -> daemon -> ops -> store -> format.
+
+A part is a package or module right below ccfs/. The table says what each may import of ccfs and of
+the libraries that bind it to FUSE; a part that isn't in it fails, so that a new one gets a place.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+import ccfs
+
+ROOT = Path(ccfs.__file__).parent
+
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "errors": set(),
+    "bounded": set(),
+    "mountpoint": {"bounded", "errors"},
+    "format": set(),
+    "store": {"format"},
+    "ops": {"store", "format"},
+    "kcm": {"store", "format"},
+    "ccapi": {"format"},
+    "daemon": {"ops", "kcm", "store", "format", "errors", "mountpoint", "bounded"},
+    "ccfsd": {"daemon", "errors", "mountpoint", "bounded"},
+    "cli": {"daemon", "ccfsd", "errors", "mountpoint", "bounded", "__init__"},
+}
+
+# The one module of the command that speaks to the layers below the daemon: it passes limits on.
+EXTRA = {"cli/mount.py": {"store"}}
+
+FUSE = {"pyfuse3"}
+MAY_FUSE = {"ops", "daemon"}
+EVENT_LOOP = {"trio"}
+MAY_LOOP = {"ops", "daemon", "kcm"}
+ONLY_COMPUTE = {"format", "store"}
+NEVER_TO_COMPUTE = {"os", "socket", "select", "subprocess", "pathlib", "io", "logging"}
+CLOCKS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "localtime", "sleep"}
+
+
+def modules() -> list[Path]:
+    """Every module of the package."""
+    return sorted(ROOT.rglob("*.py"))
+
+
+def part_of(module: Path) -> str:
+    """The name right below ccfs/ that `module` belongs to."""
+    return module.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(source: str, module: str) -> Iterator[str]:
+    """The dotted names that `source` (the module `module`, dotted) imports, at any depth."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")[: -node.level]
+                base = ".".join([*parents, base] if base else parents)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def of_ccfs(names: Iterable[str]) -> set[str]:
+    """The parts of ccfs among imported names; a name of ccfs/__init__.py counts as that."""
+    paths = [name.split(".") for name in names]
+    parts = {path[1] if len(path) > 1 else "__init__" for path in paths if path[0] == "ccfs"}
+    return {part if part in ALLOWED else "__init__" for part in parts}
+
+
+def dotted(module: Path) -> str:
+    """A module's name as Python imports it."""
+    return ".".join(("ccfs", *module.relative_to(ROOT).with_suffix("").parts))
+
+
+def imported(module: Path) -> list[str]:
+    """What the file `module` imports."""
+    return list(imports(module.read_text(), dotted(module)))
+
+
+def each_module() -> pytest.MarkDecorator:
+    """Run a test for every module."""
+    names = [str(module.relative_to(ROOT)) for module in modules()]
+    return pytest.mark.parametrize("module", modules(), ids=names)
+
+
+def test_every_part_has_a_place() -> None:
+    """A new package or module has to be put into the table."""
+    assert {part_of(module) for module in modules()} <= set(ALLOWED)
+
+
+@each_module()
+def test_imports_go_one_way(module: Path) -> None:
+    """A module imports of ccfs only its own part and what the table allows."""
+    part = part_of(module)
+    allowed = {part, "__init__"} | ALLOWED[part] | EXTRA.get(str(module.relative_to(ROOT)), set())
+    assert of_ccfs(imported(module)) <= allowed
+
+
+@each_module()
+def test_only_ops_and_the_daemon_know_fuse(module: Path) -> None:
+    """pyfuse3 and the event loop stay where they belong."""
+    libraries = {name.partition(".")[0] for name in imported(module)}
+    part = part_of(module)
+    assert part in MAY_FUSE or not libraries & FUSE
+    assert part in MAY_LOOP or not libraries & EVENT_LOOP
+
+
+@each_module()
+def test_what_only_computes_touches_nothing(module: Path) -> None:
+    """No file, socket, environment or clock in `format` and `store`: time is passed in."""
+    if part_of(module) in ONLY_COMPUTE:
+        names = imported(module)
+        assert not {name.partition(".")[0] for name in names} & NEVER_TO_COMPUTE
+        assert not clocks(module.read_text())
+
+
+def clocks(source: str) -> set[str]:
+    """The uses of a clock in `source`: `time.time()`, `from time import monotonic`."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used.add(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            used |= {f"time.{alias.name}" for alias in node.names}
+    return used & {f"time.{clock}" for clock in CLOCKS}
+
+
+def test_the_finder_of_clocks() -> None:
+    """Converting a time is fine, asking for it isn't."""
+    assert clocks("import time\ntime.gmtime(5); time.strftime('%Y')") == set()
+    assert clocks("import time\ntime.time()") == {"time.time"}
+    assert clocks("from time import monotonic") == {"time.monotonic"}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from ccfs.store import limits", {"store"}),
+        ("import ccfs.format.ccache as c", {"format"}),
+        ("from ccfs import __version__", {"__init__"}),
+        ("from ccfs import daemon", {"daemon"}),
+        ("from ..format import text", {"format"}),
+        ("from . import node", {"ops"}),
+        ("def f():\n    from ccfs.cli.main import main", {"cli"}),
+        ("import os, ccfsx", set()),
+    ],
+)
+def test_the_reader_of_imports(source: str, found: set[str]) -> None:
+    """However an import is written, and wherever it stands, it is seen."""
+    assert of_ccfs(imports(source, "ccfs.ops.tree")) == found
