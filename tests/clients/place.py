@@ -15,6 +15,9 @@ import pytest
 
 TMPFS = "/dev/shm"
 
+# the fixtures of the programs that tests run in a place
+pytest_plugins = ("tests.clients.heimdal",)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
