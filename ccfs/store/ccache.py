@@ -1,0 +1,135 @@
+"""One ccache: its identity is its directory, its content a sequence of generations.
+
+Knows names and numbers of its credentials; never knows the other ccaches.
+"""
+
+from dataclasses import dataclass, field
+
+from ccfs.format.ccache import Prefix
+from ccfs.store.describe import Description, cut_name
+from ccfs.store.errors import BadContentError
+from ccfs.store.generation import Generation
+from ccfs.store.image import Image
+from ccfs.store.values import NAME_MAX, Limits, Stored, ident
+
+
+@dataclass(slots=True)
+class Register:
+    """Serial numbers, and which ccache a credential of a serial number is in.
+
+    Numbers go up from `last`; the same one is never given twice.
+    """
+
+    last: int
+    owners: dict[int, "Ccache"] = field(default_factory=dict)
+
+    def number(self) -> int:
+        """A serial number that was never given before."""
+        self.last += 1
+        return self.last
+
+
+class Ccache:
+    """A directory of `caches/`.
+
+    `current` is None where there is no `ccache` file; a ccache is initialised once its file has a
+    complete header and principal.  `lineage` counts how often the file was unlinked or replaced.
+    `change_time` and `last_default_time`: whole seconds, as the
+    CCAPI counts them; `mtime`: when an entry of the directory last came or went.
+    """
+
+    def __init__(self, name: bytes, now: float, register: "Register") -> None:
+        self._register = register
+        self.serial = register.number()
+        self.name = name
+        self.current: Generation | None = None
+        self.lineage = 0
+        self.change_time = int(now)
+        self.last_default_time = 0
+        self.mtime = now
+        self.credentials: dict[str, Stored] = {}
+        self.config: dict[str, Stored] = {}
+        self.serials: dict[int, Stored] = {}
+
+    @property
+    def ident(self) -> str:
+        """The identifier that users see; never reused."""
+        return ident(self.serial)
+
+    @property
+    def image(self) -> Image | None:
+        """The current content, if it has any."""
+        return self.current.image if self.current else None
+
+    @property
+    def prefix(self) -> Prefix | None:
+        """Header and principal, once they are complete."""
+        return self.image.prefix if self.image else None
+
+    @property
+    def initialised(self) -> bool:
+        """Whether this ccache counts for anyone."""
+        return self.prefix is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the FILE format."""
+        return len(self.current.data) if self.current else 0
+
+    def index(self, data: bytearray, limits: Limits) -> tuple[Image, tuple[Stored, ...]]:
+        """An image of this ccache over `data`, and the records that it had before.
+
+        The new records get their names here.  BadContentError: no ccache, nothing changed.
+        """
+        before = self.credentials, self.config, self.serials
+        self.credentials, self.config, self.serials = {}, {}, {}
+        try:
+            image = Image(limits.ccache_bytes, self, data)
+        except BadContentError:
+            self.credentials, self.config, self.serials = before
+            raise
+        return image, self._disown(before[2])
+
+    def bump(self, now: float) -> None:
+        """Move the change time: never back, never twice the same."""
+        self.change_time = max(int(now), self.change_time + 1)
+
+    def admit(self, description: Description) -> Stored:
+        """Give a record its serial number, and the first free form of its name."""
+        serial = self._register.number()
+        names = self.config if description.config else self.credentials
+        name = description.stem
+        if name in names or len(name.encode("utf-8")) > NAME_MAX:
+            name = cut_name(name, f"~{ident(serial)}")
+        stored = Stored(serial, name, description.config, description.tgt, description.endtime)
+        names[name] = self.serials[serial] = stored
+        self._register.owners[serial] = self
+        return stored
+
+    def forget(self, stored: Stored) -> None:
+        """Free the name of a record that is gone."""
+        names = self.config if stored.config else self.credentials
+        if names.get(stored.name) is stored:
+            del names[stored.name]
+        self.serials.pop(stored.serial, None)
+        self._register.owners.pop(stored.serial, None)
+
+    def forget_all(self) -> tuple[Stored, ...]:
+        """Free all names: the content is replaced or gone."""
+        gone = self.serials
+        self.credentials, self.config, self.serials = {}, {}, {}
+        return self._disown(gone)
+
+    def _disown(self, gone: dict[int, Stored]) -> tuple[Stored, ...]:
+        for serial in gone:
+            self._register.owners.pop(serial, None)
+        return tuple(gone.values())
+
+    def expires(self) -> int:
+        """When it is of no more use: the end of its last TGT, else of its last credential.
+
+        Seconds since the epoch; 0 where it has no credential.
+        """
+        live = self.credentials.values()
+        tgts = [s.endtime for s in live if s.tgt]
+        return max(tgts or [s.endtime for s in live], default=0)

@@ -1,0 +1,154 @@
+"""The ccaches of a user: their names, their order, and which is the default.
+
+The default is the head of the list, as in the CCAPI.  A collection is never empty-handed: where
+no ccache is initialised, the default is the ccache `tkt`, made when it is missing.
+"""
+
+from ccfs.format.names import encode_name
+from ccfs.store.ccache import Ccache
+from ccfs.store.contents import Contents
+from ccfs.store.errors import (
+    BadNameError,
+    CcacheLimitError,
+    ExistsError,
+    NameTooLongError,
+    NotFoundError,
+)
+from ccfs.store.ledger import Ledger
+from ccfs.store.values import DEFAULT_NAME, NAME_MAX, Stamp, What
+
+
+class Collection:
+    """All ccaches in list order, the default first."""
+
+    def __init__(self, ledger: Ledger, contents: Contents, at: Stamp) -> None:
+        self._ledger = ledger
+        self._contents = contents
+        self._order: list[Ccache] = []
+        self._names: dict[bytes, Ccache] = {}
+        self._serials: dict[int, Ccache] = {}
+        self.mtime = at.now
+        self.create(DEFAULT_NAME, at)
+
+    @property
+    def default(self) -> Ccache:
+        """The default ccache, initialised or not."""
+        return self._order[0]
+
+    def all(self) -> list[Ccache]:
+        """All directories in list order, those of uninitialised ccaches too."""
+        return list(self._order)
+
+    def find(self, name: bytes) -> Ccache | None:
+        """The ccache of a name."""
+        return self._names.get(name)
+
+    def get(self, name: bytes) -> Ccache:
+        """The ccache of a name, or NotFoundError."""
+        found = self._names.get(name)
+        if found is None:
+            raise NotFoundError("no such ccache")
+        return found
+
+    def by_serial(self, serial: int) -> Ccache | None:
+        """The ccache of a serial number."""
+        return self._serials.get(serial)
+
+    def create(self, name: bytes, at: Stamp) -> Ccache:
+        """Make an uninitialised ccache at the end of the list."""
+        check_name(name)
+        if name in self._names:
+            raise ExistsError("the ccache exists")
+        if len(self._order) >= self._ledger.limits.ccaches:
+            raise CcacheLimitError(f"over {self._ledger.limits.ccaches} ccaches")
+        ccache = Ccache(name, at.now, self._ledger.register)
+        self._order.append(ccache)
+        self._names[name] = ccache
+        self._serials[ccache.serial] = ccache
+        self._listed(at)
+        self._ledger.record(at, What.CREATED, ccache)
+        return ccache
+
+    def destroy(self, ccache: Ccache, at: Stamp) -> None:
+        """Remove a ccache; if it was the default, the next in the list becomes it."""
+        default = ccache is self.default
+        self._remove(ccache, at)
+        self._ledger.record(at, What.DESTROYED, ccache)
+        if default:
+            self._succeed(at)
+
+    def set_default(self, ccache: Ccache, at: Stamp) -> None:
+        """Make a ccache the default; nothing happens where it is."""
+        old = self._order[0]
+        if ccache is old:
+            return
+        old.bump(at.now)
+        self._ledger.effects.changed.add(old.serial)
+        self._order.remove(ccache)
+        self._lead(ccache, at)
+
+    def rename(self, ccache: Ccache, name: bytes, at: Stamp) -> None:
+        """Give a ccache a free name; it stays what and where it is."""
+        check_name(name)
+        if name in self._names:
+            raise ExistsError("the ccache exists")
+        del self._names[ccache.name]
+        ccache.name = name
+        self._names[name] = ccache
+        self._listed(at)
+        self._ledger.record(at, What.RENAMED, ccache)
+
+    def move(self, source: Ccache, target: Ccache, at: Stamp) -> None:
+        """The CCAPI move: `target` becomes what `source` is, and `source` goes.
+
+        A move onto itself changes nothing.
+        """
+        if source is target:
+            return
+        generation = source.current
+        if generation is None or generation.image is None:
+            raise NotFoundError("nothing to move")
+        default = source is self.default
+        target.change_time = max(target.change_time, source.change_time)
+        source.forget_all()
+        generation.image.cut_tail()
+        generation.detach(at.now)
+        generation.superseded, source.current = None, None
+        self._contents.adopt(target, generation, at, What.MOVED)
+        self._remove(source, at)
+        if default:
+            self._succeed(at)
+
+    def _remove(self, ccache: Ccache, at: Stamp) -> None:
+        self._contents.detach(ccache, at)
+        self._order.remove(ccache)
+        del self._names[ccache.name], self._serials[ccache.serial]
+        self._ledger.effects.ccaches.append(ccache.serial)
+        self._listed(at)
+
+    def _succeed(self, at: Stamp) -> None:
+        """Choose a default: the next that is initialised, else the one by the default name."""
+        successor = next((c for c in self._order if c.initialised), None)
+        successor = successor or self.find(DEFAULT_NAME)
+        if successor is None:
+            successor = self.create(DEFAULT_NAME, at)
+        self._order.remove(successor)
+        self._lead(successor, at)
+
+    def _lead(self, ccache: Ccache, at: Stamp) -> None:
+        self._order.insert(0, ccache)
+        self._ledger.record(at, What.DEFAULT, ccache)
+        ccache.last_default_time = ccache.change_time
+        self._ledger.effects.listings.add(0)
+
+    def _listed(self, at: Stamp) -> None:
+        self.mtime = at.now
+        self._ledger.effects.listings.add(0)
+
+
+def check_name(name: bytes) -> None:
+    """Refuse what can't name a ccache: BadNameError, NameTooLongError."""
+    if name.startswith(b"tkt.") or b"\0" in name:
+        raise BadNameError("a ccache's name does not begin with tkt. and holds no NUL")
+    if len(encode_name(name).encode("utf-8")) > NAME_MAX:
+        raise NameTooLongError(f"the encoded name is over {NAME_MAX} bytes")

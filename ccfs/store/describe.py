@@ -1,0 +1,58 @@
+"""What the store remembers of a record: whose it is, never what it holds.
+
+Knows the format, and gives a record the stem of its file name.
+"""
+
+from dataclasses import dataclass
+
+from ccfs.format.config import config_key
+from ccfs.format.credential import decode_credential
+from ccfs.format.dialect import Dialect
+from ccfs.format.errors import FormatError
+from ccfs.format.names import encode_name
+from ccfs.format.principal import Principal, unparse_name
+from ccfs.store.errors import BadContentError
+from ccfs.store.values import NAME_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One record: the file name it would like, and what decides how it is listed."""
+
+    stem: str
+    config: bool
+    tgt: bool
+    endtime: int
+
+
+def describe(record: bytes, dialect: Dialect) -> Description:
+    """Describe one complete marshalled credential.  Raises BadContentError."""
+    try:
+        credential, _ = decode_credential(record, dialect)
+    except FormatError as error:
+        raise BadContentError(str(error)) from None
+    server = credential.server
+    key = config_key(server)
+    stem = config_name(key.key, key.principal) if key else encode_name(unparse_name(server))
+    return Description(stem, key is not None, is_tgt(server), credential.times.endtime)
+
+
+def config_name(key: bytes, principal: bytes | None) -> str:
+    """The file name of a configuration entry: KEY, or KEY~PRINCIPAL."""
+    name = encode_name(key)
+    return name if principal is None else f"{name}~{encode_name(principal)}"
+
+
+def is_tgt(server: Principal) -> bool:
+    """Whether tickets for `server` get tickets: krbtgt/REALM@ANY (RFC 4120 section 7.3)."""
+    return len(server.components) == 2 and server.components[0] == b"krbtgt"
+
+
+def cut_name(stem: str, suffix: str) -> str:
+    """`stem` with `suffix`, cut so that both are at most 255 bytes, never inside a character."""
+    room = NAME_MAX - len(suffix)
+    data = stem.encode("utf-8")[:room]
+    for back in (1, 2):
+        if data[-back:].startswith(b"%"):
+            data = data[:-back]
+    return data.decode("utf-8", "ignore") + suffix

@@ -1,0 +1,205 @@
+"""Open files: reading and writing the bytes of a generation.
+
+Knows what a write at an offset means for a ccache; never knows names or directories.
+"""
+
+from ccfs.format.credential import removed_at
+from ccfs.store.ccache import Ccache
+from ccfs.store.contents import Contents
+from ccfs.store.errors import BadContentError, GoneError
+from ccfs.store.generation import Generation
+from ccfs.store.image import Image
+from ccfs.store.ledger import Ledger
+from ccfs.store.values import Stamp, What, Who
+
+
+class OpenFile:
+    """One open of a generation.
+
+    `number` is the one the opener knows: where it isn't the current one's, its writes are news to
+    everybody else.  `pending`: the beginning of a record that could not stay at the end of the
+    ccache while this file is still writing it.
+    """
+
+    __slots__ = ("append", "generation", "number", "pending", "who", "writes")
+
+    def __init__(
+        self, generation: Generation, number: int, *, writes: bool, append: bool, who: Who
+    ) -> None:
+        self.generation = generation
+        self.number = number
+        self.writes = writes
+        self.append = append
+        self.who = who
+        self.pending = b""
+
+
+class Files:
+    """What open files do."""
+
+    def __init__(self, ledger: Ledger, contents: Contents) -> None:
+        self._ledger = ledger
+        self._contents = contents
+
+    def open(
+        self, generation: Generation, who: Who, *, writes: bool, append: bool, number: int = 0
+    ) -> OpenFile:
+        """Open a generation; `number` is the one it was found by, where that is an older one."""
+        generation.handles += 1
+        generation.writers += writes
+        known = number or generation.number
+        return OpenFile(generation, known, writes=writes, append=append, who=who)
+
+    def read(self, file: OpenFile, offset: int, size: int) -> bytes:
+        """At most `size` bytes at `offset`."""
+        return bytes(memoryview(file.generation.data)[offset : offset + size])
+
+    def write(self, file: OpenFile, offset: int, data: bytes, now: float) -> int:
+        """Write as a file does; returns how many bytes were taken: all, or an error.
+
+        Raises BadContentError, CcacheLimitError or TotalLimitError; nothing was changed then.
+        """
+        generation, at = file.generation, Stamp(now, file.who)
+        ccache = generation.ccache
+        if ccache is not None and generation.current:
+            self._write_current(file, ccache, offset, data, at)
+        elif ccache is not None and generation.rewritten:
+            self._write_rewritten(file, ccache, offset, data, at)
+        else:
+            self._write_plain(file, offset, data, now)
+        return len(data)
+
+    def truncate(self, generation: Generation, size: int, at: Stamp) -> None:
+        """Cut to `size` bytes, as the kernel does with its own pages."""
+        if generation.superseded is not None and generation.rewritten:
+            raise GoneError("a superseded generation")
+        ccache, image = generation.ccache, generation.image
+        if ccache is None or image is None:
+            self._truncate_plain(generation, size)
+        elif size > len(image.data):
+            raise BadContentError("a ccache does not grow by truncation")
+        elif size < len(image.data):
+            was = ccache.initialised
+            self._contents.apply(ccache, image.truncate(size), at, was)
+            if image.cut_tail() and size:
+                self._contents.renumber(ccache, at.now)
+
+    def release(self, file: OpenFile, now: float) -> None:
+        """Close: a tail that this file left incomplete is dropped."""
+        generation, at = file.generation, Stamp(now, file.who)
+        generation.handles -= 1
+        generation.writers -= file.writes
+        ccache = generation.ccache
+        if ccache is not None and (generation.current or generation.rewritten):
+            self._drop_tail(file, ccache, at)
+        if not generation.handles:
+            self._contents.settle(generation, now)
+
+    def _drop_tail(self, file: OpenFile, ccache: Ccache, at: Stamp) -> None:
+        current = ccache.current
+        dropped = bool(file.pending)
+        file.pending = b""
+        if current and current.image and current.tail_of is file:
+            dropped = bool(current.image.cut_tail()) or dropped
+            current.tail_of = None
+            self._contents.renumber(ccache, at.now)
+        if dropped:
+            self._ledger.note(at, What.DROPPED, ccache)
+
+    def _write_plain(self, file: OpenFile, offset: int, data: bytes, now: float) -> None:
+        generation = file.generation
+        have = len(generation.data)
+        if file.append:
+            offset = have
+        self._ledger.room(have, offset + len(data) - have)
+        if offset > have:
+            generation.data.extend(bytes(offset - have))
+        generation.data[offset : offset + len(data)] = data
+        generation.mtime = now
+        self._ledger.recount(generation)
+
+    def _truncate_plain(self, generation: Generation, size: int) -> None:
+        have = len(generation.data)
+        self._ledger.room(have, size - have)
+        if size > have:
+            generation.data.extend(bytes(size - have))
+        del generation.data[size:]
+        self._ledger.recount(generation)
+
+    def _write_current(
+        self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
+    ) -> None:
+        image = _image(ccache)
+        if file.append or offset == len(image.data) or file.pending:
+            self._append(file, ccache, offset, data, at)
+        elif offset > len(image.data):
+            raise BadContentError("a write that leaves a hole")
+        else:
+            self._overwrite(file, ccache, offset, data, at)
+
+    def _append(self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp) -> None:
+        """Add bytes at the end of the ccache, wherever their writer thinks that is."""
+        image, was = _image(ccache), ccache.initialised
+        current = ccache.current
+        assert current is not None
+        self._ledger.room(len(image.data), len(file.pending) + len(data))
+        elsewhere = offset != len(image.data) or bool(file.pending)
+        other = current.tail_of if current.tail_of is not file else None
+        aside = image.cut_tail() if other else b""
+        try:
+            delta = image.append(file.pending + data)
+        except BadContentError:
+            image.data += aside
+            raise
+        file.pending = b""
+        if other:
+            other.pending = aside
+        current.tail_of = file if image.tail else None
+        self._contents.apply(ccache, delta, at, was)
+        if elsewhere or aside or file.number != current.number:
+            self._contents.renumber(ccache, at.now)
+
+    def _overwrite(
+        self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
+    ) -> None:
+        image, was = _image(ccache), ccache.initialised
+        current = ccache.current
+        assert current is not None
+        self._ledger.room(len(image.data), offset + len(data) - len(image.data))
+        delta = image.overwrite(offset, data)
+        if image.tail:
+            current.tail_of = current.tail_of or file
+        else:
+            current.tail_of = None
+        self._contents.apply(ccache, delta, at, was)
+        if file.number != current.number:
+            self._contents.renumber(ccache, at.now)
+
+    def _write_rewritten(
+        self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
+    ) -> None:
+        """A write by one who knows an older state: an append follows, a removal too."""
+        generation = file.generation
+        if file.append or offset >= len(generation.data):
+            self._append(file, ccache, -1, data, at)
+            return
+        span = generation.span_at(offset)
+        if span is None or offset + len(data) > span.end:
+            raise BadContentError("a write into an older state of the ccache")
+        old = bytes(generation.data[span.start : span.end])
+        start = offset - span.start
+        new = old[:start] + data + old[start + len(data) :]
+        if span.stored is None or span.stored.serial not in ccache.serials or new == old:
+            return
+        if not removed_at(new, 0, generation.dialect):
+            raise BadContentError("a write into an older state of the ccache")
+        delta = _image(ccache).bury(span.stored.serial)
+        self._contents.apply(ccache, delta, at, ccache.initialised)
+        self._contents.renumber(ccache, at.now)
+
+
+def _image(ccache: Ccache) -> Image:
+    image = ccache.image
+    if image is None:
+        raise GoneError("no ccache file")
+    return image

@@ -1,0 +1,106 @@
+"""The bytes behind one number: what a reader holds open.
+
+A generation is the current content of a ccache, or superseded: rewritten (the ccache went on under
+a newer number; writes follow it there) or replaced (the file was unlinked or renamed over; writes
+reach nothing but its own bytes).  One without a ccache is a scratch file.  A number is never
+reused, and a superseded generation keeps its bytes while somebody has it open.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccfs.format.dialect import DIALECT_V4, Dialect
+from ccfs.store.image import Image, Span
+
+if TYPE_CHECKING:
+    from ccfs.store.ccache import Ccache
+    from ccfs.store.files import OpenFile
+
+
+class Generation:
+    """One run of bytes with a number.
+
+    `image` indexes the bytes of a current one.  `mtime`, `superseded`: seconds.  `handles`: how
+    many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
+    whose incomplete record is at the end.  `named`: whether it is a scratch file with a name.
+    `counted`: how much of the limits it takes.
+    """
+
+    __slots__ = (
+        "_lineage",
+        "_plain",
+        "ccache",
+        "counted",
+        "dialect",
+        "handles",
+        "image",
+        "mtime",
+        "named",
+        "number",
+        "spans",
+        "superseded",
+        "tail_of",
+        "writers",
+    )
+
+    def __init__(self, number: int, mtime: float) -> None:
+        self.number = number
+        self.mtime = mtime
+        self.ccache: Ccache | None = None
+        self.image: Image | None = None
+        self.dialect: Dialect = DIALECT_V4
+        self.spans: list[Span] = []
+        self.superseded: float | None = None
+        self.tail_of: OpenFile | None = None
+        self.handles = 0
+        self.writers = 0
+        self.named = False
+        self.counted = 0
+        self._lineage = 0
+        self._plain = bytearray()
+
+    @property
+    def data(self) -> bytearray:
+        """The bytes, as a reader gets them."""
+        return self.image.data if self.image is not None else self._plain
+
+    @property
+    def current(self) -> bool:
+        """Whether this is what the ccache holds now."""
+        return self.ccache is not None and self.ccache.current is self
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether the same content went on under a newer number."""
+        ccache = self.ccache
+        return ccache is not None and not self.current and ccache.lineage == self._lineage
+
+    def become(self, ccache: Ccache, image: Image) -> None:
+        """Be the content of `ccache`."""
+        self.ccache, self.image, self._plain = ccache, image, bytearray()
+        self._lineage = ccache.lineage
+        ccache.current = self
+
+    def freeze(self, now: float) -> None:
+        """The image goes on under another number; readers keep a copy of the bytes."""
+        if self.image is not None and self.handles:
+            self._plain = bytearray(self.image.data)
+            self.spans, self.dialect = list(self.image.spans), self.image.dialect
+        self.image, self.tail_of, self.superseded = None, None, now
+
+    def detach(self, now: float) -> None:
+        """Keep the bytes, and be the content of nothing."""
+        if self.image is not None:
+            self._plain = self.image.data
+        self.image, self.tail_of, self.superseded = None, None, now
+
+    def discard(self) -> None:
+        """Overwrite the bytes of one that nobody can read any more."""
+        self._plain[:] = bytes(len(self._plain))
+        self._plain = bytearray()
+        self.spans = []
+
+    def span_at(self, offset: int) -> Span | None:
+        """The record that held the byte at `offset` when this one was superseded."""
+        return next((s for s in self.spans if s.start <= offset < s.end), None)

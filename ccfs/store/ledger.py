@@ -1,0 +1,92 @@
+"""What all steps share: serial numbers, the log, the limits, and what a step has made stale.
+
+After a step the layer above takes the effects and tells whoever has to know; the store calls
+nobody.
+"""
+
+from dataclasses import dataclass, field
+
+from ccfs.store.ccache import Ccache, Register
+from ccfs.store.errors import CcacheLimitError, TotalLimitError
+from ccfs.store.events import EventLog
+from ccfs.store.generation import Generation
+from ccfs.store.values import Limits, Stamp, Stored, What
+
+
+@dataclass(slots=True)
+class Effects:
+    """What steps have changed since the last look.
+
+    `superseded`: numbers of generations that are no longer current; `records`: serials of
+    credentials that are gone; `ccaches`: serials of directories that are gone; `listings`: serials
+    of directories whose entries changed (0: the collection's); `changed`: serials of ccaches that
+    changed; `logged`: whether the log grew.
+    """
+
+    superseded: list[int] = field(default_factory=list)
+    records: list[int] = field(default_factory=list)
+    ccaches: list[int] = field(default_factory=list)
+    listings: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    logged: bool = False
+
+
+class Ledger:
+    """The store's one counter of everything.
+
+    Serial numbers begin with the start time in milliseconds, so that they are not met again after
+    a restart either.
+    """
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.used = 0
+        self.change_time = int(now)
+        self.effects = Effects()
+        self.register = Register(int(now * 1000))
+        self.events = EventLog(limits.events, self.number)
+
+    def number(self) -> int:
+        """A serial number that was never given before."""
+        return self.register.number()
+
+    def take_effects(self) -> Effects | None:
+        """What has changed since the last call; None for nothing."""
+        if self.effects == _NOTHING:
+            return None
+        taken, self.effects = self.effects, Effects()
+        return taken
+
+    def record(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
+        """One change of a ccache: its line in the log, its new change time."""
+        ccache.bump(at.now)
+        self.change_time = max(int(at.now), self.change_time + 1)
+        self.note(at, what, ccache, credential)
+        self.effects.changed.add(ccache.serial)
+
+    def note(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
+        """A line in the log for what is no change of a ccache."""
+        self.events.append(at, what, ccache.name, credential)
+        self.effects.logged = True
+
+    def lost(self, at: Stamp, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
+        """Records that are gone."""
+        for stored in gone:
+            self.record(at, What.REMOVED, ccache, stored.name)
+            self.effects.records.append(stored.serial)
+
+    def recount(self, generation: Generation) -> None:
+        """Take the size of a generation into account."""
+        size = len(generation.data)
+        self.used += size - generation.counted
+        generation.counted = size
+
+    def room(self, size: int, more: int) -> None:
+        """Refuse `more` bytes for something of `size` bytes where a limit says so."""
+        if more > 0 and size + more > self.limits.ccache_bytes:
+            raise CcacheLimitError(f"over {self.limits.ccache_bytes} bytes in one ccache")
+        if more > 0 and self.used + more > self.limits.total_bytes:
+            raise TotalLimitError(f"over {self.limits.total_bytes} bytes in all")
+
+
+_NOTHING = Effects()

@@ -1,0 +1,199 @@
+"""The store: all of a user's ccaches, and the steps that change more than one part of it."""
+
+from contextlib import suppress
+
+from ccfs.store.ccache import Ccache
+from ccfs.store.collection import Collection
+from ccfs.store.contents import Contents
+from ccfs.store.edits import Edits
+from ccfs.store.errors import (
+    BadContentError,
+    BadNameError,
+    CcacheLimitError,
+    ExistsError,
+    NameTooLongError,
+    NotFoundError,
+)
+from ccfs.store.events import EventLog
+from ccfs.store.files import Files, OpenFile
+from ccfs.store.generation import Generation
+from ccfs.store.image import whole
+from ccfs.store.ledger import Ledger
+from ccfs.store.listing import ccache_name
+from ccfs.store.scratch import COLLECTION, Link, Scratch
+from ccfs.store.values import Limits, Stamp, What
+
+MAX_LINKS = 64
+"""How many scratch links there may be."""
+
+
+class Store:
+    """One user's credentials.
+
+    `collection`, `contents`, `files`, `edits` and `scratch` are its parts; each of their public
+    methods is one step, as are those here.
+    """
+
+    def __init__(self, limits: Limits, at: Stamp) -> None:
+        self.limits = limits
+        self.start_time = at.now
+        self.ledger = Ledger(limits, at.now)
+        self.contents = Contents(self.ledger)
+        self.collection = Collection(self.ledger, self.contents, at)
+        self.files = Files(self.ledger, self.contents)
+        self.edits = Edits(self.ledger, self.contents)
+        self.scratch = Scratch()
+
+    @property
+    def events(self) -> EventLog:
+        """The log of changes."""
+        return self.ledger.events
+
+    def owner(self, serial: int) -> Ccache | None:
+        """The ccache that holds the credential of a serial number."""
+        return self.ledger.register.owners.get(serial)
+
+    def uninitialise(self, ccache: Ccache, at: Stamp) -> None:
+        """Unlink the file `ccache`; the ccache keeps its identity."""
+        if ccache.current is None:
+            raise NotFoundError("no ccache file")
+        self.contents.detach(ccache, at)
+
+    def unlink_listed(self, ccache: Ccache, at: Stamp) -> None:
+        """Unlink a name in `dir/`: what is not the default goes altogether."""
+        if ccache is self.collection.default:
+            self.uninitialise(ccache, at)
+        else:
+            self.destroy(ccache, at)
+
+    def destroy(self, ccache: Ccache, at: Stamp) -> None:
+        """Remove a ccache and the scratch files in its directory."""
+        for name, _ in self.scratch.names(ccache.serial):
+            self.unlink_scratch(ccache.serial, name)
+        self.collection.destroy(ccache, at)
+
+    def move(self, source: Ccache, target: Ccache, at: Stamp) -> None:
+        """The CCAPI move: `target` becomes what `source` is, `source` and its scratch go."""
+        self.collection.move(source, target, at)
+        if source is not target:
+            for name, _ in self.scratch.names(source.serial):
+                self.unlink_scratch(source.serial, name)
+
+    def move_to_name(self, source: Ccache, name: bytes, at: Stamp) -> None:
+        """Rename a ccache, or move it over the one that has the name."""
+        target = self.collection.find(name)
+        if target is None:
+            self.collection.rename(source, name, at)
+        elif source.current is None and source is not target:
+            self.destroy(target, at)
+            self.collection.rename(source, name, at)
+        else:
+            self.move(source, target, at)
+
+    def create_scratch(self, place: int, name: bytes, at: Stamp) -> Generation:
+        """Make an empty scratch file."""
+        self._room_for_a_file()
+        generation = self.contents.plain(at.now)
+        try:
+            self.scratch.add(place, name, generation)
+        except ExistsError:
+            self.contents.drop(generation)
+            raise
+        self._touch(place, at)
+        return generation
+
+    def unlink_scratch(self, place: int, name: bytes) -> None:
+        """Remove a scratch file; who has it open keeps it."""
+        self.contents.drop(self.scratch.pop(place, name))
+
+    def rename_scratch(
+        self, source: tuple[int, bytes], target: tuple[int, bytes], at: Stamp
+    ) -> None:
+        """Give a scratch file another name, over what scratch file has it."""
+        if source == target:
+            return
+        generation = self.scratch.pop(*source)
+        if self.scratch.find(*target):
+            self.unlink_scratch(*target)
+        self.scratch.add(*target, generation)
+        self._touch(source[0], at)
+        self._touch(target[0], at)
+
+    def replace(self, source: tuple[int, bytes], ccache: Ccache, at: Stamp) -> None:
+        """Make a scratch file the content of a ccache, which keeps its identity.
+
+        BadContentError where its bytes are no ccache: nothing changed.
+        """
+        generation = self.scratch.get(*source)
+        self._check(generation)
+        self.contents.adopt(ccache, generation, at, What.REPLACED)
+        self.scratch.pop(*source)
+        self._touch(source[0], at)
+
+    def put_aside(self, ccache: Ccache, target: tuple[int, bytes], at: Stamp) -> None:
+        """Make the file `ccache` a scratch file: the ccache is uninitialised."""
+        generation = ccache.current
+        if generation is None or generation.image is None:
+            raise NotFoundError("no ccache file")
+        if self.scratch.find(*target):
+            self.unlink_scratch(*target)
+        copy = self.contents.plain(at.now)
+        copy.data.extend(generation.data)
+        self.ledger.recount(copy)
+        self.contents.detach(ccache, at)
+        self.scratch.add(*target, copy)
+
+    def replace_new(self, source: tuple[int, bytes], name: bytes, at: Stamp) -> None:
+        """Make a scratch file a new ccache of a name, or the content of the one that has it."""
+        generation = self.scratch.get(*source)
+        self._check(generation)
+        ccache = self.collection.find(name) or self.collection.create(name, at)
+        self.replace(source, ccache, at)
+
+    def close(self, file: OpenFile, now: float) -> None:
+        """Close an open file; scratch in `dir/` becomes a ccache if it has the bytes of one."""
+        generation = file.generation
+        self.files.release(file, now)
+        if file.writes and generation.named and not generation.writers:
+            self._promote(generation, Stamp(now, file.who))
+
+    def _promote(self, generation: Generation, at: Stamp) -> None:
+        place = self.scratch.place_of(generation)
+        name = ccache_name(place[1]) if place and place[0] == COLLECTION else None
+        if place is None or name is None or not whole(generation.data, self.limits.ccache_bytes):
+            return
+        with suppress(CcacheLimitError, BadNameError, NameTooLongError):
+            self.replace_new(place, name, at)
+
+    def create_link(self, name: bytes, target: bytes, at: Stamp) -> Link:
+        """Make a scratch link in the root."""
+        if name in self.scratch.links:
+            raise ExistsError("the name is taken")
+        if len(self.scratch.links) >= MAX_LINKS:
+            raise CcacheLimitError(f"over {MAX_LINKS} scratch links")
+        link = Link(self.ledger.number(), target, at.now)
+        self.scratch.links[name] = link
+        return link
+
+    def expire(self, now: float) -> None:
+        """Let scratch go that nobody has used for ten minutes."""
+        for place, name in self.scratch.expired(now):
+            self.unlink_scratch(place, name)
+        for name in self.scratch.expired_links(now):
+            del self.scratch.links[name]
+
+    def _check(self, generation: Generation) -> None:
+        if not whole(generation.data, self.limits.ccache_bytes):
+            raise BadContentError("no ccache")
+
+    def _room_for_a_file(self) -> None:
+        if self.scratch.count >= self.limits.ccaches:
+            raise CcacheLimitError(f"over {self.limits.ccaches} scratch files")
+
+    def _touch(self, place: int, at: Stamp) -> None:
+        ccache = self.collection.by_serial(place)
+        if ccache is not None:
+            ccache.mtime = at.now
+        else:
+            self.collection.mtime = at.now
+        self.ledger.effects.listings.add(place)

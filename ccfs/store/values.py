@@ -1,0 +1,77 @@
+"""The store's values: frozen, without behaviour that changes anything."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+MIB = 1024 * 1024
+NAME_MAX = 255
+DEFAULT_NAME = b"tkt"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a mount may hold.  Sizes in bytes of the FILE format, scratch files included."""
+
+    ccaches: int = 1024
+    ccache_bytes: int = 8 * MIB
+    total_bytes: int = 64 * MIB
+    events: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who asked for a step, by the kernel's word.  `pid` 0: the server itself."""
+
+    uid: int
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """When (seconds since the epoch) and by whom a step is made."""
+
+    now: float
+    who: Who
+
+
+class What(Enum):
+    """What an event says happened.  The values stand in `events`."""
+
+    CREATED = "created"
+    DESTROYED = "destroyed"
+    INITIALISED = "initialised"
+    UNINITIALISED = "uninitialised"
+    REPLACED = "replaced"
+    MOVED = "moved"
+    RENAMED = "renamed"
+    DEFAULT = "default"
+    PRINCIPAL = "principal"
+    OFFSET = "kdc-offset"
+    STORED = "stored"
+    REMOVED = "removed"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The identity of one stored credential or configuration entry; never its secrets.
+
+    `serial` is never reused; `name` is its file's name, fixed when it was stored.
+    """
+
+    serial: int
+    name: str
+    config: bool
+    tgt: bool
+    endtime: int
+
+    @property
+    def ident(self) -> str:
+        """The identifier that users see."""
+        return ident(self.serial)
+
+
+def ident(serial: int) -> str:
+    """The text form of a serial number, as in `info`, `by-id/` and `~ID`."""
+    return format(serial, "x")
