@@ -10,10 +10,15 @@ PRINCIPAL is the text of the principal that the setting is about.
 
 from dataclasses import dataclass
 
-from ccfs.format.credential import CONFIG_REALM, Credential, Keyblock, Times
+from ccfs.format.credential import (
+    CONFIG_NAME,
+    CONFIG_REALM,
+    Credential,
+    Keyblock,
+    Times,
+    is_removed,
+)
 from ccfs.format.principal import NT_PRINCIPAL, Principal
-
-CONFIG_NAME = b"krb5_ccache_conf_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,8 @@ class ConfigKey:
 
 
 def is_config(credential: Credential) -> bool:
-    """Whether this record is a configuration entry."""
-    return config_key(credential.server) is not None
+    """Whether this record is a configuration entry, and not one that is removed."""
+    return config_key(credential.server) is not None and not is_removed(credential)
 
 
 def config_key(server: Principal) -> ConfigKey | None:

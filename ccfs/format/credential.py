@@ -13,12 +13,18 @@ file around them, the time, or what a ticket holds.
 `scan_credential` and `removed_at` run at each append, so they build no objects and copy nothing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from struct import error
 
 from ccfs.format.dialect import ByteOrder, Dialect
 from ccfs.format.errors import FormatError
-from ccfs.format.principal import Principal, decode_principal, encode_principal, skip_principal
+from ccfs.format.principal import (
+    NT_PRINCIPAL,
+    Principal,
+    decode_principal,
+    encode_principal,
+    skip_principal,
+)
 from ccfs.format.wire import (
     COUNT_MAX,
     U32_MAX,
@@ -33,8 +39,10 @@ from ccfs.format.wire import (
 )
 
 CONFIG_REALM = b"X-CACHECONF:"
+CONFIG_NAME = b"krb5_ccache_conf_data"
 REMOVED_REALM = b"X-RMED-CONF:"
 REMOVED_AUTHTIME = U32_MAX
+_REMOVED_KEY = b"removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,9 @@ class Times:
     starttime: int
     endtime: int
     renew_till: int
+
+
+_REMOVED_TIMES = Times(REMOVED_AUTHTIME, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,28 +258,47 @@ def removed_at(data: Buffer, offset: int, dialect: Dialect) -> bool:
 
 
 def tombstone(record: bytes, dialect: Dialect) -> bytes:
-    """A record of the same length that every client passes over, without its secrets."""
-    credential, end = decode_credential(record, dialect)
+    """A record of the same length that marks this one as removed and has nothing of its secrets.
+
+    MIT krb5 passes over it for its times.  Heimdal, Java, gokrb5, impacket and minikerberos know no
+    removed records, but all of them pass over configuration entries, so it is one too, where the
+    length allows that: under any other name a ticket of zeros makes gokrb5 refuse the whole ccache.
+    """
+    removed, end = decode_credential(record, dialect)
     if end != len(record):
         raise FormatError(end, "nothing behind the record")
-    keyblock, server = credential.keyblock, credential.server
-    realm = _removed_realm(len(server.realm))
-    return encode_credential(
-        Credential(
-            client=credential.client,
-            server=Principal(server.name_type, realm, server.components),
-            keyblock=Keyblock(keyblock.enctype, bytes(len(keyblock.contents))),
-            times=Times(REMOVED_AUTHTIME, 0, 0, 0),
-            is_skey=0,
-            ticket_flags=0,
-            addresses=credential.addresses,
-            authdata=tuple(TypedData(a.type, bytes(len(a.contents))) for a in credential.authdata),
-            ticket=bytes(len(credential.ticket)),
-            second_ticket=bytes(len(credential.second_ticket)),
-        ),
-        dialect,
+    room = len(record) - len(encode_credential(_config_tombstone(removed, 0), dialect))
+    made = _config_tombstone(removed, room) if room >= 0 else _blanked(removed)
+    return encode_credential(made, dialect)
+
+
+def _config_tombstone(removed: Credential, room: int) -> Credential:
+    """A removed configuration entry with `room` bytes in its key and value."""
+    key = _REMOVED_KEY[:room]
+    return Credential(
+        client=removed.client,
+        server=Principal(NT_PRINCIPAL, CONFIG_REALM, (CONFIG_NAME, key)),
+        keyblock=Keyblock(0, b""),
+        times=_REMOVED_TIMES,
+        is_skey=0,
+        ticket_flags=0,
+        addresses=(),
+        authdata=(),
+        ticket=bytes(room - len(key)),
+        second_ticket=b"",
     )
 
 
-def _removed_realm(length: int) -> bytes:
-    return (REMOVED_REALM * (length // len(REMOVED_REALM) + 1))[:length]
+def _blanked(removed: Credential) -> Credential:
+    """The same record with zeros for its secrets and another realm; no ticket is so short."""
+    server, key = removed.server, removed.keyblock
+    realm = REMOVED_REALM.ljust(len(server.realm), b":")[: len(server.realm)]
+    return replace(
+        removed,
+        server=replace(server, realm=realm),
+        keyblock=replace(key, contents=bytes(len(key.contents))),
+        times=_REMOVED_TIMES,
+        authdata=tuple(replace(a, contents=bytes(len(a.contents))) for a in removed.authdata),
+        ticket=bytes(len(removed.ticket)),
+        second_ticket=bytes(len(removed.second_ticket)),
+    )

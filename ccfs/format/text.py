@@ -6,8 +6,8 @@ only types and sizes are shown.  The keys are a contract, written down in docs/c
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
-from time import gmtime, strftime
 
 from ccfs.format.credential import Credential, TypedData
 from ccfs.format.enctypes import enctype_name, flag_names
@@ -53,7 +53,7 @@ def _fields(c: Credential, ident: str) -> Iterable[tuple[str, str]]:
 @lru_cache(maxsize=1024)
 def timestamp(seconds: int) -> str:
     """Seconds since the epoch as YYYY-MM-DDTHH:MM:SSZ; "" for 0, which means none."""
-    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(seconds)) if seconds else ""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}" if seconds else ""
 
 
 def principal_text(principal: Principal) -> str:
