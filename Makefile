@@ -1,0 +1,33 @@
+# make demo and make test do all the set-up by themselves; see README.md.
+
+# Debian keeps the KDC and its tools where a user's PATH doesn't look.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: setup demo test lint format clean
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@scripts/demo
+
+# PYTEST_ARGS selects: make test PYTEST_ARGS="-k watch -x"
+test:
+	@scripts/test-packages
+	@scripts/setup test
+	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint:
+	@scripts/setup lint
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+format:
+	@scripts/setup lint
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,113 @@
+"""The command line, and what a user is told when it can't be followed."""
+
+import argparse
+
+import pytest
+
+from ccfs import __version__
+from ccfs.cli import arguments, place
+from ccfs.cli.main import main
+from ccfs.errors import Exit, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [
+        ("1", 1),
+        ("8388608", 8 << 20),
+        ("8M", 8 << 20),
+        ("8MiB", 8 << 20),
+        ("8mb", 8 << 20),
+        ("64K", 64 << 10),
+        ("2g", 2 << 30),
+        ("10B", 10),
+    ],
+)
+def test_sizes(text: str, bytes_: int) -> None:
+    assert arguments.size(text) == bytes_
+
+
+@pytest.mark.parametrize(
+    "text", ["", "M", "-1", "0", "1.5M", "8T", "8MM", "8M8", "٣", "0x10", "1_0"]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        arguments.size(text)
+
+
+def test_limits_reach_their_options() -> None:
+    line = ["mount", "--max-ccaches", "7", "--max-ccache-size=1M", "--max-total-size", "2M", "/m"]
+    given = arguments.parse(line)
+    assert (given.max_ccaches, given.max_ccache_size, given.max_total_size) == (7, 1 << 20, 2 << 20)
+    assert given.mountpoint == "/m"
+    assert arguments.parse(["mount"]).max_ccaches is None
+
+
+@pytest.mark.parametrize("command", arguments.COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"usage: ccfs {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        [],
+        ["moutn"],
+        ["mount", "--replcae"],
+        ["mount", "a", "b"],
+        ["mount", "--max-ccaches", "none"],
+        ["list", "--lines", "3"],
+    ],
+)
+def test_a_wrong_line_is_told_in_our_voice(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line) == Exit.USAGE
+    said = capsys.readouterr()
+    error, hint = said.err.splitlines()
+    assert said.out == ""
+    assert error.startswith("ccfs: error: ")
+    assert hint.startswith("ccfs: hint: see 'ccfs")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"ccfs {__version__}\n"
+
+
+def test_the_default_mountpoint() -> None:
+    assert place.default({"XDG_RUNTIME_DIR": "/run/user/7"}, 7) == "/run/user/7/ccfs"
+
+
+def test_no_default_mountpoint() -> None:
+    with pytest.raises(UsageError) as told:
+        place.default({"XDG_RUNTIME_DIR": ""}, 7)
+    assert "/run/user/7" in told.value.hint
+
+
+def test_the_export_line_is_quoted() -> None:
+    assert place.export_line("/run/user/7/ccfs") == (
+        "export KRB5CCNAME=FILE:/run/user/7/ccfs/default/ccache"
+    )
+    assert place.export_line("/a b'c") == ("""export KRB5CCNAME='FILE:/a b'"'"'c/default/ccache'""")
+
+
+def test_exit_statuses_are_a_contract() -> None:
+    """Scripts rely on these numbers: they are in the manual, and none is ever changed."""
+    assert {status.name: int(status) for status in Exit} == {
+        "OK": 0,
+        "UNEXPECTED": 1,
+        "USAGE": 2,
+        "NOT_MOUNTED": 3,
+        "ALREADY_MOUNTED": 4,
+        "NO_FUSE": 5,
+        "DEAD_MOUNT": 6,
+        "PERMISSION": 7,
+        "BAD_MOUNTPOINT": 8,
+        "NO_ANSWER": 9,
+        "INTERRUPTED": 130,
+    }

@@ -1,0 +1,118 @@
+"""The mount table and directories to mount on; no mount is made here."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from ccfs import bounded, mountpoint
+from ccfs.errors import MountpointError, NotMountedError
+from ccfs.mountpoint import Mount
+
+TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
+42 30 0:39 / /run/user/7/ccfs rw,nosuid,nodev,relatime shared:1 - fuse.ccfs ccfs rw,user_id=7
+43 30 0:40 / /dev/shm/a\040b\011\134c\012 rw shared:2 master:1 - fuse.ccfs ccfs rw,user_id=0
+44 30 0:41 / /mnt rw - tmpfs tmpfs rw
+45 30 0:45 / /mnt rw - fuse.sshfs host:/ rw,user_id=9
+46 30 0:46 / /mnt/deeper rw - fuse.ccfs ccfs rw
+this is no line of a mount table
+47 30 0:47 / /nothing-behind-the-dash rw -
+"""
+
+
+def test_the_mount_table() -> None:
+    assert mountpoint.parse_mountinfo(TABLE) == [
+        Mount("/proc", "proc", 21, None),
+        Mount("/run/user/7/ccfs", "fuse.ccfs", 39, 7),
+        Mount("/dev/shm/a b\t\\c\n", "fuse.ccfs", 40, 0),
+        Mount("/mnt", "tmpfs", 41, None),
+        Mount("/mnt", "fuse.sshfs", 45, 9),
+        Mount("/mnt/deeper", "fuse.ccfs", 46, None),
+    ]
+
+
+def test_the_last_mount_on_a_path_is_what_one_finds() -> None:
+    table = mountpoint.parse_mountinfo(TABLE)
+    found = mountpoint.topmost("/mnt", table)
+    assert found is not None
+    assert (found.fstype, found.is_ccfs) == ("fuse.sshfs", False)
+    assert mountpoint.topmost("/mn", table) is None
+
+
+def test_the_real_table_has_the_root() -> None:
+    assert mountpoint.topmost("/", mountpoint.mounts()) is not None
+
+
+def test_no_ccfs_there(tmp_path: Path) -> None:
+    with pytest.raises(NotMountedError):
+        mountpoint.find(str(tmp_path))
+    with pytest.raises(NotMountedError):
+        mountpoint.find("/proc")
+
+
+def test_a_path_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    assert mountpoint.resolve("link") == str(real)
+    assert mountpoint.resolve("link/ccfs") == str(real / "ccfs")
+    assert mountpoint.resolve("./real/../real/") == str(real)
+
+
+def test_a_missing_mountpoint_is_made(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        mountpoint.prepare(str(tmp_path / "ccfs"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "ccfs").stat().st_mode & 0o7777 == 0o700
+    mountpoint.prepare(str(tmp_path / "ccfs"))
+
+
+def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "entry").mkdir()
+    for place, reason in [
+        ("file", "is not a directory"),
+        ("full", "is not empty"),
+        ("no/parent", "does not exist"),
+    ]:
+        with pytest.raises(MountpointError, match=reason):
+            mountpoint.prepare(str(tmp_path / place))
+    with pytest.raises(MountpointError, match="is busy: a file system of type proc"):
+        mountpoint.prepare("/proc")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_someone_else(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 7, 7)
+    with pytest.raises(MountpointError, match="belongs to uid 7"):
+        mountpoint.prepare(str(tmp_path / "theirs"))
+
+
+def test_bounded_work_gives_its_bytes() -> None:
+    large = os.urandom(300_000)
+    assert bounded.call(lambda: large, 10) == large
+
+
+def test_bounded_work_gives_its_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        bounded.call(lambda: Path("/nowhere/at/all").read_bytes(), 10)
+
+
+def test_bounded_work_that_breaks() -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        bounded.call(lambda: bytes(1 // 0), 10)
+
+
+def test_bounded_work_that_never_ends(tmp_path: Path) -> None:
+    """It is given up, and what it waits for can still come afterwards."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(TimeoutError):
+        bounded.call(fifo.read_bytes, 0.1)
+    assert threading.active_count() == 1

@@ -1,0 +1,63 @@
+"""What the command prints, from text."""
+
+import pytest
+
+from ccfs.cli import info, mount, output
+from ccfs.errors import Exit, MountError, UserError
+
+INFO = b"""id: 12
+name: a%2Fb
+principal: alice@EXAMPLE.COM
+initialised: yes
+default: no
+version: 4
+credentials: 3
+expires:\x20
+new_key: a: b
+"""
+
+
+def test_info_as_values() -> None:
+    assert info.of_ccache(INFO) == {
+        "id": "12",
+        "name": "a%2Fb",
+        "principal": "alice@EXAMPLE.COM",
+        "initialised": True,
+        "default": False,
+        "version": 4,
+        "credentials": 3,
+        "expires": None,
+        "new_key": "a: b",
+    }
+
+
+def test_a_number_that_is_none_stays_text() -> None:
+    assert info.of_mount(b"pid: 12\nbytes: many\nversion: 1\n") == {
+        "pid": 12,
+        "bytes": "many",
+        "version": "1",
+    }
+
+
+def test_a_table_keeps_its_columns_and_the_terminal() -> None:
+    rows = [["", "NAME", "X"], ["*", "a\x1b[2Jb", ""], ["", "tkt", "\u202e1"]]
+    assert output.table(rows) == "   NAME       X\n*  a\\x1b[2Jb\n   tkt        \\u202e1\n"
+
+
+def test_an_error_and_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output.fail(UserError("it is\nbroken", "mend it")) == Exit.UNEXPECTED
+    assert capsys.readouterr().err == "ccfs: error: it is\\x0abroken\nccfs: hint: mend it\n"
+
+
+def test_a_crash_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output.crash(ZeroDivisionError("by zero"), debug=False) == Exit.UNEXPECTED
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "ccfs: error: unexpected failure: ZeroDivisionError: by zero"
+    assert "--debug" in hint
+
+
+def test_no_fuse_device() -> None:
+    with pytest.raises(MountError) as told:
+        mount.check_fuse("/nowhere/fuse", "/bin")
+    assert told.value.reason == "there is no /nowhere/fuse"
+    assert "modprobe fuse" in told.value.hint
