@@ -1,0 +1,104 @@
+"""How the command learns of the fate of the daemon it starts; the daemons here are made to fail."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from ccfs.cli import background
+from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
+
+Ready = Callable[[], None]
+
+
+def reap(pid: int) -> int:
+    """The exit status of a daemon started here; the test's own time limit bounds the wait."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_daemon_that_gets_ready_and_ends() -> None:
+    def serve(ready: Ready) -> int:
+        ready()
+        return 5
+
+    assert reap(background.start(serve)) == 5
+
+
+def test_a_daemon_stands_alone() -> None:
+    """A session of its own, no terminal, no descriptor of its parent's, no foreign files."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+
+    def serve(ready: Ready) -> int:
+        alone = os.getsid(0) == os.getpid() and os.getcwd() == "/" and os.umask(0) == 0o077
+        ready()
+        null = os.stat(os.devnull)
+        standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))
+        return 0 if alone and standard else 1
+
+    pid = background.start(serve)
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    assert reap(pid) == 0
+
+
+def test_its_error_is_told_with_hint_and_status() -> None:
+    def serve(_: Ready) -> int:
+        raise DeadMountError("it is dead", "bury it")
+
+    with pytest.raises(UserError) as told:
+        background.start(serve)
+    assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
+    assert told.value.status is Exit.DEAD_MOUNT
+
+
+def test_what_fusermount3_prints_is_told() -> None:
+    def serve(_: Ready) -> int:
+        os.write(2, b"chatter\nfusermount3: user has no write access to mountpoint /m\n")
+        raise UserError("cannot mount")
+
+    with pytest.raises(UserError) as told:
+        background.start(serve)
+    assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
+
+
+def test_an_unforeseen_failure_is_one_line() -> None:
+    with pytest.raises(UserError) as told:
+        background.start(lambda _: 1 // 0)
+    assert told.value.reason.startswith("unexpected failure: ZeroDivisionError")
+    assert "--foreground --debug" in told.value.hint
+    assert told.value.status is Exit.UNEXPECTED
+
+
+def test_a_daemon_that_dies_silently() -> None:
+    def serve(_: Ready) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    with pytest.raises(UserError, match="ended by signal 9 before it was ready"):
+        background.start(serve)
+    with pytest.raises(UserError, match="ended with status 0 before it was ready"):
+        background.start(lambda _: 0)
+
+
+def test_a_daemon_that_never_gets_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended, not left behind."""
+
+    def serve(_: Ready) -> int:
+        signal.pause()
+        return 0
+
+    children: list[int] = []
+    fork = os.fork
+
+    def remembered_fork() -> int:
+        children.append(fork())
+        return children[-1]
+
+    monkeypatch.setattr(background, "START_SECONDS", 0.1)
+    monkeypatch.setattr(os, "fork", remembered_fork)
+    with pytest.raises(NoAnswerError):
+        background.start(serve)
+    assert reap(children[0]) == -signal.SIGTERM
