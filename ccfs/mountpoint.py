@@ -7,7 +7,6 @@ ccfs and has an owner because the table says so, not because a file in it does.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -235,6 +234,8 @@ def detach(path: str, lazy: bool) -> None:
 
 
 def _umount2(path: str, flags: int) -> None:
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(path), flags | UMOUNT_NOFOLLOW) != 0:
         number = ctypes.get_errno()

@@ -63,7 +63,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="ccfs", description="Keep Kerberos credentials in a file system.")
     parser.add_argument("--version", action="version", version=f"ccfs {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        prog=parser.prog, dest="command", metavar="COMMAND", required=True
+    )
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.help, description=command.help)
         added.set_defaults(module=command.module)

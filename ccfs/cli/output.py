@@ -6,7 +6,6 @@ Knows streams and wording; never what the words are about.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 
 from ccfs.errors import Exit, UserError
@@ -28,6 +27,8 @@ def fail(error: UserError) -> int:
 def crash(error: Exception, debug: bool) -> int:
     """Say that something went wrong that nobody foresaw; `debug` shows where."""
     if debug:
+        import traceback
+
         traceback.print_exception(error)
     detail = f"{type(error).__name__}: {error}".rstrip(": ")
     say("error", f"unexpected failure: {detail}")
