@@ -210,8 +210,11 @@ def serving(argv: list[str], environment: dict[str, str]) -> Iterator[None]:
             server.communicate()
 
 
-def await_line(process: "subprocess.Popen[bytes]", wanted: bytes) -> None:
-    """Read the process's output until `wanted` is in it; fail when it ends or takes too long."""
+def await_line(process: "subprocess.Popen[bytes]", wanted: bytes) -> bytes:
+    """Read the process's output until `wanted` is in it; fail when it ends or takes too long.
+
+    Returns what it printed so far.
+    """
     assert process.stdout is not None
     deadline, seen = time.monotonic() + START_SECONDS, b""
     while wanted not in seen:
@@ -222,3 +225,4 @@ def await_line(process: "subprocess.Popen[bytes]", wanted: bytes) -> None:
         if not chunk:
             pytest.fail(f"{process.args!r} ended with status {process.wait()}: {seen!r}")
         seen += chunk
+    return seen

@@ -16,7 +16,12 @@ import pytest
 TMPFS = "/dev/shm"
 
 # the fixtures of the programs that tests run in a place
-pytest_plugins = ("tests.clients.heimdal",)
+pytest_plugins = (
+    "tests.clients.heimdal",
+    "tests.clients.java",
+    "tests.clients.go",
+    "tests.clients.python",
+)
 
 
 @dataclass(frozen=True, slots=True)
