@@ -99,7 +99,7 @@ def _serve_behind(arguments: Namespace, path: str, ready: Callable[[], None]) ->
 
 def _serve(arguments: Namespace, path: str, ready: Callable[[], None]) -> int:
     from ccfs import daemon
-    from ccfs.store.limits import Limits
+    from ccfs.store import Limits
 
     given = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
     options = daemon.MountOptions(
