@@ -111,9 +111,7 @@ def life_of_a_collection(kdc: Kdc) -> list[Step]:
 
 def test_dir(heimdal: Heimdal, tmpfs: Place, mounted: Place) -> None:
     steps = life_of_a_collection(heimdal.kdc)
-    printed = [
-        heimdal.transcript(place, "DIR:{place}/dir", steps) for place in (tmpfs, mounted)
-    ]
+    printed = [heimdal.transcript(place, "DIR:{place}/dir", steps) for place in (tmpfs, mounted)]
     assert printed[1] == printed[0]
 
 

@@ -11,9 +11,7 @@ from tests.kdc import Kdc
 pytestmark = pytest.mark.java
 
 
-def test_java_uses_the_default_ccache(
-    kdc: Kdc, java: Java, python: Programs, place: Place
-) -> None:
+def test_java_uses_the_default_ccache(kdc: Kdc, java: Java, python: Programs, place: Place) -> None:
     """It logs in from the TGT, and takes a service ticket that is there from the ccache."""
     run(["kinit", "-k", "-t", kdc.keytab, "alice"], kdc.environment(place.file_name))
     run(["kvno", "host/localhost"], kdc.environment(place.file_name))

@@ -50,9 +50,7 @@ class Step:
     stdin: str = ""
 
 
-def step(
-    *argv: str, status: int | None = 0, prints: Iterable[str] = (), stdin: str = ""
-) -> Step:
+def step(*argv: str, status: int | None = 0, prints: Iterable[str] = (), stdin: str = "") -> Step:
     """Write a Step as one writes a command."""
     return Step(argv, status, tuple(prints), stdin)
 

@@ -21,7 +21,10 @@ def servers() -> list[str]:
 
 
 credentials = krb5.get_init_creds_keytab(
-    context, principal, krb5.get_init_creds_opt_alloc(context), krb5.kt_resolve(context, keytab_name)
+    context,
+    principal,
+    krb5.get_init_creds_opt_alloc(context),
+    krb5.kt_resolve(context, keytab_name),
 )
 krb5.cc_initialize(context, ccache, principal)
 print("initialized:", krb5.cc_get_principal(context, ccache), servers())
