@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "ops": {"store", "format"},
     "kcm": {"store", "format"},
     "ccapi": {"format"},
-    "daemon": {"ops", "kcm", "store", "format", "errors", "mountpoint", "bounded"},
+    "helper": set(),
+    "daemon": {"helper", "ops", "kcm", "store", "format", "errors", "mountpoint", "bounded"},
     "ccfsd": {"daemon", "errors", "mountpoint", "bounded"},
     "cli": {"daemon", "ccfsd", "errors", "mountpoint", "bounded", "__init__"},
 }

@@ -58,7 +58,8 @@ class Principal:
 def parse_name(text: bytes) -> Principal:
     """The principal that a text names; its name type is inferred from the name.
 
-    FormatError for what krb5_parse_name refuses, and for a text without a realm.
+    FormatError for what krb5_parse_name refuses, and for a text without a realm.  The realm may be
+    empty, as in names of services whose realm the KDC is to find.
     """
     parts: list[bytearray] = [bytearray()]
     in_realm = False
@@ -76,8 +77,8 @@ def parse_name(text: bytes) -> Principal:
             in_realm = separator == b"@"
             parts.append(bytearray())
         at = piece.end()
-    if not in_realm or not parts[-1]:
-        raise FormatError(at, "a realm")
+    if not in_realm:
+        raise FormatError(at, "@ and a realm")
     components = tuple(bytes(part) for part in parts[:-1])
     return Principal(_infer_type(components), bytes(parts[-1]), components)
 

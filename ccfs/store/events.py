@@ -13,6 +13,9 @@ from ccfs.format.names import encode_name
 from ccfs.format.text import timestamp
 from ccfs.store.values import Stamp, What
 
+REMEMBERED = 8
+"""How many editions can be found by their number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Edition:
@@ -34,11 +37,14 @@ class EventLog:
         self._dropped = 0
         self.end = 0
         self.sequence = 0
+        self.mtime = 0.0
         self.edition = Edition(number(), 0, b"")
+        self._editions = {self.edition.number: self.edition}
 
     def append(self, at: Stamp, what: What, ccache: bytes, credential: str = "-") -> None:
         """Add one line; `ccache` is a raw name, `credential` a file name in its directory."""
         self.sequence += 1
+        self.mtime = at.now
         who = at.who
         line = "\t".join(
             (
@@ -65,6 +71,13 @@ class EventLog:
         del self._lines[:-keep]
         del self._starts[:-keep]
         self.edition = Edition(self._number(), self._starts[0], _lost(self._dropped))
+        self._editions[self.edition.number] = self.edition
+        if len(self._editions) > REMEMBERED:
+            del self._editions[next(iter(self._editions))]
+
+    def find(self, number: int) -> Edition | None:
+        """The edition of a number, if it is not too old."""
+        return self._editions.get(number)
 
     def size(self, edition: Edition) -> int:
         """How many bytes an edition has, those that it can't give any more included."""

@@ -1,0 +1,82 @@
+"""What every handler stands behind.
+
+No input and no bug may take the mount down: pyfuse3 ends it for any exception but FUSEError.  A
+refusal becomes its errno value; anything unexpected is logged, without its message, which might
+hold what nobody should read, and becomes EIO.
+"""
+
+import errno
+import functools
+import logging
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+
+from ccfs.ops.errors import errno_of
+from ccfs.ops.server import Server
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+HANDLERS: list[str] = []
+"""The names of all handlers, as `stats` counts them."""
+
+
+class HasServer(Protocol):
+    """What handlers are methods of."""
+
+    server: Server
+
+
+S = TypeVar("S", bound=HasServer)
+
+
+def handler(
+    function: Callable[Concatenate[S, P], R],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Make a plain method a pyfuse3 handler: counted, and nothing escapes but FUSEError.
+
+    Afterwards the outside is told what has changed, also by a step that was refused half way.
+    """
+    name = function.__name__
+    HANDLERS.append(name)
+
+    @functools.wraps(function)
+    async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.server.requests[name] += 1
+        try:
+            return function(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:
+            raise pyfuse3.FUSEError(_errno(error, name)) from None
+        finally:
+            _settle(self.server)
+
+    return guarded
+
+
+def _settle(server: Server) -> None:
+    try:
+        server.settle()
+    except Exception as error:
+        _errno(error, "settle")
+
+
+def _errno(error: Exception, name: str) -> int:
+    known = errno_of(error)
+    if known is not None:
+        return known
+    _report(error, name)
+    return errno.EIO
+
+
+def _report(error: Exception, name: str) -> None:
+    frames: list[Any] = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    log.error("%s failed: %s at %s", name, type(error).__name__, where)

@@ -1,0 +1,225 @@
+"""`credentials/` and `config/`: a file for each credential and each configuration entry."""
+
+from collections.abc import Iterable
+
+from ccfs.format.config import ConfigKey, config_key
+from ccfs.format.credential import decode_credential
+from ccfs.format.dialect import Dialect
+from ccfs.format.errors import FormatError
+from ccfs.format.names import decode_name
+from ccfs.format.text import credential_text
+from ccfs.ops.handles import Commit, CommitHandle, Handle, PendingHandle, TextHandle
+from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of
+from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.server import Server
+from ccfs.store import Stamp
+from ccfs.store.ccache import Ccache
+from ccfs.store.errors import BadContentError, BadNameError, GoneError, NotFoundError
+from ccfs.store.values import Stored, ident
+
+_RAW = b".raw"
+
+
+class Credentials(Directory):
+    """The credentials of a ccache; each also answers to ID and ID.raw."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return _listing(ccache_of(server, serial))
+
+    def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        ccache = ccache_of(server, serial)
+        stored = _by_name(ccache.credentials, name)
+        if stored:
+            return Ref(stored.serial, Slot.TEXT)
+        slot = Slot.RAW if name.endswith(_RAW) else Slot.TEXT
+        return Ref(_by_ident(ccache, name.removesuffix(_RAW)).serial, slot)
+
+    def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        for stored in ccache_of(server, serial).credentials.values():
+            yield _bytes(stored.name), Ref(stored.serial, Slot.TEXT)
+
+    def create(
+        self, server: Server, serial: int, name: bytes, opening: Opening
+    ) -> tuple[Ref, Handle]:
+        """A new file: one marshalled credential, stored at the write that completes it."""
+        ccache_of(server, serial)
+        edits, who, complete = server.store.edits, opening.at.who, False
+
+        def commit(content: bytes, now: float) -> None:
+            nonlocal complete
+            if complete:
+                raise BadContentError("bytes behind the credential")
+            if edits.complete(content):
+                edits.store(ccache_of(server, serial), content, Stamp(now, who))
+                complete = True
+
+        return _pending(server, commit)
+
+    def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        found = self.find(server, serial, name, 0)
+        server.store.edits.remove(ccache_of(server, serial), found.serial, at)
+
+
+class Config(Directory):
+    """The configuration entries of a ccache: KEY, or KEY~PRINCIPAL."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return _listing(ccache_of(server, serial))
+
+    def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        stored = _by_name(ccache_of(server, serial).config, name)
+        if stored is None:
+            raise NotFoundError("no such configuration entry")
+        return Ref(stored.serial, Slot.VALUE)
+
+    def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        for stored in ccache_of(server, serial).config.values():
+            yield _bytes(stored.name), Ref(stored.serial, Slot.VALUE)
+
+    def create(
+        self, server: Server, serial: int, name: bytes, opening: Opening
+    ) -> tuple[Ref, Handle]:
+        """A new entry; its value is what is written, or nothing."""
+        key = _config_key(name)
+        commit = _setter(server, serial, key, opening)
+        server.store.edits.set_config(ccache_of(server, serial), key, b"", opening.at)
+        return _pending(server, commit)
+
+    def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        found = self.find(server, serial, name, 0)
+        server.store.edits.remove(ccache_of(server, serial), found.serial, at)
+
+
+class Text(Node):
+    """The text of a credential.  It never changes: another credential has another number."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        text = _text(server, serial)
+        mtime = _owner(server, serial).mtime
+        return Attributes(len(text), mtime, attr_timeout=LONG)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        return TextHandle(_text(server, serial), direct=False)
+
+
+class Raw(Node):
+    """The bytes of a credential as they stand in `ccache`; kept in no page cache."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        record, _ = _record(server, serial)
+        return Attributes(len(record), _owner(server, serial).mtime)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        return TextHandle(_record(server, serial)[0])
+
+
+class Value(Node):
+    """The value of a configuration entry, and nothing more."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(len(_value(server, serial)), _owner(server, serial).mtime)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        ccache = _owner(server, serial)
+        value = _value(server, serial)
+        if not opening.writes:
+            return TextHandle(value)
+        key = config_key(decode_credential(*_record(server, serial))[0].server)
+        if key is None:
+            raise GoneError("no configuration entry")
+        return CommitHandle(value, _setter(server, ccache.serial, key, opening))
+
+    def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
+        """Nothing happens before something is written."""
+        if size:
+            super().truncate(server, serial, size, at)
+
+
+class Pending(Node):
+    """A new file that somebody is writing and that is nothing yet."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        handle = server.pending.get(serial)
+        if not isinstance(handle, PendingHandle):
+            raise GoneError("a file that is gone")
+        return Attributes(handle.size, server.clock(), entry_timeout=0.0)
+
+
+def _pending(server: Server, commit: Commit) -> tuple[Ref, Handle]:
+    number = server.store.ledger.number()
+
+    def done() -> None:
+        server.pending.pop(number, None)
+
+    handle = PendingHandle(commit, done)
+    server.pending[number] = handle
+    return Ref(number, Slot.PENDING), handle
+
+
+def _setter(server: Server, serial: int, key: ConfigKey, opening: Opening) -> Commit:
+    who = opening.at.who
+
+    def commit(content: bytes, now: float) -> None:
+        server.store.edits.set_config(ccache_of(server, serial), key, content, Stamp(now, who))
+
+    return commit
+
+
+def _config_key(name: bytes) -> ConfigKey:
+    key, tilde, principal = name.decode("utf-8", "surrogateescape").partition("~")
+    try:
+        return ConfigKey(decode_name(key), decode_name(principal) if tilde else None)
+    except FormatError as error:
+        raise BadNameError(str(error)) from None
+
+
+def _owner(server: Server, serial: int) -> Ccache:
+    ccache = server.store.owner(serial)
+    if ccache is None:
+        raise GoneError("a credential that is gone")
+    return ccache
+
+
+def _record(server: Server, serial: int) -> tuple[bytes, Dialect]:
+    image = _owner(server, serial).image
+    record = image.record(serial) if image else None
+    if image is None or record is None:
+        raise GoneError("a credential that is gone")
+    return record, image.dialect
+
+
+def _value(server: Server, serial: int) -> bytes:
+    return decode_credential(*_record(server, serial))[0].ticket
+
+
+def _text(server: Server, serial: int) -> bytes:
+    text = server.texts.get(serial)
+    if text is None:
+        credential, _ = decode_credential(*_record(server, serial))
+        text = credential_text(credential, ident(serial))
+        server.remember_text(serial, text)
+    return text
+
+
+def _listing(ccache: Ccache) -> Attributes:
+    mtime = ccache.current.mtime if ccache.current else ccache.mtime
+    return Attributes(mtime=mtime, nlink=2, attr_timeout=0.0)
+
+
+def _by_name(names: dict[str, Stored], name: bytes) -> Stored | None:
+    return names.get(name.decode("utf-8", "surrogateescape"))
+
+
+def _by_ident(ccache: Ccache, text: bytes) -> Stored:
+    try:
+        serial = int(text, 16)
+    except ValueError:
+        serial = 0
+    stored = ccache.serials.get(serial)
+    if stored is None or stored.config or stored.ident.encode() != text:
+        raise NotFoundError("no such credential")
+    return stored
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

@@ -1,0 +1,213 @@
+"""The directories of the tree, and the links in it."""
+
+from collections.abc import Iterable
+
+from ccfs.format.errors import FormatError
+from ccfs.format.names import decode_name, encode_name
+from ccfs.ops.errors import WrongKindError
+from ccfs.ops.handles import Handle
+from ccfs.ops.images import open_generation
+from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of, mtime_of
+from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.server import Server
+from ccfs.store import Stamp
+from ccfs.store.ccache import Ccache
+from ccfs.store.errors import BadNameError, ExistsError, GoneError, NotFoundError
+from ccfs.store.listing import ccache_name, listed_name
+from ccfs.store.scratch import COLLECTION
+
+CCACHE = b"ccache"
+KICK = b".kick."
+"""The helper finds the FIFO of a serial number behind this name; nobody else sees it."""
+
+
+class Root(Directory):
+    """The mount itself."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(mtime=server.store.start_time, nlink=4, attr_timeout=LONG)
+
+    def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        if name == b"events":
+            return Ref(server.store.events.edition.number, Slot.EVENTS)
+        if server.helper and pid == server.helper and name.startswith(KICK):
+            return Ref(int(name.removeprefix(KICK)), Slot.CHANGED)
+        link = server.store.scratch.links.get(name)
+        if link is None:
+            raise NotFoundError("no such name")
+        return Ref(link.number, Slot.LINK)
+
+    def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        yield b"events", Ref(server.store.events.edition.number, Slot.EVENTS)
+        for name, link in server.store.scratch.links.items():
+            yield name, Ref(link.number, Slot.LINK)
+
+    def symlink(self, server: Server, serial: int, name: bytes, target: bytes, at: Stamp) -> Ref:
+        """A scratch link: what `ln -sfn` makes before it renames it to `default`."""
+        return Ref(server.store.create_link(name, target, at).number, Slot.LINK)
+
+    def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        if server.store.scratch.links.pop(name, None) is None:
+            super().unlink(server, serial, name, at)
+
+
+class Caches(Directory):
+    """The collection: a directory for each ccache, in list order."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        count = len(server.store.collection.all())
+        return Attributes(mtime=mtime_of(server, 0), nlink=2 + count, attr_timeout=LONG)
+
+    def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        return Ref(_named(server, name).serial, Slot.CCACHE)
+
+    def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        for ccache in server.store.collection.all():
+            yield _encoded(ccache.name), Ref(ccache.serial, Slot.CCACHE)
+
+    def mkdir(self, server: Server, serial: int, name: bytes, at: Stamp) -> Ref:
+        ccache = server.store.collection.create(decoded(name), at)
+        return Ref(ccache.serial, Slot.CCACHE)
+
+    def rmdir(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        server.store.destroy(_named(server, name), at)
+
+    def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        _named(server, name)
+        raise WrongKindError
+
+
+class CcacheDirectory(Directory):
+    """One ccache: its file, its faces, and scratch files beside them."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(mtime=mtime_of(server, serial), nlink=4, attr_timeout=LONG)
+
+    def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        ccache = ccache_of(server, serial)
+        current = ccache.current if name == CCACHE else server.store.scratch.find(serial, name)
+        if current is None:
+            raise NotFoundError("no such file")
+        return Ref(current.number, Slot.BYTES)
+
+    def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        ccache = ccache_of(server, serial)
+        if ccache.current:
+            yield CCACHE, Ref(ccache.current.number, Slot.BYTES)
+        for name, generation in server.store.scratch.names(serial):
+            yield name, Ref(generation.number, Slot.BYTES)
+
+    def create(
+        self, server: Server, serial: int, name: bytes, opening: Opening
+    ) -> tuple[Ref, Handle]:
+        ccache = ccache_of(server, serial)
+        if name == CCACHE:
+            return _create(server, ccache, opening)
+        return _create_scratch(server, serial, name, opening)
+
+    def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        ccache = ccache_of(server, serial)
+        if name == CCACHE:
+            server.store.uninitialise(ccache, at)
+        else:
+            server.store.unlink_scratch(serial, name)
+
+
+class Listing(Directory):
+    """`dir/`: the collection as a DIR: ccache has it."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(mtime=mtime_of(server, 0), nlink=2, attr_timeout=LONG)
+
+    def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        ccache = _listed(server, name)
+        if ccache is not None and ccache.current:
+            return Ref(ccache.current.number, Slot.BYTES)
+        return Ref(server.store.scratch.get(COLLECTION, name).number, Slot.BYTES)
+
+    def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        for ccache in server.store.collection.all():
+            if ccache.current:
+                yield listed_name(ccache.name), Ref(ccache.current.number, Slot.BYTES)
+        for name, generation in server.store.scratch.names(COLLECTION):
+            yield name, Ref(generation.number, Slot.BYTES)
+
+    def create(
+        self, server: Server, serial: int, name: bytes, opening: Opening
+    ) -> tuple[Ref, Handle]:
+        ccache = _listed(server, name)
+        if ccache is not None:
+            return _create(server, ccache, opening)
+        return _create_scratch(server, COLLECTION, name, opening)
+
+    def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        ccache = _listed(server, name)
+        if ccache is not None and ccache.current:
+            server.store.unlink_listed(ccache, at)
+        else:
+            server.store.unlink_scratch(COLLECTION, name)
+
+
+class Default(Node):
+    """`default`: the link to the default ccache."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(len(self.readlink(server, serial)), mtime_of(server, 0))
+
+    def readlink(self, server: Server, serial: int) -> bytes:
+        return b"caches/" + _encoded(server.store.collection.default.name)
+
+
+class ScratchLink(Node):
+    """A link that is to become `default`."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(len(self.readlink(server, serial)), entry_timeout=0.0)
+
+    def readlink(self, server: Server, serial: int) -> bytes:
+        links = server.store.scratch.links.values()
+        target = next((link.target for link in links if link.number == serial), None)
+        if target is None:
+            raise GoneError("a link that is gone")
+        return target
+
+
+def decoded(name: bytes) -> bytes:
+    """The raw name of a ccache's directory name; BadNameError where it isn't canonical."""
+    try:
+        return decode_name(name.decode("utf-8"))
+    except (FormatError, UnicodeDecodeError):
+        raise BadNameError("no canonical encoding of a name") from None
+
+
+def _encoded(name: bytes) -> bytes:
+    return encode_name(name).encode("utf-8")
+
+
+def _named(server: Server, name: bytes) -> Ccache:
+    try:
+        raw = decoded(name)
+    except BadNameError:
+        raise NotFoundError("no such ccache") from None
+    return server.store.collection.get(raw)
+
+
+def _listed(server: Server, name: bytes) -> Ccache | None:
+    raw = ccache_name(name)
+    return server.store.collection.find(raw) if raw is not None else None
+
+
+def _create(server: Server, ccache: Ccache, opening: Opening) -> tuple[Ref, Handle]:
+    if ccache.current is not None:
+        raise ExistsError("the file exists")
+    generation = server.store.contents.start(ccache, opening.at)
+    handle = open_generation(server, generation, opening, number=generation.number)
+    return Ref(generation.number, Slot.BYTES), handle
+
+
+def _create_scratch(
+    server: Server, place: int, name: bytes, opening: Opening
+) -> tuple[Ref, Handle]:
+    generation = server.store.create_scratch(place, name, opening.at)
+    handle = open_generation(server, generation, opening, number=generation.number)
+    return Ref(generation.number, Slot.BYTES), handle

@@ -1,0 +1,135 @@
+"""Open files: what a read or a write of a handle does.
+
+Every handle can do everything; what makes no sense for it is refused.
+"""
+
+from collections.abc import Callable
+
+from ccfs.ops.errors import BadDescriptorError
+from ccfs.store import Store
+from ccfs.store.errors import BadContentError
+from ccfs.store.events import Edition
+from ccfs.store.files import OpenFile
+
+
+class Handle:
+    """One open file.  `direct`: whether reads go past the page cache."""
+
+    direct = True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes at `offset`."""
+        return b""
+
+    def write(self, offset: int, data: bytes, now: float) -> int:
+        """Write; returns how many bytes were taken."""
+        raise BadDescriptorError
+
+    def readable(self) -> bool:
+        """Whether a read would give something that was not there before."""
+        return True
+
+    def release(self, now: float) -> None:
+        """Closed for the last time."""
+
+
+class BytesHandle(Handle):
+    """An open generation: the bytes of a ccache, or a scratch file."""
+
+    def __init__(self, store: Store, file: OpenFile, *, direct: bool) -> None:
+        self.direct = direct
+        self._store = store
+        self._file = file
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._store.files.read(self._file, offset, size)
+
+    def write(self, offset: int, data: bytes, now: float) -> int:
+        return self._store.files.write(self._file, offset, data, now)
+
+    def release(self, now: float) -> None:
+        self._store.close(self._file, now)
+
+
+class TextHandle(Handle):
+    """A text as it was when it was opened."""
+
+    def __init__(self, text: bytes, *, direct: bool = True) -> None:
+        self.direct = direct
+        self._text = text
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._text[offset : offset + size]
+
+
+Commit = Callable[[bytes, float], None]
+
+
+class CommitHandle(TextHandle):
+    """A small file that is taken as a whole at each write.
+
+    `commit(content, now)` gets all that was written through this handle so far, and refuses it at
+    once: nothing can be refused at close.
+    """
+
+    def __init__(self, text: bytes, commit: Commit) -> None:
+        super().__init__(text)
+        self._commit = commit
+        self._written = b""
+
+    @property
+    def size(self) -> int:
+        """How many bytes were written."""
+        return len(self._written)
+
+    def write(self, offset: int, data: bytes, now: float) -> int:
+        at = offset if offset <= len(self._written) else len(self._written)
+        content = self._written[:at] + data + self._written[at + len(data) :]
+        self._commit(content, now)
+        self._written = content
+        return len(data)
+
+
+class PendingHandle(CommitHandle):
+    """A new file that is nothing until what is written to it is complete.
+
+    `done()`: what happens when it is closed.
+    """
+
+    def __init__(self, commit: Commit, done: Callable[[], None]) -> None:
+        super().__init__(b"", commit)
+        self._done = done
+
+    def release(self, now: float) -> None:
+        self._done()
+
+
+class LogHandle(Handle):
+    """The log of changes, read by position; b"" at its end."""
+
+    def __init__(self, store: Store, edition: Edition) -> None:
+        self._log = store.events
+        self._edition = edition
+        self._position = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = self._log.read(self._edition, offset, size)
+        self._position = offset + len(data)
+        return data
+
+    def readable(self) -> bool:
+        return self._position < self._log.size(self._edition)
+
+
+class LockHandle(Handle):
+    """A file that is only there to be locked: it stays empty."""
+
+    def write(self, offset: int, data: bytes, now: float) -> int:
+        raise BadContentError("a lock file stays empty")
+
+
+class ListHandle(Handle):
+    """A directory as it was when it was opened: names and inodes in their order."""
+
+    def __init__(self, entries: list[tuple[bytes, int]]) -> None:
+        self.entries = entries

@@ -1,0 +1,186 @@
+"""`rename`: what it means depends on what is moved and on what it is moved to.
+
+A rename is looked up in one table by the two kinds; what isn't in it is refused, never EXDEV: mv
+would copy then.
+"""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from ccfs.ops.directories import CCACHE, decoded
+from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.server import Server
+from ccfs.ops.texts import write_primary
+from ccfs.ops.tree import fixed
+from ccfs.store import Stamp
+from ccfs.store.ccache import Ccache
+from ccfs.store.errors import BadContentError, NotFoundError, NotPermittedError
+from ccfs.store.listing import ccache_name
+from ccfs.store.scratch import COLLECTION
+
+
+class Kind(Enum):
+    """What a name in a directory may stand for, in a rename."""
+
+    DIRECTORY = auto()  # caches/NAME
+    CONTENT = auto()  # caches/NAME/ccache
+    LISTED = auto()  # dir/tkt...
+    SCRATCH = auto()  # any other name beside those
+    PRIMARY = auto()  # dir/primary
+    DEFAULT = auto()  # default
+    LINK = auto()  # any other name in the root
+    FIXED = auto()  # the rest of the table
+
+
+class Place(NamedTuple):
+    """A name in a directory.  `name` is as the file system has it."""
+
+    kind: Kind
+    serial: int
+    name: bytes
+
+    @property
+    def scratch(self) -> tuple[int, bytes]:
+        """The key of the scratch file that may be here."""
+        return self.serial, self.name
+
+
+def rename(server: Server, source: tuple[Ref, bytes], target: tuple[Ref, bytes], at: Stamp) -> None:
+    """Carry a rename out, or refuse it."""
+    old, new = _source(server, *source), _place(*target)
+    step = STEPS.get((old.kind, new.kind))
+    if step is None:
+        raise NotPermittedError("this is not renamed to that")
+    step(server, old, new, at)
+
+
+def _place(parent: Ref, name: bytes) -> Place:
+    return Place(_kind(parent, name), parent.serial, name)
+
+
+def _kind(parent: Ref, name: bytes) -> Kind:
+    known = fixed(parent, name)
+    if known is not None:
+        return {Slot.DEFAULT: Kind.DEFAULT, Slot.PRIMARY: Kind.PRIMARY}.get(known.slot, Kind.FIXED)
+    if parent.slot is Slot.CCACHE:
+        return Kind.CONTENT if name == CCACHE else Kind.SCRATCH
+    if parent.slot is Slot.DIR:
+        return Kind.SCRATCH if ccache_name(name) is None else Kind.LISTED
+    return _TOP.get(parent.slot, Kind.FIXED) if name != b"events" else Kind.FIXED
+
+
+_TOP = {Slot.ROOT: Kind.LINK, Slot.CACHES: Kind.DIRECTORY}
+
+
+def _source(server: Server, parent: Ref, name: bytes) -> Place:
+    """A name that is there: in `dir/` a ccache's name may still be scratch."""
+    place = _place(parent, name)
+    if place.kind is Kind.LISTED and server.store.scratch.find(COLLECTION, name):
+        return place._replace(kind=Kind.SCRATCH)
+    return place
+
+
+def _ccache(server: Server, place: Place) -> Ccache:
+    collection = server.store.collection
+    if place.kind is Kind.CONTENT:
+        found = collection.by_serial(place.serial)
+    else:
+        name = ccache_name(place.name) if place.kind is Kind.LISTED else decoded(place.name)
+        found = collection.find(name) if name is not None else None
+    if found is None:
+        raise NotFoundError("no such ccache")
+    return found
+
+
+def _replace(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    server.store.replace(old.scratch, _ccache(server, new), at)
+
+
+def _replace_listed(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    server.store.replace_new(old.scratch, _listed(new), at)
+    _clear(server, new)
+
+
+def _rename_scratch(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    server.store.rename_scratch(old.scratch, new.scratch, at)
+
+
+def _set_primary(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    write_primary(server, 0, bytes(server.store.scratch.get(*old.scratch).data), at)
+    server.store.unlink_scratch(*old.scratch)
+
+
+def _move(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    server.store.move(_ccache(server, old), _ccache(server, new), at)
+
+
+def _move_listed(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    server.store.move_to_name(_ccache(server, old), _listed(new), at)
+    _clear(server, new)
+
+
+def _listed(place: Place) -> bytes:
+    name = ccache_name(place.name)
+    if name is None:
+        raise NotFoundError("no name of a ccache")
+    return name
+
+
+def _clear(server: Server, place: Place) -> None:
+    """A scratch file that had the name is replaced, too."""
+    if server.store.scratch.find(*place.scratch):
+        server.store.unlink_scratch(*place.scratch)
+
+
+def _move_directory(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    server.store.move_to_name(_ccache(server, old), decoded(new.name), at)
+
+
+def _put_aside(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    server.store.put_aside(_ccache(server, old), new.scratch, at)
+
+
+def _set_default(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    links = server.store.scratch.links
+    if old.name not in links:
+        raise NotFoundError("no such link")
+    collection = server.store.collection
+    collection.set_default(collection.get(_target(server, links[old.name].target)), at)
+    del links[old.name]
+
+
+def _rename_link(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    links = server.store.scratch.links
+    if old.name not in links:
+        raise NotFoundError("no such link")
+    links[new.name] = links.pop(old.name)
+
+
+def _target(server: Server, target: bytes) -> bytes:
+    """The ccache that a link's target names: caches/NAME, relative or absolute."""
+    mount = server.mountpoint.encode("utf-8", "surrogateescape")
+    path = target.rstrip(b"/").removeprefix(mount + b"/").removeprefix(b"./")
+    directory, _, name = path.partition(b"/")
+    if directory != b"caches" or not name or b"/" in name:
+        raise BadContentError("a link that does not point to caches/NAME")
+    return decoded(name)
+
+
+Step = Callable[[Server, Place, Place, Stamp], None]
+
+STEPS: dict[tuple[Kind, Kind], Step] = {
+    (Kind.SCRATCH, Kind.CONTENT): _replace,
+    (Kind.SCRATCH, Kind.LISTED): _replace_listed,
+    (Kind.SCRATCH, Kind.SCRATCH): _rename_scratch,
+    (Kind.SCRATCH, Kind.PRIMARY): _set_primary,
+    (Kind.CONTENT, Kind.CONTENT): _move,
+    (Kind.CONTENT, Kind.LISTED): _move_listed,
+    (Kind.CONTENT, Kind.SCRATCH): _put_aside,
+    (Kind.LISTED, Kind.LISTED): _move_listed,
+    (Kind.LISTED, Kind.CONTENT): _move,
+    (Kind.LISTED, Kind.SCRATCH): _put_aside,
+    (Kind.DIRECTORY, Kind.DIRECTORY): _move_directory,
+    (Kind.LINK, Kind.DEFAULT): _set_default,
+    (Kind.LINK, Kind.LINK): _rename_link,
+}

@@ -1,0 +1,330 @@
+"""The pyfuse3 handlers: each finds the node, asks it, and puts the answer into the kernel's terms.
+
+The kernel's word on the caller decides in each of them that opens, lists, creates or changes
+anything; a handle, once open, is a capability.
+"""
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
+
+from ccfs.ops import moves, tree
+from ccfs.ops.barrier import HANDLERS, handler
+from ccfs.ops.errors import AccessError, WrongKindError
+from ccfs.ops.handles import Handle, ListHandle
+from ccfs.ops.node import Attributes, Opening
+from ccfs.ops.refs import Ref, Slot, ref
+from ccfs.ops.server import Poll, Server
+from ccfs.store import Stamp
+from ccfs.store.errors import ExistsError, GoneError, NotPermittedError
+
+_BLOCK = 4096
+_NOW = 2.0
+"""Seconds around the present that count as `touch` without a time."""
+
+
+class Operations(pyfuse3.Operations):
+    """One user's mount."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.server = server
+        server.requests.update(dict.fromkeys(HANDLERS, 0))
+
+    @handler
+    def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        self._admit(ctx)
+        found = tree.find(self.server, self._ref(parent), name, ctx.pid)
+        if found.slot is Slot.CHANGED and ctx.pid != self.server.helper:
+            self.server.armed[found.serial] = self.server.clock()
+        return self._attributes(found)
+
+    @handler
+    def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
+        for inode, _ in inodes:
+            known = ref(inode)
+            if known is not None and known.slot is Slot.BYTES:
+                self.server.store.contents.forget(known.serial)
+
+    @handler
+    def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        self._admit(ctx)
+        return self._attributes(self._ref(inode))
+
+    @handler
+    def setattr(
+        self,
+        inode: int,
+        attr: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        at, found = self._stamp(ctx), self._ref(inode)
+        self._refuse_changes(self._attributes(found), attr, fields, at.now)
+        if fields.update_size:
+            tree.ROWS[found.slot].node.truncate(self.server, found.serial, attr.st_size, at)
+        return self._attributes(found)
+
+    @handler
+    def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        self._admit(ctx)
+        found = self._ref(inode)
+        return tree.ROWS[found.slot].node.readlink(self.server, found.serial)
+
+    @handler
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        self._admit(ctx)
+        raise NotPermittedError("no devices, no FIFOs of one's own")
+
+    @handler
+    def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        at, where = self._free(parent, name, ctx)
+        node = tree.directory(where)
+        return self._attributes(node.mkdir(self.server, where.serial, name, at))
+
+    @handler
+    def symlink(
+        self, parent: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        at, where = self._free(parent, name, ctx)
+        node = tree.directory(where)
+        return self._attributes(node.symlink(self.server, where.serial, name, target, at))
+
+    @handler
+    def link(self, inode: int, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        self._admit(ctx)
+        raise NotPermittedError("every name here has its own file")
+
+    @handler
+    def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        at, where = self._stamp(ctx), self._ref(parent)
+        if not self._passes_over(where, name):
+            tree.directory(where).unlink(self.server, where.serial, name, at)
+
+    @handler
+    def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        at, where = self._stamp(ctx), self._ref(parent)
+        if not self._passes_over(where, name):
+            tree.directory(where).rmdir(self.server, where.serial, name, at)
+
+    @handler
+    def rename(
+        self,
+        old_parent: int,
+        old_name: bytes,
+        new_parent: int,
+        new_name: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        at, source, target = self._stamp(ctx), self._ref(old_parent), self._ref(new_parent)
+        if flags & ~pyfuse3.RENAME_NOREPLACE:
+            raise FUSEError(errno.EINVAL)
+        if flags & pyfuse3.RENAME_NOREPLACE:
+            self._free(new_parent, new_name, ctx)
+        tree.check_length(new_name)
+        moves.rename(self.server, (source, old_name), (target, new_name), at)
+
+    @handler
+    def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        found = self._ref(inode)
+        opening = _opening(inode, flags, self._stamp(ctx))
+        row = tree.ROWS[found.slot]
+        _check_mode(row.mode, opening)
+        return self._opened(row.node.open(self.server, found.serial, opening))
+
+    @handler
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        at, where = self._free(parent, name, ctx)
+        opening = _opening(0, flags, at)
+        made, handle = tree.directory(where).create(self.server, where.serial, name, opening)
+        return self._opened(handle), self._attributes(made)
+
+    @handler
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        return self._handle(fh).read(offset, size)
+
+    @handler
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        return self._handle(fh).write(offset, data, self.server.clock())
+
+    @handler
+    def flush(self, fh: int) -> None:
+        # Asked once, then never again: what can be refused is refused at the write.
+        raise FUSEError(errno.ENOSYS)
+
+    @handler
+    def fsync(self, fh: int, datasync: bool) -> None:
+        self._handle(fh)
+
+    @handler
+    def fsyncdir(self, fh: int, datasync: bool) -> None:
+        self._handle(fh)
+
+    @handler
+    def release(self, fh: int) -> None:
+        handle = self.server.handles.pop(fh, None)
+        if handle is not None:
+            handle.release(self.server.clock())
+
+    @handler
+    def opendir(self, inode: int, ctx: RequestContext) -> int:
+        self._admit(ctx)
+        where = self._ref(inode)
+        listed = [(name, found.inode) for name, found in tree.entries(self.server, where)]
+        return self.server.add(ListHandle(listed))
+
+    @handler
+    def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
+        handle = self._handle(fh)
+        if not isinstance(handle, ListHandle):
+            raise WrongKindError
+        for at, (name, inode) in enumerate(handle.entries[start:], start + 1):
+            attributes = self._listed(inode)
+            if attributes and not pyfuse3.readdir_reply(token, name, attributes, at):
+                break
+
+    @handler
+    def releasedir(self, fh: int) -> None:
+        self.server.handles.pop(fh, None)
+
+    @handler
+    def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        return self._statfs()
+
+    @handler
+    def poll(self, inode: int, fh: int, poll: Poll | None, ctx: RequestContext) -> int:
+        handle = self._handle(fh)
+        ready = handle.readable()
+        if poll is not None and not ready:
+            self.server.polls.append(poll)
+        return select.POLLOUT | (select.POLLIN | select.POLLRDNORM if ready else 0)
+
+    def _admit(self, ctx: RequestContext) -> None:
+        """Let the owner in, root where the mount was made so, nobody else."""
+        owner = self.server.owner
+        if ctx.uid != owner.uid and not (ctx.uid == 0 and owner.root):
+            raise AccessError
+
+    def _stamp(self, ctx: RequestContext) -> Stamp:
+        self._admit(ctx)
+        return self.server.stamp(ctx.uid, ctx.pid)
+
+    def _ref(self, inode: int) -> Ref:
+        found = ref(inode)
+        if found is None:
+            raise GoneError("a number that was never given")
+        return found
+
+    def _free(self, parent: int, name: bytes, ctx: RequestContext) -> tuple[Stamp, Ref]:
+        """Refuse to make a name that is there."""
+        at, where = self._stamp(ctx), self._ref(parent)
+        if tree.exists(self.server, where, name):
+            raise ExistsError("the name is taken")
+        return at, where
+
+    def _passes_over(self, where: Ref, name: bytes) -> bool:
+        """Whether a removal is accepted without effect: `rm -r` of a ccache must get through."""
+        known = tree.fixed(where, name)
+        if known is not None and where.slot is not Slot.CCACHE:
+            raise NotPermittedError("part of the mount itself")
+        return known is not None
+
+    def _handle(self, fh: int) -> Handle:
+        handle = self.server.handles.get(fh)
+        if handle is None:
+            raise FUSEError(errno.EBADF)
+        return handle
+
+    def _opened(self, handle: Handle) -> FileInfo:
+        info = FileInfo()
+        info.fh = self.server.add(handle)
+        info.direct_io = handle.direct
+        info.keep_cache = not handle.direct
+        return info
+
+    def _listed(self, inode: int) -> EntryAttributes | None:
+        """Attributes of an entry that a listing promised; None where it is gone by now."""
+        try:
+            return self._attributes(self._ref(inode))
+        except GoneError:
+            return None
+
+    def _attributes(self, found: Ref) -> EntryAttributes:
+        row = tree.ROWS[found.slot]
+        return self._entry(found.inode, row.mode, row.node.attributes(self.server, found.serial))
+
+    def _entry(self, inode: int, mode: int, said: Attributes) -> EntryAttributes:
+        entry: Any = EntryAttributes()
+        entry.st_ino = said.inode or inode
+        entry.st_mode = mode
+        entry.st_nlink = said.nlink
+        entry.st_uid, entry.st_gid = self.server.owner.uid, self.server.owner.gid
+        entry.st_size = said.size
+        entry.st_blksize, entry.st_blocks = _BLOCK, -(-said.size // 512)
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = int(said.mtime * 1e9)
+        entry.attr_timeout, entry.entry_timeout = said.attr_timeout, said.entry_timeout
+        return cast(EntryAttributes, entry)
+
+    def _refuse_changes(
+        self,
+        now: EntryAttributes,
+        wanted: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        clock: float,
+    ) -> None:
+        """Accept what is so already, and the present as a time; nothing else can be set."""
+        times = (wanted.st_mtime_ns, now.st_mtime_ns) if fields.update_mtime else (0, 0)
+        refused = (
+            (fields.update_mode and stat.S_IMODE(wanted.st_mode) != stat.S_IMODE(now.st_mode))
+            or (fields.update_uid and wanted.st_uid != now.st_uid)
+            or (fields.update_gid and wanted.st_gid != now.st_gid)
+            or (times[0] != times[1] and abs(times[0] / 1e9 - clock) > _NOW)
+        )
+        if refused:
+            raise NotPermittedError("what the mount says of its nodes can't be changed")
+
+    def _statfs(self) -> pyfuse3.StatvfsData:
+        store: Any = self.server.store
+        limits, used = store.limits, store.ledger.used
+        data: Any = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = _BLOCK
+        data.f_blocks = limits.total_bytes // _BLOCK
+        data.f_bfree = data.f_bavail = max(limits.total_bytes - used, 0) // _BLOCK
+        data.f_files = limits.ccaches
+        data.f_ffree = data.f_favail = limits.ccaches - len(store.collection.all())
+        data.f_namemax = 255
+        return cast(pyfuse3.StatvfsData, data)
+
+
+def _opening(inode: int, flags: int, at: Stamp) -> Opening:
+    mode = flags & os.O_ACCMODE
+    return Opening(
+        inode=inode,
+        at=at,
+        reads=mode != os.O_WRONLY,
+        writes=mode != os.O_RDONLY,
+        append=bool(flags & os.O_APPEND),
+        truncate=bool(flags & os.O_TRUNC),
+    )
+
+
+def _check_mode(mode: int, opening: Opening) -> None:
+    """The mode bits hold for everyone: uid 0 may own a mount, too."""
+    if (opening.writes or opening.truncate) and not mode & stat.S_IWUSR:
+        raise AccessError

@@ -1,0 +1,65 @@
+"""Inode numbers: which thing of the store a number means, and which face of it.
+
+A number is a serial number of the store (0 for the mount itself) and a slot.  Serial numbers are
+never reused, so neither are inode numbers.  This file knows numbers only.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+_SHIFT = 5
+
+
+class Slot(IntEnum):
+    """The face of a thing that an inode shows."""
+
+    # the mount itself, serial 0
+    ROOT = 1
+    README = 2
+    DEFAULT = 3
+    CACHES = 4
+    DIR = 5
+    PRIMARY = 6
+    STATS = 7
+    # the mount itself (serial 0) or a ccache
+    CHANGED = 8
+    LOCK = 9
+    INFO = 10
+    # a ccache
+    CCACHE = 11
+    PRINCIPAL = 12
+    CREDENTIALS = 13
+    CONFIG = 14
+    KDC_OFFSET = 15
+    # a credential or a configuration entry
+    TEXT = 16
+    RAW = 17
+    VALUE = 18
+    # a generation of bytes, an edition of the log, a scratch link, a file still being written
+    BYTES = 19
+    EVENTS = 20
+    LINK = 21
+    PENDING = 22
+
+
+class Ref(NamedTuple):
+    """One inode."""
+
+    serial: int
+    slot: Slot
+
+    @property
+    def inode(self) -> int:
+        """Its number."""
+        return self.serial << _SHIFT | self.slot
+
+
+ROOT = Ref(0, Slot.ROOT)
+
+_SLOTS = {int(slot): slot for slot in Slot}
+
+
+def ref(inode: int) -> Ref | None:
+    """The thing that a number means; None for a number that was never given."""
+    slot = _SLOTS.get(inode & (1 << _SHIFT) - 1)
+    return Ref(inode >> _SHIFT, slot) if slot is not None else None

@@ -1,0 +1,130 @@
+"""The texts that describe the mount and its ccaches: README, info, stats, principal, kdc_offset.
+
+Knows what the lines say; never who reads them.
+"""
+
+import json
+from collections.abc import Mapping
+
+from ccfs import __version__
+from ccfs.format.names import encode_name
+from ccfs.format.principal import unparse_name
+from ccfs.format.text import principal_text, timestamp
+from ccfs.ops.server import Server
+from ccfs.store.ccache import Ccache
+from ccfs.store.listing import listed_name
+
+_README = """\
+Kerberos credentials of uid {uid}, as files.  They live in the memory of process {pid}, on no disk.
+
+use       export KRB5CCNAME=FILE:{mount}/default/ccache
+          export KRB5CCNAME=DIR:{mount}/dir               (several identities, kswitch)
+look      ls {mount}/caches/*/credentials     cat FILE of there     klist
+switch    ln -sfn caches/NAME {mount}/default
+new       mkdir {mount}/caches/NAME           kinit -c FILE:{mount}/caches/NAME/ccache
+remove    rm {mount}/caches/NAME/credentials/X     rmdir {mount}/caches/NAME
+follow    tail -f {mount}/events
+wait      cat {mount}/changed                 returns at the next change; caches/NAME/changed, too
+lock      flock {mount}/caches/NAME/lock COMMAND
+
+`cat *` waits at `changed`.  Secrets are in `ccache` and in credentials/ID.raw, nowhere else.
+"""
+
+
+def readme(server: Server, _: int = 0) -> bytes:
+    """What is here and how to use it, with this mount's own paths."""
+    text = _README.format(uid=server.owner.uid, pid=server.pid, mount=server.mountpoint)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def info(server: Server, serial: int) -> bytes:
+    """The `key: value` lines of the mount (serial 0) or of a ccache."""
+    ccache = server.store.collection.by_serial(serial)
+    lines = _ccache_info(server, ccache) if ccache else _mount_info(server)
+    return "".join(f"{key}: {value}\n" for key, value in lines).encode("utf-8", "surrogateescape")
+
+
+def _mount_info(server: Server) -> list[tuple[str, object]]:
+    store, limits = server.store, server.store.limits
+    ccaches = [c for c in store.collection.all() if c.initialised]
+    return [
+        ("server_id", server.ident),
+        ("start_time", int(store.start_time)),
+        ("pid", server.pid),
+        ("version", __version__),
+        ("default", encode_name(store.collection.default.name)),
+        ("change_time", store.ledger.change_time),
+        ("ccaches", len(ccaches)),
+        ("credentials", sum(len(c.credentials) for c in ccaches)),
+        ("bytes", store.ledger.used),
+        ("limit_ccaches", limits.ccaches),
+        ("limit_ccache_bytes", limits.ccache_bytes),
+        ("limit_total_bytes", limits.total_bytes),
+        ("limit_events", limits.events),
+    ]
+
+
+def _ccache_info(server: Server, ccache: Ccache) -> list[tuple[str, object]]:
+    prefix, expires = ccache.prefix, ccache.expires()
+    return [
+        ("id", ccache.ident),
+        ("name", encode_name(ccache.name)),
+        ("principal", principal_text(prefix.principal) if prefix else ""),
+        ("initialised", _yes(ccache.initialised)),
+        ("default", _yes(ccache is server.store.collection.default)),
+        ("version", prefix.header.dialect.version if prefix else ""),
+        ("change_time", ccache.change_time),
+        ("last_default_time", ccache.last_default_time or ""),
+        ("credentials", len(ccache.credentials)),
+        ("config_entries", len(ccache.config)),
+        ("bytes", ccache.size),
+        ("expires", timestamp(expires) if expires else ""),
+    ]
+
+
+def principal(server: Server, serial: int) -> bytes:
+    """The client principal and a newline; empty where the ccache is uninitialised."""
+    ccache = server.store.collection.by_serial(serial)
+    prefix = ccache.prefix if ccache else None
+    return unparse_name(prefix.principal) + b"\n" if prefix else b""
+
+
+def kdc_offset(server: Server, serial: int) -> bytes:
+    """Seconds and a newline; empty where it is not set."""
+    ccache = server.store.collection.by_serial(serial)
+    offset = ccache.prefix.header.kdc_offset if ccache and ccache.prefix else None
+    return b"%d\n" % offset[0] if offset else b""
+
+
+def primary(server: Server, _: int) -> bytes:
+    """The file name in `dir/` of the default ccache, as DIR: ccaches have it."""
+    return listed_name(server.store.collection.default.name) + b"\n"
+
+
+def stats(server: Server, _: int) -> bytes:
+    """JSON: requests by operation, what is held, and since when."""
+    store = server.store
+    ccaches = [c for c in store.collection.all() if c.initialised]
+    held = {
+        "ccaches": len(ccaches),
+        "credentials": sum(len(c.credentials) for c in ccaches),
+        "bytes": store.ledger.used,
+        "scratch_files": store.scratch.count,
+        "open_handles": len(server.handles),
+        "events": store.events.sequence,
+        "uptime": int(server.clock() - store.start_time),
+    }
+    requests = ",\n".join(_numbers(server.requests, "    "))
+    lines = [f'  "requests": {{\n{requests}\n  }}', *_numbers(held, "  ")]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
+
+
+def _numbers(values: Mapping[str, int], indent: str) -> list[str]:
+    """JSON members in columns: `stat` is a request, too, and the size must stay what it said."""
+    return [
+        f"{indent}{json.dumps(key)}:{value:>{14 + 14 - len(key)}}" for key, value in values.items()
+    ]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,137 @@
+"""What all nodes share: the store, the owner, the clock, and the handles that are open.
+
+Knows no FUSE session: whoever runs one gives the `Kernel` to talk to.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ccfs.ops.handles import Handle
+from ccfs.ops.refs import Ref, Slot
+from ccfs.store import Stamp, Store, Who
+from ccfs.store.ledger import Effects
+
+COMMAND_UNKNOWN = "-"
+MAX_TEXTS = 4096
+"""How many texts of credentials are kept."""
+
+
+class Kernel(Protocol):
+    """How a server tells the outside that something changed."""
+
+    def invalidate(self, inode: int) -> None:
+        """The attributes of an inode are not what they were."""
+
+    def kick(self, serial: int) -> None:
+        """Wake those who wait at the `changed` FIFO of a ccache; 0: the collection's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose mount it is.  `root`: whether uid 0 may use it too."""
+
+    uid: int
+    gid: int
+    root: bool = False
+
+
+@dataclass
+class Server:
+    """One user's file system, apart from the kernel's side of it.
+
+    `helper`: pid of the child that wakes waiters, 0 for none.  `pending`: files being written that
+    are nothing yet, by serial.  `armed`: FIFOs that somebody looked up, with the time of it.
+    """
+
+    store: Store
+    owner: Owner
+    mountpoint: str
+    ident: str
+    pid: int
+    kernel: Kernel
+    clock: Callable[[], float] = time.time
+    helper: int = 0
+    handles: dict[int, Handle] = field(default_factory=dict)
+    pending: dict[int, Handle] = field(default_factory=dict)
+    armed: dict[int, float] = field(default_factory=dict)
+    polls: list["Poll"] = field(default_factory=list)
+    texts: dict[int, bytes] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+    _handle: int = 0
+
+    def stamp(self, uid: int, pid: int) -> Stamp:
+        """When and by whom a step is made that a process asks for."""
+        return Stamp(self.clock(), Who(uid, pid, _command(pid)))
+
+    def add(self, handle: Handle) -> int:
+        """Keep a handle until it is released; returns its number."""
+        self._handle += 1
+        self.handles[self._handle] = handle
+        return self._handle
+
+    def remember_text(self, serial: int, text: bytes) -> None:
+        """Keep the text of a credential, which never changes, for the next who asks."""
+        if len(self.texts) >= MAX_TEXTS:
+            self.texts.clear()
+        self.texts[serial] = text
+
+    def settle(self) -> None:
+        """Tell the kernel, and who waits, what the last steps have changed."""
+        effects = self.store.ledger.take_effects()
+        if effects is None:
+            return
+        for serial in effects.records:
+            self.texts.pop(serial, None)
+        for inode in _stale(effects):
+            self.kernel.invalidate(inode)
+        if effects.changed:
+            self._kick({0, *effects.changed})
+        if effects.logged:
+            polls, self.polls = self.polls, []
+            for poll in polls:
+                poll.notify()
+
+    def _kick(self, serials: set[int]) -> None:
+        for serial in serials & self.armed.keys():
+            self.kernel.kick(serial)
+
+
+class Poll(Protocol):
+    """Somebody who polls and wants to hear of it."""
+
+    def notify(self) -> None:
+        """Wake them."""
+
+
+_GROUP = (
+    Slot.CCACHE,
+    Slot.PRINCIPAL,
+    Slot.CREDENTIALS,
+    Slot.CONFIG,
+    Slot.KDC_OFFSET,
+    Slot.INFO,
+    Slot.CHANGED,
+    Slot.LOCK,
+)
+
+
+def _stale(effects: Effects) -> list[int]:
+    """The inodes whose attributes the kernel may hold and that are not so any more."""
+    refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
+    refs += [Ref(s, slot) for s in effects.records for slot in (Slot.TEXT, Slot.VALUE)]
+    refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
+    refs += [Ref(serial, Slot.CCACHE) for serial in effects.listings if serial]
+    if 0 in effects.listings:
+        refs += [Ref(0, Slot.CACHES), Ref(0, Slot.DIR)]
+    return [r.inode for r in refs]
+
+
+def _command(pid: int) -> str:
+    """The command name of a process, as the kernel knows it."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return COMMAND_UNKNOWN

@@ -1,0 +1,120 @@
+"""Small files made of text: read as a snapshot, written as a whole."""
+
+from collections.abc import Callable
+
+from ccfs.format.errors import FormatError
+from ccfs.format.principal import parse_name
+from ccfs.ops.handles import CommitHandle, Handle, LockHandle, LogHandle, TextHandle
+from ccfs.ops.node import LONG, Attributes, Node, Opening, ccache_of, mtime_of
+from ccfs.ops.server import Server
+from ccfs.store import Stamp
+from ccfs.store.errors import BadContentError, NotFoundError
+from ccfs.store.listing import ccache_name
+
+Render = Callable[[Server, int], bytes]
+Write = Callable[[Server, int, bytes, Stamp], None]
+
+MAX_TEXT = 1024 * 1024 + 4096
+"""The most bytes that a written text may have: a principal of 1 MiB and its quoting."""
+
+
+class Text(Node):
+    """A text made anew at each open, and changed by writing, where `write` is given."""
+
+    def __init__(self, render: Render, write: Write | None = None) -> None:
+        self._render = render
+        self._write = write
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        mtime = mtime_of(server, serial)
+        return Attributes(size=len(self._render(server, serial)), mtime=mtime)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        mtime_of(server, serial)
+        text = self._render(server, serial)
+        write = self._write
+        if write is None:
+            return TextHandle(text)
+        who = opening.at.who
+
+        def commit(content: bytes, now: float) -> None:
+            if len(content) > MAX_TEXT:
+                raise BadContentError("too long")
+            write(server, serial, content, Stamp(now, who))
+
+        return CommitHandle(text, commit)
+
+    def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
+        """Nothing happens before something is written."""
+        if self._write is None or size:
+            super().truncate(server, serial, size, at)
+
+
+def write_principal(server: Server, serial: int, content: bytes, at: Stamp) -> None:
+    """Set the client principal of a ccache: one quoted name with its realm, perhaps a newline."""
+    ccache = ccache_of(server, serial)
+    try:
+        principal = parse_name(content.removesuffix(b"\n"))
+    except FormatError as error:
+        raise BadContentError(str(error)) from None
+    server.store.edits.set_principal(ccache, principal, at)
+
+
+def write_kdc_offset(server: Server, serial: int, content: bytes, at: Stamp) -> None:
+    """Set the KDC offset to a number of seconds; nothing but white space clears it."""
+    ccache = ccache_of(server, serial)
+    text = content.strip()
+    try:
+        seconds = int(text) if text else None
+    except ValueError:
+        raise BadContentError("no number of seconds") from None
+    if seconds is not None and not -(2**31) <= seconds < 2**31:
+        raise BadContentError("an offset that does not fit 32 bits")
+    server.store.edits.set_kdc_offset(ccache, seconds, at)
+
+
+def write_primary(server: Server, _: int, content: bytes, at: Stamp) -> None:
+    """Set the default by its name in `dir/`; a ccache to come is made, uninitialised."""
+    name = ccache_name(content.removesuffix(b"\n"))
+    if name is None:
+        raise BadContentError("no name of a ccache in dir/")
+    collection = server.store.collection
+    collection.set_default(collection.find(name) or collection.create(name, at), at)
+
+
+class Log(Node):
+    """`events`: one inode an edition of the log."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        log = server.store.events
+        edition = log.find(serial)
+        if edition is None:
+            raise NotFoundError("an edition nobody knows")
+        return Attributes(size=log.size(edition), mtime=log.mtime, entry_timeout=0.0)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        log = server.store.events
+        return LogHandle(server.store, log.find(serial) or log.edition)
+
+
+class Lock(Node):
+    """A file for locks: the kernel keeps them, we never hear of one."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(mtime=mtime_of(server, serial), attr_timeout=LONG)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        mtime_of(server, serial)
+        return LockHandle()
+
+    def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
+        """It is empty, and stays so."""
+        if size:
+            super().truncate(server, serial, size, at)
+
+
+class Fifo(Node):
+    """`changed`: the kernel does the waiting.  Looked up anew each time, so that we know of it."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(mtime=server.store.start_time, attr_timeout=LONG, entry_timeout=0.0)
