@@ -28,6 +28,8 @@ SERVICES = ("HTTP/localhost", "host/localhost")
 START_SECONDS = 20
 MIT_INSTALL = "apt-get install krb5-kdc krb5-admin-server krb5-user libkrb5-dev"
 TMPFS = "/dev/shm"
+# krb5-config is what k5test finds the KDC's plugins by
+PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit", "kvno", "krb5-config")
 
 # The lifetime stays well below what the KDC grants at most: exactly at that limit a ticket
 # turns renewable or not by the second.
@@ -86,9 +88,7 @@ class Kdc:
 @pytest.fixture(scope="session")
 def kdc() -> Iterator[Kdc]:
     """The session's KDC."""
-    programs = require(
-        "MIT Kerberos", MIT_INSTALL, ["krb5kdc", "kdb5_util", "kadmin.local", "kinit", "kvno"]
-    )
+    programs = require("MIT Kerberos", MIT_INSTALL, PROGRAMS)
     with running_kdc(programs["krb5kdc"]) as running:
         yield running
 

@@ -47,7 +47,7 @@ class Java:
 @pytest.fixture(scope="session")
 def java(kdc: Kdc) -> Iterator[Java]:
     """The Java client; skips the test where there is no JDK."""
-    programs = require("a JDK", INSTALL, ["java", "javac"])
+    programs = require("JDK", INSTALL, ["java", "javac"])
     with tempfile.TemporaryDirectory(prefix="ccfs-java-") as directory:
         classes = Path(directory)
         compile_java = [programs["javac"], "-J-XX:TieredStopAtLevel=1", "-J-XX:-UsePerfData"]
