@@ -172,6 +172,17 @@ def test_a_signal_unmounts(mount: Mounted, sent: signal.Signals) -> None:
     assert not is_mounted(mount.path)
 
 
+def test_impatience_leaves_no_dead_mount(mount: Mounted) -> None:
+    """A second Ctrl-C while the daemon ends changes nothing: it ends well, or has ended."""
+    reader = os.open(mount.path / "changed", os.O_RDONLY | os.O_NONBLOCK)
+    for _ in range(20):
+        mount.process.send_signal(signal.SIGINT)
+        mount.process.send_signal(signal.SIGTERM)
+    os.close(reader)
+    assert mount.process.wait(15) == 0
+    assert not is_mounted(mount.path)
+
+
 def test_a_dead_mount(mount: Mounted) -> None:
     """Every command names it; nobody to ask means no; --replace puts a living one there."""
     mount.process.kill()
@@ -282,45 +293,57 @@ def as_nobody(line: list[str]) -> int:
 
 @contextlib.contextmanager
 def watching(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A `ccfs watch` that has begun to follow."""
+    """A `ccfs watch` that has shown the last event there was, and follows."""
+    (path / "caches" / "before").mkdir()
     command = [*ccfs_command(), "watch", "--lines=1", str(path)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            (path / "caches" / "first").mkdir()
-            assert process.stdout is not None
+            assert "\tbefore\t" in next_line(process)
             yield process
         finally:
             process.kill()
 
 
+def next_line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints, within a bound."""
+    assert process.stdout is not None
+    return first_line(process.stdout, 20)
+
+
+def complaint(process: subprocess.Popen[str]) -> str:
+    """What a process that has ended printed on stderr."""
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
 def test_watch_follows_until_interrupted(mount: Mounted) -> None:
-    (mount.path / "caches" / "before").mkdir()
+    """Each event as it comes, in the words of `events`, and no complaint at Ctrl-C."""
     with watching(mount.path) as process:
-        assert process.stdout is not None
-        assert "before" in first_line(process.stdout, 20)
         for name in ("one", "two"):
             (mount.path / "caches" / name).mkdir()
-            line = first_line(process.stdout, 20)
-            while name not in line:
-                assert line
-                line = first_line(process.stdout, 20)
+            line = next_line(process)
+            assert f"\t{name}\t" in line
+            assert (mount.path / "events").read_text().endswith(line)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert complaint(process) == ""
 
 
 def test_watch_ends_with_the_mount(mount: Mounted) -> None:
-    (mount.path / "caches" / "before").mkdir()
     with watching(mount.path) as process:
-        assert process.stdout is not None
-        first_line(process.stdout, 20)
         mount.process.terminate()
         assert process.wait(20) == 0
-        assert process.stderr is not None
-        assert process.stderr.read() == f"ccfs: notice: the ccfs at {mount.path} is gone\n"
+        assert complaint(process) == f"ccfs: notice: the ccfs at {mount.path} is gone\n"
+        assert mount.process.wait(20) == 0
+
+
+def test_watch_ends_when_the_daemon_dies(mount: Mounted) -> None:
+    with watching(mount.path) as process:
+        mount.process.kill()
+        assert process.wait(20) == 0
+        assert complaint(process) == f"ccfs: notice: the ccfs at {mount.path} is gone\n"
 
 
 def test_a_reader_that_has_enough(mount: Mounted) -> None:

@@ -1,6 +1,7 @@
 """`ccfs watch`: the events of a mount, the last ones first and then each as it comes.
 
-Knows that `events` is a log of lines that grows and wakes poll; never what a line says.
+Knows that `events` is a log of lines of fields (with tabs between them) that grows and wakes poll;
+never what a line says.
 """
 
 from __future__ import annotations
@@ -75,5 +76,6 @@ def _wait(descriptor: int) -> bool:
 
 def _show(lines: list[bytes]) -> None:
     for line in lines:
-        print(output.printable(line.decode(errors="surrogateescape")))
+        fields = line.decode(errors="surrogateescape").split("\t")
+        print(*map(output.printable, fields), sep="\t")
     sys.stdout.flush()
