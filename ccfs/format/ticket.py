@@ -21,6 +21,7 @@ _TKT_VNO = bytes.fromhex("a003020105")
 _REALM = 0xA1
 _SNAME = 0xA2
 _CONTEXT = 0x80
+_INDEFINITE = 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ def ticket_info(der: bytes) -> TicketInfo | None:
     import asn1  # here, because most runs of the command show no credential
 
     try:
-        at, _ = _contents(der, 0, _TICKET)
+        at, end = _contents(der, 0, _TICKET)
         at, _ = _contents(der, at, _SEQUENCE)
-        if not der.startswith(_TKT_VNO, at):
+        if end != len(der) or not der.startswith(_TKT_VNO, at):
             return None
         _, at = _contents(der, at + len(_TKT_VNO), _REALM)
         _, at = _contents(der, at, _SNAME)
@@ -57,11 +58,11 @@ def _contents(der: bytes, at: int, tag: int) -> tuple[int, int]:
     """Where the contents of the element at `at` begin and end.  It must have this tag."""
     length = der[at + 1]
     start = at + 2
-    if length & 0x80:
+    if length > 0x80:
         size = length & 0x7F
         length = int.from_bytes(der[start : start + size], "big")
         start += size
-    if der[at] != tag or start + length > len(der):
+    if der[at] != tag or der[at + 1] == _INDEFINITE or start + length > len(der):
         raise ValueError("another element, or its end")
     return start, start + length
 

@@ -24,20 +24,22 @@ class Bytes(Node):
         if generation.superseded is None:
             return _attributes(generation)
         current = generation.ccache.current if generation.ccache else None
-        if generation.rewritten and current:
+        if current and (generation.rewritten or not generation.handles):
             return _superseded(generation, current)
-        if generation.handles:
-            return Attributes(len(generation.data), generation.mtime, 0, 0.0, 0.0)
-        raise GoneError("a file that is gone")
+        held = next((g for g in (generation, generation.alias) if g and g.handles), None)
+        if held is None:
+            raise GoneError("a file that is gone")
+        return Attributes(len(held.data), held.mtime, 0, 0.0, 0.0)
 
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
-        generation = _known(server, serial)
-        direct = generation.superseded is not None
-        if generation.superseded is not None:
-            generation = _successor(generation, opening.at.now)
+        generation = known = _known(server, serial)
+        if known.superseded is not None:
+            generation = known.alias = _successor(known, opening.at.now)
         if opening.truncate:
             server.store.files.truncate(generation, 0, opening.at)
-        return open_generation(server, generation, opening, direct=direct, number=serial)
+        return open_generation(
+            server, generation, opening, direct=generation is not known, number=serial
+        )
 
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
         server.store.files.truncate(_known(server, serial), size, at)

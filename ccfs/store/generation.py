@@ -24,12 +24,14 @@ class Generation:
     `image` indexes the bytes of a current one.  `mtime`, `superseded`: seconds.  `handles`: how
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
     whose incomplete record is at the end.  `named`: whether it is a scratch file with a name.
-    `counted`: how much of the limits it takes.
+    `counted`: how much of the limits it takes.  `alias`: the one that was opened last by this
+    number, when it was no longer current itself.
     """
 
     __slots__ = (
         "_lineage",
         "_plain",
+        "alias",
         "ccache",
         "counted",
         "dialect",
@@ -53,6 +55,7 @@ class Generation:
         self.spans: list[Span] = []
         self.superseded: float | None = None
         self.tail_of: OpenFile | None = None
+        self.alias: Generation | None = None
         self.handles = 0
         self.writers = 0
         self.named = False
