@@ -13,7 +13,6 @@ from ccfs.format.errors import FormatError
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 U32_MAX = 0xFFFFFFFF
-U16_MAX = 0xFFFF
 
 # No client writes as many components, addresses or authorization data elements.  The bound keeps
 # the time of one scan small while a record comes in piece by piece.
