@@ -20,6 +20,7 @@ from ccfs.errors import MountError
 from ccfs.store.values import Limits
 
 if TYPE_CHECKING:
+    from ccfs.ops.operations import Operations
     from ccfs.ops.server import Server
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ HOUSEKEEPING = 30.0
 """Seconds between two looks at scratch files that nobody uses."""
 FAREWELL = 1.0
 """Seconds that those who wait at a FIFO have to be woken at the end."""
+TOUCH_PAUSE = 0.1
+"""Seconds between two touches of one file."""
 QUIET = 60.0
 """Seconds after the last look-up of a FIFO in which somebody may still be about to open it."""
 
@@ -56,33 +59,34 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
     os.chdir("/")
     # Before pyfuse3 is there: the helper must never hold a descriptor of the FUSE device.
     child = helper.start(options.mountpoint)
-    try:
-        return _serve(options, child, ready)
-    finally:
-        child.end()
-
-
-def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None]) -> int:
     import pyfuse3
     import trio
 
     from ccfs.ops.operations import Operations
 
-    kicker = Kicker(child)
-    server = _server(options, child, kicker)
-    kicker.armed = server.armed
+    kicker = Kicker(child, options.mountpoint)
+    kicker.server = server = _server(options, child, kicker)
     try:
-        pyfuse3.init(Operations(server), options.mountpoint, _fuse_options(options))
+        _mount(options, Operations(server))
+        try:
+            trio.run(_run, server, kicker, ready)
+        finally:
+            pyfuse3.close(unmount=True)
+    finally:
+        kicker.child.end()
+    return 0
+
+
+def _mount(options: MountOptions, operations: Operations) -> None:
+    import pyfuse3
+
+    try:
+        pyfuse3.init(operations, options.mountpoint, _fuse_options(options))
     except RuntimeError:
         raise MountError(
             f"cannot mount on {options.mountpoint}",
             "run 'ccfs mount --foreground --debug' to see why",
         ) from None
-    try:
-        trio.run(_run, server, kicker, ready)
-    finally:
-        pyfuse3.close(unmount=True)
-    return 0
 
 
 def _server(options: MountOptions, child: helper.Helper, kicker: Kicker) -> Server:
@@ -118,6 +122,7 @@ async def _run(server: Server, kicker: Kicker, ready: Callable[[], None]) -> Non
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, kicker)
         nursery.start_soon(kicker.hear)
+        nursery.start_soon(kicker.show_news)
         nursery.start_soon(_keep_house, server)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
@@ -141,30 +146,45 @@ async def _watch_signals(kicker: Kicker, task_status: object = None) -> None:
 
 
 async def _keep_house(server: Server) -> None:
+    """Announce what expires, and let scratch files go that nobody uses."""
     import trio
 
+    nobody = server.stamp(server.owner.uid, 0).who
     while True:
-        await trio.sleep(HOUSEKEEPING)
-        server.store.expire(server.clock())
+        await trio.sleep(_nap(server))
+        now = server.clock()
+        server.store.ledger.announce(now, nobody)
+        server.store.expire(now)
         server.settle()
+
+
+def _nap(server: Server) -> float:
+    """Seconds until there is something to do: never long, for new credentials may end sooner."""
+    due = server.store.ledger.register.next_deadline()
+    wait = HOUSEKEEPING if due is None else due - server.clock()
+    return min(max(wait, 0.0), HOUSEKEEPING)
 
 
 class Kicker:
     """The kernel's side of a server: invalidation, and the child that wakes waiters.
 
-    A FIFO is kicked at most once at a time; a change meanwhile is one more kick afterwards.
+    A FIFO is kicked at most once at a time; a change meanwhile is one more kick afterwards.  A
+    ccache is touched at most ten times a second.
     """
 
-    def __init__(self, child: helper.Helper) -> None:
+    def __init__(self, child: helper.Helper, mountpoint: str) -> None:
         import pyfuse3
         import trio
 
         self._invalidate = pyfuse3.invalidate_inode
-        self._child = child
+        self._mountpoint = mountpoint
+        self.child = child
         self._busy: set[int] = set()
         self._again: set[int] = set()
+        self._touched: set[str] = set()
+        self._news = trio.Event()
         self._idle = trio.Event()
-        self.armed: dict[int, float] = {}
+        self.server: Server | None = None
 
     def invalidate(self, inode: int) -> None:
         """Have the kernel ask for the attributes again; it may not know the inode at all."""
@@ -175,42 +195,81 @@ class Kicker:
         """Wake those who wait at the FIFO of a serial number."""
         if serial in self._busy:
             self._again.add(serial)
-            return
-        try:
-            os.write(self._child.orders, helper.order(serial))
-        except OSError as error:
-            log.warning("cannot reach the helper: %s", error.strerror)
-            return
-        self._busy.add(serial)
+        elif self._send(helper.KICK, format(serial, "x")):
+            self._busy.add(serial)
 
-    async def hear(self) -> None:
-        """Take the helper's answers in until it is gone."""
+    def touch(self, ident: str) -> None:
+        """Show those who watch the file of a ccache that there is news of it."""
+        self._touched.add(ident)
+        self._news.set()
+
+    async def show_news(self) -> None:
+        """Touch what there is news of, each file at most ten times a second."""
         import trio
 
         while True:
-            await trio.lowlevel.wait_readable(self._child.answers)
-            data = os.read(self._child.answers, helper.ANSWER * 64)
-            if not data:
-                return
-            for serial, woke in helper.answers(data):
-                self._answered(serial, woke)
+            await self._news.wait()
+            self._news = trio.Event()
+            touched, self._touched = self._touched, set()
+            for ident in touched:
+                self._send(helper.TOUCH, ident)
+            await trio.sleep(TOUCH_PAUSE)
+
+    async def hear(self) -> None:
+        """Take the helper's answers in; where it has died there is a new one."""
+        import trio
+
+        while True:
+            await trio.lowlevel.wait_readable(self.child.answers)
+            data = os.read(self.child.answers, helper.ANSWER * 64)
+            if data:
+                self._hear(data)
+            else:
+                self._replace_child()
 
     async def say_farewell(self) -> None:
         """Wake everybody who may wait anywhere; returns when that is done."""
         import trio
 
         self._idle = trio.Event()
-        for serial in list(self.armed):
+        for serial in list(self._armed()):
             self.kick(serial)
         if self._busy:
             await self._idle.wait()
 
-    def _answered(self, serial: int, woke: bool) -> None:
+    def _armed(self) -> dict[int, float]:
+        return self.server.armed if self.server else {}
+
+    def _hear(self, data: bytes) -> None:
+        for answer in helper.answers(data):
+            if answer.kind == helper.KICK:
+                self._kicked(answer.serial, woke=answer.woke)
+        if not self._busy:
+            self._idle.set()
+
+    def _kicked(self, serial: int, *, woke: bool) -> None:
         self._busy.discard(serial)
-        if not woke and time.time() - self.armed.get(serial, 0.0) > QUIET:
-            self.armed.pop(serial, None)
+        if not woke and time.time() - self._armed().get(serial, 0.0) > QUIET:
+            self._armed().pop(serial, None)
         if serial in self._again:
             self._again.discard(serial)
             self.kick(serial)
-        if not self._busy:
-            self._idle.set()
+
+    def _send(self, kind: bytes, serial: str) -> bool:
+        try:
+            self.child.send(kind, serial)
+        except OSError as error:
+            log.warning("cannot reach the helper: %s", error.strerror)
+            return False
+        return True
+
+    def _replace_child(self) -> None:
+        log.warning("the helper has ended, there is a new one")
+        self.child.end()
+        self.child = helper.start(self._mountpoint)
+        if self.server:
+            self.server.helper = self.child.pid
+        lost = self._busy | self._again
+        self._busy, self._again = set(), set()
+        for serial in lost:
+            self.kick(serial)

@@ -216,7 +216,7 @@ def _by_ident(ccache: Ccache, text: bytes) -> Stored:
     except ValueError:
         serial = 0
     stored = ccache.serials.get(serial)
-    if stored is None or stored.config or stored.ident.encode() != text:
+    if stored is None or stored.ident.encode() != text:
         raise NotFoundError("no such credential")
     return stored
 

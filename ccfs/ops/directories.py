@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
-from ccfs.format.errors import FormatError
-from ccfs.format.names import decode_name, encode_name
+from ccfs.format.names import encode_name
 from ccfs.ops.errors import WrongKindError
 from ccfs.ops.handles import Handle
 from ccfs.ops.images import open_generation
-from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of, mtime_of
+from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of, decoded, mtime_of
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
@@ -18,7 +17,7 @@ from ccfs.store.scratch import COLLECTION
 
 CCACHE = b"ccache"
 KICK = b".kick."
-"""The helper finds the FIFO of a serial number behind this name; nobody else sees it."""
+"""The helper finds the FIFO of a serial number (hexadecimal) here; nobody else sees the name."""
 
 
 class Root(Directory):
@@ -31,7 +30,7 @@ class Root(Directory):
         if name == b"events":
             return Ref(server.store.events.edition.number, Slot.EVENTS)
         if server.helper and pid == server.helper and name.startswith(KICK):
-            return Ref(int(name.removeprefix(KICK)), Slot.CHANGED)
+            return Ref(int(name.removeprefix(KICK), 16), Slot.CHANGED)
         link = server.store.scratch.links.get(name)
         if link is None:
             raise NotFoundError("no such name")
@@ -148,6 +147,33 @@ class Listing(Directory):
             server.store.unlink_scratch(COLLECTION, name)
 
 
+class ById(Directory):
+    """The same ccaches under their identifiers, which never mean another one."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(mtime=mtime_of(server, 0), nlink=2)
+
+    def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        ccache = server.store.collection.by_ident(name)
+        if ccache is None:
+            raise NotFoundError("no such ccache")
+        return Ref(ccache.serial, Slot.ID_LINK)
+
+    def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        for ccache in server.store.collection.all():
+            yield ccache.ident.encode("ascii"), Ref(ccache.serial, Slot.ID_LINK)
+
+
+class IdLink(Node):
+    """`by-id/ID`: a link to the ccache's directory."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(len(self.readlink(server, serial)), mtime_of(server, serial))
+
+    def readlink(self, server: Server, serial: int) -> bytes:
+        return b"../caches/" + _encoded(ccache_of(server, serial).name)
+
+
 class Default(Node):
     """`default`: the link to the default ccache."""
 
@@ -170,14 +196,6 @@ class ScratchLink(Node):
         if target is None:
             raise GoneError("a link that is gone")
         return target
-
-
-def decoded(name: bytes) -> bytes:
-    """The raw name of a ccache's directory name; BadNameError where it isn't canonical."""
-    try:
-        return decode_name(name.decode("utf-8"))
-    except (FormatError, UnicodeDecodeError):
-        raise BadNameError("no canonical encoding of a name") from None
 
 
 def _encoded(name: bytes) -> bytes:

@@ -104,6 +104,23 @@ class PendingHandle(CommitHandle):
         self._done()
 
 
+class TransactionHandle(Handle):
+    """One question, one answer: what is written first is carried out, then the answer is read."""
+
+    def __init__(self, transact: Callable[[bytes, float], bytes]) -> None:
+        self._transact = transact
+        self._answer: bytes | None = None
+
+    def read(self, offset: int, size: int) -> bytes:
+        return (self._answer or b"")[offset : offset + size]
+
+    def write(self, offset: int, data: bytes, now: float) -> int:
+        if self._answer is not None:
+            raise BadContentError("one open is one transaction")
+        self._answer = self._transact(data, now)
+        return len(data)
+
+
 class LogHandle(Handle):
     """The log of changes, read by position; b"" at its end."""
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
-from ccfs.ops.directories import CCACHE, decoded
+from ccfs.ops.directories import CCACHE
+from ccfs.ops.node import decoded
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.ops.texts import write_primary

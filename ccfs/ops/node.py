@@ -7,13 +7,15 @@ about.  What a node does not do is refused here.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ccfs.format.errors import FormatError
+from ccfs.format.names import decode_name
 from ccfs.ops.errors import WrongKindError
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
-from ccfs.store.errors import GoneError, NotFoundError, NotPermittedError
+from ccfs.store.errors import BadNameError, GoneError, NotFoundError, NotPermittedError
 
 LONG = 3600.0
 """Seconds that the kernel may keep what can't become false without it being told."""
@@ -111,3 +113,11 @@ def ccache_of(server: Server, serial: int) -> Ccache:
 def mtime_of(server: Server, serial: int) -> float:
     """When entries of the mount (0) or of a ccache last came or went."""
     return server.store.collection.mtime if not serial else ccache_of(server, serial).mtime
+
+
+def decoded(name: bytes) -> bytes:
+    """The raw name of a ccache's directory name; BadNameError where it isn't canonical."""
+    try:
+        return decode_name(name.decode("utf-8"))
+    except (FormatError, UnicodeDecodeError):
+        raise BadNameError("no canonical encoding of a name") from None

@@ -21,6 +21,8 @@ class Slot(IntEnum):
     DIR = 5
     PRIMARY = 6
     STATS = 7
+    NEW = 23
+    BY_ID = 24
     # the mount itself (serial 0) or a ccache
     CHANGED = 8
     LOCK = 9
@@ -31,6 +33,8 @@ class Slot(IntEnum):
     CREDENTIALS = 13
     CONFIG = 14
     KDC_OFFSET = 15
+    IDS = 26
+    ID_LINK = 25
     # a credential or a configuration entry
     TEXT = 16
     RAW = 17

@@ -66,6 +66,7 @@ def _mount_info(server: Server) -> list[tuple[str, object]]:
 
 def _ccache_info(server: Server, ccache: Ccache) -> list[tuple[str, object]]:
     prefix, expires = ccache.prefix, ccache.expires()
+    offset = prefix.header.kdc_offset if prefix else None
     return [
         ("id", ccache.ident),
         ("name", encode_name(ccache.name)),
@@ -79,7 +80,21 @@ def _ccache_info(server: Server, ccache: Ccache) -> list[tuple[str, object]]:
         ("config_entries", len(ccache.config)),
         ("bytes", ccache.size),
         ("expires", timestamp(expires) if expires else ""),
+        ("kdc_offset", offset[0] if offset else ""),
     ]
+
+
+def ids(server: Server, serial: int) -> bytes:
+    """A line for each credential and configuration entry in stored order: its id and its file."""
+    ccache = server.store.collection.by_serial(serial)
+    image = ccache.image if ccache else None
+    lines = (
+        (f"{s.ident}\t{_DIRECTORY[s.config]}/{s.name}\n" for s in image.stored()) if image else ()
+    )
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+_DIRECTORY = {False: "credentials", True: "config"}
 
 
 def principal(server: Server, serial: int) -> bytes:

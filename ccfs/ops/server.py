@@ -27,6 +27,9 @@ class Kernel(Protocol):
     def kick(self, serial: int) -> None:
         """Wake those who wait at the `changed` FIFO of a ccache; 0: the collection's."""
 
+    def touch(self, ident: str) -> None:
+        """Show those who watch the file of a ccache that there is news of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -88,6 +91,10 @@ class Server:
             self.kernel.invalidate(inode)
         if effects.changed:
             self._kick({0, *effects.changed})
+        for serial in effects.behind:
+            ccache = self.store.collection.by_serial(serial)
+            if ccache is not None and ccache.current:
+                self.kernel.touch(ccache.ident)
         if effects.logged:
             polls, self.polls = self.polls, []
             for poll in polls:
@@ -114,6 +121,8 @@ _GROUP = (
     Slot.INFO,
     Slot.CHANGED,
     Slot.LOCK,
+    Slot.IDS,
+    Slot.ID_LINK,
 )
 
 

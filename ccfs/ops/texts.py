@@ -3,11 +3,19 @@
 from collections.abc import Callable
 
 from ccfs.format.errors import FormatError
-from ccfs.format.principal import parse_name
-from ccfs.ops.handles import CommitHandle, Handle, LockHandle, LogHandle, TextHandle
-from ccfs.ops.node import LONG, Attributes, Node, Opening, ccache_of, mtime_of
+from ccfs.format.principal import Principal, parse_name
+from ccfs.ops.handles import (
+    CommitHandle,
+    Handle,
+    LockHandle,
+    LogHandle,
+    TextHandle,
+    TransactionHandle,
+)
+from ccfs.ops.node import LONG, Attributes, Node, Opening, ccache_of, decoded, mtime_of
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
+from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, NotFoundError
 from ccfs.store.listing import ccache_name
 
@@ -53,11 +61,14 @@ class Text(Node):
 def write_principal(server: Server, serial: int, content: bytes, at: Stamp) -> None:
     """Set the client principal of a ccache: one quoted name with its realm, perhaps a newline."""
     ccache = ccache_of(server, serial)
+    server.store.edits.set_principal(ccache, _principal(content.removesuffix(b"\n")), at)
+
+
+def _principal(text: bytes) -> Principal:
     try:
-        principal = parse_name(content.removesuffix(b"\n"))
+        return parse_name(text)
     except FormatError as error:
         raise BadContentError(str(error)) from None
-    server.store.edits.set_principal(ccache, principal, at)
 
 
 def write_kdc_offset(server: Server, serial: int, content: bytes, at: Stamp) -> None:
@@ -80,6 +91,45 @@ def write_primary(server: Server, _: int, content: bytes, at: Stamp) -> None:
         raise BadContentError("no name of a ccache in dir/")
     collection = server.store.collection
     collection.set_default(collection.find(name) or collection.create(name, at), at)
+
+
+class New(Node):
+    """`new`: one open is one transaction, which makes a ccache and answers with its id.
+
+    `default PRINCIPAL` resets or initialises the default; `new PRINCIPAL` makes one of a name of
+    its own; `create NAME PRINCIPAL` makes or resets the one of a name (encoded; a tab behind it
+    where it has a space in it).
+    """
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return Attributes(mtime=server.store.collection.mtime, attr_timeout=LONG)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        who = opening.at.who
+
+        def transact(order: bytes, now: float) -> bytes:
+            return _make(server, order, Stamp(now, who)).ident.encode("ascii") + b"\n"
+
+        return TransactionHandle(transact)
+
+    def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
+        """It is empty until it is asked."""
+        if size:
+            super().truncate(server, serial, size, at)
+
+
+def _make(server: Server, order: bytes, at: Stamp) -> Ccache:
+    word, _, rest = order.removesuffix(b"\n").partition(b" ")
+    store = server.store
+    if word == b"create":
+        name, _, principal = rest.partition(b"\t" if b"\t" in rest else b" ")
+        return store.reset_named(decoded(name), _principal(principal), at)
+    if word == b"default":
+        store.reset(store.collection.default, _principal(rest), at)
+        return store.collection.default
+    if word == b"new":
+        return store.reset_named(store.collection.unique_name(), _principal(rest), at)
+    raise BadContentError("neither default, new nor create")
 
 
 class Log(Node):

@@ -3,7 +3,10 @@
 Knows names and numbers of its credentials; never knows the other ccaches.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import NamedTuple
 
 from ccfs.format.ccache import Prefix
 from ccfs.store.describe import Description, cut_name
@@ -12,16 +15,46 @@ from ccfs.store.generation import Generation
 from ccfs.store.image import Image
 from ccfs.store.values import NAME_MAX, Limits, Stored, ident
 
+NOTICE = 300
+"""Seconds before the end of a credential at which that is announced."""
+
+
+class Deadline(NamedTuple):
+    """A time to announce the end of a credential, five minutes before it or when it has come."""
+
+    when: int
+    serial: int
+    over: bool
+
 
 @dataclass(slots=True)
 class Register:
-    """Serial numbers, and which ccache a credential of a serial number is in.
+    """Serial numbers, which ccache a credential of a serial number is in, and when it ends.
 
     Numbers go up from `last`; the same one is never given twice.
     """
 
     last: int
     owners: dict[int, "Ccache"] = field(default_factory=dict)
+    _deadlines: list[Deadline] = field(default_factory=list)
+
+    def own(self, ccache: "Ccache", stored: Stored) -> None:
+        """A credential is in a ccache now; from its end time on it is of no more use."""
+        self.owners[stored.serial] = ccache
+        if stored.endtime and not stored.config:
+            heappush(self._deadlines, Deadline(stored.endtime - NOTICE, stored.serial, False))
+            heappush(self._deadlines, Deadline(stored.endtime, stored.serial, True))
+
+    def due(self, now: float) -> Iterator[Deadline]:
+        """The deadlines up to `now`, each once; of two that have passed only the last."""
+        while self._deadlines and self._deadlines[0].when <= now:
+            deadline = heappop(self._deadlines)
+            if deadline.over or deadline.when + NOTICE > now:
+                yield deadline
+
+    def next_deadline(self) -> int | None:
+        """When something is due next, in seconds since the epoch."""
+        return self._deadlines[0].when if self._deadlines else None
 
     def number(self) -> int:
         """A serial number that was never given before."""
@@ -103,7 +136,7 @@ class Ccache:
             name = cut_name(name, f"~{ident(serial)}")
         stored = Stored(serial, name, description.config, description.tgt, description.endtime)
         names[name] = self.serials[serial] = stored
-        self._register.owners[serial] = self
+        self._register.own(self, stored)
         return stored
 
     def forget(self, stored: Stored) -> None:

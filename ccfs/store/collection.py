@@ -27,8 +27,10 @@ class Collection:
         self._order: list[Ccache] = []
         self._names: dict[bytes, Ccache] = {}
         self._serials: dict[int, Ccache] = {}
+        self._unique = 0
         self.mtime = at.now
-        self.create(DEFAULT_NAME, at)
+        first = self.create(DEFAULT_NAME, at)
+        first.last_default_time = first.change_time
 
     @property
     def default(self) -> Ccache:
@@ -53,6 +55,22 @@ class Collection:
     def by_serial(self, serial: int) -> Ccache | None:
         """The ccache of a serial number."""
         return self._serials.get(serial)
+
+    def by_ident(self, ident: bytes) -> Ccache | None:
+        """The ccache of an identifier, in its one form."""
+        try:
+            found = self._serials.get(int(ident, 16))
+        except ValueError:
+            return None
+        return found if found and found.ident.encode("ascii") == ident else None
+
+    def unique_name(self) -> bytes:
+        """A name that no ccache has: the default name, or a decimal number (as the CCAPI)."""
+        if not any(c.initialised for c in self._order):
+            return DEFAULT_NAME
+        while b"%d" % self._unique in self._names:
+            self._unique += 1
+        return b"%d" % self._unique
 
     def create(self, name: bytes, at: Stamp) -> Ccache:
         """Make an uninitialised ccache at the end of the list."""

@@ -56,6 +56,7 @@ class Contents:
         image, gone = ccache.index(generation.data, self._ledger.limits)
         self._release_current(ccache, at.now)
         generation.become(ccache, image)
+        self._ledger.recount(generation)
         self._ledger.effects.records += [stored.serial for stored in gone]
         self._entry(ccache, at)
         self._ledger.record(at, what, ccache)
@@ -73,6 +74,10 @@ class Contents:
 
     def renumber(self, ccache: Ccache, now: float) -> None:
         """The bytes changed behind those who know the number: go on under a new one."""
+        self._ledger.effects.behind.add(ccache.serial)
+        self._renumber(ccache, now)
+
+    def _renumber(self, ccache: Ccache, now: float) -> None:
         old = ccache.current
         if old is None or old.image is None:
             return
@@ -106,7 +111,7 @@ class Contents:
             image = generation.image
             if image and image.dead and image.wasteful and generation.ccache:
                 image.compact()
-                self.renumber(generation.ccache, now)
+                self._renumber(generation.ccache, now)
         elif generation.superseded is None and not generation.named:
             self._drop(generation)
         elif not generation.named:

@@ -10,7 +10,7 @@ from ccfs.store.ccache import Ccache, Register
 from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.events import EventLog
 from ccfs.store.generation import Generation
-from ccfs.store.values import Limits, Stamp, Stored, What
+from ccfs.store.values import Limits, Stamp, Stored, What, Who
 
 
 @dataclass(slots=True)
@@ -20,7 +20,8 @@ class Effects:
     `superseded`: numbers of generations that are no longer current; `records`: serials of
     credentials that are gone; `ccaches`: serials of directories that are gone; `listings`: serials
     of directories whose entries changed (0: the collection's); `changed`: serials of ccaches that
-    changed; `logged`: whether the log grew.
+    changed; `behind`: serials of ccaches with news that no operation on their file has shown;
+    `logged`: whether the log grew.
     """
 
     superseded: list[int] = field(default_factory=list)
@@ -28,6 +29,7 @@ class Effects:
     ccaches: list[int] = field(default_factory=list)
     listings: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
+    behind: set[int] = field(default_factory=set)
     logged: bool = False
 
 
@@ -68,6 +70,16 @@ class Ledger:
         """A line in the log for what is no change of a ccache."""
         self.events.append(at, what, ccache.name, credential)
         self.effects.logged = True
+
+    def announce(self, now: float, who: Who) -> None:
+        """Log the credentials whose end is near or has come."""
+        for due in self.register.due(now):
+            ccache = self.register.owners.get(due.serial)
+            stored = ccache.serials.get(due.serial) if ccache else None
+            if ccache and stored:
+                what = What.EXPIRED if due.over else What.EXPIRING
+                self.note(Stamp(now, who), what, ccache, stored.name)
+                self.effects.behind.add(ccache.serial)
 
     def lost(self, at: Stamp, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
         """Records that are gone."""

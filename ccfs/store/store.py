@@ -2,6 +2,9 @@
 
 from contextlib import suppress
 
+from ccfs.format.ccache import Header, Prefix, encode_prefix
+from ccfs.format.dialect import DIALECT_V4
+from ccfs.format.principal import Principal
 from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Collection
 from ccfs.store.contents import Contents
@@ -52,6 +55,20 @@ class Store:
     def owner(self, serial: int) -> Ccache | None:
         """The ccache that holds the credential of a serial number."""
         return self.ledger.register.owners.get(serial)
+
+    def reset(self, ccache: Ccache, principal: Principal, at: Stamp) -> None:
+        """Initialise a ccache, without credentials, in one step; it keeps its identity."""
+        data = encode_prefix(Prefix(Header(DIALECT_V4), principal))
+        self.ledger.room(0, len(data))
+        generation = self.contents.plain(at.now)
+        generation.data.extend(data)
+        self.contents.adopt(ccache, generation, at, What.INITIALISED)
+
+    def reset_named(self, name: bytes, principal: Principal, at: Stamp) -> Ccache:
+        """Make or reset the ccache of a name: the CCAPI's create."""
+        ccache = self.collection.find(name) or self.collection.create(name, at)
+        self.reset(ccache, principal, at)
+        return ccache
 
     def uninitialise(self, ccache: Ccache, at: Stamp) -> None:
         """Unlink the file `ccache`; the ccache keeps its identity."""

@@ -51,6 +51,8 @@ class What(Enum):
     STORED = "stored"
     REMOVED = "removed"
     DROPPED = "dropped"
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
