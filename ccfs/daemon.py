@@ -6,6 +6,7 @@ Knows processes, pipes and the FUSE session; never the bytes of a ccache.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import signal
@@ -123,7 +124,7 @@ async def _run(server: Server, kicker: Kicker, ready: Callable[[], None]) -> Non
         await nursery.start(_watch_signals, kicker)
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
-        nursery.start_soon(_keep_house, server)
+        nursery.start_soon(_keep_house, server, kicker)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
         await pyfuse3.main()
@@ -145,24 +146,16 @@ async def _watch_signals(kicker: Kicker, task_status: object = None) -> None:
             return
 
 
-async def _keep_house(server: Server) -> None:
+async def _keep_house(server: Server, kicker: Kicker) -> None:
     """Announce what expires, and let scratch files go that nobody uses."""
-    import trio
-
     nobody = server.stamp(server.owner.uid, 0).who
     while True:
-        await trio.sleep(_nap(server))
+        await kicker.rest(HOUSEKEEPING)
         now = server.clock()
         server.store.ledger.announce(now, nobody)
         server.store.expire(now)
         server.settle()
-
-
-def _nap(server: Server) -> float:
-    """Seconds until there is something to do: never long, for new credentials may end sooner."""
-    due = server.store.ledger.register.next_deadline()
-    wait = HOUSEKEEPING if due is None else due - server.clock()
-    return min(max(wait, 0.0), HOUSEKEEPING)
+        kicker.expect(server.store.ledger.register.next_deadline())
 
 
 class Kicker:
@@ -183,6 +176,8 @@ class Kicker:
         self._again: set[int] = set()
         self._touched: set[str] = set()
         self._news = trio.Event()
+        self._sooner = trio.Event()
+        self._due = math.inf
         self._idle = trio.Event()
         self.server: Server | None = None
 
@@ -197,6 +192,22 @@ class Kicker:
             self._again.add(serial)
         elif self._send(helper.KICK, format(serial, "x")):
             self._busy.add(serial)
+
+    def expect(self, due: int | None) -> None:
+        """There will be something to announce at `due`: whoever rests may have to get up sooner."""
+        before, self._due = self._due, math.inf if due is None else due
+        if self._due < before:
+            self._sooner.set()
+
+    async def rest(self, longest: float) -> None:
+        """Return when something is due, after `longest` seconds at the latest."""
+        import trio
+
+        deadline = trio.current_time() + longest
+        while (left := min(deadline - trio.current_time(), self._due - time.time())) > 0:
+            self._sooner = trio.Event()
+            with trio.move_on_after(left):
+                await self._sooner.wait()
 
     def touch(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""

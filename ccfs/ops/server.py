@@ -27,6 +27,9 @@ class Kernel(Protocol):
     def kick(self, serial: int) -> None:
         """Wake those who wait at the `changed` FIFO of a ccache; 0: the collection's."""
 
+    def expect(self, due: int | None) -> None:
+        """There will be something to announce at `due` (seconds), or nothing."""
+
     def touch(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""
 
@@ -91,6 +94,7 @@ class Server:
             self.kernel.invalidate(inode)
         if effects.changed:
             self._kick({0, *effects.changed})
+        self.kernel.expect(self.store.ledger.register.next_deadline())
         for serial in effects.behind:
             ccache = self.store.collection.by_serial(serial)
             if ccache is not None and ccache.current:
