@@ -1,11 +1,12 @@
 """`ccfs env`: the line that points a shell's Kerberos programs at the mount.
 
-Knows whether a mount answers; never what is in it.
+Knows whether a mount answers and lets one in; never what is in it.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from ccfs import mountpoint
 from ccfs.cli import place
@@ -13,12 +14,8 @@ from ccfs.errors import Exit
 
 
 def run(arguments: Namespace) -> int:
-    """Print the export line, quoted for a shell; UserError when no mount answers there."""
+    """Print the export line, quoted for a shell; UserError when no mount lets the caller in."""
     path = place.of(arguments.mountpoint)
-    state = mountpoint.look(mountpoint.find(path))
-    if state is mountpoint.State.DEAD:
-        raise mountpoint.dead(path)
-    if state is mountpoint.State.HANGING:
-        raise mountpoint.no_answer(path)
+    mountpoint.ask(path, Path(path, "info").read_bytes)
     print(place.export_line(path))
     return Exit.OK

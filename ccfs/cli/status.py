@@ -16,7 +16,7 @@ from ccfs.errors import Exit
 def run(arguments: Namespace) -> int:
     """Print the mount's `info`, the mountpoint first; UserError when there is none that answers."""
     path = place.of(arguments.mountpoint)
-    data = mountpoint.ask(path, lambda: Path(path, "info").read_bytes())
+    data = mountpoint.ask(path, Path(path, "info").read_bytes)
     if arguments.json:
         _print_json({"mountpoint": path, **info.of_mount(data)})
     else:
