@@ -235,6 +235,7 @@ class Image:
         at = self.spans[first].start if start >= body and self.spans else body
         described, rest = self._rescan(at, prefix.header.dialect, stop if same else None)
         touched = self.spans[first:rest]
+        described = _without_ended(touched, described)
         kept = self._unchanged(touched, described, (start, stop, old)) if same else {}
         delta_prefix, self.prefix, self.body = prefix != self.prefix, prefix, body
         removed = self._forget([s.stored for s in touched if s.stored and s.start not in kept])
@@ -339,6 +340,18 @@ class Image:
 
 def _start(span: Span) -> int:
     return span.start
+
+
+def _without_ended(touched: list[Span], described: list[Described]) -> list[Described]:
+    """Take for removed what a write in place has left no end time.
+
+    Heimdal removes a credential so; the bytes alone don't tell it from one that never ends.
+    """
+    ends = {(s.start, s.end): s.stored.endtime for s in touched if s.stored}
+    return [
+        (a, b, None if what and ends.get((a, b)) and not what.endtime else what)
+        for a, b, what in described
+    ]
 
 
 def _scan_prefix(data: bytes | bytearray, limit: int) -> tuple[Prefix, int] | None:
