@@ -89,6 +89,8 @@ def test_eight_processes_store_and_read(python: Programs, place: Place) -> None:
     servers = records.servers_in(one.read_bytes())
     assert len(servers) == len(expected)
     assert set(servers) == expected
+    if place.ccfs:
+        assert len(os.listdir(one.parent / "credentials")) == len(expected)
 
 
 def test_each_writer_keeps_its_order(python: Programs, place: Place) -> None:
@@ -161,21 +163,30 @@ def test_a_reader_while_libkrb5_removes(kdc: Kdc, python: Programs, place: Place
     assert f"{MANY[-1]}@" in run(["klist"], kdc.environment(place.file_name)).stdout
 
 
-def test_a_reader_while_a_credential_file_is_removed(mounted: Place) -> None:
+def test_a_reader_while_a_credential_file_is_removed(kdc: Kdc, mounted: Place) -> None:
     """`rm credentials/X` makes a new image; the reader of the old one isn't disturbed."""
     path, image = mounted.default, records.ccache(MANY)
     path.write_bytes(image)
     directory = path.parent / "credentials"
+    gone = [MANY[0], MANY[1500], MANY[2999]]
+    kept = [name for name in MANY if name not in gone]
     with path.open("rb", buffering=0) as reader:
         half = read_exactly(reader.fileno(), len(image) // 2)
-        for entry in (f"host%2Fweb-{number}@KRBTEST.COM" for number in (0, 1500, 2999)):
-            (directory / entry).unlink()
-        kept = [name for name in MANY if name not in {MANY[0], MANY[1500], MANY[2999]}]
+        for name in gone:
+            (directory / f"{name.replace('/', '%2F')}@{kdc.realm}").unlink()
         assert len(os.listdir(directory)) == len(kept)
         rest = read_exactly(reader.fileno(), len(image))
     assert half + rest == image
-    for name in (path, mounted.path / "dir/tkt"):
-        assert records.servers_in(name.read_bytes()) == kept
+    for name, ccname in ((path, mounted.file_name), (mounted.path / "dir/tkt", mounted.dir_name)):
+        now = name.read_bytes()
+        assert not [server for server in gone if records.secrets_of(server)[1] in now]
+        assert listed(kdc, ccname) == kept
+
+
+def listed(kdc: Kdc, ccname: str) -> list[str]:
+    """The servers that klist lists."""
+    lines = run(["klist"], kdc.environment(ccname)).stdout.splitlines()
+    return [line.split()[-1].partition("@")[0] for line in lines if "host/" in line]
 
 
 @pytest.mark.parametrize("replace", [by_rename, by_unlink])
