@@ -163,6 +163,11 @@ class ById(Directory):
         for ccache in server.store.collection.all():
             yield ccache.ident.encode("ascii"), Ref(ccache.serial, Slot.ID_LINK)
 
+    def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        """Destroy the ccache itself, and surely this one, whatever has its name by now."""
+        found = self.find(server, serial, name, 0)
+        server.store.destroy(ccache_of(server, found.serial), at)
+
 
 class IdLink(Node):
     """`by-id/ID`: a link to the ccache's directory."""

@@ -146,8 +146,8 @@ def _set_default(server: Server, old: Place, new: Place, at: Stamp) -> None:
     links = server.store.scratch.links
     if old.name not in links:
         raise NotFoundError("no such link")
-    collection = server.store.collection
-    collection.set_default(collection.get(_target(server, links[old.name].target)), at)
+    target = _target(server, links[old.name].target)
+    server.store.collection.set_default(target, at)
     del links[old.name]
 
 
@@ -158,14 +158,21 @@ def _rename_link(server: Server, old: Place, new: Place, at: Stamp) -> None:
     links[new.name] = links.pop(old.name)
 
 
-def _target(server: Server, target: bytes) -> bytes:
-    """The ccache that a link's target names: caches/NAME, relative or absolute."""
+def _target(server: Server, target: bytes) -> Ccache:
+    """The ccache that a link's target names: caches/NAME or by-id/ID, relative or absolute."""
     mount = server.mountpoint.encode("utf-8", "surrogateescape")
     path = target.rstrip(b"/").removeprefix(mount + b"/").removeprefix(b"./")
     directory, _, name = path.partition(b"/")
-    if directory != b"caches" or not name or b"/" in name:
+    collection = server.store.collection
+    if directory == b"by-id":
+        found = collection.by_ident(name)
+    elif directory == b"caches" and name and b"/" not in name:
+        found = collection.find(decoded(name))
+    else:
         raise BadContentError("a link that does not point to caches/NAME")
-    return decoded(name)
+    if found is None:
+        raise NotFoundError("no such ccache")
+    return found
 
 
 Step = Callable[[Server, Place, Place, Stamp], None]

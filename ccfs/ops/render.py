@@ -75,6 +75,7 @@ def _ccache_info(server: Server, ccache: Ccache) -> list[tuple[str, object]]:
         ("default", _yes(ccache is server.store.collection.default)),
         ("version", prefix.header.dialect.version if prefix else ""),
         ("change_time", ccache.change_time),
+        ("lineage", ccache.lineage),
         ("last_default_time", ccache.last_default_time or ""),
         ("credentials", len(ccache.credentials)),
         ("config_entries", len(ccache.config)),
