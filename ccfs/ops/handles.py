@@ -105,19 +105,30 @@ class PendingHandle(CommitHandle):
 
 
 class TransactionHandle(Handle):
-    """One question, one answer: what is written first is carried out, then the answer is read."""
+    """One question, one answer: what is written first is carried out, then the answer is read.
+
+    It is read from offset 0, or from where the question ended: a shell can't seek.
+    """
 
     def __init__(self, transact: Callable[[bytes, float], bytes]) -> None:
         self._transact = transact
         self._answer: bytes | None = None
+        self._asked = 0
+        self._start: int | None = None
 
     def read(self, offset: int, size: int) -> bytes:
-        return (self._answer or b"")[offset : offset + size]
+        if self._answer is None:
+            return b""
+        if self._start is None:
+            self._start = self._asked if offset == self._asked else 0
+        at = max(offset - self._start, 0)
+        return self._answer[at : at + size]
 
     def write(self, offset: int, data: bytes, now: float) -> int:
         if self._answer is not None:
             raise BadContentError("one open is one transaction")
         self._answer = self._transact(data, now)
+        self._asked = offset + len(data)
         return len(data)
 
 
