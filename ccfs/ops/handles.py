@@ -16,6 +16,8 @@ class Handle:
     """One open file.  `direct`: whether reads go past the page cache."""
 
     direct = True
+    grows = False
+    """Whether it becomes readable without its reader's doing."""
 
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes at `offset`."""
@@ -135,18 +137,20 @@ class TransactionHandle(Handle):
 class LogHandle(Handle):
     """The log of changes, read by position; b"" at its end."""
 
+    grows = True
+
     def __init__(self, store: Store, edition: Edition) -> None:
         self._log = store.events
-        self._edition = edition
+        self.edition = edition
         self._position = 0
 
     def read(self, offset: int, size: int) -> bytes:
-        data = self._log.read(self._edition, offset, size)
+        data = self._log.read(self.edition, offset, size)
         self._position = offset + len(data)
         return data
 
     def readable(self) -> bool:
-        return self._position < self._log.size(self._edition)
+        return self._position < self._log.size(self.edition)
 
 
 class LockHandle(Handle):

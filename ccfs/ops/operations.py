@@ -180,6 +180,7 @@ class Operations(pyfuse3.Operations):
     def release(self, fh: int) -> None:
         handle = self.server.handles.pop(fh, None)
         if handle is not None:
+            self.server.polls.pop(fh, None)
             handle.release(self.server.clock())
 
     @handler
@@ -211,8 +212,8 @@ class Operations(pyfuse3.Operations):
     def poll(self, inode: int, fh: int, poll: Poll | None, ctx: RequestContext) -> int:
         handle = self._handle(fh)
         ready = handle.readable()
-        if poll is not None and not ready:
-            self.server.polls.append(poll)
+        if poll is not None and handle.grows:
+            self.server.polls[fh] = poll
         return select.POLLOUT | (select.POLLIN | select.POLLRDNORM if ready else 0)
 
     def _admit(self, ctx: RequestContext) -> None:

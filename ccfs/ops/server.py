@@ -49,6 +49,8 @@ class Server:
 
     `helper`: pid of the child that wakes waiters, 0 for none.  `pending`: files being written that
     are nothing yet, by serial.  `armed`: FIFOs that somebody looked up, with the time of it.
+    `polls`: who polls a growing file, by its handle.  They stay until it is released: epoll asks
+    for the state of a file again without naming itself again.
     """
 
     store: Store
@@ -62,7 +64,7 @@ class Server:
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: dict[int, float] = field(default_factory=dict)
-    polls: list["Poll"] = field(default_factory=list)
+    polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     _handle: int = 0
@@ -100,8 +102,7 @@ class Server:
             if ccache is not None and ccache.current:
                 self.kernel.touch(ccache.ident)
         if effects.logged:
-            polls, self.polls = self.polls, []
-            for poll in polls:
+            for poll in self.polls.values():
                 poll.notify()
 
     def _kick(self, serials: set[int]) -> None:
