@@ -50,6 +50,7 @@ def heimdal(kdc: Kdc) -> Iterator[Heimdal]:
             return
     missing(
         "Heimdal clients",
-        f"run scripts/test-packages all and {UNPACK} (Debian's heimdal-clients can't be installed beside krb5-user)",
+        f"run scripts/test-packages all and {UNPACK}"
+        " (Debian's heimdal-clients can't be installed beside krb5-user)",
         f"no {PROGRAMS[0]} in PATH or {UNPACKED}",
     )
