@@ -10,6 +10,7 @@ import functools
 import logging
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
@@ -59,6 +60,20 @@ def handler(
             _settle(self.server)
 
     return guarded
+
+
+def notice(
+    function: Callable[Concatenate[S, P], None],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, None]]:
+    """Make a plain method a handler that answers nobody: not even FUSEError may escape it."""
+    guarded = handler(function)
+
+    @functools.wraps(function)
+    async def silenced(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        with suppress(pyfuse3.FUSEError):
+            await guarded(self, *args, **kwargs)
+
+    return silenced
 
 
 def _settle(server: Server) -> None:

@@ -120,7 +120,7 @@ class Listing(Directory):
 
     def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
         ccache = _listed(server, name)
-        if ccache is not None and ccache.current:
+        if ccache and ccache.current:
             return Ref(ccache.current.number, Slot.BYTES)
         return Ref(server.store.scratch.get(COLLECTION, name).number, Slot.BYTES)
 
@@ -129,7 +129,8 @@ class Listing(Directory):
             if ccache.current:
                 yield listed_name(ccache.name), Ref(ccache.current.number, Slot.BYTES)
         for name, generation in server.store.scratch.names(COLLECTION):
-            yield name, Ref(generation.number, Slot.BYTES)
+            if not is_current(server, name):
+                yield name, Ref(generation.number, Slot.BYTES)
 
     def create(
         self, server: Server, serial: int, name: bytes, opening: Opening
@@ -218,6 +219,12 @@ def _named(server: Server, name: bytes) -> Ccache:
 def _listed(server: Server, name: bytes) -> Ccache | None:
     raw = ccache_name(name)
     return server.store.collection.find(raw) if raw is not None else None
+
+
+def is_current(server: Server, name: bytes) -> bool:
+    """Whether a name in `dir/` is a ccache's, which goes before a scratch file of the name."""
+    ccache = _listed(server, name)
+    return ccache is not None and ccache.current is not None
 
 
 def _create(server: Server, ccache: Ccache, opening: Opening) -> tuple[Ref, Handle]:

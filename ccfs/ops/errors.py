@@ -18,7 +18,7 @@ class BadDescriptorError(OpsError):
 
 
 class WrongKindError(OpsError):
-    """A directory was wanted."""
+    """A directory was wanted, or a link."""
 
 
 class IsDirectoryError(OpsError):

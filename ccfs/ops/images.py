@@ -21,7 +21,7 @@ class Bytes(Node):
 
     def attributes(self, server: Server, serial: int) -> Attributes:
         generation = _known(server, serial)
-        if generation.superseded is None:
+        if _named(generation):
             return _attributes(generation)
         current = generation.ccache.current if generation.ccache else None
         if current and (generation.rewritten or not generation.handles):
@@ -33,7 +33,7 @@ class Bytes(Node):
 
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
         generation = known = _known(server, serial)
-        if known.superseded is not None:
+        if not _named(known):
             generation = known.alias = _successor(known, opening.at.now)
         if opening.truncate:
             server.store.files.truncate(generation, 0, opening.at)
@@ -64,6 +64,11 @@ def _known(server: Server, serial: int) -> Generation:
     if generation is None:
         raise GoneError("a number nobody knows")
     return generation
+
+
+def _named(generation: Generation) -> bool:
+    """Whether a name leads to it, and not only what is open."""
+    return generation.current or generation.named
 
 
 def _successor(generation: Generation, now: float) -> Generation:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
-from ccfs.ops.directories import CCACHE
+from ccfs.ops.directories import CCACHE, is_current
 from ccfs.ops.node import decoded
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
@@ -18,7 +18,6 @@ from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, NotFoundError, NotPermittedError
 from ccfs.store.listing import ccache_name
-from ccfs.store.scratch import COLLECTION
 
 
 class Kind(Enum):
@@ -77,7 +76,7 @@ _TOP = {Slot.ROOT: Kind.LINK, Slot.CACHES: Kind.DIRECTORY}
 def _source(server: Server, parent: Ref, name: bytes) -> Place:
     """A name that is there: in `dir/` a ccache's name may still be scratch."""
     place = _place(parent, name)
-    if place.kind is Kind.LISTED and server.store.scratch.find(COLLECTION, name):
+    if place.kind is Kind.LISTED and not is_current(server, name):
         return place._replace(kind=Kind.SCRATCH)
     return place
 
@@ -135,7 +134,10 @@ def _clear(server: Server, place: Place) -> None:
 
 
 def _move_directory(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    target = server.store.collection.find(decoded(new.name))
     server.store.move_to_name(_ccache(server, old), decoded(new.name), at)
+    if target is not None:
+        server.revive(Ref(target.serial, Slot.CCACHE))
 
 
 def _put_aside(server: Server, old: Place, new: Place, at: Stamp) -> None:

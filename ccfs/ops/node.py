@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
-from ccfs.ops.errors import WrongKindError
+from ccfs.ops.errors import IsDirectoryError, WrongKindError
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref
 from ccfs.ops.server import Server
@@ -70,6 +70,9 @@ class Node:
 
 class Directory(Node):
     """A directory.  Names of the table are found before these methods are asked."""
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        raise IsDirectoryError
 
     def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
         """The entry of a name; NotFoundError where there is none."""

@@ -15,7 +15,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from ccfs.ops import moves, tree
-from ccfs.ops.barrier import HANDLERS, handler
+from ccfs.ops.barrier import HANDLERS, handler, notice
 from ccfs.ops.errors import AccessError, WrongKindError
 from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.node import Attributes, Opening
@@ -49,7 +49,7 @@ class Operations(pyfuse3.Operations):
             self.server.armed[found.serial] = self.server.clock()
         return self._attributes(found)
 
-    @handler
+    @notice
     def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
         for inode, _ in inodes:
             known = ref(inode)
@@ -117,7 +117,9 @@ class Operations(pyfuse3.Operations):
     @handler
     def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         at, where = self._stamp(ctx), self._ref(parent)
-        if not self._passes_over(where, name):
+        if self._passes_over(where, name):
+            self.server.revive(tree.find(self.server, where, name, ctx.pid))
+        else:
             tree.directory(where).rmdir(self.server, where.serial, name, at)
 
     @handler
@@ -140,18 +142,18 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        found = self._ref(inode)
-        opening = _opening(inode, flags, self._stamp(ctx))
-        row = tree.ROWS[found.slot]
-        _check_mode(row.mode, opening)
-        return self._opened(row.node.open(self.server, found.serial, opening))
+        return self._open(self._ref(inode), _opening(inode, flags, self._stamp(ctx)))
 
     @handler
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        at, where = self._free(parent, name, ctx)
+        at, where = self._stamp(ctx), self._ref(parent)
         opening = _opening(0, flags, at)
+        if tree.exists(self.server, where, name):
+            found = tree.find(self.server, where, name, ctx.pid)
+            _check_openable(found, flags)
+            return self._open(found, opening), self._attributes(found)
         made, handle = tree.directory(where).create(self.server, where.serial, name, opening)
         return self._opened(handle), self._attributes(made)
 
@@ -230,7 +232,7 @@ class Operations(pyfuse3.Operations):
         found = ref(inode)
         if found is None:
             raise GoneError("a number that was never given")
-        return found
+        return self.server.faces.meant(found)
 
     def _free(self, parent: int, name: bytes, ctx: RequestContext) -> tuple[Stamp, Ref]:
         """Refuse to make a name that is there."""
@@ -252,6 +254,11 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.EBADF)
         return handle
 
+    def _open(self, found: Ref, opening: Opening) -> FileInfo:
+        row = tree.ROWS[found.slot]
+        _check_mode(row.mode, opening)
+        return self._opened(row.node.open(self.server, found.serial, opening))
+
     def _opened(self, handle: Handle) -> FileInfo:
         info = FileInfo()
         info.fh = self.server.add(handle)
@@ -268,7 +275,8 @@ class Operations(pyfuse3.Operations):
 
     def _attributes(self, found: Ref) -> EntryAttributes:
         row = tree.ROWS[found.slot]
-        return self._entry(found.inode, row.mode, row.node.attributes(self.server, found.serial))
+        inode = self.server.faces.shown(found).inode
+        return self._entry(inode, row.mode, row.node.attributes(self.server, found.serial))
 
     def _entry(self, inode: int, mode: int, said: Attributes) -> EntryAttributes:
         entry: Any = EntryAttributes()
@@ -323,6 +331,16 @@ def _opening(inode: int, flags: int, at: Stamp) -> Opening:
         append=bool(flags & os.O_APPEND),
         truncate=bool(flags & os.O_TRUNC),
     )
+
+
+def _check_openable(found: Ref, flags: int) -> None:
+    """Refuse what stands in the way of a new file.
+
+    Where nobody insists on a new one, a file is opened that has come through another name since
+    the kernel looked.
+    """
+    if flags & os.O_EXCL or not stat.S_ISREG(tree.ROWS[found.slot].mode):
+        raise ExistsError("the name is taken")
 
 
 def _check_mode(mode: int, opening: Opening) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
 from ccfs.store import Stamp, Store, Who
@@ -66,6 +67,7 @@ class Server:
     armed: dict[int, float] = field(default_factory=dict)
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
+    faces: Faces = field(default_factory=Faces)
     requests: dict[str, int] = field(default_factory=dict)
     _handle: int = 0
 
@@ -78,6 +80,10 @@ class Server:
         self._handle += 1
         self.handles[self._handle] = handle
         return self._handle
+
+    def revive(self, directory: Ref) -> None:
+        """Show a directory anew that the kernel takes for removed."""
+        self.faces.renew(directory, self.store.ledger.number())
 
     def remember_text(self, serial: int, text: bytes) -> None:
         """Keep the text of a credential, which never changes, for the next who asks."""
@@ -92,8 +98,9 @@ class Server:
             return
         for serial in effects.records:
             self.texts.pop(serial, None)
-        for inode in _stale(effects):
-            self.kernel.invalidate(inode)
+        for stale in _stale(effects):
+            self.kernel.invalidate(self.faces.shown(stale).inode)
+        self.faces.forget(effects.ccaches)
         if effects.changed:
             self._kick({0, *effects.changed})
         self.kernel.expect(self.store.ledger.register.next_deadline())
@@ -131,7 +138,7 @@ _GROUP = (
 )
 
 
-def _stale(effects: Effects) -> list[int]:
+def _stale(effects: Effects) -> list[Ref]:
     """The inodes whose attributes the kernel may hold and that are not so any more."""
     refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
     refs += [Ref(s, slot) for s in effects.records for slot in (Slot.TEXT, Slot.VALUE)]
@@ -139,7 +146,7 @@ def _stale(effects: Effects) -> list[int]:
     refs += [Ref(serial, Slot.CCACHE) for serial in effects.listings if serial]
     if 0 in effects.listings:
         refs += [Ref(0, Slot.CACHES), Ref(0, Slot.DIR)]
-    return [r.inode for r in refs]
+    return refs
 
 
 def _command(pid: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal, parse_name
+from ccfs.format.wire import COUNT_MAX
 from ccfs.ops.handles import (
     CommitHandle,
     Handle,
@@ -16,7 +17,8 @@ from ccfs.ops.node import LONG, Attributes, Node, Opening, ccache_of, decoded, m
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
-from ccfs.store.errors import BadContentError, NotFoundError
+from ccfs.store.errors import BadContentError, GoneError
+from ccfs.store.events import Edition
 from ccfs.store.listing import ccache_name
 
 Render = Callable[[Server, int], bytes]
@@ -66,9 +68,12 @@ def write_principal(server: Server, serial: int, content: bytes, at: Stamp) -> N
 
 def _principal(text: bytes) -> Principal:
     try:
-        return parse_name(text)
+        principal = parse_name(text)
     except FormatError as error:
         raise BadContentError(str(error)) from None
+    if len(principal.components) > COUNT_MAX:
+        raise BadContentError(f"over {COUNT_MAX} components")
+    return principal
 
 
 def write_kdc_offset(server: Server, serial: int, content: bytes, at: Stamp) -> None:
@@ -137,14 +142,20 @@ class Log(Node):
 
     def attributes(self, server: Server, serial: int) -> Attributes:
         log = server.store.events
-        edition = log.find(serial)
-        if edition is None:
-            raise NotFoundError("an edition nobody knows")
+        edition = log.find(serial) or _followed(server, serial)
         return Attributes(size=log.size(edition), mtime=log.mtime, entry_timeout=0.0)
 
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
         log = server.store.events
         return LogHandle(server.store, log.find(serial) or log.edition)
+
+
+def _followed(server: Server, number: int) -> Edition:
+    """An edition that is forgotten but for those who have it open: `tail -f` goes on in it."""
+    for handle in server.handles.values():
+        if isinstance(handle, LogHandle) and handle.edition.number == number:
+            return handle.edition
+    raise GoneError("an edition nobody knows")
 
 
 class Lock(Node):

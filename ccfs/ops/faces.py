@@ -1,0 +1,40 @@
+"""Directories that the kernel takes for removed although they are there.
+
+Knows numbers only.  When a removal is accepted without effect, or another directory is renamed
+over one that keeps its identity, the kernel marks the inode as dead for as long as anybody has
+something open below it, and finds nothing in it any more.  The directory goes on under a new
+number; the old one still means it.
+"""
+
+from collections.abc import Iterable
+
+from ccfs.ops.refs import Ref
+
+
+class Faces:
+    """Which number stands for a directory now, and which directory a number means."""
+
+    def __init__(self) -> None:
+        self._shown: dict[Ref, Ref] = {}
+        self._meant: dict[Ref, Ref] = {}
+
+    def renew(self, directory: Ref, number: int) -> None:
+        """Show a directory under a serial number that was never given before."""
+        face = Ref(number, directory.slot)
+        self._shown[directory] = face
+        self._meant[face] = directory
+
+    def shown(self, directory: Ref) -> Ref:
+        """What the kernel gets to see for anything."""
+        return self._shown.get(directory, directory)
+
+    def meant(self, face: Ref) -> Ref:
+        """What the kernel means with anything it has seen."""
+        return self._meant.get(face, face)
+
+    def forget(self, serials: Iterable[int]) -> None:
+        """These ccaches are gone."""
+        gone = set(serials)
+        if self._meant and gone:
+            self._shown = {ref: face for ref, face in self._shown.items() if ref.serial not in gone}
+            self._meant = {face: ref for face, ref in self._meant.items() if ref.serial not in gone}
