@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ccfs.format.ccache import Prefix
 from ccfs.store.describe import Description, cut_name
-from ccfs.store.errors import BadContentError
+from ccfs.store.errors import BadContentError, NotFoundError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Image
 from ccfs.store.values import NAME_MAX, Limits, Stored, ident
@@ -66,14 +66,16 @@ class Ccache:
     """A directory of `caches/`.
 
     `current` is None where there is no `ccache` file; a ccache is initialised once its file has a
-    complete header and principal.  `lineage` counts how often the file was unlinked or replaced.
-    `change_time` and `last_default_time`: whole seconds, as the
-    CCAPI counts them; `mtime`: when an entry of the directory last came or went.
+    complete header and principal.  `rank` is its place in the list: the smallest is the default's.
+    `lineage` counts how often the file was unlinked or replaced.  `change_time` and
+    `last_default_time`: whole seconds, as the CCAPI counts them; `mtime`: when an entry of the
+    directory last came or went.
     """
 
     def __init__(self, name: bytes, now: float, register: "Register") -> None:
         self._register = register
         self.serial = register.number()
+        self.rank = self.serial
         self.name = name
         self.current: Generation | None = None
         self.lineage = 0
@@ -123,6 +125,23 @@ class Ccache:
             raise
         return image, self._disown(before[2])
 
+    def take(self, other: "Ccache") -> tuple[Stored, ...]:
+        """Have the content of another ccache, its records' identities with it.
+
+        Returns the records that this one had; `other` has no file afterwards.
+        """
+        generation, image = other.current, other.image
+        if generation is None or image is None:
+            raise NotFoundError("nothing to take")
+        gone = self.forget_all()
+        self.credentials, self.config, self.serials = other.credentials, other.config, other.serials
+        other.credentials, other.config, other.serials = {}, {}, {}
+        self._register.owners.update(dict.fromkeys(self.serials, self))
+        image.serve(self)
+        other.current = None
+        generation.become(self, image)
+        return gone
+
     def bump(self, now: float) -> None:
         """Move the change time: never back, never twice the same."""
         self.change_time = max(int(now), self.change_time + 1)
@@ -131,9 +150,17 @@ class Ccache:
         """Give a record its serial number, and the first free form of its name."""
         serial = self._register.number()
         names = self.config if description.config else self.credentials
-        name = description.stem
-        if name in names or len(name.encode("utf-8")) > NAME_MAX:
-            name = cut_name(name, f"~{ident(serial)}")
+        name = stem = description.stem
+        if stem in names or len(stem.encode("utf-8")) > NAME_MAX:
+            name = cut_name(stem, f"~{ident(serial)}")
+            while name in names:  # some KEY~PRINCIPAL looks like this KEY~ID
+                serial = self._register.number()
+                name = cut_name(stem, f"~{ident(serial)}")
+        return self.readmit(description, serial, name)
+
+    def readmit(self, description: Description, serial: int, name: str) -> Stored:
+        """Give a record the serial number and the name that are known for it."""
+        names = self.config if description.config else self.credentials
         stored = Stored(serial, name, description.config, description.tgt, description.endtime)
         names[name] = self.serials[serial] = stored
         self._register.own(self, stored)

@@ -4,6 +4,8 @@ The default is the head of the list, as in the CCAPI.  A collection is never emp
 no ccache is initialised, the default is the ccache `tkt`, made when it is missing.
 """
 
+from collections.abc import Sequence
+
 from ccfs.format.names import encode_name
 from ccfs.store.ccache import Ccache
 from ccfs.store.contents import Contents
@@ -21,7 +23,9 @@ from ccfs.store.values import DEFAULT_NAME, NAME_MAX, Stamp, What
 class Collection:
     """All ccaches in list order, the default first."""
 
-    def __init__(self, ledger: Ledger, contents: Contents, at: Stamp) -> None:
+    def __init__(
+        self, ledger: Ledger, contents: Contents, at: Stamp, ccaches: Sequence[Ccache] = ()
+    ) -> None:
         self._ledger = ledger
         self._contents = contents
         self._order: list[Ccache] = []
@@ -29,8 +33,11 @@ class Collection:
         self._serials: dict[int, Ccache] = {}
         self._unique = 0
         self.mtime = at.now
-        first = self.create(DEFAULT_NAME, at)
-        first.last_default_time = first.change_time
+        for ccache in ccaches:
+            self._add(ccache)
+        if not ccaches:
+            first = self.create(DEFAULT_NAME, at)
+            first.last_default_time = first.change_time
 
     @property
     def default(self) -> Ccache:
@@ -80,9 +87,7 @@ class Collection:
         if len(self._order) >= self._ledger.limits.ccaches:
             raise CcacheLimitError(f"over {self._ledger.limits.ccaches} ccaches")
         ccache = Ccache(name, at.now, self._ledger.register)
-        self._order.append(ccache)
-        self._names[name] = ccache
-        self._serials[ccache.serial] = ccache
+        self._add(ccache)
         self._listed(at)
         self._ledger.record(at, What.CREATED, ccache)
         return ccache
@@ -123,19 +128,19 @@ class Collection:
         """
         if source is target:
             return
-        generation = source.current
-        if generation is None or generation.image is None:
+        if source.current is None:
             raise NotFoundError("nothing to move")
         default = source is self.default
         target.change_time = max(target.change_time, source.change_time)
-        source.forget_all()
-        generation.image.cut_tail()
-        generation.detach(at.now)
-        generation.superseded, source.current = None, None
-        self._contents.adopt(target, generation, at, What.MOVED)
+        self._contents.transfer(source, target, at)
         self._remove(source, at)
         if default:
             self._succeed(at)
+
+    def _add(self, ccache: Ccache) -> None:
+        self._order.append(ccache)
+        self._names[ccache.name] = ccache
+        self._serials[ccache.serial] = ccache
 
     def _remove(self, ccache: Ccache, at: Stamp) -> None:
         self._contents.detach(ccache, at)
@@ -154,6 +159,7 @@ class Collection:
         self._lead(successor, at)
 
     def _lead(self, ccache: Ccache, at: Stamp) -> None:
+        ccache.rank = -self._ledger.number()
         self._order.insert(0, ccache)
         self._ledger.record(at, What.DEFAULT, ccache)
         ccache.last_default_time = ccache.change_time

@@ -7,6 +7,7 @@ number itself leaves the number as it is.
 from collections import OrderedDict
 
 from ccfs.store.ccache import Ccache
+from ccfs.store.errors import NotFoundError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Delta
 from ccfs.store.ledger import Ledger
@@ -57,9 +58,26 @@ class Contents:
         self._release_current(ccache, at.now)
         generation.become(ccache, image)
         self._ledger.recount(generation)
+        self._ledger.effects.rewritten.add(ccache.serial)
         self._ledger.effects.records += [stored.serial for stored in gone]
         self._entry(ccache, at)
         self._ledger.record(at, what, ccache)
+
+    def transfer(self, source: Ccache, target: Ccache, at: Stamp) -> None:
+        """Make the content of `source` that of `target`, under its own number."""
+        if source.current is None or source.current.image is None:
+            raise NotFoundError("nothing to move")
+        tail = source.current.image.cut_tail()
+        source.current.tail_of = None
+        self._release_current(target, at.now)
+        source.lineage += 1
+        gone = target.take(source)
+        self._ledger.effects.records += [stored.serial for stored in gone]
+        self._ledger.effects.rewritten.add(target.serial)
+        self._entry(target, at)
+        self._ledger.record(at, What.MOVED, target)
+        if tail:
+            self.renumber(target, at.now)
 
     def detach(self, ccache: Ccache, at: Stamp) -> Generation | None:
         """Take the file `ccache` away; what is open stays readable as plain bytes."""
@@ -104,6 +122,10 @@ class Contents:
             ledger.record(at, What.PRINCIPAL, ccache)
         for stored in delta.added:
             ledger.record(at, What.STORED, ccache, stored.name)
+        if delta.added and ccache.image and not ccache.image.ends_with(delta.added):
+            ledger.effects.rewritten.add(ccache.serial)
+        elif delta.added:
+            ledger.effects.added.setdefault(ccache.serial, []).extend(delta.added)
 
     def settle(self, generation: Generation, now: float) -> None:
         """The last open file of a generation is closed."""

@@ -150,6 +150,7 @@ class Edits:
             ]
             header = Header(DIALECT_V4, ())
             image.rebuild(encode_prefix(Prefix(header, prefix.principal)), records)
+            self._ledger.effects.rewritten.add(ccache.serial)
         return image
 
 

@@ -87,6 +87,10 @@ class Image:
         self.dead = 0
         self._index_more()
 
+    def serve(self, registrar: Registrar) -> None:
+        """Have another registrar name new records from now on."""
+        self._registrar = registrar
+
     @property
     def tail(self) -> int:
         """How many bytes at the end are no complete record yet."""
@@ -105,6 +109,13 @@ class Image:
     def stored(self) -> list[Stored]:
         """The live records in their order."""
         return [span.stored for span in self.spans if span.stored]
+
+    def ends_with(self, stored: tuple[Stored, ...]) -> bool:
+        """Whether these are the last records."""
+        last = self.spans[-len(stored) :]
+        return len(last) == len(stored) and all(
+            span.stored == one for span, one in zip(last, stored, strict=True)
+        )
 
     def record(self, serial: int) -> bytes | None:
         """The bytes of a live record, as written."""

@@ -20,8 +20,9 @@ class Effects:
     `superseded`: numbers of generations that are no longer current; `records`: serials of
     credentials that are gone; `ccaches`: serials of directories that are gone; `listings`: serials
     of directories whose entries changed (0: the collection's); `changed`: serials of ccaches that
-    changed; `behind`: serials of ccaches with news that no operation on their file has shown;
-    `logged`: whether the log grew.
+    changed; `added`: records that came at the end of a ccache, by its serial; `rewritten`: serials
+    of ccaches whose records changed in another way; `behind`: serials of ccaches with news that no
+    operation on their file has shown; `logged`: whether the log grew.
     """
 
     superseded: list[int] = field(default_factory=list)
@@ -29,6 +30,8 @@ class Effects:
     ccaches: list[int] = field(default_factory=list)
     listings: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
+    added: dict[int, list[Stored]] = field(default_factory=dict)
+    rewritten: set[int] = field(default_factory=set)
     behind: set[int] = field(default_factory=set)
     logged: bool = False
 

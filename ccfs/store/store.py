@@ -23,6 +23,8 @@ from ccfs.store.generation import Generation
 from ccfs.store.image import whole
 from ccfs.store.ledger import Ledger
 from ccfs.store.listing import ccache_name
+from ccfs.store.restore import restore
+from ccfs.store.saved import Saved
 from ccfs.store.scratch import COLLECTION, Link, Scratch
 from ccfs.store.values import Limits, Stamp, What
 
@@ -37,12 +39,14 @@ class Store:
     methods is one step, as are those here.
     """
 
-    def __init__(self, limits: Limits, at: Stamp) -> None:
+    def __init__(self, limits: Limits, at: Stamp, saved: Saved | None = None) -> None:
+        """Begin empty-handed, or with what a journal has saved."""
         self.limits = limits
         self.start_time = at.now
         self.ledger = Ledger(limits, at.now)
         self.contents = Contents(self.ledger)
-        self.collection = Collection(self.ledger, self.contents, at)
+        ccaches = restore(saved, self.ledger, self.contents) if saved else ()
+        self.collection = Collection(self.ledger, self.contents, at, ccaches)
         self.files = Files(self.ledger, self.contents)
         self.edits = Edits(self.ledger, self.contents)
         self.scratch = Scratch()

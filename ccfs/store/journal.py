@@ -1,0 +1,326 @@
+"""The journal: what was acknowledged survives the process.
+
+An SQLite database in WAL mode on a file that somebody else has chosen and checked.  It holds
+complete records only; scratch files and incomplete tails die with their descriptors.  Every row has
+a checksum, every ccache the sum over its records, the whole the sum over its ccaches and the number
+of the last step, so that what is read back is what was written, or an error.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from ccfs.store.saved import Saved, SavedCcache, SavedRecord
+
+if TYPE_CHECKING:
+    from ccfs.store.ccache import Ccache
+    from ccfs.store.ledger import Effects
+    from ccfs.store.store import Store
+
+VERSION = 1
+APPLICATION = 0x63636673  # "ccfs"
+_MASK = (1 << 62) - 1
+
+_SCHEMA = """
+CREATE TABLE whole (id INTEGER PRIMARY KEY, mountpoint TEXT, uid INTEGER, step INTEGER,
+    change_time INTEGER, last INTEGER, total INTEGER, sum INTEGER);
+CREATE TABLE ccache (serial INTEGER PRIMARY KEY, name BLOB, place INTEGER, change_time INTEGER,
+    last_default INTEGER, mtime REAL, prefix BLOB, total INTEGER, sum INTEGER);
+CREATE TABLE record (serial INTEGER PRIMARY KEY, ccache INTEGER, place INTEGER, name TEXT,
+    data BLOB, sum INTEGER);
+CREATE INDEX record_place ON record (ccache, place);
+"""
+_PRAGMAS = (
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = OFF",
+    "secure_delete = ON",
+    "temp_store = MEMORY",
+    "wal_autocheckpoint = 0",
+)
+
+
+class JournalError(Exception):
+    """The journal can't be used; the message says why and holds nothing of its content."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """What the journal has of a ccache: the sum over its records, and of its own row."""
+
+    total: int = 0
+    sum: int = 0
+
+
+class Journal:
+    """One open journal.
+
+    `step` is the number of the last step in it.  `confirm(step)` is called when a step is in the
+    database: whoever keeps that number elsewhere can tell a journal that has lost its end.
+    """
+
+    def __init__(self, path: str, confirm: Callable[[int], None]) -> None:
+        self._confirm = confirm
+        self._rows: dict[int, _Row] = {}
+        self._records: dict[int, tuple[int, int]] = {}
+        self._total = 0
+        self.step = 0
+        self._broken = False
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
+            for pragma in _PRAGMAS:
+                self._db.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error as error:
+            raise JournalError(_reason(error)) from None
+
+    def create(self, mountpoint: str, uid: int, store: Store) -> None:
+        """Begin a new journal with what the store has now."""
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self._db.execute("INSERT INTO whole VALUES (1, ?, ?, 0, 0, 0, 0, 0)", (mountpoint, uid))
+        self._mountpoint, self._uid = mountpoint, uid
+        self.rewrite(store)
+
+    def load(self, mountpoint: str, uid: int, step: int) -> Saved:
+        """Read everything back.  `step`: the last one that is known to have been confirmed.
+
+        Raises JournalError for a journal that is damaged, of another version, of another
+        mountpoint or owner, or that has lost its end.
+        """
+        try:
+            return self._load(mountpoint, uid, step)
+        except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
+            raise JournalError(_reason(error)) from None
+
+    def commit(self, store: Store, effects: Effects) -> None:
+        """Have one step in the journal.
+
+        Where that fails once, the next step writes everything anew.
+        """
+        if self._broken:
+            self.rewrite(store)
+            return
+        with _Transaction(self):
+            self._remove(effects)
+            for serial in effects.changed | effects.rewritten:
+                ccache = store.collection.by_serial(serial)
+                if ccache is not None:
+                    self._put_ccache(ccache, effects)
+            self._put_whole(store)
+
+    def rewrite(self, store: Store) -> None:
+        """Write everything anew."""
+        with _Transaction(self):
+            self._db.execute("DELETE FROM record")
+            self._db.execute("DELETE FROM ccache")
+            self._rows, self._records, self._total = {}, {}, 0
+            for ccache in store.collection.all():
+                self._put_all(ccache)
+            self._put_whole(store)
+
+    def scrub(self) -> None:
+        """Take out what the write-ahead log still has of deleted secrets."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(_reason(error)) from None
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def _load(self, mountpoint: str, uid: int, step: int) -> Saved:
+        self._check_kind()
+        whole = self._db.execute("SELECT * FROM whole").fetchall()
+        if len(whole) != 1 or _sum(whole[0][1:-1]) != whole[0][-1]:
+            raise JournalError("it is damaged")
+        _, where, owner, have, change_time, last, total, _ = whole[0]
+        if where != mountpoint or owner != uid:
+            raise JournalError("it belongs to another mount")
+        if have < step:
+            raise JournalError("it has lost its last changes")
+        rows = self._db.execute("SELECT * FROM ccache ORDER BY place").fetchall()
+        ccaches = tuple(self._load_ccache(row) for row in rows)
+        if self._total != total or not ccaches:
+            raise JournalError("it is damaged")
+        self._mountpoint, self._uid, self.step = mountpoint, uid, have
+        return Saved(change_time, last, ccaches)
+
+    def _check_kind(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION:
+            raise JournalError("it is no journal of ccfs")
+        if version != VERSION:
+            raise JournalError(f"it is of version {version}, this ccfs writes {VERSION}")
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise JournalError("it is damaged")
+
+    def _load_ccache(self, row: tuple[object, ...]) -> SavedCcache:
+        serial, name, rank, change_time, last_default, mtime, prefix, total, check = row
+        if _sum(row[:-1]) != check:
+            raise JournalError("it is damaged")
+        found = self._db.execute(
+            "SELECT serial, ccache, place, name, data, sum FROM record WHERE ccache = ?"
+            " ORDER BY place, serial",
+            (serial,),
+        ).fetchall()
+        if any(_sum(r[:-1]) != r[-1] for r in found):
+            raise JournalError("it is damaged")
+        mine = _Row(sum(r[-1] for r in found) & _MASK, int(str(check)))
+        if mine.total != total:
+            raise JournalError("it is damaged")
+        self._rows[int(str(serial))] = mine
+        self._records.update({r[0]: (int(str(serial)), r[-1]) for r in found})
+        self._total = self._total + mine.sum & _MASK
+        return SavedCcache(
+            int(str(serial)),
+            bytes(name),  # type: ignore[call-overload]
+            int(str(rank)),
+            int(str(change_time)),
+            int(str(last_default)),
+            float(str(mtime)),
+            bytes(prefix),  # type: ignore[call-overload]
+            tuple(SavedRecord(r[0], r[3], r[4]) for r in found),
+        )
+
+    def _remove(self, effects: Effects) -> None:
+        for serial in effects.records:
+            self._drop_record(serial)
+        for serial in effects.ccaches:
+            gone = [s for s, (owner, _) in self._records.items() if owner == serial]
+            for record in gone:
+                self._drop_record(record)
+            row = self._rows.pop(serial, None)
+            if row is not None:
+                self._total = self._total - row.sum & _MASK
+                self._db.execute("DELETE FROM ccache WHERE serial = ?", (serial,))
+
+    def _drop_record(self, serial: int) -> None:
+        found = self._records.pop(serial, None)
+        if found is None:
+            return
+        owner, check = found
+        if owner in self._rows:
+            self._rows[owner].total = self._rows[owner].total - check & _MASK
+        self._db.execute("DELETE FROM record WHERE serial = ?", (serial,))
+
+    def _put_ccache(self, ccache: Ccache, effects: Effects) -> None:
+        if ccache.serial in effects.rewritten or ccache.serial not in self._rows:
+            self._put_all(ccache)
+            return
+        image = ccache.image
+        for stored in effects.added.get(ccache.serial, ()):
+            data = image.record(stored.serial) if image else None
+            if data is not None:
+                self._put_record(ccache, stored.serial, stored.serial, stored.name, data)
+        self._put_row(ccache)
+
+    def _put_all(self, ccache: Ccache) -> None:
+        """All of one ccache, its records in their places."""
+        gone = [s for s, (owner, _) in self._records.items() if owner == ccache.serial]
+        for serial in gone:
+            self._drop_record(serial)
+        self._rows.setdefault(ccache.serial, _Row())
+        records = ccache.image.records() if ccache.image else []
+        for place, (data, stored) in enumerate(records):
+            if stored is not None:
+                self._put_record(ccache, stored.serial, place, stored.name, data)
+        self._put_row(ccache)
+
+    def _put_record(self, ccache: Ccache, serial: int, place: int, name: str, data: bytes) -> None:
+        fields = (serial, ccache.serial, place, name, data)
+        check = _sum(fields)
+        self._db.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", (*fields, check))
+        self._records[serial] = (ccache.serial, check)
+        row = self._rows[ccache.serial]
+        row.total = row.total + check & _MASK
+
+    def _put_row(self, ccache: Ccache) -> None:
+        row, image = self._rows[ccache.serial], ccache.image
+        prefix = bytes(image.data[: image.body]) if image and image.prefix else b""
+        fields = (
+            ccache.serial,
+            ccache.name,
+            ccache.rank,
+            ccache.change_time,
+            ccache.last_default_time,
+            ccache.mtime,
+            prefix,
+            row.total,
+        )
+        check = _sum(fields)
+        self._total = self._total - row.sum + check & _MASK
+        row.sum = check
+        self._db.execute(
+            "INSERT OR REPLACE INTO ccache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, check)
+        )
+
+    def _put_whole(self, store: Store) -> None:
+        self.step += 1
+        ledger = store.ledger
+        fields = (
+            self._mountpoint,
+            self._uid,
+            self.step,
+            ledger.change_time,
+            ledger.register.last,
+            self._total,
+        )
+        self._db.execute(
+            "UPDATE whole SET mountpoint = ?, uid = ?, step = ?, change_time = ?, last = ?,"
+            " total = ?, sum = ? WHERE id = 1",
+            (*fields, _sum(fields)),
+        )
+
+
+class _Transaction:
+    """One step in the database, or none of it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> None:
+        try:
+            self._journal._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise self._failed(error) from None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        db = self._journal._db
+        try:
+            if error is None:
+                db.execute("COMMIT")
+        except sqlite3.Error as refused:
+            error = refused
+        if error is None:
+            self._journal._broken = False
+            self._journal._confirm(self._journal.step)
+        elif isinstance(error, Exception):
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> JournalError:
+        self._journal._broken = True
+        return JournalError(_reason(error))
+
+
+def _sum(fields: Iterable[object]) -> int:
+    """A checksum of 62 bits over a row: type, length and value of each field."""
+    digest = blake2b(digest_size=8)
+    for value in fields:
+        data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogateescape")
+        digest.update(b"%s %d:" % (type(value).__name__.encode("ascii"), len(data)) + data)
+    return int.from_bytes(digest.digest(), "big") & _MASK
+
+
+def _reason(error: Exception) -> str:
+    """What SQLite says of a failure: it never quotes content."""
+    return str(error) if isinstance(error, sqlite3.Error) else "it is damaged"

@@ -1,0 +1,48 @@
+"""Make ccaches anew from what was saved: the same ids, names, places and bytes."""
+
+from collections.abc import Iterator
+
+from ccfs.store.ccache import Ccache
+from ccfs.store.contents import Contents
+from ccfs.store.describe import Description
+from ccfs.store.image import Image
+from ccfs.store.ledger import Ledger
+from ccfs.store.saved import Saved, SavedCcache, SavedRecord
+from ccfs.store.values import Stored
+
+
+class _Registrar:
+    """Gives records the identities that they had."""
+
+    def __init__(self, ccache: Ccache, records: tuple[SavedRecord, ...]) -> None:
+        self._ccache = ccache
+        self._records: Iterator[SavedRecord] = iter(records)
+
+    def admit(self, description: Description) -> Stored:
+        """The next record that was saved."""
+        saved = next(self._records)
+        return self._ccache.readmit(description, saved.serial, saved.name)
+
+    def forget(self, stored: Stored) -> None:
+        """Nothing is forgotten while it is being restored."""
+
+
+def restore(saved: Saved, ledger: Ledger, contents: Contents) -> list[Ccache]:
+    """The saved ccaches in their order.  BadContentError where the bytes are no ccache."""
+    ledger.change_time = max(ledger.change_time, saved.change_time)
+    ledger.register.last = max(ledger.register.last, saved.last)
+    return [_restore(ccache, ledger, contents) for ccache in saved.ccaches]
+
+
+def _restore(saved: SavedCcache, ledger: Ledger, contents: Contents) -> Ccache:
+    ccache = Ccache(saved.name, saved.mtime, ledger.register)
+    ccache.serial, ccache.rank = saved.serial, saved.rank
+    ccache.change_time, ccache.last_default_time = saved.change_time, saved.last_default_time
+    if saved.prefix:
+        data = bytearray(b"".join([saved.prefix, *(r.data for r in saved.records)]))
+        image = Image(ledger.limits.ccache_bytes, _Registrar(ccache, saved.records), data)
+        image.serve(ccache)
+        generation = contents.plain(saved.mtime)
+        generation.become(ccache, image)
+        ledger.recount(generation)
+    return ccache
