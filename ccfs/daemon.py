@@ -32,8 +32,6 @@ FAREWELL = 1.0
 """Seconds that those who wait at a FIFO have to be woken at the end."""
 TOUCH_PAUSE = 0.1
 """Seconds between two touches of one file."""
-QUIET = 60.0
-"""Seconds after the last look-up of a FIFO in which somebody may still be about to open it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +207,10 @@ class Kicker:
             with trio.move_on_after(left):
                 await self._sooner.wait()
 
+    def learn(self, serial: int) -> None:
+        """Somebody may wait at this FIFO: have the helper know the way there."""
+        self._send(helper.LEARN, format(serial, "x"))
+
     def touch(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""
         self._touched.add(ident)
@@ -232,7 +234,7 @@ class Kicker:
 
         while True:
             await trio.lowlevel.wait_readable(self.child.answers)
-            data = os.read(self.child.answers, helper.ANSWER * 64)
+            data = os.read(self.child.answers, helper.RECORD * 64)
             if data:
                 self._hear(data)
             else:
@@ -243,25 +245,20 @@ class Kicker:
         import trio
 
         self._idle = trio.Event()
-        for serial in list(self._armed()):
+        for serial in self.server.armed if self.server else ():
             self.kick(serial)
         if self._busy:
             await self._idle.wait()
 
-    def _armed(self) -> dict[int, float]:
-        return self.server.armed if self.server else {}
-
     def _hear(self, data: bytes) -> None:
         for answer in helper.answers(data):
             if answer.kind == helper.KICK:
-                self._kicked(answer.serial, woke=answer.woke)
+                self._kicked(answer.serial)
         if not self._busy:
             self._idle.set()
 
-    def _kicked(self, serial: int, *, woke: bool) -> None:
+    def _kicked(self, serial: int) -> None:
         self._busy.discard(serial)
-        if not woke and time.time() - self._armed().get(serial, 0.0) > QUIET:
-            self._armed().pop(serial, None)
         if serial in self._again:
             self._again.discard(serial)
             self.kick(serial)
@@ -280,6 +277,8 @@ class Kicker:
         self.child = helper.start(self._mountpoint)
         if self.server:
             self.server.helper = self.child.pid
+        for serial in self.server.armed if self.server else ():
+            self.learn(serial)
         lost = self._busy | self._again
         self._busy, self._again = set(), set()
         for serial in lost:

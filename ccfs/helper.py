@@ -3,28 +3,31 @@
 It opens a `changed` FIFO for writing and closes it: whoever waits there goes on.  It sets the mode
 of a `ccache` to what it is: whoever watches the file with inotify hears of it.  It knows two pipes
 and a path; it holds nothing open in the mount, and no descriptor of the FUSE device.
+
+It outlives the daemon by a moment: those who still wait at a FIFO of the dead mount wait in the
+kernel, and go on only when somebody opens it.  The kernel finds a name of a dead mount only if it
+was looked up before, so the helper learns the way to each FIFO in time.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 KICK = b"k"
 """The order to wake those who wait at the FIFO of a serial number; 0: the collection's."""
+LEARN = b"l"
+"""The order to know the way to the FIFO of a serial number."""
 TOUCH = b"t"
 """The order to touch the `ccache` of an identifier."""
 
-_PATHS = {KICK: ".kick.{}", TOUCH: "by-id/{}/ccache"}
-_WOKEN = b"w"
-_NOBODY = b"n"
+_PATHS = {KICK: ".kick.{}", LEARN: ".kick.{}", TOUCH: "by-id/{}/ccache"}
 RECORD = 24
-"""Bytes of an order: the kind, a serial number in hexadecimal, spaces, a newline."""
-ANSWER = RECORD + 1
-"""Bytes of an answer: whether somebody waited, and the order."""
+"""Bytes of an order: the kind, a serial number in hexadecimal, spaces, a newline.
+The answer is the order, when it was carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,10 @@ class Helper:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of an order."""
+    """An order that was carried out."""
 
     kind: bytes
     serial: int
-    woke: bool
 
 
 def start(mountpoint: str) -> Helper:
@@ -71,8 +73,8 @@ def start(mountpoint: str) -> Helper:
 
 def answers(data: bytes) -> list[Answer]:
     """What the child has written."""
-    records = [data[at : at + ANSWER] for at in range(0, len(data), ANSWER)]
-    return [Answer(r[1:2], int(r[2:], 16), r[:1] == _WOKEN) for r in records]
+    records = [data[at : at + RECORD] for at in range(0, len(data), RECORD)]
+    return [Answer(r[:1], int(r[1:], 16)) for r in records]
 
 
 def _run(mountpoint: str, orders: int, out: int) -> None:
@@ -98,23 +100,35 @@ def _keep_only(kept: set[int]) -> None:
 
 
 def _serve(mountpoint: str, orders: int, out: int) -> None:
-    act = {KICK: _kick, TOUCH: _touch}
+    known: set[str] = set()
     while record := os.read(orders, RECORD):
         kind, serial = record[:1], record[1:].strip().decode("ascii")
         path = f"{mountpoint}/{_PATHS[kind].format(serial)}"
-        try:
-            act[kind](path)
-            answer = _WOKEN
-        except OSError as error:
-            # ENXIO: nobody waits; so it is when there is no such file any more.
-            gone = error.errno in (errno.ENXIO, errno.ENOENT, errno.ESTALE)
-            answer = _NOBODY if gone else _WOKEN
-        os.write(out, answer + record)
+        if kind == LEARN:
+            known.add(path)
+        _try(_ACTS[kind], path)
+        with suppress(BrokenPipeError):
+            os.write(out, record)
+    for path in known:
+        _try(_kick, path)
+
+
+def _try(act: Callable[[str], None], path: str) -> None:
+    """It may be that nobody waits at the FIFO (ENXIO), or that there is no such file any more."""
+    with suppress(OSError):
+        act(path)
 
 
 def _kick(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
+def _learn(path: str) -> None:
+    os.stat(path)
+
+
 def _touch(path: str) -> None:
     os.chmod(path, 0o600)
+
+
+_ACTS = {KICK: _kick, LEARN: _learn, TOUCH: _touch}

@@ -46,7 +46,7 @@ class Operations(pyfuse3.Operations):
         self._admit(ctx)
         found = tree.find(self.server, self._ref(parent), name, ctx.pid)
         if found.slot is Slot.CHANGED and ctx.pid != self.server.helper:
-            self.server.armed[found.serial] = self.server.clock()
+            self.server.arm(found.serial)
         return self._attributes(found)
 
     @notice
@@ -55,6 +55,8 @@ class Operations(pyfuse3.Operations):
             known = ref(inode)
             if known is not None and known.slot is Slot.BYTES:
                 self.server.store.contents.forget(known.serial)
+            elif known is not None and known.slot is Slot.CHANGED:
+                self.server.armed.discard(known.serial)
 
     @handler
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
@@ -268,10 +270,14 @@ class Operations(pyfuse3.Operations):
 
     def _listed(self, inode: int) -> EntryAttributes | None:
         """Attributes of an entry that a listing promised; None where it is gone by now."""
+        found = self._ref(inode)
         try:
-            return self._attributes(self._ref(inode))
+            attributes = self._attributes(found)
         except GoneError:
             return None
+        if found.slot is Slot.CHANGED:
+            attributes.entry_timeout = 0  # whoever waits there looks it up first, and we know
+        return attributes
 
     def _attributes(self, found: Ref) -> EntryAttributes:
         row = tree.ROWS[found.slot]

@@ -28,6 +28,9 @@ class Kernel(Protocol):
     def kick(self, serial: int) -> None:
         """Wake those who wait at the `changed` FIFO of a ccache; 0: the collection's."""
 
+    def learn(self, serial: int) -> None:
+        """Somebody may wait at this FIFO; know the way there before the daemon can die."""
+
     def expect(self, due: int | None) -> None:
         """There will be something to announce at `due` (seconds), or nothing."""
 
@@ -49,9 +52,9 @@ class Server:
     """One user's file system, apart from the kernel's side of it.
 
     `helper`: pid of the child that wakes waiters, 0 for none.  `pending`: files being written that
-    are nothing yet, by serial.  `armed`: FIFOs that somebody looked up, with the time of it.
-    `polls`: who polls a growing file, by its handle.  They stay until it is released: epoll asks
-    for the state of a file again without naming itself again.
+    are nothing yet, by serial.  `armed`: FIFOs whose inodes the kernel has, so that somebody may
+    wait there.  `polls`: who polls a growing file, by its handle.  They stay until it is released:
+    epoll asks for the state of a file again without naming itself again.
     """
 
     store: Store
@@ -64,7 +67,7 @@ class Server:
     helper: int = 0
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
-    armed: dict[int, float] = field(default_factory=dict)
+    armed: set[int] = field(default_factory=set)
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
@@ -80,6 +83,12 @@ class Server:
         self._handle += 1
         self.handles[self._handle] = handle
         return self._handle
+
+    def arm(self, serial: int) -> None:
+        """The kernel gets to know a FIFO: from now on somebody may wait there."""
+        if serial not in self.armed:
+            self.armed.add(serial)
+            self.kernel.learn(serial)
 
     def revive(self, directory: Ref) -> None:
         """Show a directory anew that the kernel takes for removed."""
@@ -113,7 +122,7 @@ class Server:
                 poll.notify()
 
     def _kick(self, serials: set[int]) -> None:
-        for serial in serials & self.armed.keys():
+        for serial in serials & self.armed:
             self.kernel.kick(serial)
 
 

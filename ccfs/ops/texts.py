@@ -175,7 +175,7 @@ class Lock(Node):
 
 
 class Fifo(Node):
-    """`changed`: the kernel does the waiting.  Looked up anew each time, so that we know of it."""
+    """`changed`: the kernel does the waiting, also for a ccache that is gone meanwhile."""
 
     def attributes(self, server: Server, serial: int) -> Attributes:
-        return Attributes(mtime=server.store.start_time, attr_timeout=LONG, entry_timeout=0.0)
+        return Attributes(mtime=server.store.start_time, attr_timeout=LONG)
