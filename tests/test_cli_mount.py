@@ -45,14 +45,6 @@ def daemon_pid(path: Path) -> int | None:
     )
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a state that nothing announces, within a bound."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.01)
-
-
 def said(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
     """How a command ended, and the error it gave."""
     lines = done.stderr.splitlines()
@@ -257,14 +249,26 @@ def test_a_busy_mount_is_detached(place: Path) -> None:
     try:
         done = run_ccfs("unmount", place)
         assert done.returncode == 0
-        assert done.stderr == (
-            f"ccfs: notice: the ccfs at {place} was in use: its users have lost it\n"
-        )
+        assert done.stderr == (f"ccfs: notice: the ccfs at {place} is in use: its users lose it\n")
         assert not is_mounted(place)
         assert select.select([daemon], [], [], 0)[0]
     finally:
         os.close(held)
         os.close(daemon)
+
+
+def test_unmount_wakes_who_waits(place: Path) -> None:
+    """Who waits at `changed` keeps the mount in use, and goes on when it ends."""
+    assert run_ccfs("mount", place).returncode == 0
+    waiting = os.open(place / "changed", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poll = select.poll()
+        poll.register(waiting, select.POLLIN)
+        assert poll.poll(0) == []
+        assert run_ccfs("unmount", place).returncode == 0
+        assert poll.poll(10_000) == [(waiting, select.POLLHUP)]
+    finally:
+        os.close(waiting)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

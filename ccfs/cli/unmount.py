@@ -28,13 +28,30 @@ def run(arguments: Namespace) -> int:
         raise DeniedError(f"the ccfs at {path} belongs to uid {mount.owner}")
     daemon = _daemon(mount)
     try:
-        busy = _take_away(path)
-        if daemon is not None:
-            _see_it_end(daemon, terminate=busy, path=path)
+        if not _detach(path, lazy=False):
+            output.say("notice", f"the ccfs at {path} is in use: its users lose it")
+            _end_in_use(path, daemon)
+        if daemon is not None and not _ended(daemon):
+            raise NoAnswerError(f"{path} is unmounted, but its daemon has not ended", "see 'ps'")
     finally:
         if daemon is not None:
             os.close(daemon)
     return Exit.OK
+
+
+def _end_in_use(path: str, daemon: int | None) -> None:
+    """Take a mount away that is in use.
+
+    The daemon does it best, when it is told to end: it wakes those who wait in the mount as long as
+    they can be reached by a path. What it leaves is taken out of sight.
+    """
+    if daemon is not None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(daemon, signal.SIGTERM)
+        _ended(daemon)
+    found = mountpoint.topmost(path, mountpoint.mounts())
+    if found is not None and found.is_ccfs:
+        _detach(path, lazy=True)
 
 
 def _daemon(mount: Mount) -> int | None:
@@ -56,33 +73,19 @@ def _daemon(mount: Mount) -> int | None:
     return None
 
 
-def _take_away(path: str) -> bool:
-    """Unmount; whether it was in use, and so only taken out of sight."""
+def _detach(path: str, lazy: bool) -> bool:
+    """Unmount; False when it is in use, DeniedError when it is refused."""
     try:
-        mountpoint.detach(path, lazy=False)
+        mountpoint.detach(path, lazy)
     except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise _refused(path, error) from None
-    else:
-        return False
-    try:
-        mountpoint.detach(path, lazy=True)
-    except OSError as error:
-        raise _refused(path, error) from None
-    output.say("notice", f"the ccfs at {path} was in use: its users have lost it")
+        if error.errno == errno.EBUSY and not lazy:
+            return False
+        raise DeniedError(f"cannot unmount {path}: {error.strerror}") from None
     return True
 
 
-def _refused(path: str, error: OSError) -> DeniedError:
-    return DeniedError(f"cannot unmount {path}: {error.strerror}")
-
-
-def _see_it_end(daemon: int, terminate: bool, path: str) -> None:
-    """Wait for the daemon; `terminate` asks it to end, since a busy mount keeps it serving."""
-    with contextlib.suppress(ProcessLookupError):
-        if terminate:
-            signal.pidfd_send_signal(daemon, signal.SIGTERM)
+def _ended(daemon: int) -> bool:
+    """Wait for the daemon to end; whether it has, within END_SECONDS."""
     poll = select.poll()
     poll.register(daemon, select.POLLIN)
-    if not poll.poll(END_SECONDS * 1000):
-        raise NoAnswerError(f"{path} is unmounted, but its daemon has not ended", "see 'ps'")
+    return bool(poll.poll(END_SECONDS * 1000))
