@@ -16,13 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ccfs import helper
-from ccfs.errors import MountError
+from ccfs import helper, journals, mountpoint
+from ccfs.errors import Exit, JournalError, MountError
 from ccfs.store.values import Limits
 
 if TYPE_CHECKING:
     from ccfs.ops.operations import Operations
     from ccfs.ops.server import Server
+    from ccfs.store import Stamp, Store
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,15 @@ class MountOptions:
     """What to mount, where, and for whom.
 
     `mountpoint`: absolute, without symbolic links.  `allow_root`: uid 0 may use the mount, too;
-    `allow_other`: processes of the owner that run on other terms (setfsuid) may.
+    `allow_other`: processes of the owner that run on other terms (setfsuid) may.  `journal`: the
+    path of the journal, "" for none.  `held`: a descriptor that the helper keeps open, -1 for none.
     """
 
     mountpoint: str
     allow_root: bool = False
     allow_other: bool = False
+    journal: str = ""
+    held: int = -1
     debug: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -52,28 +56,46 @@ class MountOptions:
 def serve(options: MountOptions, ready: Callable[[], None]) -> int:
     """Mount and serve until SIGTERM, SIGINT or an unmount.  Returns the exit status.
 
-    `ready()` is called once, when the mount answers.  Raises MountError where it can't be made.
+    0: the end was wanted, and the journal is wiped.  Exit.DEAD_MOUNT: the connection was cut while
+    the mount is still there, and the journal is kept.  `ready()` is called once, when the mount
+    answers.  Raises MountError where it can't be made, JournalError where the journal is unusable.
     """
     os.umask(0o077)
     os.chdir("/")
     # Before pyfuse3 is there: the helper must never hold a descriptor of the FUSE device.
-    child = helper.start(options.mountpoint)
+    child = helper.start(options.mountpoint, options.held)
+    try:
+        return _serve(options, child, ready)
+    except BaseException:
+        child.end()
+        raise
+
+
+def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None]) -> int:
     import pyfuse3
     import trio
 
     from ccfs.ops.operations import Operations
 
     kicker = Kicker(child, options.mountpoint)
-    kicker.server = server = _server(options, child, kicker)
+    kept = Kept.open(options) if options.journal else None
+    kicker.server = server = _server(options, child, kicker, kept)
+    _mount(options, Operations(server))
+    wanted = False
     try:
-        _mount(options, Operations(server))
-        try:
-            trio.run(_run, server, kicker, ready)
-        finally:
-            pyfuse3.close(unmount=True)
+        trio.run(_run, server, kicker, ready)
+        wanted = kicker.ending or not _is_mounted(options.mountpoint)
     finally:
-        kicker.child.end()
-    return 0
+        pyfuse3.close(unmount=wanted)
+        if kept:
+            kept.close(wipe=wanted)
+    kicker.child.end()
+    return Exit.OK if wanted else Exit.DEAD_MOUNT
+
+
+def _is_mounted(path: str) -> bool:
+    mount = mountpoint.topmost(path, mountpoint.mounts())
+    return mount is not None and mount.is_ccfs
 
 
 def _mount(options: MountOptions, operations: Operations) -> None:
@@ -88,20 +110,24 @@ def _mount(options: MountOptions, operations: Operations) -> None:
         ) from None
 
 
-def _server(options: MountOptions, child: helper.Helper, kicker: Kicker) -> Server:
+def _server(
+    options: MountOptions, child: helper.Helper, kicker: Kicker, kept: Kept | None
+) -> Server:
     from ccfs.ops.server import Owner, Server
     from ccfs.store import Stamp, Store, Who
 
     owner = Owner(os.geteuid(), os.getegid(), options.allow_root)
     birth = Stamp(time.time(), Who(owner.uid, os.getpid(), "ccfs"))
+    store = kept.store(options, birth) if kept else Store(options.limits, birth)
     return Server(
-        store=Store(options.limits, birth),
+        store=store,
         owner=owner,
         mountpoint=options.mountpoint,
         ident=secrets.token_hex(16),
         pid=os.getpid(),
         kernel=kicker,
         helper=child.pid,
+        journal=kept.journal if kept else None,
     )
 
 
@@ -138,6 +164,7 @@ async def _watch_signals(kicker: Kicker, task_status: object = None) -> None:
         task_status.started()  # type: ignore[attr-defined]
         async for number in signals:
             log.info("ending: %s", signal.Signals(number).name)
+            kicker.ending = True
             with trio.move_on_after(FAREWELL):
                 await kicker.say_farewell()
             pyfuse3.terminate()
@@ -153,7 +180,63 @@ async def _keep_house(server: Server, kicker: Kicker) -> None:
         server.store.ledger.announce(now, nobody)
         server.store.expire(now)
         server.settle()
+        server.scrub()
         kicker.expect(server.store.ledger.register.next_deadline())
+
+
+class Kept:
+    """The journal of a mount, open."""
+
+    def __init__(self, path: str, *, fresh: bool) -> None:
+        from ccfs.store.journal import Journal
+
+        self._path = path
+        self._fresh = fresh
+        self._step = journals.Step(path)
+        self.journal = Journal(path, self._step.write)
+
+    @classmethod
+    def open(cls, options: MountOptions) -> Kept:
+        """Open or make the journal; JournalError where it can't be used."""
+        from ccfs.store.journal import DamagedError
+
+        fresh = not journals.check_file(options.journal)
+        try:
+            return cls(options.journal, fresh=fresh)
+        except DamagedError as error:
+            raise _aside(options.journal, str(error)) from None
+
+    def store(self, options: MountOptions, at: Stamp) -> Store:
+        """The store that the journal has, or a new one that it has from now on."""
+        from ccfs.store import Store
+        from ccfs.store.errors import StoreError
+        from ccfs.store.journal import DamagedError
+
+        where, uid = options.mountpoint, at.who.uid
+        try:
+            if not self._fresh:
+                saved = self.journal.load(where, uid, self._step.read())
+                return Store(options.limits, at, saved)
+            store = Store(options.limits, at)
+            self.journal.create(where, uid, store)
+        except (DamagedError, StoreError, StopIteration) as error:
+            raise _aside(self._path, str(error)) from None
+        return store
+
+    def close(self, *, wipe: bool) -> None:
+        """Close it; `wipe`: its content is wanted no more."""
+        self.journal.close()
+        self._step.close()
+        if wipe:
+            journals.wipe(self._path)
+
+
+def _aside(path: str, why: str) -> JournalError:
+    aside = journals.set_aside(path)
+    return JournalError(
+        f"cannot use the journal {path}: {why}",
+        f"it is kept as {aside}; mount again to begin without it",
+    )
 
 
 class Kicker:
@@ -177,6 +260,7 @@ class Kicker:
         self._sooner = trio.Event()
         self._due = math.inf
         self._idle = trio.Event()
+        self.ending = False
         self.server: Server | None = None
 
     def invalidate(self, inode: int) -> None:

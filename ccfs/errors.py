@@ -25,6 +25,7 @@ class Exit(IntEnum):
     PERMISSION = 7
     BAD_MOUNTPOINT = 8
     NO_ANSWER = 9
+    JOURNAL = 10
     INTERRUPTED = 130
 
 
@@ -84,6 +85,12 @@ class MountpointError(UserError):
     """The directory can't be mounted on."""
 
     default_status = Exit.BAD_MOUNTPOINT
+
+
+class JournalError(UserError):
+    """The journal, or the place for it, can't be used."""
+
+    default_status = Exit.JOURNAL
 
 
 class NoAnswerError(UserError):

@@ -59,13 +59,16 @@ class Answer:
     serial: int
 
 
-def start(mountpoint: str) -> Helper:
-    """Fork the child.  It closes what it inherits, a descriptor of the FUSE device first of all."""
+def start(mountpoint: str, held: int = -1) -> Helper:
+    """Fork the child.  It closes what it inherits, a descriptor of the FUSE device first of all.
+
+    `held`: a descriptor that it keeps, so that somebody else can see when it ends; -1 for none.
+    """
     order_read, order_write = os.pipe2(os.O_CLOEXEC)
     answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _run(mountpoint, order_read, answer_write)
+        _run(mountpoint, order_read, answer_write, held)
     os.close(order_read)
     os.close(answer_write)
     return Helper(pid, order_write, answer_read)
@@ -77,11 +80,11 @@ def answers(data: bytes) -> list[Answer]:
     return [Answer(r[:1], int(r[1:], 16)) for r in records]
 
 
-def _run(mountpoint: str, orders: int, out: int) -> None:
+def _run(mountpoint: str, orders: int, out: int, held: int) -> None:
     """Be the child until the daemon closes its end; never returns."""
     status = 1
     try:
-        _keep_only({orders, out})
+        _keep_only({orders, out, held} - {-1})
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         _serve(mountpoint, orders, out)

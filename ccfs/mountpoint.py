@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,6 +20,7 @@ from ccfs.errors import DeadMountError, DeniedError, MountpointError, NoAnswerEr
 
 FSTYPE = "fuse.ccfs"
 FUSE_DEVICE = "/dev/fuse"
+FUSECTL = "/sys/fs/fuse/connections"
 ANSWER_SECONDS = 5.0
 DETACH_SECONDS = 30.0
 
@@ -258,6 +260,15 @@ def _fusermount_u(path: str, lazy: bool) -> None:
     if done.returncode != 0:
         number = errno.EBUSY if "busy" in done.stderr else errno.EPERM
         raise OSError(number, done.stderr.strip() or os.strerror(number), path)
+
+
+def abort(mount: Mount) -> None:
+    """End a connection that nobody serves: whoever hangs in it goes on, with an error.
+
+    Does nothing where fusectl is not mounted, or not ours.
+    """
+    with suppress(OSError), open(f"{FUSECTL}/{mount.connection}/abort", "wb") as file:
+        file.write(b"1")
 
 
 def _strerror(error: OSError) -> str:

@@ -18,7 +18,8 @@ from typing import NoReturn
 
 from ccfs.errors import Exit, NoAnswerError, UserError
 
-Serve = Callable[[Callable[[], None]], int]
+Serve = Callable[[Callable[[], None], int], int]
+"""Serve, given `ready()` and a descriptor for the helper to hold; return the exit status."""
 
 START_SECONDS = 20.0
 
@@ -26,8 +27,8 @@ _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
 
-def start(serve: Serve) -> int:
-    """Run `serve(ready)` in a daemon; return its pid once it has called `ready`.
+def start(path: str, serve: Serve) -> int:
+    """Keep `serve` running for the mount at `path`; return the keeper's pid once it is ready.
 
     Raises the UserError that `serve` raised, or one that says how the daemon ended instead.
     """
@@ -36,7 +37,7 @@ def start(serve: Serve) -> int:
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(serve, writer)
+        _become_daemon(path, serve, writer)
     os.close(writer)
     try:
         said = _collect(reader)
@@ -84,14 +85,36 @@ def _end(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(serve: Serve, writer: int) -> NoReturn:
+def _become_daemon(path: str, serve: Serve, writer: int) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
     status = int(Exit.UNEXPECTED)
     try:
         kept = _let_go_of_the_terminal(writer)
-        status = _serve(serve, writer, kept)
+        status = _supervise(path, serve, writer, kept)
     finally:
         os._exit(status)
+
+
+def _supervise(path: str, serve: Serve, writer: int, kept: int) -> int:
+    """Keep a daemon running; only the first one tells its fate to who waits for it."""
+    from ccfs.supervisor import Supervisor
+
+    told = False
+
+    def once(ready: Callable[[], None], held: int) -> int:
+        try:
+            return serve(ready, held) if told else _serve(serve, writer, kept, ready, held)
+        except Exception as error:
+            return _log_end(error)
+
+    def let_go() -> None:
+        nonlocal told
+        told = True
+        os.dup2(0, 2)
+        os.close(kept)
+        os.close(writer)
+
+    return Supervisor(path, once).run(lambda: None, let_go)
 
 
 def _let_go_of_the_terminal(writer: int) -> int:
@@ -111,7 +134,7 @@ def _let_go_of_the_terminal(writer: int) -> int:
     return kept
 
 
-def _serve(serve: Serve, writer: int, kept: int) -> int:
+def _serve(serve: Serve, writer: int, kept: int, also: Callable[[], None], held: int) -> int:
     told = False
 
     def ready() -> None:
@@ -121,9 +144,10 @@ def _serve(serve: Serve, writer: int, kept: int) -> int:
         os.close(kept)
         os.write(writer, _READY)
         os.close(writer)
+        also()
 
     try:
-        return serve(ready)
+        return serve(ready, held)
     except Exception as error:
         if told:
             return _log_end(error)

@@ -30,8 +30,9 @@ def run(arguments: Namespace) -> int:
     check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
     mountpoint.prepare(path)
     if arguments.foreground:
-        return _serve_in_front(arguments, path)
-    background.start(lambda ready: _serve_behind(arguments, path, ready))
+        return _serve_in_front(arguments, path, _journal(arguments, path))
+    journal = _journal(arguments, path)
+    background.start(path, lambda ready, held: _serve_behind(arguments, path, journal, ready, held))
     _check_answer(path)
     _print_export_line(path)
     return Exit.OK
@@ -83,21 +84,39 @@ def _finds(program: str, search: str) -> bool:
     return any(os.access(place, os.X_OK) for place in places)
 
 
-def _serve_in_front(arguments: Namespace, path: str) -> int:
+def _journal(arguments: Namespace, path: str) -> str:
+    """The path of the journal, "" for none.
+
+    Without a parent that remembers it, a journal under a random name would help nobody.
+    """
+    if arguments.no_journal:
+        return ""
+    from ccfs import journals
+
+    if arguments.foreground and not (arguments.journal or journals.runtime_directory()):
+        return ""
+    return journals.choose(path, arguments.journal, on_disk=arguments.journal_on_disk)
+
+
+def _serve_in_front(arguments: Namespace, path: str, journal: str) -> int:
     from ccfs.cli import logs
 
     logs.to_stderr(arguments.debug)
-    return _serve(arguments, path, lambda: _print_export_line(path))
+    return _serve(arguments, path, journal, lambda: _print_export_line(path), -1)
 
 
-def _serve_behind(arguments: Namespace, path: str, ready: Callable[[], None]) -> int:
+def _serve_behind(
+    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], held: int
+) -> int:
     from ccfs.cli import logs
 
     logs.to_syslog(arguments.debug)
-    return _serve(arguments, path, ready)
+    return _serve(arguments, path, journal, ready, held)
 
 
-def _serve(arguments: Namespace, path: str, ready: Callable[[], None]) -> int:
+def _serve(
+    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], held: int
+) -> int:
     from ccfs import daemon
     from ccfs.store import Limits
 
@@ -107,6 +126,8 @@ def _serve(arguments: Namespace, path: str, ready: Callable[[], None]) -> int:
         allow_root=arguments.allow_root,
         allow_other=arguments.allow_other,
         debug=arguments.debug,
+        journal=journal,
+        held=held,
         limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
     )
     return daemon.serve(options, ready)

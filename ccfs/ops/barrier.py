@@ -51,13 +51,14 @@ def handler(
     async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self.server.requests[name] += 1
         try:
-            return function(self, *args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
+            result = function(self, *args, **kwargs)
         except Exception as error:
-            raise pyfuse3.FUSEError(_errno(error, name)) from None
-        finally:
             _settle(self.server)
+            known = error.errno if isinstance(error, pyfuse3.FUSEError) else _errno(error, name)
+            raise pyfuse3.FUSEError(known) from None
+        if not _settle(self.server):
+            raise pyfuse3.FUSEError(errno.EIO)
+        return result
 
     return guarded
 
@@ -76,11 +77,14 @@ def notice(
     return silenced
 
 
-def _settle(server: Server) -> None:
+def _settle(server: Server) -> bool:
+    """Whether all that was done is kept, and may be said to be done."""
     try:
         server.settle()
     except Exception as error:
-        _errno(error, "settle")
+        _report(error, "settle")
+        return False
+    return True
 
 
 def _errno(error: Exception, name: str) -> int:

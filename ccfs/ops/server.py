@@ -6,13 +6,16 @@ Knows no FUSE session: whoever runs one gives the `Kernel` to talk to.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.ledger import Effects
+
+if TYPE_CHECKING:
+    from ccfs.store.journal import Journal
 
 COMMAND_UNKNOWN = "-"
 MAX_TEXTS = 4096
@@ -65,6 +68,7 @@ class Server:
     kernel: Kernel
     clock: Callable[[], float] = time.time
     helper: int = 0
+    journal: "Journal | None" = None
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: set[int] = field(default_factory=set)
@@ -73,6 +77,7 @@ class Server:
     faces: Faces = field(default_factory=Faces)
     requests: dict[str, int] = field(default_factory=dict)
     _handle: int = 0
+    _unscrubbed: bool = False
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a process asks for."""
@@ -101,10 +106,34 @@ class Server:
         self.texts[serial] = text
 
     def settle(self) -> None:
-        """Tell the kernel, and who waits, what the last steps have changed."""
+        """Keep what the last steps have changed, then tell the kernel and who waits.
+
+        Raises DamagedError where the journal can't keep it: nobody may be told that it is done.
+        """
         effects = self.store.ledger.take_effects()
         if effects is None:
             return
+        try:
+            self._keep(effects)
+        finally:
+            self._tell(effects)
+
+    def scrub(self) -> None:
+        """Have the journal forget what was removed, if anything has changed since the last time."""
+        if self.journal and self._unscrubbed:
+            self._unscrubbed = False
+            self.journal.scrub()
+
+    def _keep(self, effects: Effects) -> None:
+        """Have a step in the journal before anybody is told of it."""
+        if self.journal is None or not effects.lasting:
+            return
+        self._unscrubbed = True
+        self.journal.commit(self.store, effects)
+        if effects.ccaches or effects.emptied:
+            self.scrub()
+
+    def _tell(self, effects: Effects) -> None:
         for serial in effects.records:
             self.texts.pop(serial, None)
         for stale in _stale(effects):

@@ -87,6 +87,7 @@ class Contents:
         self._ledger.effects.records += [stored.serial for stored in gone]
         self._entry(ccache, at)
         if initialised:
+            self._ledger.effects.emptied = True
             self._ledger.record(at, What.UNINITIALISED, ccache)
         return generation
 

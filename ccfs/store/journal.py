@@ -44,7 +44,7 @@ _PRAGMAS = (
 )
 
 
-class JournalError(Exception):
+class DamagedError(Exception):
     """The journal can't be used; the message says why and holds nothing of its content."""
 
 
@@ -75,7 +75,7 @@ class Journal:
             for pragma in _PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
-            raise JournalError(_reason(error)) from None
+            raise DamagedError(_reason(error)) from None
 
     def create(self, mountpoint: str, uid: int, store: Store) -> None:
         """Begin a new journal with what the store has now."""
@@ -89,13 +89,13 @@ class Journal:
     def load(self, mountpoint: str, uid: int, step: int) -> Saved:
         """Read everything back.  `step`: the last one that is known to have been confirmed.
 
-        Raises JournalError for a journal that is damaged, of another version, of another
+        Raises DamagedError for a journal that is damaged, of another version, of another
         mountpoint or owner, or that has lost its end.
         """
         try:
             return self._load(mountpoint, uid, step)
         except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
-            raise JournalError(_reason(error)) from None
+            raise DamagedError(_reason(error)) from None
 
     def commit(self, store: Store, effects: Effects) -> None:
         """Have one step in the journal.
@@ -128,7 +128,7 @@ class Journal:
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
-            raise JournalError(_reason(error)) from None
+            raise DamagedError(_reason(error)) from None
 
     def close(self) -> None:
         """Close the database."""
@@ -138,16 +138,16 @@ class Journal:
         self._check_kind()
         whole = self._db.execute("SELECT * FROM whole").fetchall()
         if len(whole) != 1 or _sum(whole[0][1:-1]) != whole[0][-1]:
-            raise JournalError("it is damaged")
+            raise DamagedError("it is damaged")
         _, where, owner, have, change_time, last, total, _ = whole[0]
         if where != mountpoint or owner != uid:
-            raise JournalError("it belongs to another mount")
+            raise DamagedError("it belongs to another mount")
         if have < step:
-            raise JournalError("it has lost its last changes")
+            raise DamagedError("it has lost its last changes")
         rows = self._db.execute("SELECT * FROM ccache ORDER BY place").fetchall()
         ccaches = tuple(self._load_ccache(row) for row in rows)
         if self._total != total or not ccaches:
-            raise JournalError("it is damaged")
+            raise DamagedError("it is damaged")
         self._mountpoint, self._uid, self.step = mountpoint, uid, have
         return Saved(change_time, last, ccaches)
 
@@ -155,27 +155,27 @@ class Journal:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION:
-            raise JournalError("it is no journal of ccfs")
+            raise DamagedError("it is no journal of ccfs")
         if version != VERSION:
-            raise JournalError(f"it is of version {version}, this ccfs writes {VERSION}")
+            raise DamagedError(f"it is of version {version}, this ccfs writes {VERSION}")
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise JournalError("it is damaged")
+            raise DamagedError("it is damaged")
 
     def _load_ccache(self, row: tuple[object, ...]) -> SavedCcache:
         serial, name, rank, change_time, last_default, mtime, prefix, total, check = row
         if _sum(row[:-1]) != check:
-            raise JournalError("it is damaged")
+            raise DamagedError("it is damaged")
         found = self._db.execute(
             "SELECT serial, ccache, place, name, data, sum FROM record WHERE ccache = ?"
             " ORDER BY place, serial",
             (serial,),
         ).fetchall()
         if any(_sum(r[:-1]) != r[-1] for r in found):
-            raise JournalError("it is damaged")
+            raise DamagedError("it is damaged")
         mine = _Row(sum(r[-1] for r in found) & _MASK, int(str(check)))
         if mine.total != total:
-            raise JournalError("it is damaged")
+            raise DamagedError("it is damaged")
         self._rows[int(str(serial))] = mine
         self._records.update({r[0]: (int(str(serial)), r[-1]) for r in found})
         self._total = self._total + mine.sum & _MASK
@@ -307,9 +307,9 @@ class _Transaction:
                 db.execute("ROLLBACK")
             raise self._failed(error) from None
 
-    def _failed(self, error: Exception) -> JournalError:
+    def _failed(self, error: Exception) -> DamagedError:
         self._journal._broken = True
-        return JournalError(_reason(error))
+        return DamagedError(_reason(error))
 
 
 def _sum(fields: Iterable[object]) -> int:

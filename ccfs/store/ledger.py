@@ -22,7 +22,8 @@ class Effects:
     of directories whose entries changed (0: the collection's); `changed`: serials of ccaches that
     changed; `added`: records that came at the end of a ccache, by its serial; `rewritten`: serials
     of ccaches whose records changed in another way; `behind`: serials of ccaches with news that no
-    operation on their file has shown; `logged`: whether the log grew.
+    operation on their file has shown; `emptied`: whether a ccache lost its content;
+    `logged`: whether the log grew.
     """
 
     superseded: list[int] = field(default_factory=list)
@@ -33,7 +34,13 @@ class Effects:
     added: dict[int, list[Stored]] = field(default_factory=dict)
     rewritten: set[int] = field(default_factory=set)
     behind: set[int] = field(default_factory=set)
+    emptied: bool = False
     logged: bool = False
+
+    @property
+    def lasting(self) -> bool:
+        """Whether there is anything that should survive a restart."""
+        return bool(self.changed or self.records or self.ccaches or self.rewritten)
 
 
 class Ledger:

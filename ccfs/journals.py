@@ -1,0 +1,188 @@
+"""Where a journal is kept: choosing the place, checking it, wiping it.
+
+Knows files, owners and kinds of file systems; never what a journal holds.  A journal is the file at
+PATH, SQLite's PATH-wal beside it, and PATH-step, the number of the last step that was acknowledged:
+a journal that is behind it has lost its end.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import struct
+import tempfile
+import time
+from contextlib import suppress
+from hashlib import sha256
+
+from ccfs.errors import JournalError
+
+MEMORY = ("tmpfs", "ramfs")
+SHARED = "/dev/shm"  # noqa: S108 - what is made there has a random name, 0700
+_PREFIX = "ccfs-journal-"
+_NAME = "journal"
+_PARTS = ("", "-wal", "-step", "-journal", "-shm")
+_STEP = struct.Struct(">QQ")
+_MASK = (1 << 64) - 1
+
+
+def choose(mountpoint: str, wanted: str | None, *, on_disk: bool) -> str:
+    """The path of the journal for a mountpoint; its directory exists afterwards, 0700 and ours.
+
+    `wanted`: the path that was asked for.  Without one: below $XDG_RUNTIME_DIR where that is in
+    memory; else below /dev/shm, under a random name, or the one found there of this mountpoint.
+    Raises JournalError where the place can't be trusted with secrets.
+    """
+    if wanted is not None:
+        path = os.path.abspath(wanted)
+        check_directory(os.path.dirname(path), on_disk=on_disk)
+        return path
+    runtime = runtime_directory()
+    if runtime:
+        directory = os.path.join(runtime, _PREFIX + _mark(mountpoint))
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+    else:
+        directory = _found(mountpoint) or _made(mountpoint)
+    check_directory(directory, on_disk=on_disk)
+    return os.path.join(directory, _NAME)
+
+
+def runtime_directory() -> str:
+    """$XDG_RUNTIME_DIR where that is ours and in memory; else ""."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    try:
+        mine = bool(runtime) and os.stat(runtime).st_uid == os.geteuid()
+    except OSError:
+        return ""
+    return runtime if mine and in_memory(runtime) else ""
+
+
+def check_directory(directory: str, *, on_disk: bool) -> None:
+    """JournalError unless a directory is ours alone and, unless `on_disk`, in memory."""
+    try:
+        status = os.lstat(directory)
+    except OSError as error:
+        raise JournalError(f"cannot use {directory} for the journal: {_why(error)}") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise JournalError(f"{directory} is not a directory", "name a path in a directory of yours")
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise JournalError(
+            f"{directory} is not yours alone", f"run 'chmod 700 {directory}', or name another"
+        )
+    if not on_disk and not in_memory(directory):
+        raise JournalError(
+            f"{directory} is on a disk, where secrets would stay",
+            "name a path on a tmpfs, or add '--journal-on-disk' or '--no-journal'",
+        )
+
+
+def check_file(path: str) -> bool:
+    """Whether there is a journal; JournalError where what is there is not our own file."""
+    there = False
+    for part in _PARTS:
+        try:
+            status = os.lstat(path + part)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise JournalError(f"{path + part} is not a regular file", "see who put it there")
+        if status.st_uid != os.geteuid():
+            raise JournalError(f"{path + part} belongs to uid {status.st_uid}")
+        there = there or not part
+    return there
+
+
+def in_memory(path: str) -> bool:
+    """Whether a file system has no disk under it (swap aside)."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            head, _, tail = line.partition(" - ")
+            if head.split(" ")[2] == wanted:
+                return tail.split(" ")[0] in MEMORY
+    return False
+
+
+def wipe(path: str) -> None:
+    """Overwrite and remove a journal; also its directory, where that was made for it."""
+    for part in _PARTS:
+        with suppress(FileNotFoundError):
+            _overwrite(path + part)
+            os.unlink(path + part)
+    directory, name = os.path.split(path)
+    if name == _NAME and os.path.basename(directory).startswith(_PREFIX):
+        with suppress(OSError):
+            os.rmdir(directory)
+
+
+def set_aside(path: str) -> str:
+    """Keep a journal that can't be used under another name, and return that."""
+    aside = f"{path}.damaged-{time.time_ns() // 1_000_000}"
+    for part in _PARTS:
+        with suppress(FileNotFoundError):
+            os.rename(path + part, aside + part)
+    return aside
+
+
+class Step:
+    """The number of the last acknowledged step, beside the journal, in memory that is shared."""
+
+    def __init__(self, path: str) -> None:
+        descriptor = os.open(path + "-step", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(descriptor, _STEP.size)
+            self._memory = mmap.mmap(descriptor, _STEP.size)
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> int:
+        """The number; JournalError where it is damaged.  0 for a new one."""
+        step, check = _STEP.unpack(self._memory[:])
+        if (step or check) and step ^ check != _MASK:
+            raise JournalError("the journal's step number is damaged")
+        return int(step)
+
+    def write(self, step: int) -> None:
+        """Set it."""
+        self._memory[:] = _STEP.pack(step, step ^ _MASK)
+
+    def close(self) -> None:
+        """Let the memory go."""
+        self._memory.close()
+
+
+def _mark(mountpoint: str) -> str:
+    return sha256(mountpoint.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _found(mountpoint: str) -> str | None:
+    """The directory in shared memory that an earlier mount here has left, if it is ours alone."""
+    with os.scandir(SHARED) as entries:
+        for entry in entries:
+            if not entry.name.startswith(f"{_PREFIX}{_mark(mountpoint)}-"):
+                continue
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                return entry.path
+    return None
+
+
+def _made(mountpoint: str) -> str:
+    return tempfile.mkdtemp(prefix=f"{_PREFIX}{_mark(mountpoint)}-", dir=SHARED)
+
+
+def _overwrite(path: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    try:
+        left = os.fstat(descriptor).st_size
+        while left > 0:
+            left -= os.write(descriptor, bytes(min(left, 1 << 20)))
+    finally:
+        os.close(descriptor)
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,139 @@
+"""The small parent that replaces a daemon that dies.
+
+Knows processes and the mount table; never what the daemon serves.  It holds no descriptor of the
+FUSE device, which would keep a dead connection alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+from ccfs import mountpoint
+
+log = logging.getLogger(__name__)
+
+DEATHS = 5
+"""So many deaths within PERIOD seconds are too many."""
+PERIOD = 60.0
+BACKOFF = 0.05
+"""Seconds before the second try in a row; twice that before the third, and so on."""
+FAREWELL = 1.0
+"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
+
+Serve = Callable[[Callable[[], None], int], int]
+"""Serve a mount: called with `ready()` and a descriptor to hold while it, or its helper, lives."""
+
+
+class Supervisor:
+    """Keeps one mount served.
+
+    `serve` runs in a child process and returns its exit status: 0 when the end was wanted.
+    """
+
+    def __init__(self, path: str, serve: Serve) -> None:
+        self._path = path
+        self._serve = serve
+        self._child = 0
+        self._ending = False
+        self._deaths: list[float] = []
+        self._was_ready = mmap.mmap(-1, 1)
+
+    def run(self, ready: Callable[[], None], first_only: Callable[[], None]) -> int:
+        """Serve until the end is wanted.  Returns the exit status.
+
+        `ready` is called in the first child when its mount answers; `first_only` is called here
+        when that child runs, to let go of what only it needs.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        life = self._start(ready)
+        first_only()
+        while True:
+            status = self._wait()
+            if status == 0 or self._ending or not self._was_ready[0]:
+                return status
+            if not self._is_mounted():
+                log.info("the mount was taken away")
+                return 0
+            log.warning("the daemon has died (%s), replacing it", _how(status))
+            self._clear(life)
+            if not self._may_try():
+                log.error("the daemon has died %d times in a minute, giving up", DEATHS)
+                return status or 1
+            life = self._start(lambda: None)
+
+    def _start(self, ready: Callable[[], None]) -> int:
+        """Fork a child; returns a descriptor that reads as closed once it and its helper end."""
+        life, held = os.pipe2(os.O_CLOEXEC)
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(life)
+            self._be_child(ready, held)
+        os.close(held)
+        if self._ending:
+            self._end(signal.SIGTERM, None)
+        return life
+
+    def _be_child(self, ready: Callable[[], None], held: int) -> None:
+        """Serve and end; never returns."""
+        status = 1
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            status = self._serve(lambda: self._note_ready(ready), held)
+        finally:
+            os._exit(status)
+
+    def _note_ready(self, ready: Callable[[], None]) -> None:
+        self._was_ready[0] = 1
+        ready()
+
+    def _wait(self) -> int:
+        _, status = os.waitpid(self._child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def _end(self, _: int, __: FrameType | None) -> None:
+        """Somebody wants the end: so shall the daemon."""
+        self._ending = True
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGTERM)
+
+    def _is_mounted(self) -> bool:
+        mount = mountpoint.topmost(self._path, mountpoint.mounts())
+        return mount is not None and mount.is_ccfs
+
+    def _clear(self, life: int) -> None:
+        """Let waiters of the dead mount go on, end what still hangs in it, and take it away."""
+        mount = mountpoint.topmost(self._path, mountpoint.mounts())
+        if mount is not None:
+            mountpoint.abort(mount)
+        poll = select.poll()
+        poll.register(life, select.POLLIN)
+        poll.poll(FAREWELL * 1000)
+        os.close(life)
+        try:
+            mountpoint.detach(self._path, lazy=True)
+        except OSError as error:
+            log.warning("cannot take the dead mount away: %s", error.strerror)
+
+    def _may_try(self) -> bool:
+        """Wait a little longer each time; False after too many deaths."""
+        now = time.monotonic()
+        self._deaths = [then for then in self._deaths if now - then < PERIOD] + [now]
+        if len(self._deaths) > DEATHS:
+            return False
+        if len(self._deaths) > 1:
+            time.sleep(BACKOFF * 2 ** (len(self._deaths) - 2))
+        return True
+
+
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
