@@ -1,0 +1,342 @@
+"""The calls of CCAPI v2, by their names, on contexts from `initialize(2)`.
+
+Each is made of calls of v3; this file knows how their arguments and results differ, never a file.
+Errors are CCAPIError with the numbers and names of v2's header.  Memory is Python's: the calls that
+free something only check their argument.
+"""
+# ruff: noqa: N801, N802 - these are the header's names
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+
+from ccfs.ccapi import constants as v3
+from ccfs.ccapi.ccache import CCache
+from ccfs.ccapi.constants import CCAPIError, cc_credentials_v5
+from ccfs.ccapi.context import CCacheIterator, Context
+from ccfs.ccapi.credentials import Credentials, CredentialsIterator
+from ccfs.ccapi.failures import given
+from ccfs.ccapi.values import cc_credentials_union, cc_credentials_v5_t
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CC_API_VER_2: Final = 2
+
+CC_NOERROR: Final = 0
+CC_BADNAME: Final = 1
+CC_NOTFOUND: Final = 2
+CC_END: Final = 3
+CC_IO: Final = 4
+CC_WRITE: Final = 5
+CC_NOMEM: Final = 6
+CC_FORMAT: Final = 7
+CC_LOCKED: Final = 8
+CC_BAD_API_VERSION: Final = 9
+CC_NO_EXIST: Final = 10
+CC_NOT_SUPP: Final = 11
+CC_BAD_PARM: Final = 12
+CC_ERR_CACHE_ATTACH: Final = 13
+CC_ERR_CACHE_RELEASE: Final = 14
+CC_ERR_CACHE_FULL: Final = 15
+CC_ERR_CRED_VERSION: Final = 16
+
+CC_CRED_UNKNOWN: Final = 0
+CC_CRED_V5: Final = 1
+CC_CRED_MAX: Final = 2
+
+CC_LOCK_UNLOCK: Final = 1
+CC_LOCK_READER: Final = 2
+CC_LOCK_WRITER: Final = 3
+CC_LOCK_NOBLOCK: Final = 16
+
+_NAMES = {
+    value: name
+    for name, value in list(globals().items())
+    if name.startswith("CC_") and not name.startswith(("CC_API", "CC_CRED", "CC_LOCK_"))
+}
+
+_CODES = {
+    v3.ccIteratorEnd: CC_END,
+    v3.ccErrNoMem: CC_NOMEM,
+    v3.ccErrInvalidCCache: CC_NO_EXIST,
+    v3.ccErrCCacheNotFound: CC_NO_EXIST,
+    v3.ccErrCredentialsNotFound: CC_NOTFOUND,
+    v3.ccErrBadName: CC_BADNAME,
+    v3.ccErrBadCredentialsVersion: CC_ERR_CRED_VERSION,
+    v3.ccErrBadAPIVersion: CC_BAD_API_VERSION,
+    v3.ccErrContextLocked: CC_LOCKED,
+    v3.ccErrContextUnlocked: CC_LOCKED,
+    v3.ccErrCCacheLocked: CC_LOCKED,
+    v3.ccErrCCacheUnlocked: CC_LOCKED,
+    v3.ccErrServerUnavailable: CC_IO,
+    v3.ccErrServerInsecure: CC_IO,
+    v3.ccErrServerCantBecomeUID: CC_IO,
+    v3.ccErrBadInternalMessage: CC_IO,
+    v3.ccErrClientNotFound: CC_IO,
+    v3.ccErrNotImplemented: CC_NOT_SUPP,
+}
+"""What a code of v3 is in v2; CC_BAD_PARM for all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class cred_union:
+    """A credential and its type: CC_CRED_V5 is the only one."""
+
+    cred_type: int
+    cred: cc_credentials_v5_t | None
+
+
+@dataclass(frozen=True, slots=True)
+class infoNC:
+    """What cc_get_NC_info says of a ccache."""
+
+    name: str
+    principal: str
+    vers: int
+
+
+def error(code: int) -> CCAPIError:
+    """The error of a v2 code."""
+    return CCAPIError(code, _NAMES[code])
+
+
+def from_v3(code: int) -> int:
+    """The v2 code of a v3 code; those of v2 itself pass."""
+    return code if code in _NAMES else _CODES.get(code, CC_BAD_PARM)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except CCAPIError as problem:
+        raise error(from_v3(problem.code)) from problem
+
+
+def _call(function: Callable[P, T]) -> Callable[P, T]:
+    """A function of v2: what fails in v3's terms fails in v2's."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+        with _errors():
+            return function(*arguments, **keywords)
+
+    return call
+
+
+def _checked_type(cred_type: int) -> None:
+    if cred_type != CC_CRED_V5:
+        raise error(CC_ERR_CRED_VERSION)
+
+
+def _of_v2(ccache: CCache) -> CCache:
+    """Mark a handle as one of v2's: only those have a version for v2."""
+    ccache.compat_version = CC_CRED_V5
+    return ccache
+
+
+@_call
+def cc_shutdown(ctx: Context | None) -> None:
+    """Release a context."""
+    given(ctx).release()
+
+
+@_call
+def cc_get_change_time(ctx: Context | None) -> int:
+    """When anything last changed, in seconds."""
+    return given(ctx).get_change_time()
+
+
+@_call
+def cc_get_NC_info(ctx: Context | None) -> list[infoNC]:
+    """All ccaches as they are in one pass."""
+    found = []
+    for ccache in given(ctx).new_ccache_iterator():
+        try:
+            principal = ccache.get_principal(cc_credentials_v5)
+            found.append(infoNC(ccache.get_name(), principal, CC_CRED_V5))
+        except CCAPIError as problem:
+            if problem.code != v3.ccErrInvalidCCache:
+                raise
+    return found
+
+
+@_call
+def cc_open(ctx: Context | None, name: str | None, version: int, flags: int) -> CCache:
+    """The ccache of a name; CC_NO_EXIST.  `flags` mean nothing."""
+    context, text = given(ctx), given(name)
+    _checked_type(version)
+    return _of_v2(context.open_ccache(text))
+
+
+@_call
+def cc_create(
+    ctx: Context | None, name: str | None, principal: str | None, version: int, flags: int
+) -> CCache:
+    """Make or reset the ccache of a name.  `flags` mean nothing."""
+    context, text, client = given(ctx), given(name), given(principal)
+    _checked_type(version)
+    return _of_v2(context.create_ccache(text, cc_credentials_v5, client))
+
+
+@_call
+def cc_destroy(ctx: Context | None, ccache: CCache | None) -> None:
+    """Remove a ccache; its handle is released."""
+    given(ctx)
+    given(ccache).destroy()
+
+
+@_call
+def cc_close(ctx: Context | None, ccache: CCache | None) -> None:
+    """Release the handle of a ccache."""
+    given(ctx)
+    given(ccache).release()
+
+
+@_call
+def cc_get_name(ctx: Context | None, ccache: CCache | None) -> str:
+    """The name of a ccache."""
+    given(ctx)
+    return given(ccache).get_name()
+
+
+@_call
+def cc_get_cred_version(ctx: Context | None, ccache: CCache | None) -> int:
+    """CC_CRED_V5 for a handle that v2 made, by the handle alone; else CC_ERR_CRED_VERSION."""
+    given(ctx)
+    handle = given(ccache)
+    _checked_type(handle.compat_version)
+    return handle.compat_version
+
+
+@_call
+def cc_set_principal(
+    ctx: Context | None, ccache: CCache | None, version: int, principal: str | None
+) -> None:
+    """Set the client principal of a ccache."""
+    given(ctx)
+    handle, text = given(ccache), given(principal)
+    _checked_type(version)
+    _checked_type(handle.compat_version)
+    handle.set_principal(cc_credentials_v5, text)
+
+
+@_call
+def cc_get_principal(ctx: Context | None, ccache: CCache | None) -> str:
+    """The client principal of a ccache."""
+    given(ctx)
+    return given(ccache).get_principal(cc_credentials_v5)
+
+
+@_call
+def cc_store(ctx: Context | None, ccache: CCache | None, cred: cred_union | None) -> None:
+    """Add a credential."""
+    given(ctx)
+    handle, union = given(ccache), given(cred)
+    _checked_type(union.cred_type)
+    handle.store_credentials(cc_credentials_union(cc_credentials_v5, union.cred))
+
+
+@_call
+def cc_remove_cred(ctx: Context | None, ccache: CCache | None, cred: cred_union | None) -> None:
+    """Remove the first credential of the same client, server and start time; CC_NOTFOUND."""
+    given(ctx)
+    handle, union = given(ccache), given(cred)
+    _checked_type(union.cred_type)
+    wanted = _key(given(union.cred))
+    for stored in handle.new_credentials_iterator():
+        if _key(given(stored.data.credentials_v5)) == wanted:
+            handle.remove_credentials(stored)
+            return
+    raise error(CC_NOTFOUND)
+
+
+@_call
+def cc_seq_fetch_NCs_begin(ctx: Context | None) -> CCacheIterator:
+    """An iterator over the ccaches."""
+    return given(ctx).new_ccache_iterator()
+
+
+@_call
+def cc_seq_fetch_NCs_next(ctx: Context | None, iterator: CCacheIterator | None) -> CCache:
+    """The next ccache; CC_END behind the last."""
+    given(ctx)
+    return _of_v2(given(iterator).next())
+
+
+@_call
+def cc_seq_fetch_NCs_end(
+    ctx: Context | None, iterator: CCacheIterator | CredentialsIterator | None
+) -> None:
+    """Release an iterator."""
+    given(ctx)
+    given(iterator).release()
+
+
+@_call
+def cc_seq_fetch_creds_begin(ctx: Context | None, ccache: CCache | None) -> CredentialsIterator:
+    """An iterator over the credentials of a ccache."""
+    given(ctx)
+    return given(ccache).new_credentials_iterator()
+
+
+@_call
+def cc_seq_fetch_creds_next(
+    ctx: Context | None, iterator: CredentialsIterator | None
+) -> cred_union:
+    """The next credential; CC_END behind the last."""
+    given(ctx)
+    fetched: Credentials = given(iterator).next()
+    return cred_union(CC_CRED_V5, fetched.data.credentials_v5)
+
+
+@_call
+def cc_seq_fetch_creds_end(
+    ctx: Context | None, iterator: CredentialsIterator | CCacheIterator | None
+) -> None:
+    """Release an iterator."""
+    given(ctx)
+    given(iterator).release()
+
+
+@_call
+def cc_lock_request(ctx: Context | None, ccache: CCache | None, lock_type: int) -> None:
+    """CC_NOT_SUPP: v2's locks were never built; those of v3 are."""
+    given(ctx)
+    given(ccache)
+    raise error(CC_NOT_SUPP)
+
+
+@_call
+def cc_free_principal(ctx: Context | None, principal: str | None) -> None:
+    """Nothing to free."""
+    given(ctx)
+    given(principal)
+
+
+@_call
+def cc_free_name(ctx: Context | None, name: str | None) -> None:
+    """Nothing to free."""
+    given(ctx)
+    given(name)
+
+
+@_call
+def cc_free_creds(ctx: Context | None, creds: cred_union | None) -> None:
+    """Nothing to free."""
+    given(ctx)
+    given(creds)
+
+
+@_call
+def cc_free_NC_info(ctx: Context | None, info: list[infoNC] | None) -> None:
+    """Nothing to free."""
+    given(ctx)
+    given(info)
+
+
+def _key(record: cc_credentials_v5_t) -> tuple[str | None, str | None, int]:
+    return record.client, record.server, record.starttime
