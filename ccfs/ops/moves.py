@@ -93,6 +93,14 @@ def _ccache(server: Server, place: Place) -> Ccache:
     return found
 
 
+def _file(server: Server, place: Place) -> Ccache:
+    """The ccache whose file is moved; it may have lost it since the kernel looked."""
+    found = _ccache(server, place)
+    if found.current is None:
+        raise NotFoundError("no ccache file")
+    return found
+
+
 def _replace(server: Server, old: Place, new: Place, at: Stamp) -> None:
     server.store.replace(old.scratch, _ccache(server, new), at)
 
@@ -112,11 +120,11 @@ def _set_primary(server: Server, old: Place, new: Place, at: Stamp) -> None:
 
 
 def _move(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.move(_ccache(server, old), _ccache(server, new), at)
+    server.store.move(_file(server, old), _ccache(server, new), at)
 
 
 def _move_listed(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.move_to_name(_ccache(server, old), _listed(new), at)
+    server.store.move_to_name(_file(server, old), _listed(new), at)
     _clear(server, new)
 
 
@@ -141,7 +149,7 @@ def _move_directory(server: Server, old: Place, new: Place, at: Stamp) -> None:
 
 
 def _put_aside(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.put_aside(_ccache(server, old), new.scratch, at)
+    server.store.put_aside(_file(server, old), new.scratch, at)
 
 
 def _set_default(server: Server, old: Place, new: Place, at: Stamp) -> None:
