@@ -12,7 +12,7 @@ import weakref
 from contextlib import suppress
 from itertools import count
 
-CHUNK = 1 << 20
+CHUNK = 1 << 14
 """Bytes of one read: the mount answers a shorter read only at the end of a file."""
 
 _numbers = count()
