@@ -106,6 +106,35 @@ def test_each_writer_keeps_its_order(python: Programs, place: Place) -> None:
         assert mine == [f"host/{name}-{number}" for number in range(150)]
 
 
+def churn(python: Programs, place: Place, changes: Sequence[tuple[str, int]]) -> None:
+    """Change a ccache in several ways at a time and read it: no error, nothing torn."""
+    one, other = initialized(place)
+    names = (one, other if place.ccfs else one)
+    workers = [
+        ("churn", how, names[number % 2], f"w{number}", str(count))
+        for number, (how, count) in enumerate(changes)
+    ]
+    readers = [("reader", "changing", path) for path in names]
+    with crew(python, workers + readers) as processes:
+        changed = [result(process) for process in processes[: len(workers)]]
+        read = [result(process) for process in processes[len(workers) :]]
+    assert changed == [["errors", "{}"]] * len(workers)
+    assert [words[0] for words in read] == ["read"] * len(readers)
+
+
+def test_initializing_at_once(python: Programs, place: Place) -> None:
+    """Three initialize the same ccache over and over, as kinit does, under two readers."""
+    churn(python, place, [("initialize", 100)] * 3)
+
+
+def test_storing_while_libkrb5_removes(python: Programs, place: Place) -> None:
+    churn(python, place, [("store", 200), ("remove", 100)])
+
+
+def test_storing_while_credential_files_are_removed(python: Programs, mounted: Place) -> None:
+    churn(python, mounted, [("store", 200), ("remove", 100), ("unlink", 100)])
+
+
 def by_rename(place: Place, path: Path) -> None:
     scratch = path.with_name(f"{path.name}.XyZ123")
     scratch.write_bytes(records.ccache(["host/new"]))
@@ -124,7 +153,7 @@ def test_a_reader_in_the_middle_reads_on(place: Place, replace: Replace) -> None
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
     with path.open("rb", buffering=0) as reader:
-        half = read_exactly(reader.fileno(), len(image) // 2)
+        half = read_half(reader.fileno(), image)
         replace(place, path)
         assert records.servers_in(path.read_bytes()) == ["host/new"]
         rest = read_exactly(reader.fileno(), len(image))
@@ -137,7 +166,7 @@ def test_a_reader_in_the_middle_of_a_destroyed_ccache(kdc: Kdc, place: Place) ->
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
     with path.open("rb", buffering=0) as reader:
-        half = read_exactly(reader.fileno(), len(image) // 2)
+        half = read_half(reader.fileno(), image)
         run(["kdestroy"], kdc.environment(place.file_name))
         assert not path.exists()
         rest = read_exactly(reader.fileno(), len(image))
@@ -151,7 +180,7 @@ def test_a_reader_while_libkrb5_removes(kdc: Kdc, python: Programs, place: Place
     path.write_bytes(image)
     gone = MANY[-2]
     with path.open("rb", buffering=0) as reader:
-        half = read_exactly(reader.fileno(), len(image) // 2)
+        half = read_half(reader.fileno(), image)
         removed = python.run("remove", f"{gone}@{kdc.realm}", ccname=place.file_name)
         assert removed.stdout == f"removed: {gone}@{kdc.realm}\n"
         rest = read_exactly(reader.fileno(), len(image))
@@ -168,10 +197,10 @@ def test_a_reader_while_a_credential_file_is_removed(kdc: Kdc, mounted: Place) -
     path, image = mounted.default, records.ccache(MANY)
     path.write_bytes(image)
     directory = path.parent / "credentials"
-    gone = [MANY[0], MANY[1500], MANY[2999]]
+    gone = [MANY[2999], MANY[1500], MANY[0]]
     kept = [name for name in MANY if name not in gone]
     with path.open("rb", buffering=0) as reader:
-        half = read_exactly(reader.fileno(), len(image) // 2)
+        half = read_half(reader.fileno(), image)
         for name in gone:
             (directory / f"{name.replace('/', '%2F')}@{kdc.realm}").unlink()
         assert len(os.listdir(directory)) == len(kept)
@@ -235,6 +264,13 @@ def test_initializing_under_readers(python: Programs, place: Place) -> None:
             by_rename(place, path)
         read = [result(process) for process in processes]
     assert [words[-1] for words in read] == ["1", "1"]
+
+
+def read_half(descriptor: int, image: bytes) -> bytes:
+    """The first half; the kernel then forgets what it has of the second."""
+    half = read_exactly(descriptor, len(image) // 2)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    return half
 
 
 def read_exactly(descriptor: int, size: int) -> bytes:

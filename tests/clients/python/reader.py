@@ -1,9 +1,10 @@
 """Reads a ccache over and over until its standard input ends: `reader HOW PATH`.
 
-HOW is `libkrb5` (iterates with a cursor), `locked` (reads the bytes under a shared POSIX lock) or
-`unlocked`. Every credential read must be one of records.py, and none may go missing from one
-reading to the next. Prints "ready" first, begins when a line comes in, and prints at the end how
-often it read and how many credentials the last reading had.
+HOW is `libkrb5` (iterates with a cursor), `locked` (reads the bytes under a shared POSIX lock),
+`unlocked`, or `changing` (unlocked; credentials may go, and the ccache with them). Every credential
+read must be one of records.py, and but for `changing` none may go missing from one reading to the
+next. Prints "ready" first, begins when a line comes in, and prints at the end how often it read and
+how many credentials the last reading had.
 """
 
 import fcntl
@@ -38,7 +39,17 @@ def unlocked(path: str) -> list[str]:
         return records.servers_in(file.readall(), complete=False)
 
 
-read = {"libkrb5": by_libkrb5, "locked": locked, "unlocked": unlocked}[sys.argv[1]]
+def changing(path: str) -> list[str]:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            records.servers_in(file.readall(), complete=False, removed=True)
+    except FileNotFoundError:
+        pass
+    return []
+
+
+readers = {"libkrb5": by_libkrb5, "locked": locked, "unlocked": unlocked, "changing": changing}
+read = readers[sys.argv[1]]
 print("ready", flush=True)
 sys.stdin.readline()
 seen: list[str] = []
