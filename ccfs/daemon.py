@@ -81,6 +81,8 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
     kept = Kept.open(options) if options.journal else None
     kicker.server = server = _server(options, child, kicker, kept)
     _mount(options, Operations(server))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
     wanted = False
     try:
         trio.run(_run, server, kicker, ready)

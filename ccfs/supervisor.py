@@ -47,7 +47,9 @@ class Supervisor:
         self._was_ready = mmap.mmap(-1, 1)
 
     def run(self, ready: Callable[[], None], first_only: Callable[[], None]) -> int:
-        """Serve until the end is wanted.  Returns the exit status.
+        """Serve until the end is wanted, or can't be avoided.
+
+        Returns the exit status of the last child, negative where a signal has ended it.
 
         `ready` is called in the first child when its mount answers; `first_only` is called here
         when that child runs, to let go of what only it needs.
@@ -62,7 +64,7 @@ class Supervisor:
                 return status
             if not self._is_mounted():
                 log.info("the mount was taken away")
-                return 0
+                return status
             log.warning("the daemon has died (%s), replacing it", _how(status))
             self._clear(life)
             if not self._may_try():

@@ -109,5 +109,6 @@ def test_exit_statuses_are_a_contract() -> None:
         "PERMISSION": 7,
         "BAD_MOUNTPOINT": 8,
         "NO_ANSWER": 9,
+        "JOURNAL": 10,
         "INTERRUPTED": 130,
     }

@@ -11,6 +11,9 @@ from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
 
 Ready = Callable[[], None]
 
+PATH = "/nowhere"
+"""Nothing is mounted there, so that a daemon which ends is not replaced."""
+
 
 def reap(pid: int) -> int:
     """The exit status of a daemon started here; the test's own time limit bounds the wait."""
@@ -18,11 +21,11 @@ def reap(pid: int) -> int:
 
 
 def test_a_daemon_that_gets_ready_and_ends() -> None:
-    def serve(ready: Ready) -> int:
+    def serve(ready: Ready, _: int) -> int:
         ready()
         return 5
 
-    assert reap(background.start(serve)) == 5
+    assert reap(background.start(PATH, serve)) == 5
 
 
 def test_a_daemon_stands_alone() -> None:
@@ -30,14 +33,14 @@ def test_a_daemon_stands_alone() -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
 
-    def serve(ready: Ready) -> int:
-        alone = os.getsid(0) == os.getpid() and os.getcwd() == "/" and os.umask(0) == 0o077
+    def serve(ready: Ready, _: int) -> int:
+        alone = os.getsid(0) == os.getppid() and os.getcwd() == "/" and os.umask(0) == 0o077
         ready()
         null = os.stat(os.devnull)
         standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))
         return 0 if alone and standard else 1
 
-    pid = background.start(serve)
+    pid = background.start(PATH, serve)
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)
@@ -45,48 +48,48 @@ def test_a_daemon_stands_alone() -> None:
 
 
 def test_its_error_is_told_with_hint_and_status() -> None:
-    def serve(_: Ready) -> int:
+    def serve(_: Ready, __: int) -> int:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        background.start(serve)
+        background.start(PATH, serve)
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
 
 def test_what_fusermount3_prints_is_told() -> None:
-    def serve(_: Ready) -> int:
+    def serve(_: Ready, __: int) -> int:
         os.write(2, b"chatter\nfusermount3: user has no write access to mountpoint /m\n")
         raise UserError("cannot mount")
 
     with pytest.raises(UserError) as told:
-        background.start(serve)
+        background.start(PATH, serve)
     assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
 
 
 def test_an_unforeseen_failure_is_one_line() -> None:
     with pytest.raises(UserError) as told:
-        background.start(lambda _: 1 // 0)
+        background.start(PATH, lambda *_: 1 // 0)
     assert told.value.reason.startswith("unexpected failure: ZeroDivisionError")
     assert "--foreground --debug" in told.value.hint
     assert told.value.status is Exit.UNEXPECTED
 
 
 def test_a_daemon_that_dies_silently() -> None:
-    def serve(_: Ready) -> int:
+    def serve(_: Ready, __: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
     with pytest.raises(UserError, match="ended by signal 9 before it was ready"):
-        background.start(serve)
+        background.start(PATH, serve)
     with pytest.raises(UserError, match="ended with status 0 before it was ready"):
-        background.start(lambda _: 0)
+        background.start(PATH, lambda *_: 0)
 
 
 def test_a_daemon_that_never_gets_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, not left behind."""
 
-    def serve(_: Ready) -> int:
+    def serve(_: Ready, __: int) -> int:
         signal.pause()
         return 0
 
@@ -100,5 +103,5 @@ def test_a_daemon_that_never_gets_ready(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(background, "START_SECONDS", 0.1)
     monkeypatch.setattr(os, "fork", remembered_fork)
     with pytest.raises(NoAnswerError):
-        background.start(serve)
+        background.start(PATH, serve)
     assert reap(children[0]) == -signal.SIGTERM

@@ -91,8 +91,17 @@ def _become_daemon(path: str, serve: Serve, writer: int) -> NoReturn:
     try:
         kept = _let_go_of_the_terminal(writer)
         status = _supervise(path, serve, writer, kept)
+        if status < 0:
+            _die_of(-status)
     finally:
         os._exit(status)
+
+
+def _die_of(number: int) -> None:
+    """End as the daemon has ended."""
+    with contextlib.suppress(OSError):
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _supervise(path: str, serve: Serve, writer: int, kept: int) -> int:
