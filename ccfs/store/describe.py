@@ -38,9 +38,12 @@ def describe(record: bytes, dialect: Dialect) -> Description:
 
 
 def config_name(key: bytes, principal: bytes | None) -> str:
-    """The file name of a configuration entry: KEY, or KEY~PRINCIPAL."""
-    name = encode_name(key)
-    return name if principal is None else f"{name}~{encode_name(principal)}"
+    """The file name of a configuration entry: KEY, or KEY~PRINCIPAL.
+
+    No file name has a NUL; one reads as in the text of a principal.
+    """
+    parts = (key,) if principal is None else (key, principal)
+    return "~".join(encode_name(part.replace(b"\0", rb"\0")) for part in parts)
 
 
 def is_tgt(server: Principal) -> bool:
