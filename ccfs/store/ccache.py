@@ -5,12 +5,12 @@ Knows names and numbers of its credentials; never knows the other ccaches.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from ccfs.format.ccache import Prefix
 from ccfs.store.describe import Description, cut_name
-from ccfs.store.errors import BadContentError, NotFoundError
+from ccfs.store.errors import NotFoundError, StoreError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Image
 from ccfs.store.values import NAME_MAX, Limits, Stored, ident
@@ -42,8 +42,15 @@ class Register:
         """A credential is in a ccache now; from its end time on it is of no more use."""
         self.owners[stored.serial] = ccache
         if stored.endtime and not stored.config:
+            self._prune()
             heappush(self._deadlines, Deadline(stored.endtime - NOTICE, stored.serial, False))
             heappush(self._deadlines, Deadline(stored.endtime, stored.serial, True))
+
+    def _prune(self) -> None:
+        """Leave out the deadlines of credentials that are gone, when most may be."""
+        if len(self._deadlines) > 4 * len(self.owners) + 64:
+            self._deadlines = [d for d in self._deadlines if d.serial in self.owners]
+            heapify(self._deadlines)
 
     def due(self, now: float) -> Iterator[Deadline]:
         """The deadlines up to `now`, each once; of two that have passed only the last."""
@@ -120,7 +127,7 @@ class Ccache:
         self.credentials, self.config, self.serials = {}, {}, {}
         try:
             image = Image(limits.ccache_bytes, self, data)
-        except BadContentError:
+        except StoreError:
             self.credentials, self.config, self.serials = before
             raise
         return image, self._disown(before[2])

@@ -5,13 +5,19 @@ number itself leaves the number as it is.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import NotFoundError
-from ccfs.store.generation import Generation
+from ccfs.store.generation import Frozen, Generation
 from ccfs.store.image import Delta
 from ccfs.store.ledger import Ledger
 from ccfs.store.values import Stamp, What
+
+if TYPE_CHECKING:
+    from ccfs.store.files import OpenFile
 
 REMEMBERED = 4096
 """How many superseded numbers are kept for those who ask by one."""
@@ -64,46 +70,92 @@ class Contents:
         self._ledger.record(at, what, ccache)
 
     def transfer(self, source: Ccache, target: Ccache, at: Stamp) -> None:
-        """Make the content of `source` that of `target`, under its own number."""
-        if source.current is None or source.current.image is None:
+        """Make the content of `source` that of `target`, under its own number.
+
+        Who has it open follows, by whatever number.
+        """
+        if source.current is None:
             raise NotFoundError("nothing to move")
-        tail = source.current.image.cut_tail()
-        source.current.tail_of = None
+        older = [g for g in self._known.values() if g.ccache is source and g.rewritten]
         self._release_current(target, at.now)
-        source.lineage += 1
         gone = target.take(source)
+        source.lineage += 1
+        for generation in older:
+            generation.follow(target)
         self._ledger.effects.records += [stored.serial for stored in gone]
         self._ledger.effects.rewritten.add(target.serial)
         self._entry(target, at)
         self._ledger.record(at, What.MOVED, target)
-        if tail:
-            self.renumber(target, at.now)
 
-    def detach(self, ccache: Ccache, at: Stamp) -> Generation | None:
+    def initialise(self, ccache: Ccache, data: bytes, at: Stamp) -> None:
+        """Make a header and a principal the content of a ccache, in place of what it has."""
+        generation = self.plain(at.now)
+        generation.data.extend(data)
+        self.adopt(ccache, generation, at, What.INITIALISED)
+
+    def detach(self, ccache: Ccache, at: Stamp) -> None:
         """Take the file `ccache` away; what is open stays readable as plain bytes."""
-        generation, initialised = ccache.current, ccache.initialised
-        gone = ccache.forget_all()
+        initialised = ccache.initialised
         self._release_current(ccache, at.now)
+        self._emptied(ccache, at, initialised)
+
+    def take(self, ccache: Ccache, at: Stamp) -> Generation:
+        """Take the file `ccache` away to be a scratch file, under its own number."""
+        initialised = ccache.initialised
+        generation = self._unhook(ccache, at.now)
+        if generation is None:
+            raise NotFoundError("no ccache file")
+        generation.become_plain(at.now)
+        self._emptied(ccache, at, initialised)
+        return generation
+
+    def _emptied(self, ccache: Ccache, at: Stamp, initialised: bool) -> None:
+        gone = ccache.forget_all()
         self._ledger.effects.records += [stored.serial for stored in gone]
         self._entry(ccache, at)
         if initialised:
             self._ledger.effects.emptied = True
             self._ledger.record(at, What.UNINITIALISED, ccache)
-        return generation
 
-    def renumber(self, ccache: Ccache, now: float) -> None:
-        """The bytes changed behind those who know the number: go on under a new one."""
-        self._ledger.effects.behind.add(ccache.serial)
-        self._renumber(ccache, now)
+    def set_aside(self, ccache: Ccache) -> None:
+        """What somebody is still writing waits with them, not in the way of other records."""
+        current = ccache.current
+        if current and current.image and current.tail_of:
+            waiting, current.tail_of = current.tail_of, None
+            self.wait(waiting, current.image.cut_tail())
+            self._ledger.recount(current)
 
-    def _renumber(self, ccache: Ccache, now: float) -> None:
+    def wait(self, file: "OpenFile", pending: bytes) -> None:
+        """Let the beginning of a record wait with the open file that writes it."""
+        file.pending = pending
+        self._ledger.used += len(pending)
+
+    def take_up(self, file: "OpenFile") -> bytes:
+        """Take what waits with an open file away from it."""
+        pending, file.pending = file.pending, b""
+        self._ledger.used -= len(pending)
+        return pending
+
+    @contextmanager
+    def rewriting(self, ccache: Ccache, now: float) -> Iterator[None]:
+        """Around a change behind those who know the number: it goes on under a new one.
+
+        Who has the old one open keeps the bytes from before.  Where the change raises, the number
+        stays.
+        """
         old = ccache.current
-        if old is None or old.image is None:
-            return
-        new = Generation(self._ledger.number(), old.mtime)
+        kept = old.frozen() if old else None
+        yield
+        self._ledger.effects.behind.add(ccache.serial)
+        if old is not None and old is ccache.current:
+            self._renumber(ccache, old, kept, now)
+
+    def _renumber(self, ccache: Ccache, old: Generation, kept: Frozen | None, now: float) -> None:
         image, tail_of = old.image, old.tail_of
+        assert image is not None
+        new = Generation(self._ledger.number(), old.mtime)
         self._known[new.number] = new
-        old.freeze(now)
+        old.freeze(kept, now)
         new.become(ccache, image)
         new.tail_of = tail_of
         self._ledger.recount(old)
@@ -130,15 +182,14 @@ class Contents:
 
     def settle(self, generation: Generation, now: float) -> None:
         """The last open file of a generation is closed."""
-        if generation.current:
-            image = generation.image
-            if image and image.dead and image.wasteful and generation.ccache:
-                image.compact()
-                self._renumber(generation.ccache, now)
-        elif generation.superseded is None and not generation.named:
-            self._drop(generation)
-        elif not generation.named:
+        if generation.ccache and (generation.current or generation.rewritten):
+            self._compact(generation.ccache, now)
+        if generation.ccache and generation.ccache.current is generation:
+            return
+        if generation.number in self._superseded:
             self._empty(generation)
+        elif not generation.named:
+            self._drop(generation)
 
     def drop(self, generation: Generation) -> None:
         """Plain bytes without a name: gone once nobody has them open."""
@@ -146,13 +197,25 @@ class Contents:
         if not generation.handles:
             self._drop(generation)
 
-    def _release_current(self, ccache: Ccache, now: float) -> None:
+    def _compact(self, ccache: Ccache, now: float) -> None:
+        """Leave dead bytes out where they are too many and nobody reads them."""
+        current, image = ccache.current, ccache.image
+        if current and image and image.dead and image.wasteful and not current.handles:
+            image.compact()
+            self._renumber(ccache, current, None, now)
+
+    def _unhook(self, ccache: Ccache, now: float) -> Generation | None:
         generation = ccache.current
+        if generation is not None:
+            ccache.current = None
+            ccache.lineage += 1
+            generation.detach(now)
+        return generation
+
+    def _release_current(self, ccache: Ccache, now: float) -> None:
+        generation = self._unhook(ccache, now)
         if generation is None:
             return
-        ccache.current = None
-        ccache.lineage += 1
-        generation.detach(now)
         if not generation.handles:
             self._empty(generation)
         self._supersede(generation)

@@ -3,8 +3,8 @@
 Each is one step: the bytes are put together, then the ccache goes on under a new number.
 """
 
-from ccfs.format.ccache import Header, Prefix, encode_prefix
-from ccfs.format.config import ConfigKey, make_config
+from ccfs.format.ccache import Header, Prefix, encode_prefix, scan_prefix
+from ccfs.format.config import ConfigKey, config_key, make_config
 from ccfs.format.credential import (
     decode_credential,
     encode_credential,
@@ -15,7 +15,7 @@ from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal
 from ccfs.store.ccache import Ccache
 from ccfs.store.contents import Contents
-from ccfs.store.describe import config_name
+from ccfs.store.describe import config_name, cut_name
 from ccfs.store.errors import BadContentError, NotFoundError
 from ccfs.store.image import Delta, Image
 from ccfs.store.ledger import Ledger
@@ -46,116 +46,141 @@ class Edits:
         """Add one marshalled credential (FILE version 4); None for one marked as removed."""
         if not self.complete(record):
             raise BadContentError("an incomplete credential")
-        image = self._version_4(ccache)
-        self._ledger.room(len(image.data), len(record))
-        self._set_tail_aside(ccache, image)
-        delta = image.append(record)
-        self._finish(ccache, delta, at)
-        return delta.added[0] if delta.added else None
+        self._room(ccache, len(record))
+        self._upgrade(ccache, at)
+        with self._contents.rewriting(ccache, at.now):
+            return self._add(ccache, record, at)
 
     def remove(self, ccache: Ccache, serial: int, at: Stamp) -> None:
         """Remove one credential or configuration entry."""
-        image = ccache.image
-        delta = image.bury(serial) if image else None
-        if not image or not delta:
+        stored = ccache.serials.get(serial)
+        if stored is None:
             raise NotFoundError("no such credential")
-        current = ccache.current
-        if current and not current.handles and image.wasteful and not image.tail:
-            image.compact()
-        self._finish(ccache, delta, at)
+        with self._contents.rewriting(ccache, at.now):
+            self._bury(ccache, [stored], at)
 
     def set_config(self, ccache: Ccache, key: ConfigKey, value: bytes, at: Stamp) -> None:
         """Set a configuration entry, in place of those of the same key."""
-        prefix = _prefix(ccache)
-        entry = make_config(prefix.principal, key, value)
+        entry = make_config(_initialised(ccache)[1].principal, key, value)
         record = encode_credential(entry, DIALECT_V4)
-        self._ledger.room(ccache.size, len(record))
-        self._version_4(ccache)
-        for stored in self._config(ccache, key):
-            self.remove(ccache, stored.serial, at)
-        self.store(ccache, record, at)
+        self._room(ccache, len(record))
+        self._upgrade(ccache, at)
+        with self._contents.rewriting(ccache, at.now):
+            self._bury(ccache, _entries(ccache, key), at)
+            self._add(ccache, record, at)
 
     def remove_config(self, ccache: Ccache, key: ConfigKey, at: Stamp) -> None:
         """Remove all configuration entries of a key."""
-        entries = self._config(ccache, key)
+        entries = _entries(ccache, key)
         if not entries:
             raise NotFoundError("no such configuration entry")
-        for stored in entries:
-            self.remove(ccache, stored.serial, at)
+        with self._contents.rewriting(ccache, at.now):
+            self._bury(ccache, entries, at)
+
+    def beginning(self, principal: Principal) -> bytes:
+        """The bytes of a ccache without credentials, for which there is room."""
+        data = self._encode(Prefix(Header(DIALECT_V4), principal))
+        self._ledger.room(0, len(data))
+        return data
 
     def set_principal(self, ccache: Ccache, principal: Principal, at: Stamp) -> None:
         """Set the client principal; the credentials stay, the KDC offset is unset (CCAPI).
 
-        An uninitialised ccache becomes an initialised one without credentials.
+        An uninitialised ccache becomes an initialised one without credentials; who was about to
+        write one is left with a file that is gone.
         """
         if ccache.initialised:
-            header = self._version_4_header(ccache).with_kdc_offset(None)
+            self._set_prefix(ccache, principal, None, at, What.PRINCIPAL)
         else:
-            header = Header(DIALECT_V4, ())
-        self._set_prefix(ccache, Prefix(header, principal), at, What.PRINCIPAL)
+            self._contents.initialise(ccache, self.beginning(principal), at)
 
     def set_kdc_offset(self, ccache: Ccache, seconds: int | None, at: Stamp) -> None:
         """Set or clear how far the KDC's clock is ahead of ours, in seconds."""
-        principal = _prefix(ccache).principal
-        header = self._version_4_header(ccache).with_kdc_offset(seconds)
-        self._set_prefix(ccache, Prefix(header, principal), at, What.OFFSET)
+        principal = _initialised(ccache)[1].principal
+        self._set_prefix(ccache, principal, seconds, at, What.OFFSET)
 
-    def _set_prefix(self, ccache: Ccache, prefix: Prefix, at: Stamp, what: What) -> None:
-        data = encode_prefix(prefix)
-        was, image = ccache.initialised, ccache.image
-        self._ledger.room(ccache.size, len(data) - (image.body if image else 0))
-        if image is None:
-            self._contents.start(ccache, at)
-            image = ccache.image
-            assert image is not None
-        if was:
+    def _set_prefix(
+        self, ccache: Ccache, principal: Principal, offset: int | None, at: Stamp, what: What
+    ) -> None:
+        image, old = _initialised(ccache)
+        tags = old.header.tags
+        try:
+            header = Header(DIALECT_V4, tags).with_kdc_offset(offset)
+        except FormatError as error:
+            raise BadContentError(str(error)) from None
+        data = self._encode(Prefix(header, principal))
+        self._room(ccache, len(data) - image.body)
+        self._upgrade(ccache, at)
+        with self._contents.rewriting(ccache, at.now):
             image.rebuild(data, image.records())
             self._ledger.record(at, what, ccache)
-            self._finish(ccache, Delta(), at)
-        else:
-            image.cut_tail()
-            self._finish(ccache, image.append(data), at, was=False)
+            self._contents.apply(ccache, Delta(), at, was=True)
 
-    def _finish(self, ccache: Ccache, delta: Delta, at: Stamp, *, was: bool = True) -> None:
-        self._contents.apply(ccache, delta, at, was)
-        self._contents.renumber(ccache, at.now)
+    def _encode(self, prefix: Prefix) -> bytes:
+        try:
+            data = encode_prefix(prefix)
+            scan_prefix(data, self._ledger.limits.ccache_bytes)
+        except FormatError as error:
+            raise BadContentError(str(error)) from None
+        return data
 
-    def _config(self, ccache: Ccache, key: ConfigKey) -> list[Stored]:
-        """The entries of a key: the first has the plain name, more of them a name with ~ID."""
-        name = config_name(key.key, key.principal)
-        forms = {name, *(f"{name}~{s.ident}" for s in ccache.config.values())}
-        return [s for s in ccache.config.values() if s.name in forms]
+    def _add(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
+        image, _ = _initialised(ccache)
+        self._contents.set_aside(ccache)
+        delta = image.append(record)
+        self._contents.apply(ccache, delta, at, was=True)
+        return delta.added[0] if delta.added else None
 
-    def _set_tail_aside(self, ccache: Ccache, image: Image) -> None:
-        """What somebody is still writing waits with them, not in the way of the record."""
-        tail = image.cut_tail()
-        if ccache.current and ccache.current.tail_of:
-            ccache.current.tail_of.pending = tail
-            ccache.current.tail_of = None
+    def _bury(self, ccache: Ccache, gone: list[Stored], at: Stamp) -> None:
+        image, _ = _initialised(ccache)
+        for stored in gone:
+            self._contents.apply(ccache, image.bury(stored.serial), at, was=True)
+        if image.wasteful:
+            image.compact()
 
-    def _version_4_header(self, ccache: Ccache) -> Header:
-        self._version_4(ccache)
-        return _prefix(ccache).header
-
-    def _version_4(self, ccache: Ccache) -> Image:
-        """The image, written in version 4: older ones have no place for what we add."""
-        image, prefix = ccache.image, _prefix(ccache)
-        assert image is not None
+    def _room(self, ccache: Ccache, more: int) -> None:
+        """Refuse `more` bytes, and those that writing the ccache in version 4 takes."""
+        image, _ = _initialised(ccache)
         if image.dialect != DIALECT_V4:
-            dialect = image.dialect
-            image.cut_tail()
-            records = [
-                (encode_credential(decode_credential(record, dialect)[0], DIALECT_V4), stored)
-                for record, stored in image.records()
-            ]
-            header = Header(DIALECT_V4, ())
-            image.rebuild(encode_prefix(Prefix(header, prefix.principal)), records)
-            self._ledger.effects.rewritten.add(ccache.serial)
-        return image
+            prefix, records = _in_version_4(image)
+            more += len(prefix) + sum(len(record) for record, _ in records) - image.complete
+        self._ledger.room(ccache.size, more)
+
+    def _upgrade(self, ccache: Ccache, at: Stamp) -> None:
+        """Write the image in version 4: older ones have no place for what we add."""
+        image, _ = _initialised(ccache)
+        if image.dialect != DIALECT_V4:
+            with self._contents.rewriting(ccache, at.now):
+                self._contents.set_aside(ccache)
+                image.rebuild(*_in_version_4(image))
+                self._ledger.effects.rewritten.add(ccache.serial)
 
 
-def _prefix(ccache: Ccache) -> Prefix:
-    prefix = ccache.prefix
-    if prefix is None:
+def _in_version_4(image: Image) -> tuple[bytes, list[tuple[bytes, Stored | None]]]:
+    prefix, dialect = image.prefix, image.dialect
+    assert prefix is not None
+    records = [
+        (encode_credential(decode_credential(record, dialect)[0], DIALECT_V4), stored)
+        for record, stored in image.records()
+    ]
+    return encode_prefix(Prefix(Header(DIALECT_V4), prefix.principal)), records
+
+
+def _entries(ccache: Ccache, key: ConfigKey) -> list[Stored]:
+    """The configuration entries of a key: those of its name, but for others that look so."""
+    image, _ = _initialised(ccache)
+    name = config_name(key.key, key.principal)
+    found = [s for s in ccache.config.values() if s.name in (name, cut_name(name, f"~{s.ident}"))]
+    return [stored for stored in found if _key(image, stored) == key]
+
+
+def _key(image: Image, stored: Stored) -> ConfigKey | None:
+    record = image.record(stored.serial)
+    return config_key(decode_credential(record, image.dialect)[0].server) if record else None
+
+
+def _initialised(ccache: Ccache) -> tuple[Image, Prefix]:
+    image, prefix = ccache.image, ccache.prefix
+    if image is None or prefix is None:
         raise NotFoundError("an uninitialised ccache")
-    return prefix
+    return image, prefix

@@ -3,10 +3,14 @@
 Knows what a write at an offset means for a ccache; never knows names or directories.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 from ccfs.format.credential import removed_at
+from ccfs.format.dialect import Dialect
+from ccfs.format.errors import FormatError
 from ccfs.store.ccache import Ccache
 from ccfs.store.contents import Contents
-from ccfs.store.errors import BadContentError, GoneError
+from ccfs.store.errors import BadContentError, GoneError, StoreError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Image
 from ccfs.store.ledger import Ledger
@@ -75,36 +79,40 @@ class Files:
             raise GoneError("a superseded generation")
         ccache, image = generation.ccache, generation.image
         if ccache is None or image is None:
-            self._truncate_plain(generation, size)
+            self._truncate_plain(generation, size, at.now)
         elif size > len(image.data):
             raise BadContentError("a ccache does not grow by truncation")
         elif size < len(image.data):
-            was = ccache.initialised
+            was, generation.tail_of = ccache.initialised, None
             self._contents.apply(ccache, image.truncate(size), at, was)
-            if image.cut_tail() and size:
-                self._contents.renumber(ccache, at.now)
+            with self._behind(ccache, at, image.tail > 0):
+                image.cut_tail()
 
     def release(self, file: OpenFile, now: float) -> None:
         """Close: a tail that this file left incomplete is dropped."""
         generation, at = file.generation, Stamp(now, file.who)
         generation.handles -= 1
         generation.writers -= file.writes
+        generation.used = now
         ccache = generation.ccache
+        pending = self._contents.take_up(file)
         if ccache is not None and (generation.current or generation.rewritten):
-            self._drop_tail(file, ccache, at)
+            self._drop_tail(file, ccache, at, pending)
         if not generation.handles:
             self._contents.settle(generation, now)
 
-    def _drop_tail(self, file: OpenFile, ccache: Ccache, at: Stamp) -> None:
+    def _drop_tail(self, file: OpenFile, ccache: Ccache, at: Stamp, pending: bytes) -> None:
         current = ccache.current
-        dropped = bool(file.pending)
-        file.pending = b""
-        if current and current.image and current.tail_of is file:
-            dropped = bool(current.image.cut_tail()) or dropped
-            current.tail_of = None
-            self._contents.renumber(ccache, at.now)
-        if dropped:
+        if current and current.tail_of is file:
+            with self._contents.rewriting(ccache, at.now):
+                current.tail_of = None
+                pending += _image(ccache).cut_tail()
+        if pending:
             self._ledger.note(at, What.DROPPED, ccache)
+
+    def _behind(self, ccache: Ccache, at: Stamp, news: bool) -> AbstractContextManager[None]:
+        """Around a change that may be news to those who know the number."""
+        return self._contents.rewriting(ccache, at.now) if news else nullcontext()
 
     def _write_plain(self, file: OpenFile, offset: int, data: bytes, now: float) -> None:
         generation = file.generation
@@ -115,22 +123,23 @@ class Files:
         if offset > have:
             generation.data.extend(bytes(offset - have))
         generation.data[offset : offset + len(data)] = data
-        generation.mtime = now
+        generation.mtime = generation.used = now
         self._ledger.recount(generation)
 
-    def _truncate_plain(self, generation: Generation, size: int) -> None:
+    def _truncate_plain(self, generation: Generation, size: int, now: float) -> None:
         have = len(generation.data)
         self._ledger.room(have, size - have)
         if size > have:
             generation.data.extend(bytes(size - have))
         del generation.data[size:]
+        generation.mtime = generation.used = now
         self._ledger.recount(generation)
 
     def _write_current(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
     ) -> None:
         image = _image(ccache)
-        if file.append or offset == len(image.data) or file.pending:
+        if file.append or offset == len(image.data):
             self._append(file, ccache, offset, data, at)
         elif offset > len(image.data):
             raise BadContentError("a write that leaves a hole")
@@ -142,22 +151,21 @@ class Files:
         image, was = _image(ccache), ccache.initialised
         current = ccache.current
         assert current is not None
-        self._ledger.room(len(image.data), len(file.pending) + len(data))
-        elsewhere = offset != len(image.data) or bool(file.pending)
+        self._ledger.room(len(image.data) + len(file.pending), len(data))
         other = current.tail_of if current.tail_of is not file else None
-        aside = image.cut_tail() if other else b""
-        try:
-            delta = image.append(file.pending + data)
-        except BadContentError:
-            image.data += aside
-            raise
-        file.pending = b""
-        if other:
-            other.pending = aside
-        current.tail_of = file if image.tail else None
-        self._contents.apply(ccache, delta, at, was)
-        if elsewhere or aside or file.number != current.number:
-            self._contents.renumber(ccache, at.now)
+        elsewhere = offset != len(image.data) or file.number != current.number
+        with self._behind(ccache, at, elsewhere or bool(other or file.pending)):
+            aside = image.cut_tail() if other else b""
+            try:
+                delta = image.append(file.pending + data)
+            except StoreError:
+                image.data += aside
+                raise
+            self._contents.take_up(file)
+            if other:
+                self._contents.wait(other, aside)
+            current.tail_of = file if image.tail else None
+            self._contents.apply(ccache, delta, at, was)
 
     def _overwrite(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
@@ -166,14 +174,10 @@ class Files:
         current = ccache.current
         assert current is not None
         self._ledger.room(len(image.data), offset + len(data) - len(image.data))
-        delta = image.overwrite(offset, data)
-        if image.tail:
-            current.tail_of = current.tail_of or file
-        else:
-            current.tail_of = None
-        self._contents.apply(ccache, delta, at, was)
-        if file.number != current.number:
-            self._contents.renumber(ccache, at.now)
+        with self._behind(ccache, at, file.number != current.number):
+            delta = image.overwrite(offset, data)
+            current.tail_of = (current.tail_of or file) if image.tail else None
+            self._contents.apply(ccache, delta, at, was)
 
     def _write_rewritten(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
@@ -181,6 +185,8 @@ class Files:
         """A write by one who knows an older state: an append follows, a removal too."""
         generation = file.generation
         if file.append or offset >= len(generation.data):
+            if generation.dialect != _image(ccache).dialect:
+                raise BadContentError("the ccache is written in another version by now")
             self._append(file, ccache, -1, data, at)
             return
         span = generation.span_at(offset)
@@ -191,11 +197,18 @@ class Files:
         new = old[:start] + data + old[start + len(data) :]
         if span.stored is None or span.stored.serial not in ccache.serials or new == old:
             return
-        if not removed_at(new, 0, generation.dialect):
+        if not _is_removed(new, generation.dialect):
             raise BadContentError("a write into an older state of the ccache")
-        delta = _image(ccache).bury(span.stored.serial)
-        self._contents.apply(ccache, delta, at, ccache.initialised)
-        self._contents.renumber(ccache, at.now)
+        with self._contents.rewriting(ccache, at.now):
+            delta = _image(ccache).bury(span.stored.serial)
+            self._contents.apply(ccache, delta, at, ccache.initialised)
+
+
+def _is_removed(record: bytes, dialect: Dialect) -> bool:
+    try:
+        return removed_at(record, 0, dialect)
+    except FormatError:
+        return False
 
 
 def _image(ccache: Ccache) -> Image:

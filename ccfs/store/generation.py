@@ -8,7 +8,7 @@ reused, and a superseded generation keeps its bytes while somebody has it open.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.store.image import Image, Span
@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from ccfs.store.files import OpenFile
 
 
+class Frozen(NamedTuple):
+    """What readers of a generation had in front of them before it was superseded."""
+
+    data: bytearray
+    spans: list[Span]
+    dialect: Dialect
+
+
 class Generation:
     """One run of bytes with a number.
 
-    `image` indexes the bytes of a current one.  `mtime`, `superseded`: seconds.  `handles`: how
+    `image` indexes the bytes of a current one.  `mtime`, `superseded`, `used` (when somebody last
+    did anything with a scratch file): seconds.  `handles`: how
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
     whose incomplete record is at the end.  `named`: whether it is a scratch file with a name.
     `counted`: how much of the limits it takes.  `alias`: the one that was opened last by this
@@ -43,12 +52,14 @@ class Generation:
         "spans",
         "superseded",
         "tail_of",
+        "used",
         "writers",
     )
 
     def __init__(self, number: int, mtime: float) -> None:
         self.number = number
         self.mtime = mtime
+        self.used = mtime
         self.ccache: Ccache | None = None
         self.image: Image | None = None
         self.dialect: Dialect = DIALECT_V4
@@ -81,16 +92,30 @@ class Generation:
 
     def become(self, ccache: Ccache, image: Image) -> None:
         """Be the content of `ccache`."""
-        self.ccache, self.image, self._plain = ccache, image, bytearray()
-        self._lineage = ccache.lineage
+        self.image, self._plain = image, bytearray()
+        self.follow(ccache)
         ccache.current = self
 
-    def freeze(self, now: float) -> None:
-        """The image goes on under another number; readers keep a copy of the bytes."""
-        if self.image is not None and self.handles:
-            self._plain = bytearray(self.image.data)
-            self.spans, self.dialect = list(self.image.spans), self.image.dialect
+    def follow(self, ccache: Ccache) -> None:
+        """Belong to `ccache`: it has what this is, or was, a generation of."""
+        self.ccache, self._lineage = ccache, ccache.lineage
+
+    def frozen(self) -> Frozen | None:
+        """A copy of the content for its readers, if there are any."""
+        image = self.image
+        if image is None or not self.handles:
+            return None
+        return Frozen(bytearray(image.data), list(image.spans), image.dialect)
+
+    def freeze(self, kept: Frozen | None, now: float) -> None:
+        """The image goes on under another number; readers keep the bytes that they had."""
+        if kept is not None:
+            self._plain, self.spans, self.dialect = kept
         self.image, self.tail_of, self.superseded = None, None, now
+
+    def become_plain(self, now: float) -> None:
+        """Be a scratch file: bytes that belong to no ccache."""
+        self.ccache, self.superseded, self.used = None, None, now
 
     def detach(self, now: float) -> None:
         """Keep the bytes, and be the content of nothing."""

@@ -17,7 +17,7 @@ from ccfs.format.credential import removed_at, scan_credential, tombstone
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.store.describe import Description, describe
-from ccfs.store.errors import BadContentError
+from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError
 from ccfs.store.values import Stored
 
 
@@ -75,7 +75,10 @@ class Image:
     )
 
     def __init__(self, limit: int, registrar: Registrar, data: bytearray) -> None:
-        """Index `data`; BadContentError where it is no beginning of a ccache."""
+        """Index `data`; BadContentError where it is no beginning of a ccache.
+
+        CcacheLimitError, here and for every change, where it is one of more bytes than `limit`.
+        """
         self._limit = limit
         self._registrar = registrar
         self._where: dict[int, int] = {}
@@ -133,7 +136,7 @@ class Image:
         self.data += data
         try:
             return self._index_more()
-        except BadContentError:
+        except StoreError:
             del self.data[before:]
             raise
 
@@ -148,7 +151,7 @@ class Image:
         self.data[offset : offset + len(data)] = data
         try:
             return self._index_again(offset, offset + len(data), old)
-        except BadContentError:
+        except StoreError:
             self.data[offset : offset + len(data)] = old
             del self.data[size:]
             raise
@@ -234,7 +237,7 @@ class Image:
         del self.data[self.complete :]
         try:
             return self.append(changed)
-        except BadContentError:
+        except StoreError:
             self.data += tail
             raise
 
@@ -373,10 +376,15 @@ def _scan_prefix(data: bytes | bytearray, limit: int) -> tuple[Prefix, int] | No
 
 
 def _scan_credential(data: bytearray, at: int, dialect: Dialect, limit: int) -> int | None:
+    """The end of a record; CcacheLimitError where it would be one if there were room for it."""
     try:
-        return scan_credential(data, at, dialect, limit)
+        end = scan_credential(data, at, dialect, at + limit)
     except FormatError as error:
         raise BadContentError(str(error)) from None
+    try:
+        return end if end is not None else scan_credential(data, at, dialect, limit)
+    except FormatError:
+        raise CcacheLimitError(f"over {limit} bytes in one ccache") from None
 
 
 def whole(data: bytes | bytearray, limit: int) -> bool:

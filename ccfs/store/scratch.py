@@ -71,9 +71,7 @@ class Scratch:
 
     def expired(self, now: float) -> list[tuple[int, bytes]]:
         """Scratch files that nobody has open and nobody has used for a while."""
-        return [
-            key for key, g in self._files.items() if not g.handles and g.mtime + LIFETIME <= now
-        ]
+        return [key for key, g in self._files.items() if not g.handles and g.used + LIFETIME <= now]
 
     def expired_links(self, now: float) -> list[bytes]:
         """Scratch links that were not renamed for a while."""

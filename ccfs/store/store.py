@@ -2,8 +2,6 @@
 
 from contextlib import suppress
 
-from ccfs.format.ccache import Header, Prefix, encode_prefix
-from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.principal import Principal
 from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Collection
@@ -62,16 +60,13 @@ class Store:
 
     def reset(self, ccache: Ccache, principal: Principal, at: Stamp) -> None:
         """Initialise a ccache, without credentials, in one step; it keeps its identity."""
-        data = encode_prefix(Prefix(Header(DIALECT_V4), principal))
-        self.ledger.room(0, len(data))
-        generation = self.contents.plain(at.now)
-        generation.data.extend(data)
-        self.contents.adopt(ccache, generation, at, What.INITIALISED)
+        self.contents.initialise(ccache, self.edits.beginning(principal), at)
 
     def reset_named(self, name: bytes, principal: Principal, at: Stamp) -> Ccache:
         """Make or reset the ccache of a name: the CCAPI's create."""
+        data = self.edits.beginning(principal)
         ccache = self.collection.find(name) or self.collection.create(name, at)
-        self.reset(ccache, principal, at)
+        self.contents.initialise(ccache, data, at)
         return ccache
 
     def uninitialise(self, ccache: Ccache, at: Stamp) -> None:
@@ -137,6 +132,7 @@ class Store:
         if self.scratch.find(*target):
             self.unlink_scratch(*target)
         self.scratch.add(*target, generation)
+        generation.used = at.now
         self._touch(source[0], at)
         self._touch(target[0], at)
 
@@ -153,16 +149,13 @@ class Store:
 
     def put_aside(self, ccache: Ccache, target: tuple[int, bytes], at: Stamp) -> None:
         """Make the file `ccache` a scratch file: the ccache is uninitialised."""
-        generation = ccache.current
-        if generation is None or generation.image is None:
+        if ccache.current is None:
             raise NotFoundError("no ccache file")
         if self.scratch.find(*target):
             self.unlink_scratch(*target)
-        copy = self.contents.plain(at.now)
-        copy.data.extend(generation.data)
-        self.ledger.recount(copy)
-        self.contents.detach(ccache, at)
-        self.scratch.add(*target, copy)
+        self._room_for_a_file()
+        self.scratch.add(*target, self.contents.take(ccache, at))
+        self._touch(target[0], at)
 
     def replace_new(self, source: tuple[int, bytes], name: bytes, at: Stamp) -> None:
         """Make a scratch file a new ccache of a name, or the content of the one that has it."""
