@@ -1,0 +1,240 @@
+"""What the tests of the store are made of: records, ccaches, stamps, and the store's invariants.
+
+Knows the store from the inside; never a mount, a clock or a FUSE handle.
+"""
+
+from collections.abc import Iterable
+
+from ccfs.format.ccache import Ccache as Decoded
+from ccfs.format.ccache import Header, Prefix, decode_ccache, encode_prefix
+from ccfs.format.config import ConfigKey, make_config
+from ccfs.format.credential import (
+    Credential,
+    Keyblock,
+    Times,
+    encode_credential,
+    is_removed,
+    tombstone,
+)
+from ccfs.format.dialect import DIALECT_V4, Dialect
+from ccfs.format.principal import Principal, parse_name
+from ccfs.store import Limits, Stamp, Store, Who
+from ccfs.store.ccache import Ccache
+from ccfs.store.describe import cut_name, describe
+from ccfs.store.files import OpenFile
+from ccfs.store.generation import Generation
+
+NOW = 1_700_000_000.0
+USER = Who(1000, 4242, "kinit")
+ALICE = parse_name(b"alice@R")
+BOB = parse_name(b"bob@R")
+TGT = b"krbtgt/R@R"
+KEY = b"a key that nobody may see"
+V3 = Dialect(3)
+
+
+def at(seconds: float = 0.0) -> Stamp:
+    """The user's stamp, `seconds` after the store's start."""
+    return Stamp(NOW + seconds, USER)
+
+
+def credential(
+    server: bytes | Principal = b"host/www@R", *, endtime: int = 2_000, ticket: bytes = b"ticket"
+) -> Credential:
+    """A credential of alice for a server."""
+    return Credential(
+        client=ALICE,
+        server=parse_name(server) if isinstance(server, bytes) else server,
+        keyblock=Keyblock(18, KEY),
+        times=Times(1_000, 1_000, endtime, 0),
+        is_skey=0,
+        ticket_flags=0,
+        addresses=(),
+        authdata=(),
+        ticket=ticket,
+        second_ticket=b"",
+    )
+
+
+def record(
+    server: bytes | Principal = b"host/www@R",
+    *,
+    endtime: int = 2_000,
+    ticket: bytes = b"ticket",
+    dialect: Dialect = DIALECT_V4,
+) -> bytes:
+    """One marshalled credential."""
+    return encode_credential(credential(server, endtime=endtime, ticket=ticket), dialect)
+
+
+def config(key: bytes, value: bytes = b"yes", principal: bytes | None = None) -> bytes:
+    """One marshalled configuration entry."""
+    return encode_credential(make_config(ALICE, ConfigKey(key, principal), value), DIALECT_V4)
+
+
+def removed(marshalled: bytes) -> bytes:
+    """The same record, marked as removed in its place."""
+    return tombstone(marshalled, DIALECT_V4)
+
+
+def prefix(principal: Principal = ALICE, dialect: Dialect = DIALECT_V4) -> bytes:
+    """A header and a principal."""
+    return encode_prefix(Prefix(Header(dialect), principal))
+
+
+def whole(*records: bytes, principal: Principal = ALICE, dialect: Dialect = DIALECT_V4) -> bytes:
+    """A whole ccache."""
+    return prefix(principal, dialect) + b"".join(records)
+
+
+def new_store(limits: Limits | None = None) -> Store:
+    """A fresh store."""
+    return Store(limits or Limits(), at())
+
+
+def start(store: Store, ccache: Ccache) -> Generation:
+    """Make the empty file `ccache`."""
+    return store.contents.start(ccache, at())
+
+
+def fill(store: Store, data: bytes, name: bytes = b"tkt") -> Ccache:
+    """A ccache with these bytes, written as a client does who makes the file anew."""
+    ccache = store.collection.find(name) or store.collection.create(name, at())
+    if ccache.current is not None:
+        store.uninitialise(ccache, at())
+    file = writer(store, start(store, ccache))
+    assert store.files.write(file, 0, data, NOW) == len(data)
+    store.close(file, NOW)
+    return ccache
+
+
+def current(ccache: Ccache) -> Generation:
+    """The current generation of a ccache that has one."""
+    assert ccache.current is not None
+    return ccache.current
+
+
+def writer(store: Store, generation: Generation, who: Who = USER) -> OpenFile:
+    """An open file that writes where it is told to."""
+    return store.files.open(generation, who, writes=True, append=False)
+
+
+def appender(store: Store, generation: Generation, who: Who = USER) -> OpenFile:
+    """An open file that writes at the end."""
+    return store.files.open(generation, who, writes=True, append=True)
+
+
+def reader(store: Store, generation: Generation) -> OpenFile:
+    """An open file that only reads."""
+    return store.files.open(generation, USER, writes=False, append=False)
+
+
+def contents(store: Store, file: OpenFile) -> bytes:
+    """Everything that an open file reads."""
+    return store.files.read(file, 0, 1 << 30)
+
+
+def data_of(ccache: Ccache) -> bytes:
+    """The current bytes of a ccache."""
+    return bytes(current(ccache).data)
+
+
+def decoded(ccache: Ccache) -> Decoded:
+    """The current bytes of a ccache, its incomplete tail left out."""
+    assert ccache.image is not None
+    return decode_ccache(bytes(ccache.image.data[: ccache.image.complete]))
+
+
+def names(ccache: Ccache) -> list[str]:
+    """The names in `credentials/`, in their order."""
+    return list(ccache.credentials)
+
+
+def serial(ccache: Ccache, name: str) -> int:
+    """The serial number of a credential or configuration entry."""
+    return (ccache.credentials.get(name) or ccache.config[name]).serial
+
+
+def said(store: Store) -> list[str]:
+    """What the log says happened: the words, without who and when."""
+    text = store.events.read(store.events.edition, 0, 1 << 30).decode()
+    fields = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    return [" ".join(line[2:5]).removesuffix(" -") for line in fields]
+
+
+def check(store: Store, files: Iterable[OpenFile] = ()) -> None:
+    """Every invariant of the store.  `files`: all that are open."""
+    ccaches = store.collection.all()
+    assert len({c.name for c in ccaches}) == len({c.serial for c in ccaches}) == len(ccaches)
+    for ccache in ccaches:
+        assert store.collection.find(ccache.name) is ccache
+        assert store.collection.by_serial(ccache.serial) is ccache
+        assert ccache.last_default_time <= ccache.change_time <= store.ledger.change_time
+        _check_ccache(ccache)
+    owned = {s: c for c in ccaches for s in c.serials}
+    assert store.ledger.register.owners == owned
+    _check_memory(store, list(files))
+
+
+def _check_ccache(ccache: Ccache) -> None:
+    stored = [*ccache.credentials.items(), *ccache.config.items()]
+    assert all(name == s.name for name, s in stored)
+    assert {s.serial: s for _, s in stored} == ccache.serials
+    assert len(stored) == len(ccache.serials)
+    if ccache.current is None:
+        assert not stored
+        return
+    assert ccache.current.ccache is ccache
+    assert ccache.current.superseded is None
+    _check_image(ccache)
+
+
+def _check_image(ccache: Ccache) -> None:
+    image = ccache.image
+    assert image is not None
+    assert bool(image.tail) == (current(ccache).tail_of is not None)
+    if image.prefix is None:
+        assert (image.spans, image.complete, image.dead) == ([], 0, 0)
+        return
+    cc = decoded(ccache)
+    assert image.prefix == Prefix(cc.header, cc.principal)
+    assert len(image.spans) == len(cc.credentials)
+    position = image.body
+    for span, held in zip(image.spans, cc.credentials, strict=True):
+        assert span.start == position
+        position = span.end
+        if span.stored is None:
+            assert is_removed(held) or held.times.endtime == 0
+        else:
+            assert not is_removed(held)
+            assert ccache.serials[span.stored.serial] is span.stored
+            written = bytes(image.data[span.start : span.end])
+            assert image.record(span.stored.serial) == written
+            wanted = describe(written, image.dialect)
+            had = span.stored
+            assert (had.config, had.tgt, had.endtime) == (
+                wanted.config,
+                wanted.tgt,
+                wanted.endtime,
+            )
+            assert had.name in (wanted.stem, cut_name(wanted.stem, f"~{had.ident}"))
+    assert position == image.complete
+    assert len(image.stored()) == len(ccache.serials)
+    assert image.dead == sum(s.end - s.start for s in image.spans if s.stored is None)
+
+
+def _check_memory(store: Store, files: list[OpenFile]) -> None:
+    known = {id(g): g for g in _generations(store, files)}
+    held = sum(len(g.data) for g in known.values()) + sum(len(f.pending) for f in files)
+    assert store.ledger.used == held
+    for generation in known.values():
+        opened = [f for f in files if f.generation is generation]
+        assert generation.handles == len(opened)
+        assert generation.writers == sum(f.writes for f in opened)
+
+
+def _generations(store: Store, files: list[OpenFile]) -> Iterable[Generation]:
+    yield from (f.generation for f in files)
+    yield from (c.current for c in store.collection.all() if c.current)
+    for place in (0, *(c.serial for c in store.collection.all())):
+        yield from (g for _, g in store.scratch.names(place))
