@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from ccfs.format.config import ConfigKey, config_key
-from ccfs.format.credential import decode_credential
-from ccfs.format.dialect import Dialect
+from ccfs.format.credential import decode_credential, encode_credential
+from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
 from ccfs.format.text import credential_text
@@ -103,14 +103,13 @@ class Text(Node):
 
 
 class Raw(Node):
-    """The bytes of a credential as they stand in `ccache`; kept in no page cache."""
+    """The bytes of a credential, in FILE version 4 as one is stored; kept in no page cache."""
 
     def attributes(self, server: Server, serial: int) -> Attributes:
-        record, _ = _record(server, serial)
-        return Attributes(len(record), _owner(server, serial).mtime)
+        return Attributes(len(_raw(server, serial)), _owner(server, serial).mtime)
 
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
-        return TextHandle(_record(server, serial)[0])
+        return TextHandle(_raw(server, serial))
 
 
 class Value(Node):
@@ -186,6 +185,13 @@ def _record(server: Server, serial: int) -> tuple[bytes, Dialect]:
     if image is None or record is None:
         raise GoneError("a credential that is gone")
     return record, image.dialect
+
+
+def _raw(server: Server, serial: int) -> bytes:
+    record, dialect = _record(server, serial)
+    if dialect == DIALECT_V4:
+        return record
+    return encode_credential(decode_credential(record, dialect)[0], DIALECT_V4)
 
 
 def _value(server: Server, serial: int) -> bytes:
