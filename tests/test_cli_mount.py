@@ -349,6 +349,11 @@ def test_watch_ends_with_the_mount(mount: Mounted) -> None:
         assert mount.process.wait(20) == 0
 
 
+def test_watch_of_a_mount_that_goes_at_once(tmp_path: Path) -> None:
+    """Gone between the look at what there was and the wait for more."""
+    watch._follow(tmp_path / "events", 0)
+
+
 def test_watch_ends_when_the_daemon_dies(mount: Mounted) -> None:
     with watching(mount.path) as process:
         mount.process.kill()

@@ -19,7 +19,14 @@ from ccfs import mountpoint
 from ccfs.cli import output, place
 from ccfs.errors import Exit
 
-_GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ENODEV, errno.ESTALE)
+_GONE = (
+    errno.ENOENT,  # unmounted between the first look and the next: the bare mountpoint is there
+    errno.ENOTCONN,
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ENODEV,
+    errno.ESTALE,
+)
 _PAUSE = 0.2
 
 
