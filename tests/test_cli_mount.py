@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ccfs import mountpoint
+from ccfs.cli import watch
 from ccfs.cli.main import main
 from ccfs.errors import Exit
 from tests.mounting import Mounted, ccfs_command, first_line, is_mounted, run_ccfs, tear_down
