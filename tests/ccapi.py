@@ -1,16 +1,23 @@
-"""What tests of the CCAPI share: short words for refusals, records and threads.
+"""What tests of the CCAPI share: short words for refusals, records, threads and who waits.
 
-This file knows the client's interface, never the mount's files.
+This file knows the client's interface, and of a mount no more than how it is started and asked.
 """
 
+import contextlib
+import json
+import os
 import random
+import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ccfs import ccapi as cc
+from tests.mounting import Mounted, ccfs_command, first_line, tear_down
 
 V5 = cc.cc_credentials_v5
 ALICE = "alice@EXAMPLE.COM"
@@ -79,3 +86,46 @@ class Running:
         if self.error is not None:
             raise self.error
         return self.result
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait until something is so, within a bound."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it has not come to be"
+        time.sleep(0.001)
+
+
+def polls(mounted: Mounted) -> int:
+    """How often the kernel has asked this mount's daemon to tell of news."""
+    requests = json.loads((mounted.path / "stats").read_bytes())["requests"]
+    assert isinstance(requests["poll"], int)
+    return requests["poll"]
+
+
+@contextlib.contextmanager
+def parked(mounted: Mounted, waiters: int) -> Iterator[None]:
+    """Leave the body only when so many waiters more wait for news of a mount."""
+    wanted = polls(mounted) + waiters
+    yield
+    eventually(lambda: polls(mounted) >= wanted)
+
+
+def lock_waiters(file: Path) -> int:
+    """How many wait for a lock on a file, by the kernel's table (proc(5), /proc/locks)."""
+    status = os.stat(file)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sum("->" in line and place in line.split() for line in lines)
+
+
+def restart(mounted: Mounted, *options: str) -> None:
+    """Take the mount away, however its daemon is, and mount anew on the same path."""
+    tear_down(mounted.path, mounted.process)
+    command = [*ccfs_command(), "mount", "--foreground", *options, str(mounted.path)]
+    with mounted.log.open("a") as stderr:
+        mounted.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    assert mounted.process.stdout is not None
+    assert first_line(mounted.process.stdout, WAIT_SECONDS).startswith("export")

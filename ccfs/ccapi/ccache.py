@@ -17,7 +17,7 @@ from ccfs.ccapi.owner import Container
 from ccfs.ccapi.residence import Residence
 from ccfs.ccapi.session import Session
 from ccfs.ccapi.values import cc_credentials_union
-from ccfs.ccapi.waiting import Waiter
+from ccfs.ccapi.waiting import CCacheWaiter
 from ccfs.ccapi.words import canonical, checked_version, decoded
 
 _CLEARED = b"\n"
@@ -37,7 +37,7 @@ class CCache(Handle):
         super().__init__()
         self._session = session
         self._residence = residence
-        self._waiter = Waiter()
+        self._waiter = CCacheWaiter()
         self.compat_version = 0
 
     def __repr__(self) -> str:

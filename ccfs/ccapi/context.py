@@ -18,7 +18,7 @@ from ccfs.ccapi.place import Place
 from ccfs.ccapi.residence import Residence
 from ccfs.ccapi.server import Info, Server
 from ccfs.ccapi.session import Session
-from ccfs.ccapi.waiting import Waiter
+from ccfs.ccapi.waiting import CollectionWaiter
 from ccfs.ccapi.words import canonical, checked_version, decoded, encoded
 
 VENDOR = "ccfs"
@@ -52,7 +52,7 @@ class Context(Handle):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self._session = Session(place)
-        self._waiter = Waiter()
+        self._waiter = CollectionWaiter()
 
     def release(self) -> None:
         """Give the context back, and its locks; ccaches that it opened stay valid."""
@@ -143,7 +143,7 @@ class Context(Handle):
         self._valid()
         server = self._session.place.server()
         with failures({}):
-            self._waiter.wait(server, lambda: int(server.info("info")["change_time"]))
+            self._waiter.wait(server)
 
     def _find(self) -> Server | None:
         self._valid()

@@ -134,6 +134,7 @@ def _acquire(hold: Hold, wanted: Mode, container: Container, block: int) -> None
         if block == cc.cc_lock_noblock:
             raise CCAPIError(container.busy)
         with Watch(container.server) as watch:
+            watch.news()
             hold.lend(lambda d: wait_for_lock(d, wanted, watch, container.check))
     hold.mode = wanted
     try:

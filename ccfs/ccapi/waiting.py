@@ -1,30 +1,69 @@
 """wait_for_change: what one handle has seen, and waiting until there is more.
 
-It knows change times, never what changed.
+It knows positions in the log and change times, never what changed.
 """
 
 from collections.abc import Callable
 
 from ccfs.ccapi.server import Server
-from ccfs.ccapi.watching import Watch
+from ccfs.ccapi.watching import Position, Watch
+
+_NO_CHANGES = (b"expiring", b"expired", b"dropped")
+"""Events that change no ccache: time passes, a writer gives up."""
 
 
-class Waiter:
-    """The last change that a handle knows of: none at first, so that the first call returns."""
+class CollectionWaiter:
+    """How far one handle has read the log: nowhere at first, so that the first call returns."""
 
     def __init__(self) -> None:
-        self._seen: tuple[str, int] | None = None
+        self._seen: Position | None = None
+
+    def wait(self, server: Server) -> None:
+        """Return once something has changed since the last call.
+
+        A new server counts as a change, and so does a log that was shortened meanwhile: very much
+        has happened then.  Raises OSError.
+        """
+        with Watch(server, self._seen) as watch:
+            if self._seen is not None and _is_on(watch, self._seen):
+                news = watch.news()
+                while not _tells_of_a_change(news):
+                    news = watch.wait()
+            self._seen = watch.position
+
+
+class CCacheWaiter:
+    """The last change of a ccache that one handle knows of: none at first."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
 
     def wait(self, server: Server, change_time: Callable[[], int]) -> None:
-        """Return once `change_time()`, which never shows a time twice, is not what was seen last.
+        """Return once `change_time()`, which never shows a time twice, isn't what was seen last.
 
-        A server that was replaced counts as a change.  Raises OSError.
+        Raises OSError.
         """
-        if not self._news(server, change_time):
+        if not self._news(change_time):
             with Watch(server) as watch:
-                while not self._news(server, change_time):
+                watch.news()
+                while not self._news(change_time):
                     watch.wait()
 
-    def _news(self, server: Server, change_time: Callable[[], int]) -> bool:
-        before, self._seen = self._seen, (server.identity, change_time())
+    def _news(self, change_time: Callable[[], int]) -> bool:
+        before, self._seen = self._seen, change_time()
         return before != self._seen
+
+
+def _is_on(watch: Watch, seen: Position) -> bool:
+    now = watch.position
+    return (now.server, now.edition) == (seen.server, seen.edition)
+
+
+def _tells_of_a_change(lines: bytes) -> bool:
+    """Whether some line is of a change: number, time, what, ... behind tabs."""
+    return any(_is_a_change(line) for line in lines.splitlines())
+
+
+def _is_a_change(line: bytes) -> bool:
+    fields = line.split(b"\t", 3)
+    return len(fields) < 3 or fields[2] not in _NO_CHANGES

@@ -1,30 +1,49 @@
-"""Waiting for changes: the log of changes, followed from where it ends.
+"""Waiting for changes: the log of changes, followed from where one has got to.
 
-It knows that something was logged, never what.
+It knows lines of the log and positions in it, never what the changes are about.
 """
 
 import errno
 import os
 import select
+from dataclasses import dataclass
 from types import TracebackType
 
 from ccfs.ccapi.server import CHUNK, Server
 
 
-class Watch:
-    """What a server logs from now on.  Methods raise OSError, ENOTCONN where the server is dead."""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a server's log.  `edition`: the log's inode, another one once it was shortened."""
 
-    def __init__(self, server: Server) -> None:
+    server: str
+    edition: int
+    offset: int
+
+
+class Watch:
+    """What a server logs from a position on, or from now on.
+
+    Methods raise OSError, ENOTCONN where the server is dead.
+    """
+
+    def __init__(self, server: Server, since: Position | None = None) -> None:
         self._events = server.open("events", os.O_RDONLY)
         self._poll = select.poll()
         self._poll.register(self._events, select.POLLIN)
-        self._position = 0
         try:
-            self._position = os.fstat(self._events).st_size
-            self._read_on()
+            status = os.fstat(self._events)
         except BaseException:
             self.close()
             raise
+        self._place = (server.identity, status.st_ino)
+        known = since is not None and (since.server, since.edition) == self._place
+        self._offset = since.offset if since and known else status.st_size
+
+    @property
+    def position(self) -> Position:
+        """How far the log was read."""
+        return Position(*self._place, self._offset)
 
     def close(self) -> None:
         """Watch no longer."""
@@ -41,22 +60,26 @@ class Watch:
     ) -> None:
         self.close()
 
-    def wait(self, other: int | None = None) -> None:
-        """Return once something was logged since the last call, or `other` is readable."""
+    def news(self) -> bytes:
+        """The lines that were logged since the last call.
+
+        Only who has read up to the end is told of more.
+        """
+        chunks = [self._chunk()]
+        while len(chunks[-1]) == CHUNK:
+            chunks.append(self._chunk())
+        return b"".join(chunks)
+
+    def wait(self, other: int | None = None) -> bytes:
+        """Wait until something is logged, and return it; or b"" once `other` is readable."""
         if other is not None:
             self._poll.register(other, select.POLLIN)
-        for descriptor, events in self._poll.poll():
-            if descriptor == self._events:
-                self._take(events)
-
-    def _take(self, events: int) -> None:
-        if events & ~select.POLLIN:
+        ready = dict(self._poll.poll())
+        if ready.get(self._events, 0) & ~select.POLLIN:
             raise OSError(errno.ENOTCONN, "the server is gone")
-        self._read_on()
+        return self.news() if self._events in ready else b""
 
-    def _read_on(self) -> None:
-        """Be at the end of the log: from there on the server tells of news."""
-        size = CHUNK
-        while size == CHUNK:
-            size = len(os.pread(self._events, CHUNK, self._position))
-            self._position += size
+    def _chunk(self) -> bytes:
+        chunk = os.pread(self._events, CHUNK, self._offset)
+        self._offset += len(chunk)
+        return chunk
