@@ -101,8 +101,9 @@ class Store:
         if target is None:
             self.collection.rename(source, name, at)
         elif source.current is None and source is not target:
-            self.destroy(target, at)
-            self.collection.rename(source, name, at)
+            if target.current:
+                self.uninitialise(target, at)
+            self.destroy(source, at)
         else:
             self.move(source, target, at)
 
