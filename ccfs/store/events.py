@@ -84,22 +84,22 @@ class EventLog:
         return len(edition.header) + self.end - edition.base
 
     def read(self, edition: Edition, offset: int, size: int) -> bytes:
-        """Bytes at `offset` of an edition; b"" at its end.
+        """`size` bytes at `offset` of an edition, less only at its end.
 
-        Where the lines asked for are dropped, the answer is a line that says so, padded to the
-        length that they had, so that positions stay true.
+        Where lines asked for are dropped, a line stands for them that says so, padded to the length
+        that they had, so that positions stay true.
         """
-        if offset < len(edition.header):
-            return edition.header[offset : offset + size]
-        position = offset - len(edition.header) + edition.base
+        head = edition.header[offset : offset + size]
+        position = max(offset - len(edition.header), 0) + edition.base
         first = self._starts[0] if self._starts else self.end
-        if position < first:
-            return _gap(min(first - position, size), self.sequence - len(self._lines) + 1)
-        return self._from(position, size)
+        lost = min(first - position, size - len(head))
+        gap = _gap(lost, self.sequence - len(self._lines) + 1) if lost > 0 else b""
+        have = len(head) + len(gap)
+        return head + gap + self._from(position + len(gap), size - have)
 
     def _from(self, position: int, size: int) -> bytes:
         at = bisect_right(self._starts, position) - 1
-        if at < 0 or position >= self.end:
+        if at < 0 or position >= self.end or not size:
             return b""
         parts, have = [], self._starts[at] - position
         for line in self._lines[at:]:
