@@ -1,0 +1,143 @@
+"""What a step costs, by counting: storing one credential is the same work in any ccache.
+
+Every call of a function is counted, and the memory that is taken; nothing is timed.
+"""
+
+import sys
+import tracemalloc
+from collections.abc import Callable
+from types import FrameType
+
+import pytest
+
+from ccfs.store import Limits, Store
+from ccfs.store.ccache import Ccache
+from tests.storing import (
+    NOW,
+    appender,
+    at,
+    current,
+    data_of,
+    fill,
+    new_store,
+    record,
+    whole,
+)
+
+FEW, MANY = 10, 10_000
+NEW = record(b"new/one@R", ticket=b"t" * 500)
+
+
+def filled(number: int) -> tuple[Store, Ccache]:
+    store = new_store(Limits(events=100_000))
+    return store, fill(store, whole(*(record(b"host/%d@R" % n) for n in range(number))))
+
+
+@pytest.fixture(scope="module")
+def stores() -> tuple[tuple[Store, Ccache], tuple[Store, Ccache]]:
+    """A ccache with few credentials, and one with many."""
+    return filled(FEW), filled(MANY)
+
+
+def calls(step: Callable[[], object]) -> int:
+    """How many functions a step calls, those in C included."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        step()
+    finally:
+        sys.setprofile(before)
+    return counted
+
+
+def taken(step: Callable[[], object]) -> int:
+    """The least memory in bytes that a step takes at its peak, of a few turns.
+
+    In one of them the ccache's own buffer may grow, which is paid for by many.
+    """
+    least = 1 << 40
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            step()
+            least = min(least, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    return least
+
+
+def client_append(store: Store, ccache: Ccache) -> Callable[[], object]:
+    """One write by a client that has the ccache open."""
+    file = appender(store, current(ccache))
+
+    def step() -> None:
+        store.files.write(file, len(data_of_length(ccache)), NEW, NOW)
+
+    return step
+
+
+def stale_append(store: Store, ccache: Ccache) -> Callable[[], object]:
+    """One by a client that does not know how far others have come."""
+    file = appender(store, current(ccache))
+    store.edits.store(ccache, NEW, at())
+
+    def step() -> None:
+        store.files.write(file, 0, NEW, NOW)
+
+    return step
+
+
+def pieces(store: Store, ccache: Ccache) -> Callable[[], object]:
+    """A record in two requests, as when a page of the file ends in it."""
+    file = appender(store, current(ccache))
+
+    def step() -> None:
+        for piece in (NEW[:300], NEW[300:]):
+            store.files.write(file, len(data_of_length(ccache)), piece, NOW)
+
+    return step
+
+
+def server_store(store: Store, ccache: Ccache) -> Callable[[], object]:
+    """One by the server."""
+    return lambda: store.edits.store(ccache, NEW, at())
+
+
+def data_of_length(ccache: Ccache) -> bytearray:
+    return current(ccache).data
+
+
+STEPS = [client_append, stale_append, pieces, server_store]
+
+
+@pytest.mark.parametrize("make", STEPS)
+def test_storing_one_is_the_same_work_in_any_ccache(
+    stores: tuple[tuple[Store, Ccache], tuple[Store, Ccache]],
+    make: Callable[[Store, Ccache], Callable[[], object]],
+) -> None:
+    few, many = (make(*pair) for pair in stores)
+    few(), many()  # the first has a name that the next ones find taken
+    assert calls(few) == calls(many) > 20
+    had = [len(ccache.credentials) for _, ccache in stores]
+    room = [taken(step) for step in (few, many)]
+    assert [len(c.credentials) for _, c in stores] == [number + 4 for number in had]
+    assert max(room) < 16_384 < len(data_of(stores[1][1])) // 50
+
+
+def test_removing_one_costs_what_it_touches(
+    stores: tuple[tuple[Store, Ccache], tuple[Store, Ccache]],
+) -> None:
+    """Finding it in the order takes a few steps more, no more than a search by halves does."""
+    counted = []
+    for store, ccache in stores:
+        middle = list(ccache.serials)[len(ccache.serials) // 2]
+        counted.append(calls(lambda s=store, c=ccache, n=middle: s.edits.remove(c, n, at())))  # type: ignore[misc]
+    assert counted[0] <= counted[1] <= counted[0] + 20
