@@ -75,8 +75,10 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
     import pyfuse3
     import trio
 
+    from ccfs.hardening import harden
     from ccfs.ops.operations import Operations
 
+    harden()
     kicker = Kicker(child, options.mountpoint)
     kept = Kept.open(options) if options.journal else None
     kicker.server = server = _server(options, child, kicker, kept)

@@ -26,9 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "kcm": {"store", "format"},
     "ccapi": {"format"},
     "helper": set(),
+    "hardening": set(),
     "journals": {"errors"},
     "supervisor": {"mountpoint", "errors"},
     "daemon": {
+        "hardening",
         "helper",
         "journals",
         "ops",

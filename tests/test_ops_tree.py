@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from itertools import count
 
 import pytest
 
@@ -164,14 +165,27 @@ def test_what_is_gone_is_stale(fs: FileSystem) -> None:
     inner = [path for path in fs.all_paths(b"/caches/work") if not path.endswith(b"changed")]
     gone = [(fs.walk(path), fs.stat(path).st_mode) for path in (b"/caches/work", *inner)]
     fs.rmdir("caches/work")
+    callers = (Caller(pid=pid) for pid in count(1))  # nobody is told so twice in a row
     for inode, mode in gone:
         with refused(errno.ESTALE):
-            fs.call("getattr", inode, Caller())
+            fs.call("getattr", inode, next(callers))
         with refused(errno.ESTALE):
             if stat.S_ISDIR(mode):
-                fs.call("opendir", inode, Caller())
+                fs.call("opendir", inode, next(callers))
             else:
-                fs.call("open", inode, os.O_RDONLY, Caller())
+                fs.call("open", inode, os.O_RDONLY, next(callers))
+
+
+def test_nobody_is_told_twice_in_a_row_to_look_again(fs: FileSystem) -> None:
+    """The kernel passes the second ESTALE on to its caller, who has no idea what it means."""
+    fs.write("caches/work/ccache", IMAGE)
+    inode = fs.walk("caches/work/ccache")
+    fs.unlink("caches/work/ccache")
+    for handler, arguments in (("getattr", ()), ("open", (os.O_RDONLY,))):
+        with refused(errno.ESTALE):
+            fs.call(handler, inode, *arguments, Caller())
+        with refused(errno.ENOENT):
+            fs.call(handler, inode, *arguments, Caller())
 
 
 def test_a_link_that_was_renamed_is_stale(fs: FileSystem) -> None:

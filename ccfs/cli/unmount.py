@@ -67,10 +67,16 @@ def _daemon(mount: Mount) -> int | None:
     except (OSError, KeyError, ValueError):
         return None
     with contextlib.suppress(OSError):
-        if mount.owner in (0, os.stat(f"/proc/{pid}").st_uid):
+        if mount.owner in (0, _owner(pid)):
             return daemon
     os.close(daemon)
     return None
+
+
+def _owner(pid: int) -> int:
+    """The real uid of a process (proc(5)); the owner of its directory says root for a daemon."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Uid:"))
 
 
 def _detach(path: str, lazy: bool) -> bool:

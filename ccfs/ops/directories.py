@@ -231,7 +231,7 @@ def _create(server: Server, ccache: Ccache, opening: Opening) -> tuple[Ref, Hand
     if ccache.current is not None:
         raise ExistsError("the file exists")
     generation = server.store.contents.start(ccache, opening.at)
-    handle = open_generation(server, generation, opening, number=generation.number)
+    handle = open_generation(server, generation, opening)
     return Ref(generation.number, Slot.BYTES), handle
 
 
@@ -239,5 +239,5 @@ def _create_scratch(
     server: Server, place: int, name: bytes, opening: Opening
 ) -> tuple[Ref, Handle]:
     generation = server.store.create_scratch(place, name, opening.at)
-    handle = open_generation(server, generation, opening, number=generation.number)
+    handle = open_generation(server, generation, opening)
     return Ref(generation.number, Slot.BYTES), handle

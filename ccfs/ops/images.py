@@ -5,15 +5,8 @@ from ccfs.ops.node import LONG, Attributes, Node, Opening
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
-from ccfs.store.errors import GoneError
+from ccfs.store.errors import GoneError, NotFoundError
 from ccfs.store.generation import Generation
-
-GRACE = 0.02
-"""Seconds for which a superseded number is still answered with the current bytes.
-
-The kernel looks a name up again after ESTALE, but only once; under many changes it may come late
-twice.
-"""
 
 
 class Bytes(Node):
@@ -26,37 +19,34 @@ class Bytes(Node):
         current = generation.ccache.current if generation.ccache else None
         if current and (generation.rewritten or not generation.handles):
             return _superseded(generation, current)
-        held = next((g for g in (generation, generation.alias) if g and g.handles), None)
-        if held is None:
+        held = generation
+        if not generation.handles and generation.followers:
+            held = generation.followers[-1].generation
+        if not held.handles:
             raise GoneError("a file that is gone")
         return Attributes(len(held.data), held.mtime, 0, 0.0, 0.0)
 
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
         generation = known = _known(server, serial)
         if not _named(known):
-            generation = known.alias = _successor(known, opening.at.now)
+            generation = _successor(server, known, opening.at)
         if opening.truncate:
             server.store.files.truncate(generation, 0, opening.at)
-        return open_generation(
-            server, generation, opening, direct=generation is not known, number=serial
-        )
+        found = known if known is not generation else None
+        return open_generation(server, generation, opening, found)
 
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
         server.store.files.truncate(_known(server, serial), size, at)
 
 
 def open_generation(
-    server: Server, generation: Generation, opening: Opening, *, direct: bool = False, number: int
+    server: Server, generation: Generation, opening: Opening, found: Generation | None = None
 ) -> Handle:
-    """A handle on a generation that was found by `number`."""
+    """A handle on a generation; `found`: the superseded one by whose number it was found."""
     file = server.store.files.open(
-        generation,
-        opening.at.who,
-        writes=opening.writes,
-        append=opening.append,
-        number=number,
+        generation, opening.at.who, writes=opening.writes, append=opening.append, found=found
     )
-    return BytesHandle(server.store, file, direct=direct)
+    return BytesHandle(server.store, file, direct=found is not None)
 
 
 def _known(server: Server, serial: int) -> Generation:
@@ -71,10 +61,13 @@ def _named(generation: Generation) -> bool:
     return generation.current or generation.named
 
 
-def _successor(generation: Generation, now: float) -> Generation:
-    current = generation.ccache.current if generation.ccache else None
-    if current is None or now - (generation.superseded or 0.0) > GRACE:
+def _successor(server: Server, generation: Generation, at: Stamp) -> Generation:
+    """What to open instead: nothing at first, so that the kernel looks the name up again."""
+    if not server.retries_again(at.who.pid):
         raise GoneError("a superseded generation")
+    current = generation.ccache.current if generation.ccache else None
+    if current is None:
+        raise NotFoundError("no such file")
     return current
 
 
@@ -86,10 +79,8 @@ def _superseded(old: Generation, current: Generation) -> Attributes:
     """The current attributes, for who asks by an older number.
 
     The kernel cuts what it has cached to the size that it hears, and a reader of the old bytes
-    with it: while there is one the size is not less than theirs.
+    with it, or gives them zeros up to it: while there is one the size stays theirs.
     """
-    size = len(current.data)
-    if old.handles:
-        size = max(size, len(old.data))
+    size = len(old.data) if old.handles else len(current.data)
     inode = Ref(current.number, Slot.BYTES).inode
     return Attributes(size, current.mtime, 1, 0.0, 0.0, inode)

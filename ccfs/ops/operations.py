@@ -22,7 +22,7 @@ from ccfs.ops.node import Attributes, Opening
 from ccfs.ops.refs import Ref, Slot, ref
 from ccfs.ops.server import Poll, Server
 from ccfs.store import Stamp
-from ccfs.store.errors import ExistsError, GoneError, NotPermittedError
+from ccfs.store.errors import ExistsError, GoneError, NotFoundError, NotPermittedError
 
 _BLOCK = 4096
 _NOW = 2.0
@@ -45,23 +45,25 @@ class Operations(pyfuse3.Operations):
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         self._admit(ctx)
         found = tree.find(self.server, self._ref(parent), name, ctx.pid)
-        if found.slot is Slot.CHANGED and ctx.pid != self.server.helper:
-            self.server.arm(found.serial)
-        return self._attributes(found)
+        return self._shown(found, ctx.pid)
 
     @notice
     def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
-        for inode, _ in inodes:
+        for inode, count in inodes:
             known = ref(inode)
-            if known is not None and known.slot is Slot.BYTES:
-                self.server.store.contents.forget(known.serial)
-            elif known is not None and known.slot is Slot.CHANGED:
-                self.server.armed.discard(known.serial)
+            if known is not None:
+                self.server.forget(known, count)
 
     @handler
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         self._admit(ctx)
-        return self._attributes(self._ref(inode))
+        found = self._ref(inode)
+        try:
+            return self._attributes(found)
+        except GoneError:
+            if found.slot is Slot.BYTES and self.server.retries_again(ctx.pid):
+                raise NotFoundError("no such file") from None
+            raise
 
     @handler
     def setattr(
@@ -155,9 +157,9 @@ class Operations(pyfuse3.Operations):
         if tree.exists(self.server, where, name):
             found = tree.find(self.server, where, name, ctx.pid)
             _check_openable(found, flags)
-            return self._open(found, opening), self._attributes(found)
+            return self._open(found, opening), self._shown(found, ctx.pid)
         made, handle = tree.directory(where).create(self.server, where.serial, name, opening)
-        return self._opened(handle), self._attributes(made)
+        return self._opened(handle), self._shown(made, ctx.pid)
 
     @handler
     def read(self, fh: int, offset: int, size: int) -> bytes:
@@ -201,8 +203,11 @@ class Operations(pyfuse3.Operations):
             raise WrongKindError
         for at, (name, inode) in enumerate(handle.entries[start:], start + 1):
             attributes = self._listed(inode)
-            if attributes and not pyfuse3.readdir_reply(token, name, attributes, at):
+            if attributes is None:
+                continue
+            if not pyfuse3.readdir_reply(token, name, attributes, at):
                 break
+            self.server.show(self._ref(inode), self.server.helper)
 
     @handler
     def releasedir(self, fh: int) -> None:
@@ -267,6 +272,12 @@ class Operations(pyfuse3.Operations):
         info.direct_io = handle.direct
         info.keep_cache = not handle.direct
         return info
+
+    def _shown(self, found: Ref, pid: int) -> EntryAttributes:
+        """Attributes of an inode that the kernel gets by its name."""
+        attributes = self._attributes(found)
+        self.server.show(found, pid)
+        return attributes
 
     def _listed(self, inode: int) -> EntryAttributes | None:
         """Attributes of an entry that a listing promised; None where it is gone by now."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ccfs.store.journal import Journal
 
 COMMAND_UNKNOWN = "-"
+RETRY = 1.0
+"""Seconds after an ESTALE in which the same task is not answered with another."""
+MAX_RETRIES = 1024
+"""How many tasks are remembered that look a name up again."""
 MAX_TEXTS = 4096
 """How many texts of credentials are kept."""
 
@@ -56,8 +60,9 @@ class Server:
 
     `helper`: pid of the child that wakes waiters, 0 for none.  `pending`: files being written that
     are nothing yet, by serial.  `armed`: FIFOs whose inodes the kernel has, so that somebody may
-    wait there.  `polls`: who polls a growing file, by its handle.  They stay until it is released:
-    epoll asks for the state of a file again without naming itself again.
+    wait there.  `known`: how often the kernel was given a generation's number.  `retries`: when a
+    task was answered with ESTALE.  `polls`: who polls a growing file, by its handle.  They stay
+    until it is released: epoll asks for the state of a file again without naming itself again.
     """
 
     store: Store
@@ -72,6 +77,8 @@ class Server:
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: set[int] = field(default_factory=set)
+    known: dict[int, int] = field(default_factory=dict)
+    retries: dict[int, float] = field(default_factory=dict)
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
@@ -89,11 +96,44 @@ class Server:
         self.handles[self._handle] = handle
         return self._handle
 
-    def arm(self, serial: int) -> None:
-        """The kernel gets to know a FIFO: from now on somebody may wait there."""
-        if serial not in self.armed:
-            self.armed.add(serial)
-            self.kernel.learn(serial)
+    def retries_again(self, pid: int) -> bool:
+        """Whether a task was answered with ESTALE a moment ago, so that it can't be again.
+
+        The kernel looks a name up again after ESTALE, but only once; under many changes what it
+        got then may be superseded again.  False: it is to be answered so now.
+        """
+        now = self.clock()
+        again = now - self.retries.pop(pid, 0.0) <= RETRY
+        if not again:
+            if len(self.retries) >= MAX_RETRIES:
+                self.retries.clear()
+            self.retries[pid] = now
+        return again
+
+    def show(self, found: Ref, pid: int) -> None:
+        """The kernel gets an inode by its name, for a process that may wait there then.
+
+        The helper never waits, and nobody does at what a listing has shown.
+        """
+        if found.slot is Slot.BYTES:
+            self.known[found.serial] = self.known.get(found.serial, 0) + 1
+        elif found.slot is Slot.CHANGED and pid != self.helper and found.serial not in self.armed:
+            self.armed.add(found.serial)
+            self.kernel.learn(found.serial)
+
+    def forget(self, known: Ref, count: int) -> None:
+        """The kernel has let go of an inode `count` times: after as many look-ups it is gone.
+
+        A look-up may have been answered while the kernel was letting go of an earlier one.
+        """
+        if known.slot is Slot.BYTES:
+            left = self.known.pop(known.serial, 0) - count
+            if left > 0:
+                self.known[known.serial] = left
+            else:
+                self.store.contents.forget(known.serial)
+        elif known.slot is Slot.CHANGED:
+            self.armed.discard(known.serial)
 
     def revive(self, directory: Ref) -> None:
         """Show a directory anew that the kernel takes for removed."""

@@ -21,17 +21,25 @@ class OpenFile:
     """One open of a generation.
 
     `number` is the one the opener knows: where it isn't the current one's, its writes are news to
-    everybody else.  `pending`: the beginning of a record that could not stay at the end of the
-    ccache while this file is still writing it.
+    everybody else.  `found`: the superseded generation of that number, where it was one.
+    `pending`: the beginning of a record that could not stay at the end of the ccache while this
+    file is still writing it.
     """
 
-    __slots__ = ("append", "generation", "number", "pending", "who", "writes")
+    __slots__ = ("append", "found", "generation", "number", "pending", "who", "writes")
 
     def __init__(
-        self, generation: Generation, number: int, *, writes: bool, append: bool, who: Who
+        self,
+        generation: Generation,
+        found: Generation | None,
+        *,
+        writes: bool,
+        append: bool,
+        who: Who,
     ) -> None:
         self.generation = generation
-        self.number = number
+        self.found = found
+        self.number = found.number if found else generation.number
         self.writes = writes
         self.append = append
         self.who = who
@@ -46,13 +54,21 @@ class Files:
         self._contents = contents
 
     def open(
-        self, generation: Generation, who: Who, *, writes: bool, append: bool, number: int = 0
+        self,
+        generation: Generation,
+        who: Who,
+        *,
+        writes: bool,
+        append: bool,
+        found: Generation | None = None,
     ) -> OpenFile:
-        """Open a generation; `number` is the one it was found by, where that is an older one."""
+        """Open a generation; `found` is the superseded one by whose number it was found."""
         generation.handles += 1
         generation.writers += writes
-        known = number or generation.number
-        return OpenFile(generation, known, writes=writes, append=append, who=who)
+        file = OpenFile(generation, found, writes=writes, append=append, who=who)
+        if found:
+            found.followers.append(file)
+        return file
 
     def read(self, file: OpenFile, offset: int, size: int) -> bytes:
         """At most `size` bytes at `offset`."""
@@ -71,7 +87,18 @@ class Files:
             self._write_rewritten(file, ccache, offset, data, at)
         else:
             self._write_plain(file, offset, data, now)
+        self._mirror(file, offset, data)
         return len(data)
+
+    def _mirror(self, file: OpenFile, offset: int, data: bytes) -> None:
+        """Show those who read a superseded number what was written behind its bytes.
+
+        The kernel counts that to the size of the number; without it readers would get zeros there.
+        """
+        shown = file.found or file.generation
+        if shown.rewritten or file.found:
+            shown.extend(offset, data)
+            self._ledger.recount(shown)
 
     def truncate(self, generation: Generation, size: int, at: Stamp) -> None:
         """Cut to `size` bytes, as the kernel does with its own pages."""
@@ -94,6 +121,8 @@ class Files:
         generation.handles -= 1
         generation.writers -= file.writes
         generation.used = now
+        if file.found:
+            file.found.followers.remove(file)
         ccache = generation.ccache
         pending = self._contents.take_up(file)
         if ccache is not None and (generation.current or generation.rewritten):

@@ -33,17 +33,17 @@ class Generation:
     did anything with a scratch file): seconds.  `handles`: how
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
     whose incomplete record is at the end.  `named`: whether it is a scratch file with a name.
-    `counted`: how much of the limits it takes.  `alias`: the one that was opened last by this
-    number, when it was no longer current itself.
+    `counted`: how much of the limits it takes.  `followers`: the open
+    files that were opened by its number when it was no longer current itself.
     """
 
     __slots__ = (
         "_lineage",
         "_plain",
-        "alias",
         "ccache",
         "counted",
         "dialect",
+        "followers",
         "handles",
         "image",
         "mtime",
@@ -66,7 +66,7 @@ class Generation:
         self.spans: list[Span] = []
         self.superseded: float | None = None
         self.tail_of: OpenFile | None = None
-        self.alias: Generation | None = None
+        self.followers: list[OpenFile] = []
         self.handles = 0
         self.writers = 0
         self.named = False
@@ -122,6 +122,12 @@ class Generation:
         if self.image is not None:
             self._plain = self.image.data
         self.image, self.tail_of, self.superseded = None, None, now
+
+    def extend(self, offset: int, data: bytes) -> None:
+        """Let bytes at `offset` follow those that readers of a superseded one keep."""
+        have = len(self._plain)
+        if self.handles and offset <= have:
+            self._plain += data[have - offset :]
 
     def discard(self) -> None:
         """Overwrite the bytes of one that nobody can read any more."""

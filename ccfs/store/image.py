@@ -197,6 +197,7 @@ class Image:
             spans.append(Span(at, at + len(record), stored))
             parts.append(record)
             at += len(record)
+        self.data[:] = bytes(len(self.data))  # what was removed is nowhere else
         self.data = bytearray(b"".join([*parts, tail]))
         self._splice(0, len(self.spans), spans)
         self.complete = at
