@@ -27,8 +27,7 @@ class CCache(Handle):
     """A handle on a ccache, which it follows under every name.
 
     Every call but `compare` and `release` gives ccErrInvalidCCache once the ccache is gone, has no
-    principal any more, or its server was replaced.  `compat_version`: which version v2 takes the
-    handle for, 0 for one that v3 made.
+    principal any more, or its server was replaced.
     """
 
     invalid: ClassVar[int] = cc.ccErrInvalidCCache
@@ -38,7 +37,17 @@ class CCache(Handle):
         self._session = session
         self._residence = residence
         self._waiter = CCacheWaiter()
-        self.compat_version = 0
+        self._compat_version = 0
+
+    @property
+    def compat_version(self) -> int:
+        """Which type of credentials v2 takes the handle for: 0 for one that v3 made."""
+        self._valid()
+        return self._compat_version
+
+    @compat_version.setter
+    def compat_version(self, version: int) -> None:
+        self._compat_version = version
 
     def __repr__(self) -> str:
         return f"<ccache {self._residence.ident}>"

@@ -128,15 +128,13 @@ class Context(Handle):
     def unlock(self) -> None:
         """Let go of the collection, however it is held."""
         with self._container() as container:
+            container.check()
             self._session.owner.unlock(container)
 
     def compare(self, other: "Context | None") -> bool:
         """Whether both have the same server, or none."""
         second = given(other)
-        first_server, second_server = self._find(), second._find()
-        if first_server is None or second_server is None:
-            return first_server is second_server
-        return first_server.identity == second_server.identity
+        return self._server_identity() == second._server_identity()
 
     def wait_for_change(self) -> None:
         """Return once anything has changed since the last call; at once the first time."""
@@ -148,6 +146,14 @@ class Context(Handle):
     def _find(self) -> Server | None:
         self._valid()
         return self._session.place.find()
+
+    def _server_identity(self) -> str | None:
+        server = self._find()
+        if server is None:
+            return None
+        with failures({}):
+            server.ping()
+        return server.identity
 
     @contextmanager
     def _looking(self) -> Iterator[Server]:

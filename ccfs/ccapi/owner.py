@@ -48,7 +48,9 @@ class Container:
 
     def check(self) -> None:
         """Raise OSError where it is gone: its lock is worth nothing then."""
-        if self.residence and not self.residence.is_there():
+        if self.residence is None:
+            self.server.ping()
+        elif not self.residence.is_there():
             raise OSError(errno.ESTALE, "the ccache is gone")
 
 
