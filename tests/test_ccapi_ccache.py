@@ -281,6 +281,16 @@ def test_move(context: cc.Context, work: cc.CCache) -> None:
     assert servers(target) == ["b/x@R"]
 
 
+def test_a_move_onto_the_handle_of_another_context(
+    context: cc.Context, work: cc.CCache, served: Mounted
+) -> None:
+    with cc.initialize(mount=served.path) as other:
+        target = other.create_ccache("target", V5, BOB)
+        work.move(target)
+        assert target.get_principal(V5) == ALICE
+        target.move(context.open_ccache("target"))
+
+
 def test_a_move_keeps_the_place_in_the_list(context: cc.Context) -> None:
     made = {name: context.create_ccache(name, V5, ALICE) for name in "abcd"}
     made["a"].set_default()

@@ -126,7 +126,7 @@ class CCache(Handle):
         """
         target = given(destination)
         with self._here() as source, target._here() as residence:
-            if source.server is not residence.server:
+            if source.server.identity != residence.server.identity:
                 raise CCAPIError(self.invalid)
             source.live()
             if source.ident != residence.ident:
