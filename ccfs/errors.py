@@ -26,6 +26,8 @@ class Exit(IntEnum):
     BAD_MOUNTPOINT = 8
     NO_ANSWER = 9
     JOURNAL = 10
+    NO_CCACHE = 12
+    LOCKED = 13
     INTERRUPTED = 130
 
 
@@ -85,6 +87,18 @@ class MountpointError(UserError):
     """The directory can't be mounted on."""
 
     default_status = Exit.BAD_MOUNTPOINT
+
+
+class NoCcacheError(UserError):
+    """There is no ccache of that name."""
+
+    default_status = Exit.NO_CCACHE
+
+
+class LockedError(UserError):
+    """Somebody else holds the lock."""
+
+    default_status = Exit.LOCKED
 
 
 class JournalError(UserError):

@@ -69,15 +69,42 @@ def _parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.help, description=command.help)
         added.set_defaults(module=command.module)
-        added.add_argument(
-            "mountpoint", nargs="?", metavar="MOUNTPOINT", help="default: $XDG_RUNTIME_DIR/ccfs"
-        )
         added.add_argument("--debug", action="store_true", help="show where a failure came from")
         command.add_options(added)
     return parser
 
 
+def _mountpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "mountpoint", nargs="?", metavar="MOUNTPOINT", help="default: $XDG_RUNTIME_DIR/ccfs"
+    )
+
+
+def _mountpoint_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-m", "--mountpoint", metavar="MOUNTPOINT", help="default: $XDG_RUNTIME_DIR/ccfs"
+    )
+
+
+def _name_options(parser: argparse.ArgumentParser) -> None:
+    _mountpoint_option(parser)
+    parser.add_argument("name", metavar="NAME", help="a ccache, as 'ccfs list' shows it")
+
+
+def _wait_options(parser: argparse.ArgumentParser) -> None:
+    _mountpoint_option(parser)
+    parser.add_argument("name", metavar="NAME", nargs="?", help="default: any ccache")
+
+
+def _lock_options(parser: argparse.ArgumentParser) -> None:
+    _name_options(parser)
+    parser.add_argument("--shared", action="store_true", help="let others share the lock")
+    parser.add_argument("--nonblock", action="store_true", help="fail rather than wait")
+    parser.add_argument("argv", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run")
+
+
 def _mount_options(parser: argparse.ArgumentParser) -> None:
+    _mountpoint(parser)
     flag = parser.add_argument
     flag("--foreground", action="store_true", help="serve in this process, log to stderr")
     flag("--allow-root", action="store_true", help="let root in, too")
@@ -89,27 +116,31 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     flag("--max-ccaches", type=count, metavar="N", help="most ccaches at a time")
     flag("--max-ccache-size", type=size, metavar="SIZE", help="largest ccache, such as 8M")
     flag("--max-total-size", type=size, metavar="SIZE", help="all ccaches together")
+    flag("--max-open", type=count, metavar="N", help="most open files at a time")
+    flag("--max-events", type=count, metavar="N", help="events that are kept")
 
 
 def _json_option(parser: argparse.ArgumentParser) -> None:
+    _mountpoint(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _watch_options(parser: argparse.ArgumentParser) -> None:
+    _mountpoint(parser)
     parser.add_argument(
         "-n", "--lines", type=count, default=10, metavar="N", help="past events shown first (10)"
     )
 
 
-def _no_options(_: argparse.ArgumentParser) -> None:
-    pass
-
-
 COMMANDS = {
     "mount": Command("mount a ccfs and serve it in the background", "mount", _mount_options),
-    "unmount": Command("unmount a ccfs and end its daemon", "unmount", _no_options),
+    "unmount": Command("unmount a ccfs and end its daemon", "unmount", _mountpoint),
     "status": Command("show what a mount says about itself", "status", _json_option),
     "list": Command("list the ccaches of the collection", "listing", _json_option),
-    "env": Command("print the export line for KRB5CCNAME", "env", _no_options),
+    "env": Command("print the export line for KRB5CCNAME", "env", _mountpoint),
+    "switch": Command("make a ccache the default", "ccaches:switch", _name_options),
+    "destroy": Command("destroy a ccache", "ccaches:destroy", _name_options),
+    "wait": Command("return at the next change", "ccaches:wait", _wait_options),
+    "lock": Command("run a command under a ccache's lock", "ccaches:lock", _lock_options),
     "watch": Command("follow the events of a mount", "watch", _watch_options),
 }

@@ -20,6 +20,7 @@ _MOUNT_NUMBERS = {
     "limit_ccache_bytes",
     "limit_total_bytes",
     "limit_events",
+    "limit_handles",
 }
 _CCACHE_NUMBERS = {
     "version",

@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: Namespace) -> int:
-    command = importlib.import_module(f"ccfs.cli.{given.module}")
-    return int(command.run(given))
+    module, _, function = given.module.partition(":")
+    command = importlib.import_module(f"ccfs.cli.{module}")
+    return int(getattr(command, function or "run")(given))
 
 
 def _reader_has_enough() -> int:

@@ -20,6 +20,8 @@ _LIMITS = {
     "ccaches": "max_ccaches",
     "ccache_bytes": "max_ccache_size",
     "total_bytes": "max_total_size",
+    "events": "max_events",
+    "handles": "max_open",
 }
 
 
