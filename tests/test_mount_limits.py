@@ -12,7 +12,7 @@ import pytest
 
 from tests.clients.python import records
 from tests.mounting import Mounted
-from tests.shell import sh
+from tests.shell import sh, wait_until
 
 IMAGE = records.ccache(["host/one"])
 CONFINED = ("--max-ccaches", "3", "--max-ccache-size", "16K", "--max-total-size", "40K")
@@ -239,3 +239,45 @@ def test_a_thousand_ccaches(top: Path) -> None:
         (top / "dir" / f"tkt.{number}").unlink()
     assert os.listdir(top / "caches") == ["tkt"]
     assert used(top) == len(IMAGE)
+
+
+NARROW = ("--max-open", "20", "--max-events", "30")
+
+
+@pytest.mark.parametrize("mount", [NARROW], indirect=True)
+def test_a_mount_with_few_handles(mount: Mounted) -> None:
+    """EMFILE to the one who asks for one more; commands and the end go on working."""
+    path = mount.path / "dir/tkt"
+    path.write_bytes(IMAGE)
+    opened = [path.open("rb", buffering=0) for _ in range(20)]
+    with pytest.raises(OSError, match=r"Too many open files"):
+        path.open("rb")
+    with pytest.raises(OSError, match=r"Too many open files"):
+        os.listdir(mount.path / "caches")
+    said = mount.ccfs("status")
+    assert "limit_handles: 20\n" in said.stdout
+    assert "limit_events: 30\n" in said.stdout
+    opened.pop().close()
+    wait_until(lambda: opens(path), "a file is closed and no other can be opened")
+    assert "\trefused\t-\tover 20 open files\t" in (mount.path / "events").read_text()
+    for file in opened:
+        file.close()
+
+
+def opens(path: Path) -> bool:
+    """Whether there is room: the kernel tells of a close when it likes."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        assert error.errno == errno.EMFILE  # noqa: PT017
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mount", [NARROW], indirect=True)
+def test_a_mount_with_few_events(mount: Mounted) -> None:
+    for number in range(50):
+        (mount.path / "caches" / str(number)).mkdir()
+    lines = (mount.path / "events").read_text().splitlines()
+    assert 15 <= len([line for line in lines if not line.startswith("#")]) <= 30
+    assert lines[-1].split("\t")[3] == "49"

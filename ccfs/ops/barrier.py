@@ -53,6 +53,7 @@ def handler(
         try:
             result = function(self, *args, **kwargs)
         except Exception as error:
+            self.server.refuse(error)
             _settle(self.server)
             known = error.errno if isinstance(error, pyfuse3.FUSEError) else _errno(error, name)
             raise pyfuse3.FUSEError(known) from None

@@ -17,6 +17,10 @@ class BadDescriptorError(OpsError):
     """The handle isn't open for this."""
 
 
+class HandleLimitError(OpsError):
+    """Too many files and directories would be open."""
+
+
 class WrongKindError(OpsError):
     """A directory was wanted, or a link."""
 
@@ -37,9 +41,14 @@ ERRNO: dict[type[Exception], int] = {
     errors.TotalLimitError: errno.EDQUOT,
     AccessError: errno.EACCES,
     BadDescriptorError: errno.EBADF,
+    HandleLimitError: errno.EMFILE,
     WrongKindError: errno.ENOTDIR,
     IsDirectoryError: errno.EISDIR,
 }
+
+
+LIMITS = (errors.CcacheLimitError, errors.TotalLimitError, HandleLimitError)
+"""What users should see in the log: their messages hold numbers alone."""
 
 
 def errno_of(error: Exception) -> int | None:

@@ -6,16 +6,17 @@ Every handle can do everything; what makes no sense for it is refused.
 from collections.abc import Callable
 
 from ccfs.ops.errors import BadDescriptorError
-from ccfs.store import Store
+from ccfs.store import Store, Who
 from ccfs.store.errors import BadContentError
 from ccfs.store.events import Edition
 from ccfs.store.files import OpenFile
 
 
 class Handle:
-    """One open file.  `direct`: whether reads go past the page cache."""
+    """One open file.  `direct`: whether reads go past the page cache; `who`: who opened it."""
 
     direct = True
+    who = Who(0, 0, "-")
     grows = False
     """Whether it becomes readable without its reader's doing."""
 

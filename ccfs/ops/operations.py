@@ -16,7 +16,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from ccfs.ops import moves, tree
 from ccfs.ops.barrier import HANDLERS, handler, notice
-from ccfs.ops.errors import AccessError, WrongKindError
+from ccfs.ops.errors import AccessError, HandleLimitError, WrongKindError
 from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.node import Attributes, Opening
 from ccfs.ops.refs import Ref, Slot, ref
@@ -24,7 +24,11 @@ from ccfs.ops.server import Poll, Server
 from ccfs.store import Stamp
 from ccfs.store.errors import ExistsError, GoneError, NotFoundError, NotPermittedError
 
+SPARE = 64
+"""How often the mount's `info` may be open beyond the limit: it tells whom to end, or to blame."""
+
 _BLOCK = 4096
+_INFO = Ref(0, Slot.INFO)
 _NOW = 2.0
 """Seconds around the present that count as `touch` without a time."""
 
@@ -146,7 +150,9 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return self._open(self._ref(inode), _opening(inode, flags, self._stamp(ctx)))
+        found, at = self._ref(inode), self._stamp(ctx)
+        self._room_for_a_handle(SPARE if found == _INFO else 0)
+        return self._open(found, _opening(inode, flags, at))
 
     @handler
     def create(
@@ -154,12 +160,13 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[FileInfo, EntryAttributes]:
         at, where = self._stamp(ctx), self._ref(parent)
         opening = _opening(0, flags, at)
+        self._room_for_a_handle()
         if tree.exists(self.server, where, name):
             found = tree.find(self.server, where, name, ctx.pid)
             _check_openable(found, flags)
             return self._open(found, opening), self._shown(found, ctx.pid)
         made, handle = tree.directory(where).create(self.server, where.serial, name, opening)
-        return self._opened(handle), self._shown(made, ctx.pid)
+        return self._opened(handle, at), self._shown(made, ctx.pid)
 
     @handler
     def read(self, fh: int, offset: int, size: int) -> bytes:
@@ -167,7 +174,9 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def write(self, fh: int, offset: int, data: bytes) -> int:
-        return self._handle(fh).write(offset, data, self.server.clock())
+        handle = self._handle(fh)
+        self.server.asking = handle.who
+        return handle.write(offset, data, self.server.clock())
 
     @handler
     def flush(self, fh: int) -> None:
@@ -191,7 +200,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def opendir(self, inode: int, ctx: RequestContext) -> int:
-        self._admit(ctx)
+        self._stamp(ctx)
+        self._room_for_a_handle()
         where = self._ref(inode)
         listed = [(name, found.inode) for name, found in tree.entries(self.server, where)]
         return self.server.add(ListHandle(listed))
@@ -264,9 +274,15 @@ class Operations(pyfuse3.Operations):
     def _open(self, found: Ref, opening: Opening) -> FileInfo:
         row = tree.ROWS[found.slot]
         _check_mode(row.mode, opening)
-        return self._opened(row.node.open(self.server, found.serial, opening))
+        return self._opened(row.node.open(self.server, found.serial, opening), opening.at)
 
-    def _opened(self, handle: Handle) -> FileInfo:
+    def _room_for_a_handle(self, spare: int = 0) -> None:
+        most = self.server.store.limits.handles
+        if len(self.server.handles) >= most + spare:
+            raise HandleLimitError(f"over {most} open files")
+
+    def _opened(self, handle: Handle, at: Stamp) -> FileInfo:
+        handle.who = at.who
         info = FileInfo()
         info.fh = self.server.add(handle)
         info.direct_io = handle.direct

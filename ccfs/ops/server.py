@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
 from ccfs.store import Stamp, Store, Who
-from ccfs.store.ledger import Effects
+from ccfs.store.ledger import LISTED, Effects
 
 if TYPE_CHECKING:
     from ccfs.store.journal import Journal
@@ -58,11 +59,12 @@ class Owner:
 class Server:
     """One user's file system, apart from the kernel's side of it.
 
-    `helper`: pid of the child that wakes waiters, 0 for none.  `pending`: files being written that
-    are nothing yet, by serial.  `armed`: FIFOs whose inodes the kernel has, so that somebody may
-    wait there.  `known`: how often the kernel was given a generation's number.  `retries`: when a
-    task was answered with ESTALE.  `polls`: who polls a growing file, by its handle.  They stay
-    until it is released: epoll asks for the state of a file again without naming itself again.
+    `helper`: pid of the child that wakes waiters, 0 for none.  `asking`: who asks for the present
+    step.  `pending`: files being written that are nothing yet, by serial.  `armed`: FIFOs whose
+    inodes the kernel has, so that somebody may wait there.  `known`: how often the kernel was given
+    a generation's number.  `retries`: when a task was answered with ESTALE.  `polls`: who polls a
+    growing file, by its handle.  They stay until it is released: epoll asks for the state of a file
+    again without naming itself again.
     """
 
     store: Store
@@ -73,6 +75,7 @@ class Server:
     kernel: Kernel
     clock: Callable[[], float] = time.time
     helper: int = 0
+    asking: Who = field(default_factory=lambda: Who(0, 0, "ccfs"))
     journal: "Journal | None" = None
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
@@ -88,7 +91,13 @@ class Server:
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a process asks for."""
-        return Stamp(self.clock(), Who(uid, pid, _command(pid)))
+        self.asking = Who(uid, pid, _command(pid))
+        return Stamp(self.clock(), self.asking)
+
+    def refuse(self, error: Exception) -> None:
+        """Have it in the log where a limit has stopped a step."""
+        if isinstance(error, LIMITS):
+            self.store.ledger.refuse(Stamp(self.clock(), self.asking), str(error))
 
     def add(self, handle: Handle) -> int:
         """Keep a handle until it is released; returns its number."""
@@ -221,7 +230,8 @@ def _stale(effects: Effects) -> list[Ref]:
     refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
     refs += [Ref(s, slot) for s in effects.records for slot in (Slot.TEXT, Slot.VALUE)]
     refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
-    refs += [Ref(serial, Slot.CCACHE) for serial in effects.listings if serial]
+    refs += [Ref(serial, Slot.CCACHE) for serial in effects.listings if serial > 0]
+    refs += [Ref(0, Slot.DIR)] if LISTED in effects.listings else []
     if 0 in effects.listings:
         refs += [Ref(0, Slot.CACHES), Ref(0, Slot.DIR)]
     return refs

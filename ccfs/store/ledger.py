@@ -4,6 +4,7 @@ After a step the layer above takes the effects and tells whoever has to know; th
 nobody.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from ccfs.store.ccache import Ccache, Register
@@ -11,6 +12,13 @@ from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.events import EventLog
 from ccfs.store.generation import Generation
 from ccfs.store.values import Limits, Stamp, Stored, What, Who
+
+REFUSALS = 1.0
+"""Seconds between two events that say that a limit was reached."""
+NO_CCACHE = b"-"
+
+LISTED = -1
+"""Stands for `dir/` where serials of directories are named; 0 is `dir/` and `caches/`."""
 
 
 @dataclass(slots=True)
@@ -57,6 +65,7 @@ class Ledger:
         self.effects = Effects()
         self.register = Register(int(now * 1000))
         self.events = EventLog(limits.events, self.number)
+        self._refused = -math.inf
 
     def number(self) -> int:
         """A serial number that was never given before."""
@@ -79,6 +88,14 @@ class Ledger:
     def note(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
         """A line in the log for what is no change of a ccache."""
         self.events.append(at, what, ccache.name, credential)
+        self.effects.logged = True
+
+    def refuse(self, at: Stamp, why: str) -> None:
+        """Log that a limit was reached; at most once a second, so that history stays."""
+        if 0 <= at.now - self._refused < REFUSALS:
+            return
+        self._refused = at.now
+        self.events.append(at, What.REFUSED, NO_CCACHE, why)
         self.effects.logged = True
 
     def announce(self, now: float, who: Who) -> None:

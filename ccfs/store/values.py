@@ -10,12 +10,16 @@ DEFAULT_NAME = b"tkt"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a mount may hold.  Sizes in bytes of the FILE format, scratch files included."""
+    """What a mount may hold.  Sizes in bytes of the FILE format, scratch files included.
+
+    `events`: how many are kept; `handles`: how many files and directories are open at a time.
+    """
 
     ccaches: int = 1024
     ccache_bytes: int = 8 * MIB
     total_bytes: int = 64 * MIB
     events: int = 10_000
+    handles: int = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class What(Enum):
     STORED = "stored"
     REMOVED = "removed"
     DROPPED = "dropped"
+    REFUSED = "refused"
     EXPIRING = "expiring"
     EXPIRED = "expired"
 
