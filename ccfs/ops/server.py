@@ -170,8 +170,7 @@ class Server:
     def scrub(self) -> None:
         """Have the journal forget what was removed, if anything has changed since the last time."""
         if self.journal and self._unscrubbed:
-            self._unscrubbed = False
-            self.journal.scrub()
+            self._unscrubbed = not self.journal.scrub()
 
     def _keep(self, effects: Effects) -> None:
         """Have a step in the journal before anybody is told of it."""

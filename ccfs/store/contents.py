@@ -13,7 +13,7 @@ from ccfs.store.ccache import Ccache
 from ccfs.store.errors import NotFoundError
 from ccfs.store.generation import Frozen, Generation
 from ccfs.store.image import Delta
-from ccfs.store.ledger import Ledger
+from ccfs.store.ledger import LISTED, Ledger
 from ccfs.store.values import Stamp, What
 
 if TYPE_CHECKING:
@@ -240,4 +240,4 @@ class Contents:
 
     def _entry(self, ccache: Ccache, at: Stamp) -> None:
         ccache.mtime = at.now
-        self._ledger.effects.listings |= {ccache.serial, 0}
+        self._ledger.effects.listings |= {ccache.serial, LISTED}

@@ -19,7 +19,7 @@ from ccfs.store.events import EventLog
 from ccfs.store.files import Files, OpenFile
 from ccfs.store.generation import Generation
 from ccfs.store.image import whole
-from ccfs.store.ledger import Ledger
+from ccfs.store.ledger import LISTED, Ledger
 from ccfs.store.listing import ccache_name
 from ccfs.store.restore import restore
 from ccfs.store.saved import Saved
@@ -211,4 +211,4 @@ class Store:
             ccache.mtime = at.now
         else:
             self.collection.mtime = at.now
-        self.ledger.effects.listings.add(place)
+        self.ledger.effects.listings.add(place or LISTED)
