@@ -79,7 +79,7 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
     from ccfs.ops.operations import Operations
 
     harden()
-    kicker = Kicker(child, options.mountpoint)
+    kicker = Kicker(child, options.mountpoint, options.held)
     kept = Kept.open(options) if options.journal else None
     kicker.server = server = _server(options, child, kicker, kept)
     _mount(options, Operations(server))
@@ -132,6 +132,7 @@ def _server(
         kernel=kicker,
         helper=child.pid,
         journal=kept.journal if kept else None,
+        journal_path=options.journal,
     )
 
 
@@ -198,41 +199,73 @@ class Kept:
         self._fresh = fresh
         self._step = journals.Step(path)
         self.journal = Journal(path, self._step.write)
+        self._file = journals.identity(path)
 
     @classmethod
     def open(cls, options: MountOptions) -> Kept:
         """Open or make the journal; JournalError where it can't be used."""
-        from ccfs.store.journal import DamagedError
+        from ccfs.store.journal import DamagedError, InUseError
 
-        fresh = not journals.check_file(options.journal)
+        path = options.journal
+        fresh = not journals.check_file(path)
+        if fresh and journals.has_lost_its_file(path):
+            raise _aside(path, "its database is gone")
         try:
-            return cls(options.journal, fresh=fresh)
+            return cls(path, fresh=fresh)
+        except InUseError:
+            raise JournalError(
+                f"the journal {path} is in use",
+                "another ccfs keeps it: end that one, or name another path with '--journal'",
+            ) from None
         except DamagedError as error:
-            raise _aside(options.journal, str(error)) from None
+            raise _aside(path, str(error)) from None
 
     def store(self, options: MountOptions, at: Stamp) -> Store:
         """The store that the journal has, or a new one that it has from now on."""
-        from ccfs.store import Store
-        from ccfs.store.errors import StoreError
-        from ccfs.store.journal import DamagedError
-
-        where, uid = options.mountpoint, at.who.uid
-        try:
-            if not self._fresh:
-                saved = self.journal.load(where, uid, self._step.read())
-                return Store(options.limits, at, saved)
-            store = Store(options.limits, at)
-            self.journal.create(where, uid, store)
-        except (DamagedError, StoreError, StopIteration) as error:
-            raise _aside(self._path, str(error)) from None
-        return store
+        return self._made(options, at) if self._fresh else self._loaded(options, at)
 
     def close(self, *, wipe: bool) -> None:
-        """Close it; `wipe`: its content is wanted no more."""
+        """Close it; `wipe`: its content is wanted no more.
+
+        Somebody may have put the file away, and another mount may have one in its place.
+        """
         self.journal.close()
-        self._step.close()
-        if wipe:
+        if wipe and journals.identity(self._path) == self._file:
+            self._step.write(0)
             journals.wipe(self._path)
+        self._step.close()
+
+    def _made(self, options: MountOptions, at: Stamp) -> Store:
+        from ccfs.store import Store
+        from ccfs.store.journal import DamagedError
+
+        store = Store(options.limits, at)
+        try:
+            self.journal.create(options.mountpoint, at.who.uid, store)
+        except DamagedError as error:
+            self.close(wipe=True)
+            raise JournalError(f"cannot make the journal {self._path}: {error}") from None
+        return store
+
+    def _loaded(self, options: MountOptions, at: Stamp) -> Store:
+        from ccfs.store import Store
+        from ccfs.store.errors import StoreError
+        from ccfs.store.journal import DamagedError, ForeignError
+
+        path = self._path
+        try:
+            saved = self.journal.load(options.mountpoint, at.who.uid, self._step.read())
+            return Store(options.limits, at, saved)
+        except ForeignError:
+            raise JournalError(
+                f"the journal {path} belongs to another mountpoint", "name another path"
+            ) from None
+        except StopIteration:
+            raise _aside(path, "it is damaged") from None
+        except (DamagedError, StoreError) as error:
+            raise _aside(path, str(error)) from None
+        except JournalError as error:
+            raise _aside(path, error.reason) from None
 
 
 def _aside(path: str, why: str) -> JournalError:
@@ -250,12 +283,13 @@ class Kicker:
     ccache is touched at most ten times a second.
     """
 
-    def __init__(self, child: helper.Helper, mountpoint: str) -> None:
+    def __init__(self, child: helper.Helper, mountpoint: str, held: int = -1) -> None:
         import pyfuse3
         import trio
 
         self._invalidate = pyfuse3.invalidate_inode
         self._mountpoint = mountpoint
+        self._held = held
         self.child = child
         self._busy: set[int] = set()
         self._again: set[int] = set()
@@ -362,7 +396,7 @@ class Kicker:
     def _replace_child(self) -> None:
         log.warning("the helper has ended, there is a new one")
         self.child.end()
-        self.child = helper.start(self._mountpoint)
+        self.child = helper.start(self._mountpoint, self._held)
         if self.server:
             self.server.helper = self.child.pid
         for serial in self.server.armed if self.server else ():

@@ -107,8 +107,11 @@ def in_memory(path: str) -> bool:
 
 
 def wipe(path: str) -> None:
-    """Overwrite and remove a journal; also its directory, where that was made for it."""
-    for part in _PARTS:
+    """Overwrite and remove a journal; also its directory, where that was made for it.
+
+    The step goes last: without it a database that has lost its log would look whole.
+    """
+    for part in sorted(_PARTS, key="-step".__eq__):
         with suppress(FileNotFoundError):
             _overwrite(path + part)
             os.unlink(path + part)
@@ -127,22 +130,44 @@ def set_aside(path: str) -> str:
     return aside
 
 
+def identity(path: str) -> tuple[int, int] | None:
+    """Which file a path is: device and inode number.  None where there is none."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def has_lost_its_file(path: str) -> bool:
+    """Whether steps were acknowledged in a journal whose file is not there any more."""
+    try:
+        with open(path + "-step", "rb") as file:
+            return any(file.read(_STEP.size))
+    except FileNotFoundError:
+        return False
+
+
 class Step:
     """The number of the last acknowledged step, beside the journal, in memory that is shared."""
 
     def __init__(self, path: str) -> None:
-        descriptor = os.open(path + "-step", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            os.ftruncate(descriptor, _STEP.size)
-            self._memory = mmap.mmap(descriptor, _STEP.size)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(path + "-step", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                # Memory that is not there at the first write would kill the process (SIGBUS).
+                os.posix_fallocate(descriptor, 0, _STEP.size)
+                self._memory = mmap.mmap(descriptor, _STEP.size)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise JournalError(f"cannot use the journal {path}: {_why(error)}") from None
 
     def read(self) -> int:
         """The number; JournalError where it is damaged.  0 for a new one."""
         step, check = _STEP.unpack(self._memory[:])
         if (step or check) and step ^ check != _MASK:
-            raise JournalError("the journal's step number is damaged")
+            raise JournalError("its step number is damaged")
         return int(step)
 
     def write(self, step: int) -> None:

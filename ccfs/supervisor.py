@@ -13,10 +13,10 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
 
 from ccfs import mountpoint
+from ccfs.errors import Exit
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ class Supervisor:
         self._child = 0
         self._ending = False
         self._deaths: list[float] = []
-        self._was_ready = mmap.mmap(-1, 1)
+        self._ready = mmap.mmap(-1, 1)
+        self._was_ready = False
 
     def run(self, ready: Callable[[], None], first_only: Callable[[], None]) -> int:
         """Serve until the end is wanted, or can't be avoided.
@@ -60,17 +61,27 @@ class Supervisor:
         first_only()
         while True:
             status = self._wait()
-            if status == 0 or self._ending or not self._was_ready[0]:
-                return status
-            if not self._is_mounted():
-                log.info("the mount was taken away")
+            if self._is_the_end(status):
                 return status
             log.warning("the daemon has died (%s), replacing it", _how(status))
             self._clear(life)
             if not self._may_try():
-                log.error("the daemon has died %d times in a minute, giving up", DEATHS)
-                return status or 1
+                return status
             life = self._start(lambda: None)
+
+    def _is_the_end(self, status: int) -> bool:
+        """Whether the end was wanted, or a new daemon would fare no better."""
+        was_ready, self._ready[0] = bool(self._ready[0]), 0
+        if status == 0 or self._ending:
+            return True
+        if status == Exit.JOURNAL:
+            log.error("the journal can't be used, giving up")
+            return True
+        if was_ready and not self._is_mounted():
+            log.info("the mount was taken away")
+            return True
+        self._was_ready = self._was_ready or was_ready
+        return not self._was_ready
 
     def _start(self, ready: Callable[[], None]) -> int:
         """Fork a child; returns a descriptor that reads as closed once it and its helper end."""
@@ -95,17 +106,20 @@ class Supervisor:
             os._exit(status)
 
     def _note_ready(self, ready: Callable[[], None]) -> None:
-        self._was_ready[0] = 1
+        self._ready[0] = 1
         ready()
 
     def _wait(self) -> int:
-        _, status = os.waitpid(self._child, 0)
+        """The exit status of the child.  Its number is nobody's afterwards: `_end` spares it."""
+        os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT)
+        child, self._child = self._child, 0
+        _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status)
 
     def _end(self, _: int, __: FrameType | None) -> None:
         """Somebody wants the end: so shall the daemon."""
         self._ending = True
-        with suppress(ProcessLookupError):
+        if self._child:
             os.kill(self._child, signal.SIGTERM)
 
     def _is_mounted(self) -> bool:
@@ -127,14 +141,15 @@ class Supervisor:
             log.warning("cannot take the dead mount away: %s", error.strerror)
 
     def _may_try(self) -> bool:
-        """Wait a little longer each time; False after too many deaths."""
+        """Wait a little longer each time; False after too many deaths, and when the end came."""
         now = time.monotonic()
         self._deaths = [then for then in self._deaths if now - then < PERIOD] + [now]
         if len(self._deaths) > DEATHS:
+            log.error("the daemon has died %d times in a minute, giving up", len(self._deaths))
             return False
         if len(self._deaths) > 1:
             time.sleep(BACKOFF * 2 ** (len(self._deaths) - 2))
-        return True
+        return not self._ending
 
 
 def _how(status: int) -> str:

@@ -27,9 +27,10 @@ _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
 
-def start(path: str, serve: Serve) -> int:
+def start(path: str, serve: Serve, log: Callable[[], None] = lambda: None) -> int:
     """Keep `serve` running for the mount at `path`; return the keeper's pid once it is ready.
 
+    `log()` is called in the keeper, which has something to say when a daemon dies.
     Raises the UserError that `serve` raised, or one that says how the daemon ended instead.
     """
     reader, writer = os.pipe()
@@ -37,7 +38,7 @@ def start(path: str, serve: Serve) -> int:
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(path, serve, writer)
+        _become_daemon(path, serve, log, writer)
     os.close(writer)
     try:
         said = _collect(reader)
@@ -85,11 +86,12 @@ def _end(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(path: str, serve: Serve, writer: int) -> NoReturn:
+def _become_daemon(path: str, serve: Serve, log: Callable[[], None], writer: int) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
     status = int(Exit.UNEXPECTED)
     try:
         kept = _let_go_of_the_terminal(writer)
+        log()
         status = _supervise(path, serve, writer, kept)
         if status < 0:
             _die_of(-status)
@@ -181,6 +183,9 @@ def _unforeseen(error: Exception) -> UserError:
 def _log_end(error: Exception) -> int:
     import logging
 
+    if isinstance(error, UserError):
+        logging.getLogger(__name__).error("the daemon ends: %s (%s)", error.reason, error.hint)
+        return int(error.status)
     logging.getLogger(__name__).error("the daemon ends: %r", error, exc_info=error)
     return int(Exit.UNEXPECTED)
 

@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
     if arguments.foreground:
         return _serve_in_front(arguments, path, _journal(arguments, path))
     journal = _journal(arguments, path)
-    background.start(path, lambda ready, held: _serve_behind(arguments, path, journal, ready, held))
+    _serve_behind(arguments, path, journal)
     _check_answer(path)
     _print_export_line(path)
     return Exit.OK
@@ -107,13 +107,13 @@ def _serve_in_front(arguments: Namespace, path: str, journal: str) -> int:
     return _serve(arguments, path, journal, lambda: _print_export_line(path), -1)
 
 
-def _serve_behind(
-    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], held: int
-) -> int:
+def _serve_behind(arguments: Namespace, path: str, journal: str) -> None:
     from ccfs.cli import logs
 
-    logs.to_syslog(arguments.debug)
-    return _serve(arguments, path, journal, ready, held)
+    def serve(ready: Callable[[], None], held: int) -> int:
+        return _serve(arguments, path, journal, ready, held)
+
+    background.start(path, serve, lambda: logs.to_syslog(arguments.debug))
 
 
 def _serve(

@@ -3,6 +3,7 @@
 Knows no FUSE session: whoever runs one gives the `Kernel` to talk to.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from ccfs.store.ledger import LISTED, Effects
 
 if TYPE_CHECKING:
     from ccfs.store.journal import Journal
+
+log = logging.getLogger(__name__)
 
 COMMAND_UNKNOWN = "-"
 RETRY = 1.0
@@ -77,6 +80,7 @@ class Server:
     helper: int = 0
     asking: Who = field(default_factory=lambda: Who(0, 0, "ccfs"))
     journal: "Journal | None" = None
+    journal_path: str = ""
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: set[int] = field(default_factory=set)
@@ -171,6 +175,8 @@ class Server:
         """Have the journal forget what was removed, if anything has changed since the last time."""
         if self.journal and self._unscrubbed:
             self._unscrubbed = not self.journal.scrub()
+        if self._unscrubbed:
+            log.warning("removed secrets are still in the journal, which has no room to grow")
 
     def _keep(self, effects: Effects) -> None:
         """Have a step in the journal before anybody is told of it."""

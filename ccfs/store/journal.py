@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from ccfs.store.saved import Saved, SavedCcache, SavedRecord
@@ -26,7 +27,7 @@ APPLICATION = 0x63636673  # "ccfs"
 _MASK = (1 << 62) - 1
 
 _SCHEMA = """
-CREATE TABLE whole (id INTEGER PRIMARY KEY, mountpoint TEXT, uid INTEGER, step INTEGER,
+CREATE TABLE whole (id INTEGER PRIMARY KEY, mountpoint BLOB, uid INTEGER, step INTEGER,
     change_time INTEGER, last INTEGER, total INTEGER, sum INTEGER);
 CREATE TABLE ccache (serial INTEGER PRIMARY KEY, name BLOB, place INTEGER, change_time INTEGER,
     last_default INTEGER, mtime REAL, prefix BLOB, total INTEGER, sum INTEGER);
@@ -40,12 +41,20 @@ _PRAGMAS = (
     "synchronous = OFF",
     "secure_delete = ON",
     "temp_store = MEMORY",
-    "wal_autocheckpoint = 0",
+    "wal_autocheckpoint = 500",  # pages: the log is in memory, and read as a whole at the start
 )
 
 
 class DamagedError(Exception):
     """The journal can't be used; the message says why and holds nothing of its content."""
+
+
+class InUseError(Exception):
+    """Another process has the journal open."""
+
+
+class ForeignError(Exception):
+    """The journal is that of another mountpoint, and none of our business."""
 
 
 @dataclass(slots=True)
@@ -75,22 +84,31 @@ class Journal:
             for pragma in _PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
+            if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise InUseError from None
             raise DamagedError(_reason(error)) from None
 
     def create(self, mountpoint: str, uid: int, store: Store) -> None:
-        """Begin a new journal with what the store has now."""
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
-        self._db.execute("INSERT INTO whole VALUES (1, ?, ?, 0, 0, 0, 0, 0)", (mountpoint, uid))
-        self._mountpoint, self._uid = mountpoint, uid
+        """Begin a new journal with what the store has now.
+
+        Raises DamagedError where there is no room for it.
+        """
+        self._mountpoint, self._uid = _blob(mountpoint), uid
+        begin = (self._mountpoint, uid)
+        try:
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute("INSERT INTO whole VALUES (1, ?, ?, 0, 0, 0, 0, 0)", begin)
+        except sqlite3.Error as error:
+            raise DamagedError(_reason(error)) from None
         self.rewrite(store)
 
     def load(self, mountpoint: str, uid: int, step: int) -> Saved:
         """Read everything back.  `step`: the last one that is known to have been confirmed.
 
-        Raises DamagedError for a journal that is damaged, of another version, of another
-        mountpoint or owner, or that has lost its end.
+        Raises DamagedError for a journal that is damaged, of another version, of another owner, or
+        that has lost its end; ForeignError for one of another mountpoint.
         """
         try:
             return self._load(mountpoint, uid, step)
@@ -123,12 +141,16 @@ class Journal:
                 self._put_all(ccache)
             self._put_whole(store)
 
-    def scrub(self) -> None:
-        """Take out what the write-ahead log still has of deleted secrets."""
+    def scrub(self) -> bool:
+        """Take out what the write-ahead log still has of deleted secrets; whether that was done.
+
+        Where there is no room for it, all that was committed is still in the log.
+        """
         try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as error:
-            raise DamagedError(_reason(error)) from None
+            ((busy, _, _),) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            return False
+        return not busy
 
     def close(self) -> None:
         """Close the database."""
@@ -140,16 +162,18 @@ class Journal:
         if len(whole) != 1 or _sum(whole[0][1:-1]) != whole[0][-1]:
             raise DamagedError("it is damaged")
         _, where, owner, have, change_time, last, total, _ = whole[0]
-        if where != mountpoint or owner != uid:
-            raise DamagedError("it belongs to another mount")
+        if where != _blob(mountpoint):
+            raise ForeignError
+        if owner != uid:
+            raise DamagedError("it is another user's")
         if have < step:
             raise DamagedError("it has lost its last changes")
-        rows = self._db.execute("SELECT * FROM ccache ORDER BY place").fetchall()
-        ccaches = tuple(self._load_ccache(row) for row in rows)
+        rows = self._db.execute("SELECT * FROM ccache").fetchall()
+        ccaches = sorted((self._load_ccache(row) for row in rows), key=attrgetter("rank"))
         if self._total != total or not ccaches:
             raise DamagedError("it is damaged")
-        self._mountpoint, self._uid, self.step = mountpoint, uid, have
-        return Saved(change_time, last, ccaches)
+        self._mountpoint, self._uid, self.step = where, uid, have
+        return Saved(change_time, last, tuple(ccaches))
 
     def _check_kind(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
@@ -167,10 +191,9 @@ class Journal:
         if _sum(row[:-1]) != check:
             raise DamagedError("it is damaged")
         found = self._db.execute(
-            "SELECT serial, ccache, place, name, data, sum FROM record WHERE ccache = ?"
-            " ORDER BY place, serial",
-            (serial,),
+            "SELECT serial, ccache, place, name, data, sum FROM record WHERE ccache = ?", (serial,)
         ).fetchall()
+        found.sort(key=itemgetter(2))  # not by the index, which has no checksum
         if any(_sum(r[:-1]) != r[-1] for r in found):
             raise DamagedError("it is damaged")
         mine = _Row(sum(r[-1] for r in found) & _MASK, int(str(check)))
@@ -319,6 +342,11 @@ def _sum(fields: Iterable[object]) -> int:
         data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogateescape")
         digest.update(b"%s %d:" % (type(value).__name__.encode("ascii"), len(data)) + data)
     return int.from_bytes(digest.digest(), "big") & _MASK
+
+
+def _blob(path: str) -> bytes:
+    """A path as the kernel has it: any bytes."""
+    return path.encode("utf-8", "surrogateescape")
 
 
 def _reason(error: Exception) -> str:
