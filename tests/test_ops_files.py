@@ -385,16 +385,41 @@ def test_a_superseded_number(fs: FileSystem) -> None:
     attributes = fs.call("getattr", old, Caller())
     assert (attributes.st_ino, attributes.st_size) == (new, fs.stat("dir/tkt").st_size)
     assert (attributes.attr_timeout, attributes.entry_timeout) == (0, 0)
+    for _ in range(2):
+        with refused(errno.ESTALE):
+            fs.call("open", old, os.O_RDONLY, Caller())
+
+
+def test_a_number_that_is_superseded_before_it_is_opened(fs: FileSystem) -> None:
+    """The kernel looks up once after an ESTALE: what it has found then is good, however late."""
+    old = fs.walk("dir/tkt")
+    fs.unlink(f"{TKT}/credentials/".encode() + ONE)
     with refused(errno.ESTALE):
         fs.call("open", old, os.O_RDONLY, Caller())
-    info = fs.call("open", old, os.O_RDONLY, Caller())
+    found = fs.walk("dir/tkt")
+    fs.unlink(f"{TKT}/credentials/".encode() + TWO)
+    info = fs.call("open", found, os.O_RDONLY, Caller())
     assert info.direct_io
-    assert fs.read_handle(info.fh) == fs.read("dir/tkt") != IMAGE
+    assert fs.read_handle(info.fh) == fs.read("dir/tkt")
+    with refused(errno.ESTALE):
+        fs.call("open", found, os.O_RDONLY, Caller())
+
+
+@pytest.mark.parametrize("then", ["open", "wait"])
+def test_a_number_that_was_found_and_opened(fs: FileSystem, then: str) -> None:
+    """Opened in time, or looked up a while ago, it is no better than any old one."""
+    old = fs.walk("dir/tkt")
+    fs.unlink(f"{TKT}/credentials/".encode() + ONE)
     with refused(errno.ESTALE):
         fs.call("open", old, os.O_RDONLY, Caller())
-    fs.clock.now += 2
+    found = fs.walk("dir/tkt")
+    if then == "open":
+        fs.call("open", found, os.O_RDONLY, Caller())
+    else:
+        fs.clock.now += 2
+    fs.unlink(f"{TKT}/credentials/".encode() + TWO)
     with refused(errno.ESTALE):
-        fs.call("open", old, os.O_RDONLY, Caller())
+        fs.call("open", found, os.O_RDONLY, Caller())
 
 
 def test_what_may_be_cached(fs: FileSystem) -> None:

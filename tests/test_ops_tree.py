@@ -178,14 +178,27 @@ def test_what_is_gone_is_stale(fs: FileSystem) -> None:
 
 def test_nobody_is_told_twice_in_a_row_to_look_again(fs: FileSystem) -> None:
     """The kernel passes the second ESTALE on to its caller, who has no idea what it means."""
-    fs.write("caches/work/ccache", IMAGE)
-    inode = fs.walk("caches/work/ccache")
-    fs.unlink("caches/work/ccache")
-    for handler, arguments in (("getattr", ()), ("open", (os.O_RDONLY,))):
+    me = Caller(pid=7)
+    for handler, arguments in (("getattr", (me,)), ("open", (os.O_RDONLY, me))):
+        for number in (errno.ESTALE, errno.ENOENT):
+            fs.write("caches/work/ccache", IMAGE)
+            inode = fs.walk("caches/work/ccache", me)
+            fs.unlink("caches/work/ccache")
+            with refused(number):
+                fs.call(handler, inode, *arguments)
+
+
+def test_whoever_was_told_before_is_told_again(fs: FileSystem) -> None:
+    """An ESTALE that led to something has nothing to do with the next file that is gone."""
+    for _ in range(3):
+        fs.write("caches/work/ccache", IMAGE)
+        inode = fs.walk("caches/work/ccache")
+        fs.rmdir("caches/work")
+        fs.mkdir("caches/work")
         with refused(errno.ESTALE):
-            fs.call(handler, inode, *arguments, Caller())
-        with refused(errno.ENOENT):
-            fs.call(handler, inode, *arguments, Caller())
+            fs.call("getattr", inode, Caller())
+        with refused(errno.ESTALE):
+            fs.call("open", inode, os.O_RDONLY, Caller())
 
 
 def test_a_link_that_was_renamed_is_stale(fs: FileSystem) -> None:

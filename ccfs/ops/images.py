@@ -30,6 +30,8 @@ class Bytes(Node):
         generation = known = _known(server, serial)
         if not _named(known):
             generation = _successor(server, known, opening.at)
+        else:
+            server.retries.pop(opening.at.who.pid, None)
         if opening.truncate:
             server.store.files.truncate(generation, 0, opening.at)
         found = known if known is not generation else None
@@ -63,7 +65,7 @@ def _named(generation: Generation) -> bool:
 
 def _successor(server: Server, generation: Generation, at: Stamp) -> Generation:
     """What to open instead: nothing at first, so that the kernel looks the name up again."""
-    if not server.retries_again(at.who.pid):
+    if not server.retries_again(generation.number, at.who.pid):
         raise GoneError("a superseded generation")
     current = generation.ccache.current if generation.ccache else None
     if current is None:

@@ -48,7 +48,11 @@ class Operations(pyfuse3.Operations):
     @handler
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         self._admit(ctx)
-        found = tree.find(self.server, self._ref(parent), name, ctx.pid)
+        try:
+            found = tree.find(self.server, self._ref(parent), name, ctx.pid)
+        except NotFoundError:
+            self.server.retries.pop(ctx.pid, None)
+            raise
         return self._shown(found, ctx.pid)
 
     @notice
@@ -65,7 +69,7 @@ class Operations(pyfuse3.Operations):
         try:
             return self._attributes(found)
         except GoneError:
-            if found.slot is Slot.BYTES and self.server.retries_again(ctx.pid):
+            if found.slot is Slot.BYTES and self.server.retries_again(found.serial, ctx.pid):
                 raise NotFoundError("no such file") from None
             raise
 

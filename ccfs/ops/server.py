@@ -65,9 +65,9 @@ class Server:
     `helper`: pid of the child that wakes waiters, 0 for none.  `asking`: who asks for the present
     step.  `pending`: files being written that are nothing yet, by serial.  `armed`: FIFOs whose
     inodes the kernel has, so that somebody may wait there.  `known`: how often the kernel was given
-    a generation's number.  `retries`: when a task was answered with ESTALE.  `polls`: who polls a
-    growing file, by its handle.  They stay until it is released: epoll asks for the state of a file
-    again without naming itself again.
+    a generation's number.  `retries`: what a task has found since it was answered with ESTALE, and
+    when that was.  `polls`: who polls a growing file, by its handle.  They stay until it is
+    released: epoll asks for the state of a file again without naming itself again.
     """
 
     store: Store
@@ -85,7 +85,7 @@ class Server:
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: set[int] = field(default_factory=set)
     known: dict[int, int] = field(default_factory=dict)
-    retries: dict[int, float] = field(default_factory=dict)
+    retries: dict[int, tuple[int, float]] = field(default_factory=dict)
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
@@ -109,18 +109,19 @@ class Server:
         self.handles[self._handle] = handle
         return self._handle
 
-    def retries_again(self, pid: int) -> bool:
-        """Whether a task was answered with ESTALE a moment ago, so that it can't be again.
+    def retries_again(self, number: int, pid: int) -> bool:
+        """Whether a task comes with what it found after an ESTALE, so that it can't get another.
 
         The kernel looks a name up again after ESTALE, but only once; under many changes what it
         got then may be superseded again.  False: it is to be answered so now.
         """
         now = self.clock()
-        again = now - self.retries.pop(pid, 0.0) <= RETRY
+        found, when = self.retries.pop(pid, (0, 0.0))
+        again = found == number and now - when <= RETRY
         if not again:
             if len(self.retries) >= MAX_RETRIES:
                 self.retries.clear()
-            self.retries[pid] = now
+            self.retries[pid] = 0, now
         return again
 
     def show(self, found: Ref, pid: int) -> None:
@@ -129,6 +130,8 @@ class Server:
         The helper never waits, and nobody does at what a listing has shown.
         """
         if found.slot is Slot.BYTES:
+            if pid in self.retries:
+                self.retries[pid] = found.serial, self.retries[pid][1]
             self.known[found.serial] = self.known.get(found.serial, 0) + 1
         elif found.slot is Slot.CHANGED and pid != self.helper and found.serial not in self.armed:
             self.armed.add(found.serial)
