@@ -26,6 +26,7 @@ class Exit(IntEnum):
     BAD_MOUNTPOINT = 8
     NO_ANSWER = 9
     JOURNAL = 10
+    FINDINGS = 11
     NO_CCACHE = 12
     LOCKED = 13
     INTERRUPTED = 130

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ccfs import bounded
@@ -41,13 +41,15 @@ class Mount:
     """One line of /proc/self/mountinfo (proc(5)), as far as it matters here.
 
     `connection` is the device's minor number, which names the directory in
-    /sys/fs/fuse/connections; `owner` is a FUSE mount's user_id, None for others.
+    /sys/fs/fuse/connections; `owner` is a FUSE mount's user_id, None for others; `options` are
+    those of the mount and of the file system.
     """
 
     path: str
     fstype: str
     connection: int
     owner: int | None
+    options: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def is_ccfs(self) -> bool:
@@ -72,6 +74,7 @@ def _parse_line(line: str) -> Mount | None:
         fstype=super_fields[0],
         connection=int(minor) if minor.isdigit() else -1,
         owner=_owner(super_fields[2]),
+        options=frozenset(f"{fields[5]},{super_fields[2]}".split(",")),
     )
 
 

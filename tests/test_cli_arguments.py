@@ -110,6 +110,7 @@ def test_exit_statuses_are_a_contract() -> None:
         "BAD_MOUNTPOINT": 8,
         "NO_ANSWER": 9,
         "JOURNAL": 10,
+        "FINDINGS": 11,
         "NO_CCACHE": 12,
         "LOCKED": 13,
         "INTERRUPTED": 130,

@@ -143,4 +143,5 @@ COMMANDS = {
     "wait": Command("return at the next change", "ccaches:wait", _wait_options),
     "lock": Command("run a command under a ccache's lock", "ccaches:lock", _lock_options),
     "watch": Command("follow the events of a mount", "watch", _watch_options),
+    "doctor": Command("say what is wrong, and what to do about it", "doctor", _json_option),
 }

@@ -23,8 +23,7 @@ _BETWEEN = b"\0"
 def run(arguments: Namespace) -> int:
     """Print the initialised ccaches in the collection's order."""
     path = place.of(arguments.mountpoint)
-    data = mountpoint.ask(path, lambda: _read_all(path), SECONDS)
-    found = [info.of_ccache(one) for one in data.split(_BETWEEN) if one]
+    found = [info.of_ccache(one) for one in read_all(path)]
     ccaches = [ccache for ccache in found if ccache.get("initialised")]
     if arguments.json:
         _print_json(ccaches)
@@ -32,6 +31,12 @@ def run(arguments: Namespace) -> int:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         print(output.table([_HEADER, *(_row(ccache, now) for ccache in ccaches)]), end="")
     return Exit.OK
+
+
+def read_all(path: str) -> list[bytes]:
+    """The `info` of every ccache of the mount at `path`; UserError when it doesn't answer."""
+    data = mountpoint.ask(path, lambda: _read_all(path), SECONDS)
+    return [one for one in data.split(_BETWEEN) if one]
 
 
 def _read_all(path: str) -> bytes:

@@ -52,6 +52,7 @@ def _mount_info(server: Server) -> list[tuple[str, object]]:
         ("start_time", int(store.start_time)),
         ("pid", server.pid),
         ("version", __version__),
+        ("journal", server.journal_path.replace("\n", "%0A")),
         ("default", encode_name(store.collection.default.name)),
         ("change_time", store.ledger.change_time),
         ("ccaches", len(ccaches)),

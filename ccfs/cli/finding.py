@@ -1,0 +1,23 @@
+"""What a check of `ccfs doctor` has found.  Knows words only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check.
+
+    `check`: its name, which scripts may rely on; `what` is so, in one line; `hint`: what to do
+    about it, empty where nothing is wrong.
+    """
+
+    check: str
+    what: str
+    hint: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.hint
