@@ -207,8 +207,9 @@ def test_a_large_credential(work: cc.CCache) -> None:
     union = credential(ticket=cc.cc_data(0, b"\xa5" * 3_000_000))
     work.store_credentials(union)
     assert work.new_credentials_iterator().next().data == union
-    too_large = credential(ticket=cc.cc_data(0, bytes(6_000_000)))
-    refuses(cc.ccErrNoMem, work.store_credentials, too_large)
+    for size in (6_000_000, 9_000_000):
+        too_large = credential(ticket=cc.cc_data(0, bytes(size)))
+        refuses(cc.ccErrNoMem, work.store_credentials, too_large)
     assert len(servers(work)) == 1
 
 

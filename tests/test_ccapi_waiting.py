@@ -149,6 +149,26 @@ def test_locks_wake_nobody(context: cc.Context, work: cc.CCache, served: Mounted
     waiter.wait()
 
 
+def test_an_expiry_and_a_refusal_wake_nobody(
+    context: cc.Context, work: cc.CCache, served: Mounted
+) -> None:
+    events = served.path / "events"
+    with cc.initialize(mount=served.path) as other:
+        ccache = other.open_ccache("work")
+        ccache.store_credentials(credential("soon/x@R", endtime=int(time.time()) + 2))
+        context.wait_for_change()
+        work.wait_for_change()
+        with parked(served, 2):
+            waiters = [Running(context.wait_for_change), Running(work.wait_for_change)]
+        eventually(lambda: "\texpired\twork\tsoon%2Fx@R" in events.read_text())
+        too_large = credential(ticket=cc.cc_data(0, bytes(9_000_000)))
+        refuses(cc.ccErrNoMem, ccache.store_credentials, too_large)
+        assert not any(waiter.done for waiter in waiters)
+        ccache.set_principal(V5, BOB)
+        for waiter in waiters:
+            waiter.wait()
+
+
 def test_all_waiters_wake(context: cc.Context, served: Mounted, others: list[cc.Context]) -> None:
     work = context.create_ccache("work", V5, ALICE)
     ccaches = [other.open_ccache("work") for other in others]

@@ -3,6 +3,7 @@
 It knows what each call means in file operations on the ccache's directory, never the server's side.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -21,6 +22,8 @@ from ccfs.ccapi.waiting import CCacheWaiter
 from ccfs.ccapi.words import canonical, checked_version, decoded
 
 _CLEARED = b"\n"
+_TOO_LARGE = gone(cc.ccErrInvalidCCache) | {errno.EINVAL: cc.ccErrNoMem}
+"""Why a mount refuses a record that is one: no ccache there has room for it."""
 
 
 class CCache(Handle):
@@ -99,7 +102,7 @@ class CCache(Handle):
         union = given(credentials)
         self._valid()
         record = records.encode(union)
-        with self._here() as residence:
+        with self._here() as residence, failures(_TOO_LARGE):
             residence.store(record)
 
     def remove_credentials(self, credentials: Credentials | None) -> None:

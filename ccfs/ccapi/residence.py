@@ -8,12 +8,15 @@ where the ccache is gone.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ccfs.ccapi.failures import GONE
 from ccfs.ccapi.server import Info, Server, read_all, unique, write_all
+
+T = TypeVar("T")
 
 _ATTEMPTS = 100
 """How often a ccache may be renamed while one file of it is opened."""
@@ -55,7 +58,7 @@ class Residence:
     def info(self) -> Info:
         """Its `info`, as it is at one moment."""
         for _ in range(_ATTEMPTS):
-            said = self.server.info(f"{self.link}/info")
+            said = self._found(lambda path: self.server.info(f"{path}/info"))
             if said["id"] == self.ident:
                 return said
         raise OSError(errno.EBUSY, "renamed all the time")
@@ -71,27 +74,30 @@ class Residence:
         """A descriptor of one of its files."""
         for _ in range(_ATTEMPTS):
             before = self.directory()
-            descriptor = self._open(before, name, flags)
-            if descriptor is not None:
+            descriptor = self._found(lambda path: self.server.open(f"{path}/{name}", flags))
+            if self._is_still(before, descriptor):
                 return descriptor
+            os.close(descriptor)
         raise OSError(errno.EBUSY, "renamed all the time")
 
-    def _open(self, directory: str, name: str, flags: int) -> int | None:
-        """None where it was renamed meanwhile."""
+    def _is_still(self, directory: str, descriptor: int) -> bool:
+        """Whether it is where it was; the descriptor is closed where it is gone."""
         try:
-            descriptor = self.server.open(f"{directory}/{name}", flags)
-        except OSError as error:
-            if error.errno in GONE and self.directory() != directory:
-                return None
-            raise
-        try:
-            if self.directory() == directory:
-                return descriptor
+            return self.directory() == directory
         except OSError:
             os.close(descriptor)
             raise
-        os.close(descriptor)
-        return None
+
+    def _found(self, operate: Callable[[str], T]) -> T:
+        """Do something below its path; what isn't found there may only have been renamed."""
+        for _ in range(_ATTEMPTS):
+            before = self.directory()
+            try:
+                return operate(before)
+            except OSError as error:
+                if error.errno not in GONE or self.directory() == before:
+                    raise
+        raise OSError(errno.EBUSY, "renamed all the time")
 
     @contextmanager
     def opened(self, name: str, flags: int) -> Iterator[int]:
@@ -120,11 +126,11 @@ class Residence:
 
     def record(self, ident: str) -> bytes:
         """The marshalled bytes of a credential; ENOENT or ESTALE where that is gone."""
-        return self.server.read(f"{self.link}/credentials/{ident}.raw")
+        return self._found(lambda path: self.server.read(f"{path}/credentials/{ident}.raw"))
 
     def remove(self, ident: str) -> None:
-        """Remove a credential."""
-        self.server.unlink(f"{self.link}/credentials/{ident}")
+        """Remove a credential; ENOENT or ESTALE where that is gone."""
+        self._found(lambda path: self.server.unlink(f"{path}/credentials/{ident}"))
 
     def contents(self) -> tuple[str, list[str]]:
         """How often it began anew, and the identifiers of its credentials in stored order."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from ccfs.ccapi.server import Server
 from ccfs.ccapi.watching import Position, Watch
 
-_NO_CHANGES = (b"expiring", b"expired", b"dropped")
-"""Events that change no ccache: time passes, a writer gives up."""
+_NO_CHANGES = (b"expiring", b"expired", b"dropped", b"refused")
+"""Events that change no ccache: time passes, a writer gives up, a limit is reached."""
 
 
 class CollectionWaiter:
