@@ -12,9 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
     precondition,
@@ -50,10 +48,13 @@ from tests.storing import (
 )
 
 LIMITS = Limits(ccaches=4, ccache_bytes=1_600, total_bytes=4_500)
-NAMES = st.sampled_from([b"tkt", b"work", b"tktAbC", b"a/b", b"x y"])
+FILES = 6
+NUMBERS = st.integers(0, FILES - 1)
+NAMES = st.sampled_from([b"tkt", b"work", b"tktAbC", b"a/b"])
+PLACES = st.integers(0, LIMITS.ccaches - 1)
 SERVERS = st.sampled_from([TGT, b"host/www@R", b"imap/x@R"])
 PRINCIPALS = st.sampled_from([ALICE, BOB])
-CUTS = st.integers(0, 130)
+CUTS = st.sampled_from([0, 0, 1, 40, 60])
 JUNK = st.sampled_from([b"\xff" * 30, b"\0" * 4 + b"\xff" * 4, b"\x05\x04"])
 FULL = (CcacheLimitError, TotalLimitError)
 
@@ -91,19 +92,24 @@ class Handle:
 class Ccaches(RuleBasedStateMachine):
     """All that can be done to a store by files and by edits."""
 
-    handles = Bundle("handles")
-
     @initialize()
     def begin(self) -> None:
         self.store: Store = new_store(LIMITS)
-        self.order: list[Model] = [Model(b"tkt")]
+        self.order: list[Model] = [Model(b"tkt"), Model(b"work")]
+        self.store.collection.create(b"work", at())
         self.open: list[Handle] = []
         self.count = 0
         self.keys: dict[bytes, bytes] = {}
         self.records: dict[int, bytes] = {}
         self.gone: set[int] = set()
         self.times: dict[int, int] = {}
-        self.seen: dict[int, tuple[bool, bytes]] = {}
+        self.seen: dict[Handle, tuple[bool, bytes]] = {}
+        for model in self.order:
+            records = [self.new(server) for server in (TGT, b"host/www@R")]
+            self.by_scratch(self.ccache(model), whole(*records))
+            model.set(ALICE, records)
+            for mode in "aw":
+                self.open_one(model, mode, stale=False)
 
     # What happens to a ccache as a whole
 
@@ -112,26 +118,34 @@ class Ccaches(RuleBasedStateMachine):
         if self.step(lambda: self.store.collection.create(name, at())):
             self.order.append(Model(name))
 
-    @rule(name=NAMES)
-    def destroy(self, name: bytes) -> None:
-        model = self.find(name)
-        if model and self.step(lambda: self.store.destroy(self.ccache(model), at())):
+    @rule(place=PLACES)
+    def set_default(self, place: int) -> None:
+        model = self.at(place)
+        assert self.step(lambda: self.store.collection.set_default(self.ccache(model), at()))
+        self.order.remove(model)
+        self.order.insert(0, model)
+
+    @rule(place=PLACES, how=st.sampled_from(["destroy", "unlink", "truncate"]))
+    def empty(self, place: int, how: str) -> None:
+        """rmdir, rm, or what O_TRUNC does."""
+        model = self.at(place)
+        ccache = self.ccache(model)
+        if how == "destroy":
+            assert self.step(lambda: self.store.destroy(ccache, at()))
             self.let_go(model)
             self.remove(model)
+        elif how == "unlink":
+            assert model.file == self.step(lambda: self.store.uninitialise(ccache, at()))
+            self.let_go(model)
+            model.clear(file=False)
+        elif model.file and not self.busy(model):
+            assert self.step(lambda: self.store.files.truncate(current(ccache), 0, at()))
+            model.clear(file=True)
 
-    @rule(name=NAMES)
-    def set_default(self, name: bytes) -> None:
-        model = self.find(name)
-        if model and self.step(lambda: self.store.collection.set_default(self.ccache(model), at())):
-            self.order.remove(model)
-            self.order.insert(0, model)
-
-    @rule(source=NAMES, over=NAMES)
-    def move(self, source: bytes, over: bytes) -> None:
-        old, new = self.find(source), self.find(over)
-        if old is None or not self.step(
-            lambda: self.store.move_to_name(self.ccache(old), over, at())
-        ):
+    @rule(place=PLACES, over=NAMES)
+    def move(self, place: int, over: bytes) -> None:
+        old, new = self.at(place), self.find(over)
+        if not self.step(lambda: self.store.move_to_name(self.ccache(old), over, at())):
             return
         if new is None:
             old.name = over
@@ -143,27 +157,20 @@ class Ccaches(RuleBasedStateMachine):
                 handle.model = new if handle.model is old else handle.model
             self.remove(old)
 
-    @rule(name=NAMES)
-    def unlink(self, name: bytes) -> None:
-        model = self.find(name)
-        if model and self.step(lambda: self.store.uninitialise(self.ccache(model), at())):
-            self.let_go(model)
-            model.clear(file=False)
-
-    @rule(name=NAMES, principal=PRINCIPALS, servers=st.lists(SERVERS, max_size=4))
-    def replace(self, name: bytes, principal: Principal, servers: list[bytes]) -> None:
-        """By a rename of a scratch file."""
-        model, records = self.find(name), [self.new(server) for server in servers]
-        data = whole(*records, principal=principal)
-        if model and self.step(lambda: self.by_scratch(self.ccache(model), data)):
+    @rule(
+        place=PLACES,
+        principal=PRINCIPALS,
+        servers=st.lists(SERVERS, max_size=4),
+        junk=st.sampled_from([b"", b"", b"\0", b"\xff" * 40]),
+    )
+    def replace(self, place: int, principal: Principal, servers: list[bytes], junk: bytes) -> None:
+        """By a rename of a scratch file, which may be no ccache."""
+        model, records = self.at(place), [self.new(server) for server in servers]
+        data = whole(*records, principal=principal) + junk
+        if self.step(lambda: self.by_scratch(self.ccache(model), data)):
+            assert not junk
             self.let_go(model)
             model.set(principal, records)
-
-    @rule(name=NAMES, junk=JUNK)
-    def replace_by_junk(self, name: bytes, junk: bytes) -> None:
-        model = self.find(name)
-        if model:
-            assert not self.step(lambda: self.by_scratch(self.ccache(model), junk))
 
     def by_scratch(self, ccache: Ccache, data: bytes) -> None:
         store, key = self.store, (COLLECTION, b"XyZ123")
@@ -181,22 +188,28 @@ class Ccaches(RuleBasedStateMachine):
 
     # Open files
 
-    @rule(target=handles, name=NAMES, mode=st.sampled_from("rwa"), stale=st.booleans())
-    def opened(self, name: bytes, mode: str, stale: bool) -> Handle:
-        model = self.find(name) or self.order[0]
+    @rule(place=PLACES, mode=st.sampled_from("aaawwr"), stale=st.booleans())
+    @precondition(lambda self: len(self.open) < FILES)
+    def opened(self, place: int, mode: str, stale: bool) -> None:
+        self.open_one(self.at(place), mode, stale=stale)
+
+    def open_one(self, model: Model, mode: str, *, stale: bool) -> None:
         ccache = self.ccache(model)
         if not model.file:
             start(self.store, ccache)
             model.clear(file=True)
+        older = (h.file.generation for h in self.open if h.model is model)
+        found = next((g for g in older if g.rewritten), None) if stale else None
         file = self.store.files.open(
-            current(ccache), at().who, writes=mode != "r", append=mode == "a", number=int(stale)
+            current(ccache), at().who, writes=mode != "r", append=mode == "a", found=found
         )
         self.open.append(Handle(file, model))
         self.look()
-        return self.open[-1]
 
-    @rule(handle=consumes(handles))
-    def close(self, handle: Handle) -> None:
+    @rule(number=NUMBERS)
+    @precondition(lambda self: self.open)
+    def close(self, number: int) -> None:
+        handle = self.handle(number)
         log = len(said(self.store))
         self.open.remove(handle)
         self.step(lambda: self.store.close(handle.file, NOW))
@@ -204,17 +217,17 @@ class Ccaches(RuleBasedStateMachine):
         assert bool(dropped) == bool(handle.rest and handle.model)
 
     @rule(
-        handle=handles,
+        number=NUMBERS,
         principal=PRINCIPALS,
         servers=st.lists(SERVERS, max_size=4),
         cut=st.integers(0, 600),
     )
-    def write_all(
-        self, handle: Handle, principal: Principal, servers: list[bytes], cut: int
-    ) -> None:
+    @precondition(lambda self: self.open)
+    def write_all(self, number: int, principal: Principal, servers: list[bytes], cut: int) -> None:
         """A whole ccache into an empty file, in two writes."""
+        handle = self.handle(number)
         model = handle.model
-        if not self.may_write(handle) or not model or model.principal or self.busy(model):
+        if not handle.file.writes or not model or model.principal or self.busy(model):
             return
         if not handle.file.generation.current:
             return
@@ -227,33 +240,37 @@ class Ccaches(RuleBasedStateMachine):
             else:
                 self.step(lambda: self.store.files.truncate(handle.file.generation, 0, at()))
 
-    @rule(handle=handles, server=SERVERS, cut=CUTS)
-    def write_record(self, handle: Handle, server: bytes, cut: int) -> None:
-        """The beginning of a record, or the rest of the one begun before."""
-        if not self.may_write(handle) or handle.model is None or not handle.model.principal:
+    @rule(number=NUMBERS, server=SERVERS, cut=CUTS)
+    @precondition(lambda self: self.open)
+    def write_record(self, number: int, server: bytes, cut: int) -> None:
+        """The beginning of a record, if not all of it, or the rest of one begun before."""
+        handle = self.handle(number)
+        if not handle.file.writes or handle.model is None or not handle.model.principal:
             return
-        if not handle.rest:
+        begun = bool(handle.rest)
+        if not begun:
             handle.record = handle.rest = self.new(server)
-            piece = handle.rest[: max(cut, 1)]
-        else:
-            piece = handle.rest
-        before = handle.rest
+        piece = handle.rest[: cut or len(handle.rest)]
         if self.step(lambda: self.write(handle, piece)):
             handle.rest = handle.rest[len(piece) :]
             if not handle.rest:
                 handle.model.records.append(handle.record)
-        elif before == handle.record:
+        elif not begun:
             handle.rest = b""
 
-    @rule(handle=handles, junk=JUNK)
-    def write_junk(self, handle: Handle, junk: bytes) -> None:
+    @rule(number=NUMBERS, junk=JUNK)
+    @precondition(lambda self: self.open)
+    def write_junk(self, number: int, junk: bytes) -> None:
+        handle = self.handle(number)
         model = handle.model
-        if self.may_write(handle) and model and model.principal and not handle.rest:
+        if handle.file.writes and model and model.principal and not handle.rest:
             self.refused(lambda: self.write(handle, junk + b"\xff" * 30))
 
-    @rule(handle=handles, which=st.integers(0, 20))
-    def remove_in_place(self, handle: Handle, which: int) -> None:
+    @rule(number=NUMBERS, which=st.integers(0, 20))
+    @precondition(lambda self: self.open)
+    def remove_in_place(self, number: int, which: int) -> None:
         """As libkrb5 does it, wherever the file has the record."""
+        handle = self.handle(number)
         model = handle.model
         if not handle.file.writes or handle.file.append or not model or not model.records:
             return
@@ -262,71 +279,55 @@ class Ccaches(RuleBasedStateMachine):
         if place >= 0 and self.step(lambda: self.write(handle, removed(marked), place)):
             model.records.remove(marked)
 
-    @rule(handle=handles)
-    def write_to_what_is_gone(self, handle: Handle) -> None:
+    @rule(number=NUMBERS)
+    @precondition(lambda self: self.open)
+    def write_to_what_is_gone(self, number: int) -> None:
         """kdestroy's zeros: they reach nothing."""
+        handle = self.handle(number)
         if handle.file.writes and handle.model is None:
             self.step(lambda: self.write(handle, bytes(20), 0))
 
-    @rule(name=NAMES)
-    def truncate(self, name: bytes) -> None:
-        """What O_TRUNC does."""
-        model = self.find(name)
-        if not model or not model.file or self.busy(model):
-            return
-        generation = current(self.ccache(model))
-        if self.step(lambda: self.store.files.truncate(generation, 0, at())):
-            model.clear(file=True)
-
     # Edits
 
-    @rule(name=NAMES, server=SERVERS)
-    def store_one(self, name: bytes, server: bytes) -> None:
-        model, new = self.find(name), self.new(server)
-        if model and self.step(lambda: self.store.edits.store(self.ccache(model), new, at())):
+    @rule(place=PLACES, server=SERVERS)
+    def store_one(self, place: int, server: bytes) -> None:
+        model, new = self.at(place), self.new(server)
+        if self.step(lambda: self.store.edits.store(self.ccache(model), new, at())):
             model.records.append(new)
 
-    @rule(name=NAMES, which=st.integers(0, 20))
-    def remove_one(self, name: bytes, which: int) -> None:
-        model = self.find(name)
-        if not model or not model.records:
+    @rule(place=PLACES, which=st.integers(0, 20))
+    def remove_one(self, place: int, which: int) -> None:
+        model = self.at(place)
+        if not model.records:
             return
         gone = model.records[which % len(model.records)]
         serial = next(s for s in self.ccache(model).serials if self.records[s] == gone)
         assert self.step(lambda: self.store.edits.remove(self.ccache(model), serial, at()))
         model.records.remove(gone)
 
-    @rule(name=NAMES, key=st.sampled_from([b"pa_type", b"fast_avail"]))
-    def set_config(self, name: bytes, key: bytes) -> None:
-        model = self.find(name)
+    @rule(place=PLACES, key=st.sampled_from([b"pa_type", b"fast_avail"]))
+    def set_config(self, place: int, key: bytes) -> None:
+        model, name = self.at(place), ConfigKey(key)
         self.count += 1
         value = b"%d" % self.count
-        if model and self.step(
-            lambda: self.store.edits.set_config(self.ccache(model), ConfigKey(key), value, at())
-        ):
+        if self.step(lambda: self.store.edits.set_config(self.ccache(model), name, value, at())):
             assert model.principal
-            entry = make_config(model.principal, ConfigKey(key), value)
-            new = encode_credential(entry, DIALECT_V4)
+            new = encode_credential(make_config(model.principal, name, value), DIALECT_V4)
             model.records = [r for r in model.records if self.keys.get(r) != key] + [new]
             self.keys[new] = key
 
-    @rule(name=NAMES, principal=PRINCIPALS)
-    def set_principal(self, name: bytes, principal: Principal) -> None:
-        model = self.find(name)
-        if model and self.step(
-            lambda: self.store.edits.set_principal(self.ccache(model), principal, at())
-        ):
+    @rule(place=PLACES, principal=st.none() | PRINCIPALS, seconds=st.none() | st.integers(-5, 5))
+    def set_prefix(self, place: int, principal: Principal | None, seconds: int | None) -> None:
+        """The principal, or the offset."""
+        model, edits = self.at(place), self.store.edits
+        ccache = self.ccache(model)
+        if principal is None:
+            if self.step(lambda: edits.set_kdc_offset(ccache, seconds, at())):
+                model.offset = seconds
+        elif self.step(lambda: edits.set_principal(ccache, principal, at())):
             if not model.principal:
                 self.let_go(model)
             model.file, model.principal, model.offset = True, principal, None
-
-    @rule(name=NAMES, seconds=st.none() | st.integers(-5, 5))
-    def set_offset(self, name: bytes, seconds: int | None) -> None:
-        model = self.find(name)
-        if model and self.step(
-            lambda: self.store.edits.set_kdc_offset(self.ccache(model), seconds, at())
-        ):
-            model.offset = seconds
 
     @rule()
     @precondition(lambda self: self.store.ledger.used > 3_000)
@@ -366,6 +367,8 @@ class Ccaches(RuleBasedStateMachine):
         live = [c for c in cc.credentials if not is_removed(c)]
         assert [encode_credential(c, DIALECT_V4) for c in live] == model.records
         assert ccache.image is not None
+        if not any(handle.model is model for handle in self.open):
+            assert not (ccache.image.dead and ccache.image.wasteful)
         for serial in ccache.serials:
             held = ccache.image.record(serial)
             assert held is not None
@@ -397,16 +400,22 @@ class Ccaches(RuleBasedStateMachine):
         return found + [contents(self.store, handle.file) for handle in self.open]
 
     def look(self) -> None:
-        """Nobody's bytes change but by what is written to the number they are of."""
+        """What somebody reads by a superseded number stays as it was, but for what follows it."""
         now = {}
         for handle in self.open:
             generation = handle.file.generation
-            was_current, had = self.seen.get(id(handle), (True, None))
+            was_current, had = self.seen.get(handle, (True, None))
             has = contents(self.store, handle.file)
             if had is not None and not generation.current and (was_current or handle.model):
-                assert has == had
-            now[id(handle)] = generation.current, has
+                assert has.startswith(had)
+            now[handle] = generation.current, has
         self.seen = now
+
+    def at(self, place: int) -> Model:
+        return self.order[place % len(self.order)]
+
+    def handle(self, number: int) -> Handle:
+        return self.open[number % len(self.open)]
 
     def find(self, name: bytes) -> Model | None:
         return next((model for model in self.order if model.name == name), None)
@@ -438,9 +447,6 @@ class Ccaches(RuleBasedStateMachine):
         """Whether somebody is in the middle of a record."""
         return any(handle.rest and handle.model is model for handle in self.open)
 
-    def may_write(self, handle: Handle) -> bool:
-        return handle.file.writes
-
     def write(self, handle: Handle, data: bytes, offset: int | None = None) -> None:
         """As the kernel does: at the end that it knows of, where no place is given."""
         if offset is None:
@@ -462,5 +468,10 @@ class Ccaches(RuleBasedStateMachine):
 
 TestCcaches = Ccaches.TestCase
 TestCcaches.settings = settings(
-    derandomize=True, database=None, deadline=None, max_examples=100, stateful_step_count=40
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=80,
+    stateful_step_count=50,
+    report_multiple_bugs=False,
 )
