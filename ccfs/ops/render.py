@@ -25,7 +25,8 @@ new       mkdir {mount}/caches/NAME           kinit -c FILE:{mount}/caches/NAME/
 remove    rm {mount}/caches/NAME/credentials/X     rmdir {mount}/caches/NAME
 follow    tail -f {mount}/events
 wait      cat {mount}/changed                 returns at the next change; caches/NAME/changed, too
-lock      flock {mount}/caches/NAME/lock COMMAND
+ids       ls -l {mount}/by-id                   an identifier never means another ccache
+lock      ccfs lock -m {mount} NAME -- COMMAND     (fcntl locks on caches/NAME/lock)
 
 `cat *` waits at `changed`.  Secrets are in `ccache` and in credentials/ID.raw, nowhere else.
 """
