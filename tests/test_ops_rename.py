@@ -233,3 +233,14 @@ def test_a_name_that_is_no_ccaches(fs: FileSystem) -> None:
         with refused(errno.EINVAL):
             fs.rename("caches/A", f"caches/{name}")
     assert fs.read("caches/A/ccache") == A
+
+
+def test_nothing_is_moved_into_a_ccache_that_is_gone(fs: FileSystem) -> None:
+    """The kernel may still have its directory: what goes there would be nowhere to be found."""
+    fs.write("dir/scratch", A)
+    gone = fs.walk("caches/A")
+    fs.rmdir("caches/A")
+    for name in (b"scratch", b"ccache"):
+        with refused(errno.ESTALE):
+            fs.call("rename", fs.walk("dir"), b"scratch", gone, name, 0, Caller())
+    assert fs.read("dir/scratch") == A

@@ -444,3 +444,10 @@ def test_an_empty_file_is_no_ccache(store: Store) -> None:
     assert work.size == 0
     assert store.collection.unique_name() == b"tkt"
     check(store)
+
+
+def test_a_new_ccache_is_no_newer_than_the_collection() -> None:
+    """Also after a time in which nothing has changed."""
+    store = new_store()
+    store.collection.create(b"work", at(400))
+    check(store)

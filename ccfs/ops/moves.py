@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from ccfs.ops.directories import CCACHE, is_current
-from ccfs.ops.node import decoded
+from ccfs.ops.node import ccache_of, decoded
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.ops.texts import write_primary
@@ -48,14 +48,17 @@ class Place(NamedTuple):
 
 def rename(server: Server, source: tuple[Ref, bytes], target: tuple[Ref, bytes], at: Stamp) -> None:
     """Carry a rename out, or refuse it."""
-    old, new = _source(server, *source), _place(*target)
+    old, new = _source(server, *source), _place(server, *target)
     step = STEPS.get((old.kind, new.kind))
     if step is None:
         raise NotPermittedError("this is not renamed to that")
     step(server, old, new, at)
 
 
-def _place(parent: Ref, name: bytes) -> Place:
+def _place(server: Server, parent: Ref, name: bytes) -> Place:
+    """What a name is, in a directory that is still there: the kernel may not know that it isn't."""
+    if parent.slot is Slot.CCACHE:
+        ccache_of(server, parent.serial)
     return Place(_kind(parent, name), parent.serial, name)
 
 
@@ -75,7 +78,7 @@ _TOP = {Slot.ROOT: Kind.LINK, Slot.CACHES: Kind.DIRECTORY}
 
 def _source(server: Server, parent: Ref, name: bytes) -> Place:
     """A name that is there: in `dir/` a ccache's name may still be scratch."""
-    place = _place(parent, name)
+    place = _place(server, parent, name)
     if place.kind is Kind.LISTED and not is_current(server, name):
         return place._replace(kind=Kind.SCRATCH)
     return place

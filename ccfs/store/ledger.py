@@ -81,7 +81,7 @@ class Ledger:
     def record(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
         """One change of a ccache: its line in the log, its new change time."""
         ccache.bump(at.now)
-        self.change_time = max(int(at.now), self.change_time + 1)
+        self.change_time = max(int(at.now), self.change_time + 1, ccache.change_time)
         self.note(at, what, ccache, credential)
         self.effects.changed.add(ccache.serial)
 
