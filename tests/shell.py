@@ -1,6 +1,6 @@
 """Uses of a mount as a user makes them: commands of a shell, and what one can wait for.
 
-Knows processes, never what a mount holds.
+Knows processes and the mounts that tests share, never what a ccache is.
 """
 
 import contextlib
@@ -11,8 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-SECONDS = 20.0
+import pytest
+
+from tests.mounting import Mounted, Mounts, mounts
+
+SECONDS = 30.0
 OPENAT = "257"
+MAX_AGE = 40.0
+"""Seconds; less than what the guard of a mount lets it live."""
 
 Process = subprocess.Popen[bytes]
 
@@ -71,7 +77,67 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.005)
 
 
-def await_open(process: Process) -> None:
-    """Wait until a process is blocked in open(2), as one that waits at a FIFO is."""
-    path = Path(f"/proc/{process.pid}/syscall")
-    wait_until(lambda: path.read_text().startswith(f"{OPENAT} "), "it does not wait at a FIFO")
+@contextlib.contextmanager
+def waiting(directory: Path, *paths: str) -> Iterator[list[Process]]:
+    """A `cat` for each path, each waiting at its FIFO when the block begins.
+
+    One that returns before that, for what changed a moment ago, is started again.
+    """
+    with contextlib.ExitStack() as stack:
+        yield [_waiting(stack, directory, path) for path in paths]
+
+
+def _waiting(stack: contextlib.ExitStack, directory: Path, path: str) -> Process:
+    for _ in range(100):
+        process = stack.enter_context(running(["cat", path], directory))
+        wait_until(lambda one=process: one.poll() is not None or waits(one), "it never waits")
+        if process.poll() is None:
+            return process
+        assert process.returncode == 0
+    raise AssertionError("the FIFO lets everybody go on")
+
+
+def waits(process: Process) -> bool:
+    """Whether a process is blocked in the open(2) of a FIFO, and not in that of its name."""
+    directory = Path(f"/proc/{process.pid}")
+    try:
+        where = (directory / "wchan").read_text()
+        return where == "wait_for_partner" or (
+            where == "0" and (directory / "syscall").read_text().startswith(f"{OPENAT} ")
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Shared:
+    """A mount for many tests: a new one for each `MAX_AGE` seconds, empty for each test."""
+
+    def __init__(self, maker: Mounts) -> None:
+        self._maker = maker
+        self._mount: Mounted | None = None
+        self._made = 0.0
+
+    def empty(self) -> Path:
+        """The root of a mount in which there is nothing."""
+        if self._mount is None or time.monotonic() - self._made > MAX_AGE:
+            self._mount, self._made = self._maker.make(), time.monotonic()
+        _clear(self._mount.path)
+        return self._mount.path
+
+
+def _clear(root: Path) -> None:
+    for path in (root / "caches").iterdir():
+        path.rmdir()
+    for path in (root / "dir").iterdir():
+        if path.name != "primary":
+            path.unlink()
+    for path in root.iterdir():
+        if path.is_symlink() and path.name != "default":
+            path.unlink()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Shared]:
+    """Mounts that the tests of a module share."""
+    with mounts() as maker:
+        yield Shared(maker)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,10 @@ from ccfs import mountpoint
 from tests.clients.python import records
 from tests.conftest import MakeMount
 from tests.mounting import Mounted, first_line, is_mounted, run_ccfs, tear_down
-from tests.shell import await_open, running, wait_until
+from tests.shell import running, wait_until, waiting
 
 IMAGE = records.ccache(["host/one"])
-SECONDS = 10
+SECONDS = 20
 
 
 def children(pid: int) -> list[int]:
@@ -70,31 +69,22 @@ def test_a_busy_mount_is_detached(mount: Mounted, number: signal.Signals) -> Non
             os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY)
 
 
-@contextlib.contextmanager
-def waiters(mount: Mounted, *paths: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    with contextlib.ExitStack() as stack:
-        waiting = [stack.enter_context(running(["cat", path], mount.path)) for path in paths]
-        for process in waiting:
-            await_open(process)
-        yield waiting
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_who_waits_goes_on(mount: Mounted, number: signal.Signals) -> None:
     """At the FIFOs of the mount and of ccaches, however the daemon ends."""
     (mount.path / "caches/work").mkdir()
-    with waiters(mount, "changed", "caches/tkt/changed", "caches/work/changed") as waiting:
+    with waiting(mount.path, "changed", "caches/tkt/changed", "caches/work/changed") as waiters:
         ends(mount, number)
-        for process in waiting:
+        for process in waiters:
             assert process.wait(SECONDS) == 0
 
 
 def test_who_waits_goes_on_at_an_unmount(mount: Mounted) -> None:
-    with waiters(mount, "changed", "caches/tkt/changed") as waiting:
+    with waiting(mount.path, "changed", "caches/tkt/changed") as waiters:
         done = mount.ccfs("unmount")
         assert done.returncode == 0
         assert mount.process.wait(SECONDS) == 0
-        for process in waiting:
+        for process in waiters:
             assert process.wait(SECONDS) == 0
 
 
@@ -165,7 +155,7 @@ def test_what_the_daemon_holds(mount: Mounted) -> None:
 def test_the_helper_is_replaced(mount: Mounted) -> None:
     """Killed, there is a new one, and who waits is still woken."""
     (old,) = children(mount.pid)
-    with waiters(mount, "changed") as (waiter,):
+    with waiting(mount.path, "changed") as (waiter,):
         os.kill(old, signal.SIGKILL)
         wait_until(lambda: children(mount.pid) not in ([], [old]), "no new helper")
         (mount.path / "caches/new").mkdir()

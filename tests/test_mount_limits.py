@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.clients.python import records
+from tests.conftest import MakeMount
 from tests.mounting import Mounted
-from tests.shell import sh, wait_until
+from tests.shell import Shared, sh, shared, wait_until
+
+__all__ = ["shared"]  # a fixture
 
 IMAGE = records.ccache(["host/one"])
 CONFINED = ("--max-ccaches", "3", "--max-ccache-size", "16K", "--max-total-size", "40K")
@@ -22,9 +25,20 @@ PRINCIPAL = records.principal(1, b"alice")
 
 
 @pytest.fixture
-def top(mount: Mounted) -> Path:
-    (mount.path / "caches/tkt/ccache").write_bytes(IMAGE)
-    return mount.path
+def top(shared: Shared) -> Path:
+    """The root of a mount with a ccache in it and nothing else."""
+    return begun(shared.empty())
+
+
+@pytest.fixture
+def confined(make_mount: MakeMount) -> Path:
+    """The root of a mount with narrow limits and a ccache in it."""
+    return begun(make_mount(*CONFINED).path)
+
+
+def begun(path: Path) -> Path:
+    (path / "caches/tkt/ccache").write_bytes(IMAGE)
+    return path
 
 
 def refused(step: Callable[[], object], number: int) -> None:
@@ -55,23 +69,21 @@ def used(top: Path) -> int:
     return int(json.loads((top / "stats").read_text())["bytes"])
 
 
-@pytest.mark.parametrize("mount", [CONFINED], indirect=True)
-def test_ccaches_there_may_be(top: Path) -> None:
-    (top / "caches/a").mkdir()
-    (top / "caches/b").mkdir()
-    refused((top / "caches/c").mkdir, errno.ENOSPC)
-    refused(lambda: (top / "dir/primary").write_text("tkt.c\n"), errno.ENOSPC)
-    assert sorted(os.listdir(top / "caches")) == ["a", "b", "tkt"]
-    (top / "dir/tktc").write_bytes(IMAGE)  # stays scratch: there is no room for a ccache
-    assert sorted(os.listdir(top / "caches")) == ["a", "b", "tkt"]
-    (top / "caches/b").rmdir()
-    (top / "caches/c").mkdir()
+def test_ccaches_there_may_be(confined: Path) -> None:
+    (confined / "caches/a").mkdir()
+    (confined / "caches/b").mkdir()
+    refused((confined / "caches/c").mkdir, errno.ENOSPC)
+    refused(lambda: (confined / "dir/primary").write_text("tkt.c\n"), errno.ENOSPC)
+    assert sorted(os.listdir(confined / "caches")) == ["a", "b", "tkt"]
+    (confined / "dir/tktc").write_bytes(IMAGE)  # stays scratch: there is no room for a ccache
+    assert sorted(os.listdir(confined / "caches")) == ["a", "b", "tkt"]
+    (confined / "caches/b").rmdir()
+    (confined / "caches/c").mkdir()
 
 
-@pytest.mark.parametrize("mount", [CONFINED], indirect=True)
-def test_the_size_of_a_ccache(top: Path) -> None:
+def test_the_size_of_a_ccache(confined: Path) -> None:
     """At the limit a record is refused as a whole; what was there stays."""
-    path, stored = top / "caches/tkt/ccache", ["host/one"]
+    path, stored = confined / "caches/tkt/ccache", ["host/one"]
     while path.stat().st_size + len(records.record("host/00")) <= 16 * 1024:
         stored.append(f"host/{len(stored):02}")
         append(path, records.record(stored[-1]))
@@ -85,24 +97,23 @@ def test_the_size_of_a_ccache(top: Path) -> None:
     assert len(os.listdir(path.parent / "credentials")) == len(stored) - 1
 
 
-@pytest.mark.parametrize("mount", [CONFINED], indirect=True)
-def test_the_size_of_everything(top: Path) -> None:
+def test_the_size_of_everything(confined: Path) -> None:
     """ccaches and scratch together; what is removed makes room, and all of it."""
     for name in ("a", "b"):
-        (top / "caches" / name).mkdir()
-        (top / "caches" / name / "ccache").write_bytes(records.ccache(["host/x"] * 25))
-    before = used(top)
-    refused(lambda: create(top / "dir/scratch", bytes(14 * 1024)), errno.EDQUOT)
-    refused(lambda: append(top / "dir/tkt", records.record("x") * 25), errno.EDQUOT)
-    servers = records.servers_in((top / "dir/tkt").read_bytes())
+        (confined / "caches" / name).mkdir()
+        (confined / "caches" / name / "ccache").write_bytes(records.ccache(["host/x"] * 25))
+    before = used(confined)
+    refused(lambda: create(confined / "dir/scratch", bytes(14 * 1024)), errno.EDQUOT)
+    refused(lambda: append(confined / "dir/tkt", records.record("x") * 25), errno.EDQUOT)
+    servers = records.servers_in((confined / "dir/tkt").read_bytes())
     assert servers == ["host/one"] + ["x"] * (len(servers) - 1)
-    (top / "dir/scratch").unlink()
-    (top / "dir/tkt").write_bytes(IMAGE)
-    assert used(top) == before
-    assert sh(top, "df --output=used -k . | tail -1").strip() == str(-(-before // 4096) * 4)
+    (confined / "dir/scratch").unlink()
+    (confined / "dir/tkt").write_bytes(IMAGE)
+    assert used(confined) == before
+    assert sh(confined, "df --output=used -k . | tail -1").strip() == str(-(-before // 4096) * 4)
     for name in ("a", "b", "tkt"):
-        (top / "caches" / name).rmdir()
-    assert used(top) == 0
+        (confined / "caches" / name).rmdir()
+    assert used(confined) == 0
 
 
 def test_limits_are_shown(mount: Mounted) -> None:
@@ -231,12 +242,13 @@ def test_ten_thousand_credentials(top: Path) -> None:
 def test_a_thousand_ccaches(top: Path) -> None:
     for number in range(1023):
         (top / "caches" / str(number)).mkdir()
+    for number in range(100):
         (top / "caches" / str(number) / "ccache").write_bytes(IMAGE)
     refused((top / "caches/more").mkdir, errno.ENOSPC)
-    assert len(os.listdir(top / "dir")) == 1025
-    assert len(os.listdir(top / "by-id")) == 1024
+    assert len(os.listdir(top / "caches")) == len(os.listdir(top / "by-id")) == 1024
+    assert len(os.listdir(top / "dir")) == 102
     for number in range(1023):
-        (top / "dir" / f"tkt.{number}").unlink()
+        (top / "caches" / str(number)).rmdir()
     assert os.listdir(top / "caches") == ["tkt"]
     assert used(top) == len(IMAGE)
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.clients.python import records
-from tests.mounting import Mounted
-from tests.shell import await_open, output_until, running, sh, wait_until
+from tests.shell import Shared, output_until, running, sh, shared, wait_until, waiting
+
+__all__ = ["shared"]  # a fixture
 
 IMAGE = records.ccache(["host/one", "host/two"])
 OTHER = records.ccache(["host/other"])
@@ -27,10 +28,16 @@ CHANGED = ("changed", "caches/tkt/changed")
 
 
 @pytest.fixture
-def top(mount: Mounted) -> Path:
-    """The root of a fresh mount with a ccache in it."""
-    (mount.path / "caches/tkt/ccache").write_bytes(IMAGE)
-    return mount.path
+def top(shared: Shared) -> Path:
+    """The root of a mount with a ccache in it and nothing else."""
+    path = shared.empty()
+    (path / "caches/tkt/ccache").write_bytes(IMAGE)
+    return path
+
+
+def lines(top: Path, after: int = 0) -> list[list[str]]:
+    """The fields of the events behind the first `after` of them."""
+    return [line.split("\t") for line in (top / "events").read_text().splitlines()][after:]
 
 
 def test_look_around(top: Path) -> None:
@@ -97,10 +104,12 @@ def test_a_rename_of_what_is_no_ccache(top: Path) -> None:
 
 
 def test_a_tail_that_stays_incomplete_is_dropped(top: Path) -> None:
+    before = len(lines(top))
     with (top / "dir/tkt").open("ab", buffering=0) as file:
         file.write(records.record("host/new")[:100])
         assert len((top / "caches/tkt/ccache").read_bytes()) == len(IMAGE) + 100
-    wait_until(lambda: "dropped" in (top / "events").read_text(), "no event")
+    wait_until(lambda: len(lines(top)) > before, "no event")
+    assert lines(top)[-1][2:4] == ["dropped", "tkt"]
     assert (top / "caches/tkt/ccache").read_bytes() == IMAGE
 
 
@@ -147,9 +156,10 @@ def test_rm_the_ccache(top: Path) -> None:
 def test_rm_a_ccache(top: Path, command: str) -> None:
     sh(top, "mkdir caches/work && printf 1 > default/config/x && cp README caches/work/scratch")
     (top / "caches/work/ccache").write_bytes(OTHER)
+    before = len(lines(top))
     assert sh(top, command) == ""
     assert sh(top, "ls caches") == "tkt\n"
-    assert "destroyed\twork" in sh(top, "cat events")
+    assert ["destroyed", "work"] in [line[2:4] for line in lines(top, before)]
     (top / "caches/tkt/ccache").write_bytes(OTHER)
     assert sh(top, "ls default/credentials") == "host%2Fother@KRBTEST.COM\n"
 
@@ -258,10 +268,7 @@ def test_cat_changed(top: Path, path: str) -> None:
     """Returns at the next change; so do all who wait, also after a listing of the directory."""
     sh(top, f"ls -l {Path(path).parent}")
     for number in range(3):
-        with contextlib.ExitStack() as stack:
-            waiters = [stack.enter_context(running(["cat", path], top)) for _ in range(3)]
-            for waiter in waiters:
-                await_open(waiter)
+        with waiting(top, path, path, path) as waiters:
             sh(top, f"printf {number} > default/config/x")
             for waiter in waiters:
                 assert waiter.communicate(timeout=20) == (b"", None)
@@ -270,16 +277,14 @@ def test_cat_changed(top: Path, path: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_cat_changed_is_interrupted(top: Path, number: signal.Signals) -> None:
-    with running(["cat", "changed"], top) as waiter:
-        await_open(waiter)
+    with waiting(top, "changed") as (waiter,):
         waiter.send_signal(number)
         assert waiter.wait(20) == -number
 
 
 def test_cat_changed_of_a_ccache_that_goes(top: Path) -> None:
     sh(top, "mkdir caches/work")
-    with running(["cat", "caches/work/changed"], top) as waiter:
-        await_open(waiter)
+    with waiting(top, "caches/work/changed") as (waiter,):
         sh(top, "rmdir caches/work")
         assert waiter.wait(20) == 0
 
