@@ -18,7 +18,6 @@ import random
 import resource
 import select
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ import pyfuse3
 from ccfs.ops.handles import BytesHandle
 from ccfs.ops.refs import Ref, Slot
 from ccfs.store import Limits
+from tests import mounting
 from tests.clients.python import records
 from tests.direct import UID, Caller, Fields, FileSystem, Page
 from tests.mounting import Mounted, mounts
@@ -61,6 +61,7 @@ OF_THE_KERNEL = {
     errno.EFBIG,
     errno.EBUSY,
     errno.ENODEV,
+    errno.ESPIPE,
 }
 """What a path can give beyond that."""
 
@@ -124,6 +125,10 @@ DATA = [
     records.ccache([]),
     b"\x05\x03" + IMAGE[4:],
     bytes(5000),
+]
+DIRECTORIES = [
+    *(b"", b"caches", b"dir", b"default", b"by-id"),
+    *(b"caches/%s", b"caches/%s", b"caches/%s/credentials", b"caches/%s/config"),
 ]
 TARGETS = [b"caches/a", b"caches/tkt/", b"/", b"..", b"caches/absent", b"x" * 5000, b"\0"]
 MODES = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_APPEND, os.O_WRONLY | os.O_TRUNC]
@@ -395,7 +400,6 @@ class Walk:
     """Random operations by path on a real mount."""
 
     top: bytes
-    outside: bytes
     choose: random.Random
     descriptors: list[int] = field(default_factory=list)
 
@@ -417,21 +421,7 @@ class Walk:
     def path(self) -> bytes:
         """Some path, most often one that may be."""
         choose = self.choose
-        if not choose.randrange(40):
-            return self.outside
-        deep = choose.choice(
-            (
-                b"",
-                b"caches",
-                b"dir",
-                b"default",
-                b"caches/%s",
-                b"caches/%s/credentials",
-                b"caches/%s/config",
-                b"by-id",
-                b"caches/%s",
-            )
-        )
+        deep = choose.choice(DIRECTORIES)
         directory = deep % choose.choice(CCACHES) if b"%s" in deep else deep
         return b"/".join((self.top, directory, choose.choice(NAMES)))
 
@@ -501,19 +491,18 @@ STEPS: tuple[Callable[[Walk], None], ...] = (
 def run_mount(mounted: Mounted, count: int, seed: int) -> None:
     """Carry `count` sequences out in a mount, which must have nothing to complain of."""
     early = 0
-    with tempfile.NamedTemporaryFile(prefix="ccfs-fuzz-") as outside:
-        for number in range(seed, seed + count):
-            choose = random.Random(number)  # noqa: S311 - nothing to guess here
-            walk = Walk(os.fsencode(mounted.path), os.fsencode(outside.name), choose)
-            try:
-                walk.run()
-            except BaseException as error:
-                error.add_note(f"seed {number}")
-                raise
-            finally:
-                walk.close()
-            if number - seed == count // 10:
-                early = resident(mounted.pid)
+    for number in range(seed, seed + count):
+        choose = random.Random(number)  # noqa: S311 - nothing to guess here
+        walk = Walk(os.fsencode(mounted.path), choose)
+        try:
+            walk.run()
+        except BaseException as error:
+            error.add_note(f"seed {number}")
+            raise
+        finally:
+            walk.close()
+        if number - seed == count // 10:
+            early = resident(mounted.pid)
     assert mounted.complaints() == [], mounted.complaints()
     (mounted.path / "info").read_bytes()
     now = resident(mounted.pid)
@@ -536,6 +525,7 @@ def main() -> None:
     if not given.mount:
         run(given.count, given.seed)
         return
+    mounting.GUARD_SECONDS = 24 * 3600.0
     with mounts() as maker:
         options = ("--max-ccache-size", "64K", "--max-total-size", "512K", "--max-ccaches", "20")
         run_mount(maker.make(*options), given.count, given.seed)
