@@ -101,6 +101,7 @@ NAMES = [
     b"a\nb",
     b"1f.raw",
 ]
+NAMES_INSIDE = [name for name in NAMES if name != b".."]
 SERVERS = ["host/a", "host/b", "krbtgt/KRBTEST.COM"]
 RECORDS = [records.record(server) for server in SERVERS]
 IMAGE = records.ccache(SERVERS)
@@ -131,6 +132,8 @@ DIRECTORIES = [
     *(b"caches/%s", b"caches/%s", b"caches/%s/credentials", b"caches/%s/config"),
 ]
 TARGETS = [b"caches/a", b"caches/tkt/", b"/", b"..", b"caches/absent", b"x" * 5000, b"\0"]
+INSIDE = [b"caches/a", b"caches/tkt/", b"caches/absent", b"lock", b"x" * 5000]
+"""Where links in a mount point: whoever follows one must not come out at another file system."""
 MODES = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_APPEND, os.O_WRONLY | os.O_TRUNC]
 OFFSETS = [0, 0, 0, 1, 100, len(IMAGE), 4096, 1 << 31, (1 << 62)]
 
@@ -423,7 +426,7 @@ class Walk:
         choose = self.choose
         deep = choose.choice(DIRECTORIES)
         directory = deep % choose.choice(CCACHES) if b"%s" in deep else deep
-        return b"/".join((self.top, directory, choose.choice(NAMES)))
+        return b"/".join((self.top, directory, choose.choice(NAMES_INSIDE)))
 
     def open(self) -> None:
         if len(self.descriptors) > 8:
@@ -462,7 +465,7 @@ class Walk:
         os.rmdir(self.path())
 
     def symlink(self) -> None:
-        os.symlink(self.choose.choice(TARGETS).replace(b"\0", b"0"), self.path())
+        os.symlink(self.choose.choice(INSIDE), self.path())
 
     def link(self) -> None:
         os.link(self.path(), self.path())

@@ -254,3 +254,14 @@ def test_statfs_counts_against_the_limits(fs: FileSystem) -> None:
     assert data.f_blocks * data.f_frsize == 64 * 1024 * 1024
     assert data.f_bfree == (64 * 1024 * 1024 - used) // data.f_frsize
     assert (data.f_files, data.f_ffree, data.f_namemax) == (1024, 1022, 255)
+
+
+def test_what_is_listed_can_be_looked_up(fs: FileSystem) -> None:
+    """A name of 255 bytes has none in `dir/`, where it would be longer."""
+    for name in ("n" * 255, "n" * 251, "tkt" + "n" * 252):
+        fs.mkdir(f"caches/{name}")
+        fs.write(f"caches/{name}/ccache", IMAGE)
+    listed = [name for name in fs.entries("dir") if b"n" in name]
+    assert sorted(listed) == [b"tkt." + b"n" * 251, b"tkt" + b"n" * 252]
+    for name in listed:
+        assert fs.read(b"dir/" + name) == IMAGE

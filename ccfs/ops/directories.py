@@ -14,6 +14,7 @@ from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadNameError, ExistsError, GoneError, NotFoundError
 from ccfs.store.listing import ccache_name, listed_name
 from ccfs.store.scratch import COLLECTION
+from ccfs.store.values import NAME_MAX
 
 CCACHE = b"ccache"
 KICK = b".kick."
@@ -126,8 +127,9 @@ class Listing(Directory):
 
     def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
         for ccache in server.store.collection.all():
-            if ccache.current:
-                yield listed_name(ccache.name), Ref(ccache.current.number, Slot.BYTES)
+            listed = listed_name(ccache.name)
+            if ccache.current and len(listed) <= NAME_MAX:  # a longer one could not be opened
+                yield listed, Ref(ccache.current.number, Slot.BYTES)
         for name, generation in server.store.scratch.names(COLLECTION):
             if not is_current(server, name):
                 yield name, Ref(generation.number, Slot.BYTES)
