@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ccfs.store.saved import Saved, SavedCcache, SavedRecord
 
@@ -33,7 +33,6 @@ CREATE TABLE ccache (serial INTEGER PRIMARY KEY, name BLOB, place INTEGER, chang
     last_default INTEGER, mtime REAL, prefix BLOB, total INTEGER, sum INTEGER);
 CREATE TABLE record (serial INTEGER PRIMARY KEY, ccache INTEGER, place INTEGER, name TEXT,
     data BLOB, sum INTEGER);
-CREATE INDEX record_place ON record (ccache, place);
 """
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
@@ -168,8 +167,12 @@ class Journal:
             raise DamagedError("it is another user's")
         if have < step:
             raise DamagedError("it has lost its last changes")
+        records: dict[object, list[tuple[Any, ...]]] = {}
+        for row in self._db.execute("SELECT * FROM record"):
+            records.setdefault(row[1], []).append(row)
         rows = self._db.execute("SELECT * FROM ccache").fetchall()
-        ccaches = sorted((self._load_ccache(row) for row in rows), key=attrgetter("rank"))
+        read = [self._load_ccache(row, records.get(row[0], [])) for row in rows]
+        ccaches = sorted(read, key=attrgetter("rank"))
         if self._total != total or not ccaches:
             raise DamagedError("it is damaged")
         self._mountpoint, self._uid, self.step = where, uid, have
@@ -186,14 +189,11 @@ class Journal:
         if verdict != "ok":
             raise DamagedError("it is damaged")
 
-    def _load_ccache(self, row: tuple[object, ...]) -> SavedCcache:
+    def _load_ccache(self, row: tuple[object, ...], found: list[tuple[Any, ...]]) -> SavedCcache:
         serial, name, rank, change_time, last_default, mtime, prefix, total, check = row
         if _sum(row[:-1]) != check:
             raise DamagedError("it is damaged")
-        found = self._db.execute(
-            "SELECT serial, ccache, place, name, data, sum FROM record WHERE ccache = ?", (serial,)
-        ).fetchall()
-        found.sort(key=itemgetter(2))  # not by the index, which has no checksum
+        found.sort(key=itemgetter(2))
         if any(_sum(r[:-1]) != r[-1] for r in found):
             raise DamagedError("it is damaged")
         mine = _Row(sum(r[-1] for r in found) & _MASK, int(str(check)))
