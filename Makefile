@@ -3,7 +3,7 @@
 # Debian keeps the KDC and its tools where a user's PATH doesn't look.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test reliability lint format clean
 
 setup:
 	@scripts/setup
@@ -16,6 +16,13 @@ test:
 	@scripts/test-packages
 	@scripts/setup test
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+# About 40 minutes; docs/reliability.md says what each of them does.
+reliability:
+	@scripts/setup test
+	.venv/bin/python -m reliability.damage --count 1000
+	.venv/bin/python -m reliability.kills --count 1000
+	.venv/bin/python -m reliability.load
 
 lint:
 	@scripts/setup lint
