@@ -30,7 +30,8 @@ class _Syslog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass one record on, line by line: syslog knows no newlines."""
         priority = _PRIORITIES.get(record.levelno, syslog.LOG_NOTICE)
-        for line in self.format(record).splitlines():
+        text = self.format(record).encode("utf-8", "backslashreplace").decode("utf-8")  # a path
+        for line in text.splitlines():
             syslog.syslog(priority, line)
 
 

@@ -79,7 +79,9 @@ class Journal:
         self.step = 0
         self._broken = False
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
+            self._db = sqlite3.connect(
+                path, timeout=1.0, isolation_level=None, cached_statements=64
+            )
             for pragma in _PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
