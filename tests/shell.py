@@ -16,7 +16,6 @@ import pytest
 from tests.mounting import Mounted, Mounts, mounts
 
 SECONDS = 30.0
-OPENAT = "257"
 MAX_AGE = 40.0
 """Seconds; less than what the guard of a mount lets it live."""
 
@@ -98,13 +97,9 @@ def _waiting(stack: contextlib.ExitStack, directory: Path, path: str) -> Process
 
 
 def waits(process: Process) -> bool:
-    """Whether a process is blocked in the open(2) of a FIFO, and not in that of its name."""
-    directory = Path(f"/proc/{process.pid}")
+    """Whether a process is blocked in the open(2) of a FIFO, and not in the look-up before it."""
     try:
-        where = (directory / "wchan").read_text()
-        return where == "wait_for_partner" or (
-            where == "0" and (directory / "syscall").read_text().startswith(f"{OPENAT} ")
-        )
+        return Path(f"/proc/{process.pid}/wchan").read_text() == "wait_for_partner"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
