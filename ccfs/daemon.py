@@ -67,7 +67,8 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
     try:
         return _serve(options, child, ready)
     except BaseException:
-        child.end()
+        with suppress(OSError):  # it may have ended in order
+            child.end()
         raise
 
 
@@ -90,11 +91,23 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
         trio.run(_run, server, kicker, ready)
         wanted = kicker.ending or not _is_mounted(options.mountpoint)
     finally:
-        pyfuse3.close(unmount=wanted)
+        # In this order: who is about to wait at a FIFO is woken while the way there is known.
+        pyfuse3.close(unmount=False)
+        kicker.child.end()
+        if wanted:
+            _unmount(options.mountpoint)
         if kept:
             kept.close(wipe=wanted)
-    kicker.child.end()
     return Exit.OK if wanted else Exit.DEAD_MOUNT
+
+
+def _unmount(path: str) -> None:
+    """Take the mount away, in use or not, unless somebody has done so."""
+    try:
+        if _is_mounted(path):
+            mountpoint.detach(path, lazy=True)
+    except OSError as error:
+        log.warning("cannot unmount %s: %s", path, error.strerror)
 
 
 def _is_mounted(path: str) -> bool:

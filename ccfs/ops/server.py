@@ -129,10 +129,10 @@ class Server:
 
         The helper never waits, and nobody does at what a listing has shown.
         """
-        if found.slot is Slot.BYTES:
-            if pid in self.retries:
-                self.retries[pid] = found.serial, self.retries[pid][1]
+        if found.slot in (Slot.BYTES, Slot.CHANGED):
             self.known[found.serial] = self.known.get(found.serial, 0) + 1
+        if found.slot is Slot.BYTES and pid in self.retries:
+            self.retries[pid] = found.serial, self.retries[pid][1]
         elif found.slot is Slot.CHANGED and pid != self.helper and found.serial not in self.armed:
             self.armed.add(found.serial)
             self.kernel.learn(found.serial)
@@ -142,13 +142,14 @@ class Server:
 
         A look-up may have been answered while the kernel was letting go of an earlier one.
         """
-        if known.slot is Slot.BYTES:
-            left = self.known.pop(known.serial, 0) - count
-            if left > 0:
-                self.known[known.serial] = left
-            else:
-                self.store.contents.forget(known.serial)
-        elif known.slot is Slot.CHANGED:
+        if known.slot not in (Slot.BYTES, Slot.CHANGED):
+            return
+        left = self.known.pop(known.serial, 0) - count
+        if left > 0:
+            self.known[known.serial] = left
+        elif known.slot is Slot.BYTES:
+            self.store.contents.forget(known.serial)
+        else:
             self.armed.discard(known.serial)
 
     def revive(self, directory: Ref) -> None:
