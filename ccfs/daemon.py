@@ -5,6 +5,7 @@ Knows processes, pipes and the FUSE session; never the bytes of a ccache.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -73,12 +74,15 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
 
 
 def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None]) -> int:
+    gc.disable()  # nothing that is imported becomes garbage
     import pyfuse3
     import trio
 
     from ccfs.hardening import harden
     from ccfs.ops.operations import Operations
 
+    gc.freeze()
+    gc.enable()
     harden()
     kicker = Kicker(child, options.mountpoint, options.held)
     kept = Kept.open(options) if options.journal else None
