@@ -99,7 +99,7 @@ def main() -> int:
 
 def cases(count: int, seed: int) -> Result:
     """Damage and load `count` journals."""
-    result, chance = Result(), random.Random(seed)  # noqa: S311 - nothing to guess here
+    result, chance = Result(), random.Random(seed)
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ccfs-damage-") as directory:
         for number in range(count):
             if number % 25 == 0:

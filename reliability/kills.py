@@ -59,7 +59,7 @@ def kills(count: int, seed: int, every: int) -> list[str]:
     """Kill `count` times; returns the figures.  AssertionError, LostError where all is not well."""
     with place("reliability.patient") as here:
         here.mount()
-        chance = random.Random(seed)  # noqa: S311 - nothing to guess here
+        chance = random.Random(seed)
         run = Run(here, chance, here.directory / "gate")
         run.gate.touch()
         witness = _begin(run)
@@ -85,7 +85,7 @@ def _begin(run: Run) -> tuple[object, ...]:
     (run.here.path / "default").readlink()
     for seed, (name, step) in enumerate(writers.WAYS.items()):
         (caches / name).mkdir()
-        generator = random.Random(run.random.random() + seed)  # noqa: S311 - the same
+        generator = random.Random(run.random.random() + seed)
         writer = writers.Writer(run.here.path, name, step, run.gate, generator)
         run.writers.append(_start(writer))
     return _witness(run)

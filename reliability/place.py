@@ -40,7 +40,7 @@ class Place:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `ccfs` with a bound."""
         command = [sys.executable, "-m", self.program, *arguments]
-        return subprocess.run(  # noqa: S603 - our own program
+        return subprocess.run(
             command,
             capture_output=True,
             text=True,

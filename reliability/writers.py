@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class Writer:
     random: random.Random
     servers: list[str] | None = None
     count: Count = field(default_factory=Count)
+    errors: Counter[str] = field(default_factory=Counter)
     number: int = 0
 
     @property
@@ -85,7 +87,8 @@ class Writer:
         before = self.servers
         try:
             action()
-        except OSError:
+        except OSError as error:
+            self.errors[f"{self.name}: {error.strerror or error}"] += 1
             self.settle(before, *after)
         else:
             self.servers = after[-1]
@@ -148,7 +151,7 @@ def append(writer: Writer) -> None:
         return
     server = writer.new()
     writer.attempt(
-        lambda: _append(writer.ccache, records.record(server)), [*writer.servers, server]
+        lambda: append_one(writer.ccache, records.record(server)), [*writer.servers, server]
     )
 
 
@@ -194,7 +197,8 @@ def _initialise(writer: Writer) -> None:
     _write(writer.ccache, records.ccache([]))
 
 
-def _append(path: Path, data: bytes) -> None:
+def append_one(path: Path, data: bytes) -> None:
+    """One write at the end of a file, under a lock."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX)

@@ -1,0 +1,310 @@
+"""Daemons that are killed, stopped and cut off: who waits goes on, and nothing is lost.
+
+Every mount here is one in the background with its parent process, as users have it.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ccfs import mountpoint
+from ccfs.supervisor import Supervisor
+from reliability import kills, load
+from reliability.place import Place, children, parent, place, serving
+from tests.clients.python import records
+from tests.mounting import abort, is_mounted
+from tests.shell import SECONDS, running, wait_until, waiting
+
+IMAGE = records.ccache(["host/one", "host/two"])
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and aborts connections")
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as made:
+        made.mount()
+        (made.path / "default/ccache").write_bytes(IMAGE)
+        yield made
+
+
+def is_back(here: Place, old: str) -> dict[str, str]:
+    """Wait for another daemon, which must have everything; returns its `info`."""
+    _, info = here.come_back(old, SECONDS)
+    assert (here.path / "default/ccache").read_bytes() == IMAGE
+    return info
+
+
+def kill(here: Place) -> str:
+    """Kill the daemon; returns its server id."""
+    info = here.info()
+    os.kill(int(info["pid"]), signal.SIGKILL)
+    return info["server_id"]
+
+
+def state(pid: int) -> str:
+    """The state of a process (proc(5)): "D" where not even a kill ends it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_nothing_is_lost_under_writers() -> None:
+    """A short form of the program that does it a thousand times."""
+    said = kills.kills(5, seed=3, every=5)
+    assert said[0].startswith("kills: 5")
+    assert "lost: 0, torn: 0" in said[1]
+
+
+def test_who_it_is_changes_and_what_is_there_does_not(here: Place) -> None:
+    before = here.info()
+    ids = (here.path / "default/ids").read_bytes(), os.listdir(here.path / "by-id")
+    names = sorted(os.listdir(here.path / "default/credentials"))
+    info = is_back(here, kill(here))
+    assert info["server_id"] != before["server_id"]
+    assert float(info["start_time"]) >= float(before["start_time"])
+    assert ((here.path / "default/ids").read_bytes(), os.listdir(here.path / "by-id")) == ids
+    assert sorted(os.listdir(here.path / "default/credentials")) == names
+    assert parent(int(info["pid"])) not in (0, 1, int(before["pid"]))
+
+
+def test_who_waits_at_a_fifo_goes_on(here: Place) -> None:
+    with waiting(here.path, "changed", "default/changed") as waiters:
+        old = kill(here)
+        for process in waiters:
+            assert process.wait(SECONDS) == 0
+    is_back(here, old)
+
+
+def test_who_waits_goes_on_after_the_helper_was_killed_too(here: Place) -> None:
+    """The new helper knows the way to the FIFOs, and the parent process waits for it, too."""
+    daemon = here.pid()
+    with waiting(here.path, "changed", "default/changed") as waiters:
+        [helper] = children(daemon)
+        os.kill(helper, signal.SIGKILL)
+        wait_until(lambda: children(daemon) not in ([], [helper]), "there is no new helper")
+        (here.path / "caches/other").mkdir()  # it kicks, which shows that it works
+        assert waiters[0].wait(SECONDS) == 0
+        old = kill(here)
+        assert waiters[1].wait(SECONDS) == 0
+    is_back(here, old)
+
+
+def test_who_polls_the_log_is_told(here: Place) -> None:
+    with (here.path / "events").open("rb", buffering=0) as log:
+        log.read()
+        poll = select.poll()
+        poll.register(log, select.POLLIN)
+        assert poll.poll(0) == []
+        old = kill(here)
+        [(_, what)] = poll.poll(SECONDS * 1000)
+        assert what & select.POLLERR
+        with pytest.raises(OSError, match=r"not connected|aborted"):
+            log.read()
+    is_back(here, old)
+
+
+@pytest.fixture
+def stopped(here: Place) -> Iterator[int]:
+    """A daemon that does nothing any more."""
+    daemon = here.pid()
+    os.kill(daemon, signal.SIGSTOP)
+    wait_until(lambda: state(daemon) == "T", "it does not stop")
+    yield daemon
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(daemon, signal.SIGCONT)
+
+
+def kill_if_there(pid: int) -> None:
+    """Kill a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def hangs(pid: int) -> bool:
+    """Whether a process waits for an answer of the daemon, or for one that does."""
+    return Path(f"/proc/{pid}/wchan").read_text() in ("request_wait_answer", "do_rmdir")
+
+
+def test_clients_of_a_stopped_daemon_can_be_killed(here: Place, stopped: int) -> None:
+    with running(["cat", str(here.path / "info")], here.directory) as client:
+        wait_until(lambda: hangs(client.pid), "it does not hang")
+        client.kill()
+        assert client.wait(SECONDS) == -signal.SIGKILL
+
+
+def test_clients_of_a_stopped_daemon_go_on_with_it(here: Place, stopped: int) -> None:
+    with running(["cat", str(here.path / "info")], here.directory) as client:
+        wait_until(lambda: hangs(client.pid), "it does not hang")
+        os.kill(stopped, signal.SIGCONT)
+        assert client.wait(SECONDS) == 0
+    assert here.pid() == stopped
+
+
+def test_clients_of_a_stopped_daemon_end_when_it_is_killed(here: Place, stopped: int) -> None:
+    with running(["cat", str(here.path / "info")], here.directory) as client:
+        wait_until(lambda: hangs(client.pid), "it does not hang")
+        os.kill(stopped, signal.SIGKILL)
+        assert client.wait(SECONDS) == 1
+    is_back(here, "")
+
+
+@AS_ROOT
+def test_an_aborted_connection_is_replaced(here: Place) -> None:
+    old = here.info()["server_id"]
+    mount = mountpoint.topmost(str(here.path), mountpoint.mounts())
+    assert mount is not None
+    with running(["tail", "-f", str(here.path / "events")], here.directory):
+        abort(mount.connection)
+        is_back(here, old)
+
+
+@AS_ROOT
+def test_an_aborted_connection_of_a_stopped_daemon(here: Place, stopped: int) -> None:
+    """Who hangs goes on at once; the daemon is replaced when it can end."""
+    mount = mountpoint.topmost(str(here.path), mountpoint.mounts())
+    assert mount is not None
+    with running(["cat", str(here.path / "info")], here.directory) as client:
+        wait_until(lambda: hangs(client.pid), "it does not hang")
+        abort(mount.connection)
+        assert client.wait(SECONDS) == 1
+    os.kill(stopped, signal.SIGCONT)
+    is_back(here, "")
+
+
+def test_the_daemon_goes_on_without_its_parent(here: Place) -> None:
+    daemon = here.pid()
+    keeper = parent(daemon)
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: parent(daemon) != keeper, "the parent process stays")
+    assert (here.path / "default/ccache").read_bytes() == IMAGE
+    here.unmount()
+    assert not here.journal.exists()
+    wait_until(lambda: not serving(here.path), "a process stays")
+
+
+def test_it_gives_up_after_too_many_deaths(here: Place) -> None:
+    """Nothing dead is left in the way, and the next mount has everything."""
+    old = here.info()["server_id"]
+    for _ in range(5):
+        os.kill(here.pid(), signal.SIGKILL)
+        old = is_back(here, old)["server_id"]
+    os.kill(here.pid(), signal.SIGKILL)
+    wait_until(lambda: not serving(here.path), "it does not give up")
+    assert not is_mounted(here.path)
+    here.mount()
+    is_back(here, old)
+
+
+def test_one_that_dies_before_it_mounts_is_replaced_too(here: Place) -> None:
+    keeper = parent(here.pid())
+    dead = here.pid()
+    old = kill(here)
+    next_one: list[int] = []
+
+    def is_starting() -> bool:
+        next_one[:] = [pid for pid in children(keeper) if pid != dead]
+        return bool(next_one)
+
+    wait_until(is_starting, "nobody replaces it")
+    os.kill(next_one[0], signal.SIGKILL)
+    info = is_back(here, old)
+    assert int(info["pid"]) not in (dead, next_one[0])
+
+
+def test_its_end_while_nobody_serves(here: Place) -> None:
+    """SIGTERM for the parent process ends all of it, whenever it comes."""
+    daemon = here.pid()
+    keeper = parent(daemon)
+    os.kill(daemon, signal.SIGKILL)
+    os.kill(keeper, signal.SIGTERM)
+    wait_until(lambda: not serving(here.path), "a process stays")
+
+
+class Scripted:
+    """A daemon that does what a test wants, in the supervisor's child."""
+
+    def __init__(self, *ends: int) -> None:
+        self.ends = list(ends)
+
+    def __call__(self, ready: Callable[[], None], held: int) -> int:
+        ready()
+        return self.ends[0]
+
+
+def test_what_it_says_of_deaths(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """The log says why there is no daemon any more."""
+    caplog.set_level("INFO")
+    status = Supervisor(str(tmp_path), Scripted(5)).run(lambda: None, lambda: None)
+    assert status == 5
+    assert caplog.messages == ["the mount was taken away"]
+    caplog.clear()
+    assert Supervisor(str(tmp_path), Scripted(10)).run(lambda: None, lambda: None) == 10
+    assert caplog.messages == ["the journal can't be used, giving up"]
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A supervisor that runs in the test takes its signals."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@AS_ROOT
+def test_a_bind_mount_of_the_parent_directory_sees_the_new_mount(tmp_path: Path) -> None:
+    """With slave propagation; of the mount itself it would keep the dead one."""
+    script = Path(__file__).with_name("shared_parent.sh")
+    command = ["unshare", "-m", "--propagation", "private", "sh", "-e", str(script)]
+    arguments = [str(tmp_path), sys.executable]
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = done.stdout.split()
+    assert before != after
+
+
+def test_load_for_a_moment(here: Place) -> None:
+    """A short form of the program that does it for minutes."""
+    said = load.mixed(here, processes=4, seconds=1.0)
+    assert said.errors == {}
+    assert said.steps > 20
+    assert load.open_files(here, 200) == 200
+    assert load.waiters(here, 20) == 20
+
+
+def test_nothing_hangs_for_good(here: Place) -> None:
+    """Killed while a client is in each operation: every one of them ends."""
+    daemon = here.pid()
+    os.kill(daemon, signal.SIGSTOP)
+    root = here.path / "default"
+    commands = [
+        ["stat", f"{root}/nothing"],
+        ["cat", f"{here.path}/info"],
+        ["ls", f"{root}/credentials"],
+        ["mkdir", f"{here.path}/caches/a"],
+        ["rmdir", f"{here.path}/caches/tkt"],
+        ["rm", f"{root}/ccache"],
+        ["mv", f"{root}/ccache", f"{root}/b"],
+        ["ln", "-s", "caches/x", f"{here.path}/link"],
+        ["dd", "if=/dev/zero", f"of={root}/scratch"],
+        ["truncate", "-s", "0", f"{root}/ccache"],
+        ["chmod", "600", f"{root}/ccache"],
+        ["df", str(here.path)],
+        ["readlink", f"{here.path}/default"],
+    ]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(running(c, here.directory)) for c in commands]
+        stack.callback(kill_if_there, daemon)
+        wait_until(lambda: all(hangs(c.pid) or c.poll() is not None for c in clients), "no hang")
+        assert sum(c.poll() is None for c in clients) > 5
+        os.kill(daemon, signal.SIGKILL)
+        for client in clients:
+            client.wait(SECONDS)
+    is_back(here, "")
