@@ -32,7 +32,8 @@ FIO = {
     " --iodepth=8 --direct=1",
     "three at a time, across pages": "--rw=randrw --bs=3000 --size=1M --ioengine=psync --numjobs=3",
 }
-VERIFIED = "--verify=crc32c --do_verify=1 --verify_fatal=1 --fallocate=none --randseed=1 --unlink=1"
+VERIFIED = "--verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0"
+VERIFIED += " --fallocate=none --randseed=1 --unlink=1"
 READS = "--readonly --randseed=1 --bs=1000 --size=20k --time_based"
 
 STRESSORS = (

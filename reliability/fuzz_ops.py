@@ -375,7 +375,7 @@ def run(count: int, seed: int) -> None:
     logging.getLogger("ccfs").addHandler(complaints)
     early = 0
     for number in range(seed, seed + count):
-        sequence = Sequence(random.Random(number))  # noqa: S311 - nothing to guess here
+        sequence = Sequence(random.Random(number))
         try:
             sequence.run()
             assert not complaints.lines, complaints.lines
@@ -495,7 +495,7 @@ def run_mount(mounted: Mounted, count: int, seed: int) -> None:
     """Carry `count` sequences out in a mount, which must have nothing to complain of."""
     early = 0
     for number in range(seed, seed + count):
-        choose = random.Random(number)  # noqa: S311 - nothing to guess here
+        choose = random.Random(number)
         walk = Walk(os.fsencode(mounted.path), choose)
         try:
             walk.run()
