@@ -231,8 +231,8 @@ class Kept:
             return cls(path, fresh=fresh)
         except InUseError:
             raise JournalError(
-                f"the journal {path} is in use",
-                "another ccfs keeps it: end that one, or name another path with '--journal'",
+                f"the journal {path} is in use by process {journals.holder(path)}",
+                "end that one, or name another path with '--journal'",
             ) from None
         except DamagedError as error:
             raise _aside(path, str(error)) from None

@@ -7,6 +7,7 @@ a journal that is behind it has lost its end.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import stat
@@ -25,6 +26,8 @@ _NAME = "journal"
 _PARTS = ("", "-wal", "-step", "-journal", "-shm")
 _STEP = struct.Struct(">QQ")
 _MASK = (1 << 64) - 1
+_LOCK = struct.Struct("hhqqi4x")
+"""struct flock, where off_t has 64 bits."""
 
 
 def choose(mountpoint: str, wanted: str | None, *, on_disk: bool) -> str:
@@ -104,6 +107,19 @@ def in_memory(path: str) -> bool:
             if head.split(" ")[2] == wanted:
                 return tail.split(" ")[0] in MEMORY
     return False
+
+
+def holder(path: str) -> int:
+    """The process that has the journal open, 0 where that can't be told (fcntl(2), F_GETLK).
+
+    SQLite locks bytes at 1 GiB (its document "File locking and concurrency").
+    """
+    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 1 << 30, 512, 0)
+    try:
+        with open(path, "r+b") as file:
+            return int(_LOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, question))[4])
+    except OSError:
+        return 0
 
 
 def wipe(path: str) -> None:

@@ -131,7 +131,7 @@ def test_one_in_use_stays_where_it_is(here: Place) -> None:
     other = str(here.directory / "other")
     done = here.run("mount", "--journal", str(here.journal), other)
     assert done.returncode == Exit.JOURNAL
-    assert "in use" in done.stderr
+    assert f"in use by process {here.pid()}" in done.stderr
     assert set_aside(here) == []
     assert not is_mounted(Path(other))
     kill_both(here)
