@@ -80,13 +80,21 @@ def test_who_waits_at_a_fifo_goes_on(here: Place) -> None:
     is_back(here, old)
 
 
+def pipes(pid: int) -> set[str]:
+    """The pipes that a process has open."""
+    directory = Path(f"/proc/{pid}/fd")
+    return {one for fd in directory.iterdir() if (one := os.readlink(fd)).startswith("pipe:")}
+
+
+@AS_ROOT
 def test_who_waits_goes_on_after_the_helper_was_killed_too(here: Place) -> None:
-    """The new helper knows the way to the FIFOs, and the parent process waits for it, too."""
+    """The new helper knows the way to the FIFOs, and the parent process sees when it ends."""
     daemon = here.pid()
     with waiting(here.path, "changed", "default/changed") as waiters:
         [helper] = children(daemon)
         os.kill(helper, signal.SIGKILL)
         wait_until(lambda: children(daemon) not in ([], [helper]), "there is no new helper")
+        assert pipes(parent(daemon)) & pipes(children(daemon)[0])
         (here.path / "caches/other").mkdir()  # it kicks, which shows that it works
         assert waiters[0].wait(SECONDS) == 0
         old = kill(here)
