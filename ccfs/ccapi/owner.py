@@ -86,6 +86,8 @@ class Owner:
     def __init__(self) -> None:
         self._held: dict[str, Hold] = {}
         _owners.add(self)
+        # A thread may die with its context in its hands: nobody else would ever let go.
+        weakref.finalize(self, _let_go, self._held)
 
     def lock(self, container: Container, lock_type: int, block: int) -> None:
         """Lock, upgrade or downgrade; whoever can't have an upgrade keeps the read lock."""
@@ -129,6 +131,11 @@ class Owner:
             self._held.pop(key, None)
         else:
             self._held[key] = hold
+
+
+def _let_go(held: dict[str, Hold]) -> None:
+    for hold in held.values():
+        hold.close()
 
 
 def _acquire(hold: Hold, wanted: Mode, container: Container, block: int) -> None:
