@@ -59,6 +59,8 @@ EXCLUDED = {
     "unlink": "is not in every stress-ng; `dentry`, `open` and `rename` unlink",
     "copy-file": "its smallest file is 128 MiB, and a file's limit here 8",
     "fanotify": "marks every mount of the machine, not ours alone",
+    "fio, mapped, on a ccache that changes": "an open that meets superseded bytes is served past the"
+    " page cache, and the kernel maps such a file privately alone (ENODEV for a shared mapping)",
     "io": "is sync(2), of every file system of the machine",
 }
 
@@ -102,18 +104,18 @@ def fio(mounted: Mounted, seconds: int) -> None:
 
 
 def fio_on_a_ccache(mounted: Mounted, seconds: int) -> None:
-    """Reads of a ccache in every way, while credentials are stored in it and removed."""
+    """Reads of a ccache: mapped, then plain while credentials are stored in it and removed."""
     path = mounted.path / "caches/tkt/ccache"
     path.write_bytes(records.ccache([f"host/{number}" for number in range(60)]))
+    job = ["--name=ccache", f"--filename={path}", "--rw=randread", *READS.split()]
+    job.append(f"--runtime={max(seconds, 1)}")
+    call(seconds + 60, tool("fio"), *job, "--ioengine=mmap")
     over = threading.Event()
     rounds: list[int] = []
     writer = threading.Thread(target=lambda: rounds.append(store_and_remove(mounted, over)))
     writer.start()
     try:
-        for engine in ("psync", "mmap"):
-            job = [f"--filename={path}", "--rw=randread", f"--ioengine={engine}"]
-            limit = [f"--runtime={max(seconds, 1)}", *READS.split()]
-            call(seconds + 60, tool("fio"), "--name=ccache", *job, *limit)
+        call(seconds + 60, tool("fio"), *job, "--ioengine=psync")
     finally:
         over.set()
         writer.join()
