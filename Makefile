@@ -17,12 +17,16 @@ test:
 	@scripts/setup test
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)
 
-# About 40 minutes; docs/reliability.md says what each of them does.
+# About 80 minutes; docs/reliability.md says what each of them does.
 reliability:
 	@scripts/setup test
 	.venv/bin/python -m reliability.damage --count 1000
 	.venv/bin/python -m reliability.kills --count 1000
 	.venv/bin/python -m reliability.load
+	.venv/bin/python -m reliability.fuzz_codec --count 1000000
+	.venv/bin/python -m reliability.fuzz_ops --count 100000
+	.venv/bin/python -m reliability.fuzz_ops --mount --count 20000
+	.venv/bin/python -m reliability.files --seconds 5
 
 lint:
 	@scripts/setup lint

@@ -59,8 +59,8 @@ EXCLUDED = {
     "unlink": "is not in every stress-ng; `dentry`, `open` and `rename` unlink",
     "copy-file": "its smallest file is 128 MiB, and a file's limit here 8",
     "fanotify": "marks every mount of the machine, not ours alone",
-    "fio, mapped, on a ccache that changes": "an open that meets superseded bytes is served past the"
-    " page cache, and the kernel maps such a file privately alone (ENODEV for a shared mapping)",
+    "fio, mapped, on a ccache that changes": "an open that meets superseded bytes is served past"
+    " the page cache; the kernel maps such a file privately alone (ENODEV for a shared mapping)",
     "io": "is sync(2), of every file system of the machine",
 }
 
