@@ -69,8 +69,20 @@ def _successor(server: Server, generation: Generation, at: Stamp) -> Generation:
         raise GoneError("a superseded generation")
     current = generation.ccache.current if generation.ccache else None
     if current is None:
-        raise NotFoundError("no such file")
+        raise gone(server, generation.number)
     return current
+
+
+def gone(server: Server, serial: int) -> Exception:
+    """What to say of a file that is not there, to whom "look again" was said before.
+
+    Where the ccache itself is gone its name may mean another one by now: it is said again.
+    """
+    generation = server.store.contents.find(serial)
+    ccache = generation.ccache if generation else None
+    if ccache is not None and server.store.collection.by_serial(ccache.serial) is ccache:
+        return NotFoundError("no such file")
+    return GoneError("a ccache that is gone")
 
 
 def _attributes(generation: Generation) -> Attributes:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
-from ccfs.ops import moves, tree
+from ccfs.ops import images, moves, tree
 from ccfs.ops.barrier import HANDLERS, handler, notice
 from ccfs.ops.errors import AccessError, HandleLimitError, WrongKindError
 from ccfs.ops.handles import Handle, ListHandle
@@ -22,7 +22,7 @@ from ccfs.ops.node import Attributes, Opening
 from ccfs.ops.refs import Ref, Slot, ref
 from ccfs.ops.server import Poll, Server
 from ccfs.store import Stamp
-from ccfs.store.errors import ExistsError, GoneError, NotFoundError, NotPermittedError
+from ccfs.store.errors import ExistsError, GoneError, NotPermittedError
 
 SPARE = 64
 """How often the mount's `info` may be open beyond the limit: it tells whom to end, or to blame."""
@@ -48,11 +48,7 @@ class Operations(pyfuse3.Operations):
     @handler
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         self._admit(ctx)
-        try:
-            found = tree.find(self.server, self._ref(parent), name, ctx.pid)
-        except NotFoundError:
-            self.server.retries.pop(ctx.pid, None)
-            raise
+        found = tree.find(self.server, self._ref(parent), name, ctx.pid)
         return self._shown(found, ctx.pid)
 
     @notice
@@ -70,7 +66,7 @@ class Operations(pyfuse3.Operations):
             return self._attributes(found)
         except GoneError:
             if found.slot is Slot.BYTES and self.server.retries_again(found.serial, ctx.pid):
-                raise NotFoundError("no such file") from None
+                raise images.gone(self.server, found.serial) from None
             raise
 
     @handler

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMMAND_UNKNOWN = "-"
-RETRY = 1.0
-"""Seconds after an ESTALE in which the same task is not answered with another."""
 MAX_RETRIES = 1024
 """How many tasks are remembered that look a name up again."""
 MAX_TEXTS = 4096
@@ -65,9 +63,10 @@ class Server:
     `helper`: pid of the child that wakes waiters, 0 for none.  `asking`: who asks for the present
     step.  `pending`: files being written that are nothing yet, by serial.  `armed`: FIFOs whose
     inodes the kernel has, so that somebody may wait there.  `known`: how often the kernel was given
-    a generation's number.  `retries`: what a task has found since it was answered with ESTALE, and
-    when that was.  `polls`: who polls a growing file, by its handle.  They stay until it is
-    released: epoll asks for the state of a file again without naming itself again.
+    the number of a generation or a FIFO.  `seen`: when a generation's number was last looked up,
+    `retries`: when a task was last answered with ESTALE, both counted in look-ups.  `polls`: who
+    polls a growing file, by its handle.  They stay until it is released: epoll asks for the state
+    of a file again without naming itself again.
     """
 
     store: Store
@@ -85,12 +84,14 @@ class Server:
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: set[int] = field(default_factory=set)
     known: dict[int, int] = field(default_factory=dict)
-    retries: dict[int, tuple[int, float]] = field(default_factory=dict)
+    seen: dict[int, int] = field(default_factory=dict)
+    retries: dict[int, int] = field(default_factory=dict)
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
     requests: dict[str, int] = field(default_factory=dict)
     _handle: int = 0
+    _tick: int = 0
     _unscrubbed: bool = False
 
     def stamp(self, uid: int, pid: int) -> Stamp:
@@ -110,18 +111,18 @@ class Server:
         return self._handle
 
     def retries_again(self, number: int, pid: int) -> bool:
-        """Whether a task comes with what it found after an ESTALE, so that it can't get another.
+        """Whether a task comes with what was found after its ESTALE, so that it can't get another.
 
         The kernel looks a name up again after ESTALE, but only once; under many changes what it
-        got then may be superseded again.  False: it is to be answered so now.
+        got then may be superseded again.  Another task's look-up of the name serves it as well.
+        False: it is to be answered with ESTALE now.
         """
-        now = self.clock()
-        found, when = self.retries.pop(pid, (0, 0.0))
-        again = found == number and now - when <= RETRY
+        told = self.retries.pop(pid, None)
+        again = told is not None and self.seen.get(number, 0) > told
         if not again:
             if len(self.retries) >= MAX_RETRIES:
                 self.retries.clear()
-            self.retries[pid] = 0, now
+            self.retries[pid] = self._tick
         return again
 
     def show(self, found: Ref, pid: int) -> None:
@@ -131,8 +132,9 @@ class Server:
         """
         if found.slot in (Slot.BYTES, Slot.CHANGED):
             self.known[found.serial] = self.known.get(found.serial, 0) + 1
-        if found.slot is Slot.BYTES and pid in self.retries:
-            self.retries[pid] = found.serial, self.retries[pid][1]
+        if found.slot is Slot.BYTES:
+            self._tick += 1
+            self.seen[found.serial] = self._tick
         elif found.slot is Slot.CHANGED and pid != self.helper and found.serial not in self.armed:
             self.armed.add(found.serial)
             self.kernel.learn(found.serial)
@@ -148,6 +150,7 @@ class Server:
         if left > 0:
             self.known[known.serial] = left
         elif known.slot is Slot.BYTES:
+            self.seen.pop(known.serial, None)
             self.store.contents.forget(known.serial)
         else:
             self.armed.discard(known.serial)
