@@ -22,7 +22,6 @@ FSTYPE = "fuse.ccfs"
 FUSE_DEVICE = "/dev/fuse"
 FUSECTL = "/sys/fs/fuse/connections"
 ANSWER_SECONDS = 5.0
-DETACH_SECONDS = 30.0
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8

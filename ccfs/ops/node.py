@@ -38,11 +38,9 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a file is opened.  `inode`: the number it was opened by."""
+    """How a file is opened, when and by whom."""
 
-    inode: int
     at: Stamp
-    reads: bool
     writes: bool
     append: bool
     truncate: bool

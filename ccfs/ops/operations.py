@@ -152,14 +152,14 @@ class Operations(pyfuse3.Operations):
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         found, at = self._ref(inode), self._stamp(ctx)
         self._room_for_a_handle(SPARE if found == _INFO else 0)
-        return self._open(found, _opening(inode, flags, at))
+        return self._open(found, _opening(flags, at))
 
     @handler
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         at, where = self._stamp(ctx), self._ref(parent)
-        opening = _opening(0, flags, at)
+        opening = _opening(flags, at)
         self._room_for_a_handle()
         if tree.exists(self.server, where, name):
             found = tree.find(self.server, where, name, ctx.pid)
@@ -354,13 +354,10 @@ class Operations(pyfuse3.Operations):
         return cast(pyfuse3.StatvfsData, data)
 
 
-def _opening(inode: int, flags: int, at: Stamp) -> Opening:
-    mode = flags & os.O_ACCMODE
+def _opening(flags: int, at: Stamp) -> Opening:
     return Opening(
-        inode=inode,
         at=at,
-        reads=mode != os.O_WRONLY,
-        writes=mode != os.O_RDONLY,
+        writes=flags & os.O_ACCMODE != os.O_RDONLY,
         append=bool(flags & os.O_APPEND),
         truncate=bool(flags & os.O_TRUNC),
     )
