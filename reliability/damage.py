@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccfs import journals
-from ccfs.daemon import Kept, MountOptions
+from ccfs.daemon import MountOptions
+from ccfs.daemon.kept import Kept
 from ccfs.errors import JournalError
 from ccfs.store import Store
 from ccfs.store.journal import Journal

@@ -1,0 +1,6 @@
+"""The process that serves one user's mount.  Knows FUSE; never the bytes of a ccache."""
+
+from ccfs.daemon.options import MountOptions
+from ccfs.daemon.session import serve
+
+__all__ = ["MountOptions", "serve"]

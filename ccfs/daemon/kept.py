@@ -1,0 +1,102 @@
+"""The journal of a mount, open: made anew, or loaded.
+
+Knows the journal's place and what can be wrong with it; never FUSE.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ccfs import journals
+from ccfs.errors import JournalError
+
+if TYPE_CHECKING:
+    from ccfs.daemon.options import MountOptions
+    from ccfs.store import Stamp, Store
+
+
+class Kept:
+    """The journal of a mount, open."""
+
+    def __init__(self, path: str, *, fresh: bool) -> None:
+        from ccfs.store.journal import Journal
+
+        self._path = path
+        self._fresh = fresh
+        self._step = journals.Step(path)
+        self.journal = Journal(path, self._step.write)
+        self._file = journals.identity(path)
+
+    @classmethod
+    def open(cls, options: MountOptions) -> Kept:
+        """Open or make the journal; JournalError where it can't be used."""
+        from ccfs.store.journal import DamagedError, InUseError
+
+        path = options.journal
+        fresh = not journals.check_file(path)
+        if fresh and journals.has_lost_its_file(path):
+            raise _aside(path, "its database is gone")
+        try:
+            return cls(path, fresh=fresh)
+        except InUseError:
+            raise JournalError(
+                f"the journal {path} is in use by process {journals.holder(path)}",
+                "end that one, or name another path with '--journal'",
+            ) from None
+        except DamagedError as error:
+            raise _aside(path, str(error)) from None
+
+    def store(self, options: MountOptions, at: Stamp) -> Store:
+        """The store that the journal has, or a new one that it has from now on."""
+        return self._made(options, at) if self._fresh else self._loaded(options, at)
+
+    def close(self, *, wipe: bool) -> None:
+        """Close it; `wipe`: its content is wanted no more.
+
+        Somebody may have put the file away, and another mount may have one in its place.
+        """
+        self.journal.close()
+        if wipe and journals.identity(self._path) == self._file:
+            self._step.write(0)
+            journals.wipe(self._path)
+        self._step.close()
+
+    def _made(self, options: MountOptions, at: Stamp) -> Store:
+        from ccfs.store import Store
+        from ccfs.store.journal import DamagedError
+
+        store = Store(options.limits, at)
+        try:
+            self.journal.create(options.mountpoint, at.who.uid, store)
+        except DamagedError as error:
+            self.close(wipe=True)
+            raise JournalError(f"cannot make the journal {self._path}: {error}") from None
+        return store
+
+    def _loaded(self, options: MountOptions, at: Stamp) -> Store:
+        from ccfs.store import Store
+        from ccfs.store.errors import StoreError
+        from ccfs.store.journal import DamagedError, ForeignError
+
+        path = self._path
+        try:
+            saved = self.journal.load(options.mountpoint, at.who.uid, self._step.read())
+            return Store(options.limits, at, saved)
+        except ForeignError:
+            raise JournalError(
+                f"the journal {path} belongs to another mountpoint", "name another path"
+            ) from None
+        except StopIteration:
+            raise _aside(path, "it is damaged") from None
+        except (DamagedError, StoreError) as error:
+            raise _aside(path, str(error)) from None
+        except JournalError as error:
+            raise _aside(path, error.reason) from None
+
+
+def _aside(path: str, why: str) -> JournalError:
+    aside = journals.set_aside(path)
+    return JournalError(
+        f"cannot use the journal {path}: {why}",
+        f"it is kept as {aside}; mount again to begin without it",
+    )

@@ -1,0 +1,154 @@
+"""The kernel's side of a server: what its caches hold, and who waits where.
+
+Knows inode numbers and the helper; never what is in the mount.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ccfs import helper
+
+if TYPE_CHECKING:
+    from ccfs.ops.server import Server
+
+log = logging.getLogger(__name__)
+
+TOUCH_PAUSE = 0.1
+"""Seconds between two touches of one file."""
+
+
+class Kicker:
+    """The kernel's side of a server: invalidation, and the child that wakes waiters.
+
+    A FIFO is kicked at most once at a time; a change meanwhile is one more kick afterwards.  A
+    ccache is touched at most ten times a second.
+    """
+
+    def __init__(self, child: helper.Helper, mountpoint: str, held: int = -1) -> None:
+        import pyfuse3
+        import trio
+
+        self._invalidate = pyfuse3.invalidate_inode
+        self._mountpoint = mountpoint
+        self._held = held
+        self.child = child
+        self._busy: set[int] = set()
+        self._again: set[int] = set()
+        self._touched: set[str] = set()
+        self._news = trio.Event()
+        self._sooner = trio.Event()
+        self._due = math.inf
+        self._idle = trio.Event()
+        self.ending = False
+        self.server: Server | None = None
+
+    def invalidate(self, inode: int) -> None:
+        """Have the kernel ask for the attributes again; it may not know the inode at all."""
+        with suppress(OSError):
+            self._invalidate(inode, attr_only=True)
+
+    def kick(self, serial: int) -> None:
+        """Wake those who wait at the FIFO of a serial number."""
+        if serial in self._busy:
+            self._again.add(serial)
+        elif self._send(helper.KICK, format(serial, "x")):
+            self._busy.add(serial)
+
+    def expect(self, due: int | None) -> None:
+        """There will be something to announce at `due`: whoever rests may have to get up sooner."""
+        before, self._due = self._due, math.inf if due is None else due
+        if self._due < before:
+            self._sooner.set()
+
+    async def rest(self, longest: float) -> None:
+        """Return when something is due, after `longest` seconds at the latest."""
+        import trio
+
+        deadline = trio.current_time() + longest
+        while (left := min(deadline - trio.current_time(), self._due - time.time())) > 0:
+            self._sooner = trio.Event()
+            with trio.move_on_after(left):
+                await self._sooner.wait()
+
+    def learn(self, serial: int) -> None:
+        """Somebody may wait at this FIFO: have the helper know the way there."""
+        self._send(helper.LEARN, format(serial, "x"))
+
+    def touch(self, ident: str) -> None:
+        """Show those who watch the file of a ccache that there is news of it."""
+        self._touched.add(ident)
+        self._news.set()
+
+    async def show_news(self) -> None:
+        """Touch what there is news of, each file at most ten times a second."""
+        import trio
+
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            touched, self._touched = self._touched, set()
+            for ident in touched:
+                self._send(helper.TOUCH, ident)
+            await trio.sleep(TOUCH_PAUSE)
+
+    async def hear(self) -> None:
+        """Take the helper's answers in; where it has died there is a new one."""
+        import trio
+
+        while True:
+            await trio.lowlevel.wait_readable(self.child.answers)
+            data = os.read(self.child.answers, helper.RECORD * 64)
+            if data:
+                self._hear(data)
+            else:
+                self._replace_child()
+
+    async def say_farewell(self) -> None:
+        """Wake everybody who may wait anywhere; returns when that is done."""
+        import trio
+
+        self._idle = trio.Event()
+        for serial in self.server.armed if self.server else ():
+            self.kick(serial)
+        if self._busy:
+            await self._idle.wait()
+
+    def _hear(self, data: bytes) -> None:
+        for answer in helper.answers(data):
+            if answer.kind == helper.KICK:
+                self._kicked(answer.serial)
+        if not self._busy:
+            self._idle.set()
+
+    def _kicked(self, serial: int) -> None:
+        self._busy.discard(serial)
+        if serial in self._again:
+            self._again.discard(serial)
+            self.kick(serial)
+
+    def _send(self, kind: bytes, serial: str) -> bool:
+        try:
+            self.child.send(kind, serial)
+        except OSError as error:
+            log.warning("cannot reach the helper: %s", error.strerror)
+            return False
+        return True
+
+    def _replace_child(self) -> None:
+        log.warning("the helper has ended, there is a new one")
+        self.child.end()
+        self.child = helper.start(self._mountpoint, self._held)
+        if self.server:
+            self.server.helper = self.child.pid
+        for serial in self.server.armed if self.server else ():
+            self.learn(serial)
+        lost = self._busy | self._again
+        self._busy, self._again = set(), set()
+        for serial in lost:
+            self.kick(serial)

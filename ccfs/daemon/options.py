@@ -1,0 +1,29 @@
+"""What to mount, where, and for whom.  Knows words; never how any of it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ccfs.store.values import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What to mount, where, and for whom.
+
+    `mountpoint`: absolute, without symbolic links.  `allow_root`: uid 0 may use the mount, too;
+    `allow_other`: processes of the owner that run on other terms (setfsuid) may.  `journal`: the
+    path of the journal, "" for none.  `held`: a descriptor that the helper keeps open, -1 for none.
+    `device`: the descriptor of a mount that whoever started us has made, and takes away; -1: we
+    mount.  `control`: a listening socket at which that one has things to ask; -1 for none.
+    """
+
+    mountpoint: str
+    allow_root: bool = False
+    allow_other: bool = False
+    journal: str = ""
+    held: int = -1
+    device: int = -1
+    control: int = -1
+    debug: bool = False
+    limits: Limits = field(default_factory=Limits)

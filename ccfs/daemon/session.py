@@ -1,0 +1,187 @@
+"""The process that serves one user's mount: mounting, signals, and the end of it.
+
+Knows processes, pipes and the FUSE session; never the bytes of a ccache.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ccfs import helper, mountpoint
+from ccfs.daemon.kept import Kept
+from ccfs.daemon.options import MountOptions
+from ccfs.errors import Exit, MountError
+
+if TYPE_CHECKING:
+    from ccfs.daemon.kicker import Kicker
+    from ccfs.ops.operations import Operations
+    from ccfs.ops.server import Server
+
+log = logging.getLogger(__name__)
+
+HOUSEKEEPING = 30.0
+"""Seconds between two looks at scratch files that nobody uses."""
+FAREWELL = 1.0
+"""Seconds that those who wait at a FIFO have to be woken at the end."""
+
+
+def serve(options: MountOptions, ready: Callable[[], None]) -> int:
+    """Mount and serve until SIGTERM, SIGINT or an unmount.  Returns the exit status.
+
+    0: the end was wanted, and the journal is wiped.  Exit.DEAD_MOUNT: the connection was cut while
+    the mount is still there, and the journal is kept.  `ready()` is called once, when the mount
+    answers.  Raises MountError where it can't be made, JournalError where the journal is unusable.
+    """
+    os.umask(0o077)
+    os.chdir("/")
+    # Before pyfuse3 is there: the helper must never hold a descriptor of the FUSE device.
+    child = helper.start(options.mountpoint, options.held)
+    try:
+        return _serve(options, child, ready)
+    except BaseException:
+        with suppress(OSError):  # it may have ended in order
+            child.end()
+        raise
+
+
+def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None]) -> int:
+    gc.disable()  # nothing that is imported becomes garbage
+    import pyfuse3
+    import trio
+
+    from ccfs.daemon.kicker import Kicker
+    from ccfs.hardening import harden
+    from ccfs.ops.operations import Operations
+
+    gc.freeze()
+    gc.enable()
+    harden()
+    kicker = Kicker(child, options.mountpoint, options.held)
+    kept = Kept.open(options) if options.journal else None
+    kicker.server = server = _server(options, child, kicker, kept)
+    _mount(options, Operations(server))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
+    wanted = False
+    try:
+        trio.run(_run, server, kicker, ready)
+        wanted = kicker.ending or not _is_mounted(options.mountpoint)
+    finally:
+        # In this order: who is about to wait at a FIFO is woken while the way there is known.
+        pyfuse3.close(unmount=False)
+        kicker.child.end()
+        if wanted and options.device < 0:
+            _unmount(options.mountpoint)
+        if kept:
+            kept.close(wipe=wanted)
+    return Exit.OK if wanted else Exit.DEAD_MOUNT
+
+
+def _unmount(path: str) -> None:
+    """Take the mount away, in use or not, unless somebody has done so."""
+    try:
+        if _is_mounted(path):
+            mountpoint.detach(path, lazy=True)
+    except OSError as error:
+        log.warning("cannot unmount %s: %s", path, error.strerror)
+
+
+def _is_mounted(path: str) -> bool:
+    mount = mountpoint.topmost(path, mountpoint.mounts())
+    return mount is not None and mount.is_ccfs
+
+
+def _mount(options: MountOptions, operations: Operations) -> None:
+    import pyfuse3
+
+    place = options.mountpoint if options.device < 0 else f"/dev/fd/{options.device}"
+    try:
+        pyfuse3.init(operations, place, _fuse_options(options))
+    except RuntimeError:
+        raise MountError(
+            f"cannot mount on {options.mountpoint}",
+            "run 'ccfs mount --foreground --debug' to see why",
+        ) from None
+
+
+def _server(
+    options: MountOptions, child: helper.Helper, kicker: Kicker, kept: Kept | None
+) -> Server:
+    from ccfs.ops.server import Owner, Server
+    from ccfs.store import Stamp, Store, Who
+
+    owner = Owner(os.geteuid(), os.getegid(), options.allow_root)
+    birth = Stamp(time.time(), Who(owner.uid, os.getpid(), "ccfs"))
+    store = kept.store(options, birth) if kept else Store(options.limits, birth)
+    return Server(
+        store=store,
+        owner=owner,
+        mountpoint=options.mountpoint,
+        ident=secrets.token_hex(16),
+        pid=os.getpid(),
+        kernel=kicker,
+        helper=child.pid,
+        journal=kept.journal if kept else None,
+        journal_path=options.journal,
+    )
+
+
+def _fuse_options(options: MountOptions) -> set[str]:
+    wanted = {"fsname=ccfs", "subtype=ccfs", "nosuid", "nodev", "noexec", "default_permissions"}
+    if options.allow_other or options.allow_root:
+        wanted.add("allow_other")
+    if options.debug:
+        wanted.add("debug")
+    return wanted
+
+
+async def _run(server: Server, kicker: Kicker, ready: Callable[[], None]) -> None:
+    import pyfuse3
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, kicker)
+        nursery.start_soon(kicker.hear)
+        nursery.start_soon(kicker.show_news)
+        nursery.start_soon(_keep_house, server, kicker)
+        log.info("serving %s as pid %d", server.mountpoint, server.pid)
+        ready()
+        await pyfuse3.main()
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(kicker: Kicker, task_status: object = None) -> None:
+    """End at SIGTERM and SIGINT: first wake those who wait, then let the session go."""
+    import pyfuse3
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()  # type: ignore[attr-defined]
+        async for number in signals:
+            log.info("ending: %s", signal.Signals(number).name)
+            kicker.ending = True
+            with trio.move_on_after(FAREWELL):
+                await kicker.say_farewell()
+            pyfuse3.terminate()
+            return
+
+
+async def _keep_house(server: Server, kicker: Kicker) -> None:
+    """Announce what expires, and let scratch files go that nobody uses."""
+    nobody = server.stamp(server.owner.uid, 0).who
+    while True:
+        await kicker.rest(HOUSEKEEPING)
+        now = server.clock()
+        server.store.ledger.announce(now, nobody)
+        server.store.expire(now)
+        server.settle()
+        server.scrub()
+        kicker.expect(server.store.ledger.register.next_deadline())
