@@ -116,17 +116,24 @@ class House:
 
 
 @contextlib.contextmanager
-def house() -> Iterator[House]:
-    """A namespace with a mount of each kind, and a ccache in it."""
+def empty_house() -> Iterator[House]:
+    """A namespace with users and no mount yet."""
     directory = Path(tempfile.mkdtemp(prefix="ccfs-house-", dir=TMPFS))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
         keeper = stack.enter_context(_keeper(directory))
-        made = House(directory, keeper.pid, {})
+        yield House(directory, keeper.pid, {})
+
+
+@contextlib.contextmanager
+def house() -> Iterator[House]:
+    """A namespace with a mount of each kind, and a ccache in it."""
+    with contextlib.ExitStack() as stack:
+        made = stack.enter_context(empty_house())
         daemons = [stack.enter_context(_daemon(made, kind)) for kind in MOUNTS]
         pids = {kind: daemon.pid for kind, daemon in zip(MOUNTS, daemons, strict=True)}
-        yield House(directory, keeper.pid, pids)
+        yield House(made.directory, made.keeper, pids)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,48 @@
+"""An ordinary user's own mount, through fusermount3: nothing about it needs root."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.isolation import OWNED, OWNER, House, empty_house
+from tests.require import missing
+
+LIFE = """
+set -e
+cd "$PROJECT"
+ccfs() { .venv/bin/python -m ccfs "$@"; }
+ccfs mount >/dev/null
+top=$XDG_RUNTIME_DIR/ccfs
+mkdir "$top/caches/keep"
+old=$(sed -n 's/^pid: //p' "$top/info")
+kill -9 "$old"
+for attempt in $(seq 400); do
+    new=$(sed -n 's/^pid: //p' "$top/info" 2>/dev/null) && [ "$new" != "$old" ] && break
+    sleep 0.02
+done
+[ "$new" != "$old" ] && ls "$top/caches"
+ccfs unmount
+ls -A "$XDG_RUNTIME_DIR" "$top"
+"""
+
+
+@pytest.fixture
+def alone() -> Iterator[House]:
+    """A place with users in it and no mount."""
+    if os.geteuid() != 0:
+        missing("root", "run the tests as root", "only root makes users")
+    with empty_house() as made:
+        yield made
+
+
+def test_a_killed_daemon_is_replaced_through_fusermount(alone: House) -> None:
+    """The user's own supervisor detaches the dead mount and makes a new one; nothing is lost."""
+    runtime = alone.directory / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.chown(runtime, OWNER, OWNER)
+    environment = ["env", f"XDG_RUNTIME_DIR={runtime}", f"PROJECT={alone.project}"]
+    said = alone.run([*environment, *OWNED, "sh", "-c", LIFE])
+    assert said.split() == ["keep", "tkt", f"{runtime}:", "ccfs", f"{runtime / 'ccfs'}:"]
+    assert not list(Path(runtime, "ccfs").iterdir())
