@@ -29,6 +29,8 @@ class Exit(IntEnum):
     FINDINGS = 11
     NO_CCACHE = 12
     LOCKED = 13
+    BAD_SOURCE = 14
+    EXISTS = 15
     INTERRUPTED = 130
 
 
@@ -100,6 +102,18 @@ class LockedError(UserError):
     """Somebody else holds the lock."""
 
     default_status = Exit.LOCKED
+
+
+class SourceError(UserError):
+    """What was to be imported can't be."""
+
+    default_status = Exit.BAD_SOURCE
+
+
+class ExistsError(UserError):
+    """There is something already that would be replaced."""
+
+    default_status = Exit.EXISTS
 
 
 class JournalError(UserError):

@@ -113,5 +113,7 @@ def test_exit_statuses_are_a_contract() -> None:
         "FINDINGS": 11,
         "NO_CCACHE": 12,
         "LOCKED": 13,
+        "BAD_SOURCE": 14,
+        "EXISTS": 15,
         "INTERRUPTED": 130,
     }

@@ -105,3 +105,14 @@ def test_a_daemon_that_never_gets_ready(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(NoAnswerError):
         background.start(PATH, serve)
     assert reap(children[0]) == -signal.SIGTERM
+
+
+def test_an_unforeseen_end_is_logged_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    """The message might hold a secret; where it came from is said instead."""
+    try:
+        raise ValueError("the session key")
+    except ValueError as error:
+        status = background._log_end(error)
+    assert status == Exit.UNEXPECTED
+    assert "the daemon ends: ValueError at test_an_unforeseen_end" in caplog.text
+    assert "the session key" not in caplog.text

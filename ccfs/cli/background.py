@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from ccfs import unforeseen
 from ccfs.errors import Exit, NoAnswerError, UserError
 
 Serve = Callable[[Callable[[], None], int], int]
@@ -186,7 +187,7 @@ def _log_end(error: Exception) -> int:
     if isinstance(error, UserError):
         logging.getLogger(__name__).error("the daemon ends: %s (%s)", error.reason, error.hint)
         return int(error.status)
-    logging.getLogger(__name__).error("the daemon ends: %r", error, exc_info=error)
+    logging.getLogger(__name__).error("the daemon ends: %s", unforeseen.describe(error))
     return int(Exit.UNEXPECTED)
 
 

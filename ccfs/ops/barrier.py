@@ -8,13 +8,13 @@ hold what nobody should read, and becomes EIO.
 import errno
 import functools
 import logging
-import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 
+from ccfs import unforeseen
 from ccfs.ops.errors import errno_of
 from ccfs.ops.server import Server
 
@@ -97,6 +97,4 @@ def _errno(error: Exception, name: str) -> int:
 
 
 def _report(error: Exception, name: str) -> None:
-    frames: list[Any] = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    log.error("%s failed: %s at %s", name, type(error).__name__, where)
+    log.error("%s failed: %s", name, unforeseen.describe(error))

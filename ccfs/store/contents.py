@@ -89,9 +89,15 @@ class Contents:
 
     def initialise(self, ccache: Ccache, data: bytes, at: Stamp) -> None:
         """Make a header and a principal the content of a ccache, in place of what it has."""
+        self.overwrite(ccache, data, at, What.INITIALISED)
+
+    def overwrite(
+        self, ccache: Ccache, data: bytes | bytearray, at: Stamp, what: What = What.REPLACED
+    ) -> None:
+        """Make the bytes of a whole ccache the content of one, in place of what it has."""
         generation = self.plain(at.now)
         generation.data.extend(data)
-        self.adopt(ccache, generation, at, What.INITIALISED)
+        self.adopt(ccache, generation, at, what)
 
     def detach(self, ccache: Ccache, at: Stamp) -> None:
         """Take the file `ccache` away; what is open stays readable as plain bytes."""

@@ -69,6 +69,20 @@ class Store:
         self.contents.initialise(ccache, data, at)
         return ccache
 
+    def put(self, name: bytes, data: bytes | bytearray, at: Stamp) -> Ccache:
+        """Make the bytes of a whole ccache the content of the one of a name, in one step.
+
+        It is made where there is none, and keeps its identity where there is.  BadContentError,
+        BadNameError, NameTooLongError, CcacheLimitError, TotalLimitError: nothing changed.
+        """
+        self.ledger.room(0, len(data))
+        if not whole(data, self.limits.ccache_bytes):
+            raise BadContentError("no ccache")
+        ccache = self.collection.find(name) or self.collection.create(name, at)
+        self.contents.overwrite(ccache, data, at)
+        self.ledger.effects.behind.add(ccache.serial)
+        return ccache
+
     def uninitialise(self, ccache: Ccache, at: Stamp) -> None:
         """Unlink the file `ccache`; the ccache keeps its identity."""
         if ccache.current is None:
