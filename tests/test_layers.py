@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "format": set(),
     "store": {"format"},
     "ops": {"store", "format", "unforeseen"},
-    "kcm": {"store", "format"},
+    "kcm": {"store", "format", "unforeseen"},
     "ccapi": {"format", "control"},
     "control": set(),
     "importing": {"errors"},

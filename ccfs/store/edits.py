@@ -3,6 +3,8 @@
 Each is one step: the bytes are put together, then the ccache goes on under a new number.
 """
 
+from collections.abc import Sequence
+
 from ccfs.format.ccache import Header, Prefix, encode_prefix, scan_prefix
 from ccfs.format.config import ConfigKey, config_key, make_config
 from ccfs.format.credential import (
@@ -53,11 +55,15 @@ class Edits:
 
     def remove(self, ccache: Ccache, serial: int, at: Stamp) -> None:
         """Remove one credential or configuration entry."""
-        stored = ccache.serials.get(serial)
-        if stored is None:
+        self.remove_all(ccache, [serial], at)
+
+    def remove_all(self, ccache: Ccache, serials: Sequence[int], at: Stamp) -> None:
+        """Remove credentials and configuration entries in one step; NotFoundError: none is gone."""
+        gone = [ccache.serials[serial] for serial in serials if serial in ccache.serials]
+        if len(gone) < len(serials):
             raise NotFoundError("no such credential")
         with self._contents.rewriting(ccache, at.now):
-            self._bury(ccache, [stored], at)
+            self._bury(ccache, gone, at)
 
     def set_config(self, ccache: Ccache, key: ConfigKey, value: bytes, at: Stamp) -> None:
         """Set a configuration entry, in place of those of the same key."""
@@ -77,9 +83,13 @@ class Edits:
         with self._contents.rewriting(ccache, at.now):
             self._bury(ccache, entries, at)
 
-    def beginning(self, principal: Principal) -> bytes:
-        """The bytes of a ccache without credentials, for which there is room."""
-        data = self._encode(Prefix(Header(DIALECT_V4), principal))
+    def beginning(self, principal: Principal, offset: int | None = None) -> bytes:
+        """The bytes of a ccache without credentials, for which there is room.
+
+        `offset`: the KDC's clock minus ours in seconds, None for unknown.
+        """
+        header = Header(DIALECT_V4)
+        data = self._encode(Prefix(header.with_kdc_offset(offset), principal))
         self._ledger.room(0, len(data))
         return data
 

@@ -78,6 +78,10 @@ class Ledger:
         taken, self.effects = self.effects, Effects()
         return taken
 
+    def from_behind(self) -> None:
+        """No operation on a file has shown what the last steps have changed."""
+        self.effects.behind |= self.effects.changed
+
     def record(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
         """One change of a ccache: its line in the log, its new change time."""
         ccache.bump(at.now)

@@ -1,5 +1,6 @@
 """The store: all of a user's ccaches, and the steps that change more than one part of it."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ccfs.format.principal import Principal
@@ -24,7 +25,7 @@ from ccfs.store.listing import ccache_name
 from ccfs.store.restore import restore
 from ccfs.store.saved import Saved
 from ccfs.store.scratch import COLLECTION, Link, Scratch
-from ccfs.store.values import Limits, Stamp, What
+from ccfs.store.values import Limits, Stamp, What, ident
 
 MAX_LINKS = 64
 """How many scratch links there may be."""
@@ -82,6 +83,50 @@ class Store:
         self.contents.overwrite(ccache, data, at)
         self.ledger.effects.behind.add(ccache.serial)
         return ccache
+
+    def replace_named(
+        self,
+        name: bytes,
+        principal: Principal,
+        offset: int | None,
+        records: Sequence[bytes],
+        at: Stamp,
+    ) -> Ccache:
+        """Make or replace the ccache of a name with all that it is to hold: KCM's REPLACE.
+
+        `offset`: the KDC's clock minus ours in seconds, None for unknown.  `records`: marshalled
+        credentials (FILE version 4).  Raises as `put` does.
+        """
+        prefix = self.edits.beginning(principal, offset)
+        return self.put(name, b"".join([prefix, *records]), at)
+
+    def relocate(self, source: Ccache, name: bytes, at: Stamp) -> None:
+        """Move a ccache to a name without the kernel's help: KCM's MOVE.
+
+        The kernel goes on finding what it knows by the names that it knows.  So the ccache of the
+        new name gets a copy of the content, and the old one goes with all its numbers.
+        """
+        target = self.collection.find(name)
+        if target is source:
+            return
+        image = source.image
+        if image is None or image.prefix is None:
+            raise NotFoundError("nothing to move")
+        data = bytes(memoryview(image.data)[: image.complete])
+        if target is None:
+            target = self.collection.create(name, at)
+            if source is self.collection.default:
+                self.collection.set_default(target, at)
+        target.change_time = max(target.change_time, source.change_time)
+        self.contents.overwrite(target, data, at, What.MOVED)
+        self.destroy(source, at)
+
+    def unused_name(self) -> bytes:
+        """A name that no ccache has, and that is told to nobody else, in the form of DIR:."""
+        name = b""
+        while not name or self.collection.find(name):
+            name = b"tkt" + ident(self.ledger.number()).encode("ascii")
+        return name
 
     def uninitialise(self, ccache: Ccache, at: Stamp) -> None:
         """Unlink the file `ccache`; the ccache keeps its identity."""

@@ -1,0 +1,91 @@
+"""A request of a peer in, the reply's bytes out.
+
+Knows the order of things: the step, then its keeping, then the answer.  Nothing that a request
+holds raises anything but ProtocolError; what nobody thought of is logged, without its message,
+which might hold what nobody should read.
+"""
+
+import logging
+
+from ccfs import unforeseen
+from ccfs.kcm import wire
+from ccfs.kcm.codes import UNKEPT, UNSUPPORTED, Code, code_of
+from ccfs.kcm.opcodes import OPERATIONS, Operation
+from ccfs.kcm.view import Host, View
+
+log = logging.getLogger(__name__)
+
+UNKNOWN = "kcm_unknown"
+"""What opcodes without a row are counted as."""
+
+_REFUSALS = {code: wire.reply(code) for code in Code}
+
+
+class Service:
+    """KCM over one user's ccaches, for that user (and for root, where root may)."""
+
+    def __init__(self, host: Host, owner: int, *, root: bool = False) -> None:
+        self._host = host
+        self._owner = owner
+        self._root = root
+        counted = [operation.name for operation in OPERATIONS.values()]
+        host.requests.update(dict.fromkeys([*counted, UNKNOWN], 0))
+
+    def peer(self, uid: int, pid: int) -> "Peer | None":
+        """Whoever asks, by the kernel's word; None for one who has nothing to ask here."""
+        if uid != self._owner and not (self._root and uid == 0):
+            return None
+        return Peer(self._host, View(self._host, self._owner, uid, pid))
+
+
+class Peer:
+    """One connection's requests."""
+
+    __slots__ = ("_host", "_requests", "_view")
+
+    def __init__(self, host: Host, view: View) -> None:
+        self._host = host
+        self._requests = host.requests
+        self._view = view
+
+    def answer(self, request: bytes) -> bytes:
+        """The reply to a request (from its version on).  Raises ProtocolError.
+
+        A change is kept, and known to all who have to know, before there is a reply.
+        """
+        operation = OPERATIONS.get(wire.opcode_of(request))
+        if operation is None:
+            self._requests[UNKNOWN] += 1
+            return _REFUSALS[UNSUPPORTED]
+        self._requests[operation.name] += 1
+        try:
+            payload = operation.handle(self._view, request, wire.HEAD)
+        except Exception as error:
+            return _REFUSALS[self._refused(error, operation)]
+        if operation.changes and not self._settle():
+            return _REFUSALS[UNKEPT]
+        return wire.reply(0, payload)
+
+    def too_large(self, request: wire.TooLarge) -> bytes:
+        """The reply to a request that was passed over."""
+        return _REFUSALS[Code.CC_NOMEM]
+
+    def _refused(self, error: Exception, operation: Operation) -> Code:
+        """The code for a refusal; what a step did before it was refused is settled."""
+        self._host.refuse(error)
+        kept = not operation.changes or self._settle()
+        code = code_of(error)
+        if code is None:
+            log.error("%s failed: %s", operation.name, unforeseen.describe(error))
+        return UNKEPT if code is None or not kept else code
+
+    def _settle(self) -> bool:
+        """Whether all that was done is kept, and may be said to be done."""
+        host = self._host
+        host.store.ledger.from_behind()
+        try:
+            host.settle()
+        except Exception as error:
+            log.error("settle failed: %s", unforeseen.describe(error))
+            return False
+        return True
