@@ -113,16 +113,33 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     flag("--journal", metavar="PATH", help="where changes are kept for the case of a crash")
     flag("--no-journal", action="store_true", help="keep nothing: a crash loses all")
     flag("--journal-on-disk", action="store_true", help="let the journal be on a disk")
+    flag("--kcm-socket", metavar="PATH", help="serve KCM: ccaches there, too")
     flag("--max-ccaches", type=count, metavar="N", help="most ccaches at a time")
     flag("--max-ccache-size", type=size, metavar="SIZE", help="largest ccache, such as 8M")
     flag("--max-total-size", type=size, metavar="SIZE", help="all ccaches together")
     flag("--max-open", type=count, metavar="N", help="most open files at a time")
     flag("--max-events", type=count, metavar="N", help="events that are kept")
+    flag("--plain-loop", action="store_true", help="wait for requests as pyfuse3 does, slowly")
 
 
 def _json_option(parser: argparse.ArgumentParser) -> None:
     _mountpoint(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    _mountpoint_option(parser)
+    flag = parser.add_argument
+    flag("residual", metavar="RESIDUAL", nargs="?", help="default: $KRB5CCNAME, or libkrb5's own")
+    flag("--into", metavar="NAME", help="default: the default ccache")
+    flag("--keep", action="store_true", help="leave the source where it is")
+    flag("--replace", action="store_true", help="replace a ccache that has credentials")
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    _name_options(parser)
+    parser.add_argument("file", metavar="FILE", help="a new file")
+    parser.add_argument("--replace", action="store_true", help="replace a file that is there")
 
 
 def _watch_options(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +157,8 @@ COMMANDS = {
     "env": Command("print the export line for KRB5CCNAME", "env", _mountpoint),
     "switch": Command("make a ccache the default", "ccaches:switch", _name_options),
     "destroy": Command("destroy a ccache", "ccaches:destroy", _name_options),
+    "import": Command("move ccaches from elsewhere into the mount", "importing", _import_options),
+    "export": Command("write a ccache out to a file", "exporting", _export_options),
     "wait": Command("return at the next change", "ccaches:wait", _wait_options),
     "lock": Command("run a command under a ccache's lock", "ccaches:lock", _lock_options),
     "watch": Command("follow the events of a mount", "watch", _watch_options),

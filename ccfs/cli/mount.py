@@ -128,7 +128,9 @@ def _serve(
         allow_root=arguments.allow_root,
         allow_other=arguments.allow_other,
         debug=arguments.debug,
+        plain_loop=arguments.plain_loop,
         journal=journal,
+        kcm_socket=os.path.abspath(arguments.kcm_socket) if arguments.kcm_socket else "",
         held=held,
         limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
     )

@@ -13,17 +13,21 @@ class MountOptions:
 
     `mountpoint`: absolute, without symbolic links.  `allow_root`: uid 0 may use the mount, too;
     `allow_other`: processes of the owner that run on other terms (setfsuid) may.  `journal`: the
-    path of the journal, "" for none.  `held`: a descriptor that the helper keeps open, -1 for none.
+    path of the journal, "" for none.  `kcm_socket`: where KCM clients connect, absolute, "" for
+    nowhere.  `held`: a descriptor that the helper keeps open, -1 for none.
     `device`: the descriptor of a mount that whoever started us has made, and takes away; -1: we
     mount.  `control`: a listening socket at which that one has things to ask; -1 for none.
+    `plain_loop`: wait for requests as pyfuse3 and trio do, without `ccfs.daemon.loop`.
     """
 
     mountpoint: str
     allow_root: bool = False
     allow_other: bool = False
     journal: str = ""
+    kcm_socket: str = ""
     held: int = -1
     device: int = -1
     control: int = -1
     debug: bool = False
+    plain_loop: bool = False
     limits: Limits = field(default_factory=Limits)

@@ -55,7 +55,6 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
 def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None]) -> int:
     gc.disable()  # nothing that is imported becomes garbage
     import pyfuse3
-    import trio
 
     from ccfs.daemon.kicker import Kicker
     from ccfs.hardening import harden
@@ -72,7 +71,7 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
         signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
     wanted = False
     try:
-        trio.run(_run, server, kicker, ready)
+        _run_loop(options, server, kicker, ready)
         wanted = kicker.ending or not _is_mounted(options.mountpoint)
     finally:
         # In this order: who is about to wait at a FIFO is woken while the way there is known.
@@ -143,6 +142,21 @@ def _fuse_options(options: MountOptions) -> set[str]:
     return wanted
 
 
+def _run_loop(
+    options: MountOptions, server: Server, kicker: Kicker, ready: Callable[[], None]
+) -> None:
+    """Serve to the end; with a loop of our own under it unless trio's own is wanted."""
+    import trio
+
+    if options.plain_loop:
+        trio.run(_run, server, kicker, ready)
+        return
+    from ccfs.daemon.loop import Loop
+
+    with Loop() as loop:
+        trio.run(_run, server, kicker, ready, instruments=[loop.runnable])
+
+
 async def _run(server: Server, kicker: Kicker, ready: Callable[[], None]) -> None:
     import pyfuse3
     import trio
@@ -154,7 +168,7 @@ async def _run(server: Server, kicker: Kicker, ready: Callable[[], None]) -> Non
         nursery.start_soon(_keep_house, server, kicker)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
-        await pyfuse3.main()
+        await pyfuse3.main(max_tasks=1)  # no handler ever waits
         nursery.cancel_scope.cancel()
 
 

@@ -1,0 +1,267 @@
+"""How the daemon waits for requests: what pyfuse3 gets in place of the module `trio`.
+
+A pass through trio's scheduler costs more than most requests: pyfuse3 makes three of them for each,
+at its lock and at the wait itself.  Handlers here never wait, so one worker is enough and its lock
+can be none; a request that is there already is taken without a pass; and the daemon sleeps in
+poll(2) on the FUSE device and on what trio itself would sleep on, so that neither waits for the
+other.  What the rest of the daemon needs it gets: a pass at least every BATCH requests or PATIENCE
+seconds, and at once when there is nothing else to do.
+
+This leans on how pyfuse3 3.5 finds `trio` (its own asyncio mode does the same) and on one private
+name of trio's; where that one is not to be had the daemon sleeps in trio.  `MountOptions.plain_loop`
+has pyfuse3 use trio as it comes.  Knows descriptors and the clock; never what a request asks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import time
+from types import TracebackType
+from typing import Any
+
+import pyfuse3
+import trio
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+"""The most requests between two passes through trio."""
+PATIENCE = 0.001
+"""The most seconds of work between two passes through trio."""
+SPIN = 0.000_050
+"""The most seconds to look for the next request before sleeping."""
+SAMPLE = 0.010
+"""Seconds for which one look at the machine's load holds."""
+LONGEST = 3600.0
+"""The most seconds to sleep; poll(2) knows no more than some days."""
+TICK = 0.020
+"""Seconds after which a read that found its request withdrawn is given up."""
+
+
+class Runnable(trio.abc.Instrument):
+    """Counts the tasks that are to run, and notes that one has run.
+
+    `waiting`: how many are scheduled and have not had their turn.  `ran`: whether any has since
+    that was last reset: deadlines may be others then.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.ran = True
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        self.waiting += 1
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.waiting -= 1
+        self.ran = True
+
+
+class Load:
+    """Whether a core is idle: how many threads run on the machine, looked at now and then."""
+
+    def __init__(self, path: str = "/proc/loadavg") -> None:
+        self._cores = len(os.sched_getaffinity(0))
+        self._until = 0.0
+        self._idle = False
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def leaves_a_core(self, now: float) -> bool:
+        """Whether whoever we answer has a core although we don't let ours go."""
+        if now >= self._until:
+            self._until = now + SAMPLE
+            self._idle = self._running() <= self._cores and self._cores > 1
+        return self._idle
+
+    def _running(self) -> int:
+        """The runnable threads of the machine, this one included (proc(5), /proc/loadavg)."""
+        if self._file < 0:
+            return self._cores + 1
+        return int(os.pread(self._file, 64, 0).split()[3].partition(b"/")[0])
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class Tick:
+    """A timer that gets a read going again that waits for nothing.
+
+    A client that is killed takes its request back, perhaps between our poll(2) and libfuse's
+    read(2), which then waits for the next one while timers and connections wait for us.  A signal
+    ends that read, and pyfuse3 asks again.  The timer runs while there are requests, and no longer.
+    """
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._armed = False
+        self._before: Any = None
+
+    def start(self) -> None:
+        """Take the signal."""
+        self._before = signal.signal(signal.SIGALRM, self._fire)
+
+    def stop(self) -> None:
+        """Give it back."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def guard(self) -> None:
+        """There is going to be a read.  What comes first matters: `_fire` may come between."""
+        self._busy = True
+        if not self._armed:
+            self._armed = True
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+
+    def _fire(self, number: int, frame: object) -> None:
+        if self._busy:
+            self._busy = False
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._armed = False
+
+
+class NoLock:
+    """A lock for one worker."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+class Loop:
+    """What pyfuse3 knows as `trio`, and as `trio.lowlevel`: no more than it uses.
+
+    Use it around `trio.run`, with `instruments=[loop.runnable]`, and one task in pyfuse3.main.
+    """
+
+    Lock = NoLock
+    ClosedResourceError = trio.ClosedResourceError
+    open_nursery = staticmethod(trio.open_nursery)
+    current_task = staticmethod(trio.lowlevel.current_task)
+    current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
+
+    def __init__(self) -> None:
+        self.lowlevel = self
+        self.runnable = Runnable()
+        self._load = Load()
+        self._tick = Tick()
+        self._closing = False
+        self._device = -1
+        self._others = -1
+        self._request = select.poll()
+        self._anything = select.poll()
+        self._left = 0
+        self._until = 0.0
+        self._quick = False
+        self._deadline = 0.0
+
+    def __enter__(self) -> Loop:
+        self._tick.start()
+        pyfuse3.trio = self  # type: ignore[attr-defined]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pyfuse3.trio = trio  # type: ignore[attr-defined]
+        self._tick.stop()
+        self._load.close()
+
+    def notify_closing(self, device: int) -> None:
+        """The session is about to end: nobody shall wait for its requests."""
+        self._closing = True
+        trio.lowlevel.notify_closing(device)
+
+    async def wait_readable(self, device: int) -> None:
+        """Return when there is a request.  Raises ClosedResourceError at the end."""
+        if device != self._device:
+            self._attend(device)
+        if not (self._left > 0 and self._request.poll(0) and time.monotonic() < self._until):
+            await self._wait()
+        self._left -= 1
+        self._tick.guard()
+
+    def _attend(self, device: int) -> None:
+        """Know what to look at."""
+        self._device, self._others = device, _descriptor_of_trio()
+        self._request.register(device, select.POLLIN)
+        self._anything.register(device, select.POLLIN)
+        if self._others >= 0:
+            self._anything.register(self._others, select.POLLIN)
+
+    async def _wait(self) -> None:
+        """Give others their turn where it is time for that or they want it; then wait."""
+        idle = time.monotonic()
+        if self._left <= 0 or idle >= self._until or self.runnable.waiting:
+            await self._pass()
+        if self._request.poll(0) or self._spin(idle):
+            return
+        while not await self._sleep():
+            await self._pass()
+        self._quick = time.monotonic() - idle < SPIN
+        self._renew()
+
+    async def _pass(self) -> None:
+        """Let all others have their turn."""
+        await trio.lowlevel.checkpoint()
+        if self._closing:
+            raise trio.ClosedResourceError
+        self._renew()
+
+    def _renew(self) -> None:
+        self._left, self._until = BATCH, time.monotonic() + PATIENCE
+
+    def _spin(self, now: float) -> bool:
+        """Whether a request comes at once, where the last one did and a core has nothing to do."""
+        if not self._quick or not self._load.leaves_a_core(now):
+            return False
+        end = time.monotonic() + SPIN
+        while time.monotonic() < end:
+            if self._request.poll(0):
+                return True
+        self._quick = False
+        return False
+
+    async def _sleep(self) -> bool:
+        """Sleep until there is a request, or anything for others; whether it is a request alone."""
+        if self.runnable.waiting:
+            return False
+        if self._others < 0:
+            await trio.lowlevel.wait_readable(self._device)
+            return True
+        came = self._anything.poll(self._longest())
+        return len(came) == 1 and came[0][0] == self._device
+
+    def _longest(self) -> float:
+        """Milliseconds until some other task wants to get up."""
+        if self.runnable.ran:
+            self.runnable.ran = False
+            left = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            self._deadline = time.monotonic() + left
+        return max(0.0, min(self._deadline - time.monotonic(), LONGEST)) * 1000
+
+
+def _descriptor_of_trio() -> int:
+    """What trio itself sleeps on, -1 where this trio keeps it elsewhere."""
+    from trio._core import _run
+
+    try:
+        descriptor: int = _run.GLOBAL_RUN_CONTEXT.runner.io_manager._epoll.fileno()
+    except AttributeError:
+        log.debug("this trio does not show its epoll, so requests are waited for in it")
+        return -1
+    return descriptor
