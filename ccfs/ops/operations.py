@@ -28,6 +28,7 @@ SPARE = 64
 """How often the mount's `info` may be open beyond the limit: it tells whom to end, or to blame."""
 
 _BLOCK = 4096
+_CHANGES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _INFO = Ref(0, Slot.INFO)
 _NOW = 2.0
 """Seconds around the present that count as `touch` without a time."""
@@ -78,9 +79,11 @@ class Operations(pyfuse3.Operations):
         fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        at, found = self._stamp(ctx), self._ref(inode)
-        self._refuse_changes(self._attributes(found), attr, fields, at.now)
+        self._admit(ctx)
+        found, now = self._ref(inode), self.server.clock()
+        self._refuse_changes(self._attributes(found), attr, fields, now)
         if fields.update_size:
+            at = self._stamp(ctx)
             tree.ROWS[found.slot].node.truncate(self.server, found.serial, attr.st_size, at)
         return self._attributes(found)
 
@@ -150,7 +153,9 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        found, at = self._ref(inode), self._stamp(ctx)
+        self._admit(ctx)
+        found, server = self._ref(inode), self.server
+        at = (server.stamp if flags & _CHANGES else server.glance)(ctx.uid, ctx.pid)
         self._room_for_a_handle(SPARE if found == _INFO else 0)
         return self._open(found, _opening(flags, at))
 
@@ -200,7 +205,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def opendir(self, inode: int, ctx: RequestContext) -> int:
-        self._stamp(ctx)
+        self._admit(ctx)
+        self.server.glance(ctx.uid, ctx.pid)
         self._room_for_a_handle()
         where = self._ref(inode)
         listed = [(name, found.inode) for name, found in tree.entries(self.server, where)]

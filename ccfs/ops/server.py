@@ -4,6 +4,7 @@ Knows no FUSE session: whoever runs one gives the `Kernel` to talk to.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -99,10 +100,18 @@ class Server:
         self.asking = Who(uid, pid, _command(pid))
         return Stamp(self.clock(), self.asking)
 
+    def glance(self, uid: int, pid: int) -> Stamp:
+        """The same for a step that changes nothing: its command is not looked up."""
+        self.asking = Who(uid, pid, COMMAND_UNKNOWN)
+        return Stamp(self.clock(), self.asking)
+
     def refuse(self, error: Exception) -> None:
-        """Have it in the log where a limit has stopped a step."""
+        """Have it in the log where a limit has stopped a step; who asks still waits for us."""
         if isinstance(error, LIMITS):
-            self.store.ledger.refuse(Stamp(self.clock(), self.asking), str(error))
+            who = self.asking
+            if who.command is COMMAND_UNKNOWN:
+                who = Who(who.uid, who.pid, _command(who.pid))
+            self.store.ledger.refuse(Stamp(self.clock(), who), str(error))
 
     def add(self, handle: Handle) -> int:
         """Keep a handle until it is released; returns its number."""
@@ -252,7 +261,12 @@ def _stale(effects: Effects) -> list[Ref]:
 def _command(pid: int) -> str:
     """The command name of a process, as the kernel knows it."""
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
+        descriptor = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return COMMAND_UNKNOWN
+    try:
+        return os.read(descriptor, 64).decode("utf-8", "surrogateescape").rstrip("\n")
+    except OSError:  # it has ended meanwhile
+        return COMMAND_UNKNOWN
+    finally:
+        os.close(descriptor)
