@@ -161,7 +161,7 @@ static bool send_request(int fd, const struct ccfs_request *request, struct ccfs
     return true;
 }
 
-static bool receive(int fd, int64_t deadline, char reply[CCFS_MESSAGE_MAX], struct ccfs_why *why)
+static bool receive(int fd, int64_t deadline, char reply[CCFS_REPLY_SIZE], struct ccfs_why *why)
 {
     ssize_t length;
 
@@ -174,7 +174,7 @@ static bool receive(int fd, int64_t deadline, char reply[CCFS_MESSAGE_MAX], stru
         return fail(why, "ccfsd doesn't answer: %m");
     if (length == 0)
         return fail(why, "ccfsd went away without an answer");
-    if (length >= CCFS_MESSAGE_MAX || memchr(reply, '\0', (size_t)length) != NULL)
+    if (length > CCFS_MESSAGE_MAX || memchr(reply, '\0', (size_t)length) != NULL)
         return fail(why, "ccfsd's answer makes no sense");
     reply[length] = '\0';
     return true;
@@ -202,7 +202,7 @@ static bool judge(char *reply, struct ccfs_why *why)
     return fail(why, "ccfsd says: %s", reply + 6);
 }
 
-bool ccfs_ask(const struct ccfs_request *request, int64_t deadline, char reply[CCFS_MESSAGE_MAX],
+bool ccfs_ask(const struct ccfs_request *request, int64_t deadline, char reply[CCFS_REPLY_SIZE],
               struct ccfs_why *why)
 {
     bool done = false;

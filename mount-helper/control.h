@@ -16,7 +16,8 @@
 #define CCFS_RUN "/run/ccfs"
 #endif
 
-#define CCFS_MESSAGE_MAX 4096 /* bytes of a request or a reply */
+#define CCFS_MESSAGE_MAX 4096                   /* bytes of a request or a reply */
+#define CCFS_REPLY_SIZE (CCFS_MESSAGE_MAX + 1)  /* with the zero behind it */
 
 /* What went wrong, for a line in the log. */
 struct ccfs_why {
@@ -44,7 +45,7 @@ int64_t ccfs_clock(void);
  * Sends the request and waits for the reply until `deadline` (of ccfs_clock).  Returns whether that
  * is an "ok"; `reply` is then the text behind it.  Else `why` says what came instead.
  */
-bool ccfs_ask(const struct ccfs_request *request, int64_t deadline, char reply[CCFS_MESSAGE_MAX],
+bool ccfs_ask(const struct ccfs_request *request, int64_t deadline, char reply[CCFS_REPLY_SIZE],
               struct ccfs_why *why);
 
 /* Finds `key=` in a reply and decodes its value; returns whether it is there and fits. */

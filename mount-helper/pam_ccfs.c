@@ -271,7 +271,7 @@ static void open_for(const struct call *call, const struct passwd *user, struct 
     struct ccfs_request request;
     struct answer answer;
     struct ccfs_why why;
-    char reply[CCFS_MESSAGE_MAX];
+    char reply[CCFS_REPLY_SIZE];
 
     ask_for_session(&request, call, user, to_import(call, residual));
     if (!ccfs_ask(&request, call->deadline, reply, &why)) {
@@ -310,7 +310,7 @@ static void close_for(const struct call *call, const struct session *session)
 {
     struct ccfs_request request;
     struct ccfs_why why;
-    char reply[CCFS_MESSAGE_MAX];
+    char reply[CCFS_REPLY_SIZE];
 
     ccfs_request_begin(&request, "close");
     ccfs_request_add(&request, "session", session->id);
