@@ -31,6 +31,7 @@ class Exit(IntEnum):
     LOCKED = 13
     BAD_SOURCE = 14
     EXISTS = 15
+    KCM_SOCKET = 16
     INTERRUPTED = 130
 
 
@@ -114,6 +115,12 @@ class ExistsError(UserError):
     """There is something already that would be replaced."""
 
     default_status = Exit.EXISTS
+
+
+class KcmSocketError(UserError):
+    """KCM clients can't be served at the socket."""
+
+    default_status = Exit.KCM_SOCKET
 
 
 class JournalError(UserError):

@@ -115,5 +115,6 @@ def test_exit_statuses_are_a_contract() -> None:
         "LOCKED": 13,
         "BAD_SOURCE": 14,
         "EXISTS": 15,
+        "KCM_SOCKET": 16,
         "INTERRUPTED": 130,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os.path import abspath
 from typing import NoReturn
 
 from ccfs import __version__
@@ -113,7 +114,7 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     flag("--journal", metavar="PATH", help="where changes are kept for the case of a crash")
     flag("--no-journal", action="store_true", help="keep nothing: a crash loses all")
     flag("--journal-on-disk", action="store_true", help="let the journal be on a disk")
-    flag("--kcm-socket", metavar="PATH", help="serve KCM: ccaches there, too")
+    flag("--kcm-socket", type=abspath, metavar="PATH", help="serve KCM: ccaches there, too")
     flag("--max-ccaches", type=count, metavar="N", help="most ccaches at a time")
     flag("--max-ccache-size", type=size, metavar="SIZE", help="largest ccache, such as 8M")
     flag("--max-total-size", type=size, metavar="SIZE", help="all ccaches together")

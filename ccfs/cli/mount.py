@@ -130,7 +130,7 @@ def _serve(
         debug=arguments.debug,
         plain_loop=arguments.plain_loop,
         journal=journal,
-        kcm_socket=os.path.abspath(arguments.kcm_socket) if arguments.kcm_socket else "",
+        kcm_socket=arguments.kcm_socket or "",
         held=held,
         limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
     )

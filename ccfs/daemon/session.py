@@ -21,6 +21,7 @@ from ccfs.daemon.options import MountOptions
 from ccfs.errors import Exit, MountError
 
 if TYPE_CHECKING:
+    from ccfs.daemon.kcm import KcmFace
     from ccfs.daemon.kicker import Kicker
     from ccfs.ops.operations import Operations
     from ccfs.ops.server import Server
@@ -56,6 +57,7 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
     gc.disable()  # nothing that is imported becomes garbage
     import pyfuse3
 
+    from ccfs.daemon.kcm import KcmFace
     from ccfs.daemon.kicker import Kicker
     from ccfs.hardening import harden
     from ccfs.ops.operations import Operations
@@ -66,16 +68,24 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
     kicker = Kicker(child, options.mountpoint, options.held)
     kept = Kept.open(options) if options.journal else None
     kicker.server = server = _server(options, child, kicker, kept)
-    _mount(options, Operations(server))
+    face = KcmFace.of(options, server)
+    try:
+        _mount(options, Operations(server))
+    except MountError:
+        if face:
+            face.close()
+        raise
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
     wanted = False
     try:
-        _run_loop(options, server, kicker, ready)
+        _run_loop(options, server, kicker, face, ready)
         wanted = kicker.ending or not _is_mounted(options.mountpoint)
     finally:
         # In this order: who is about to wait at a FIFO is woken while the way there is known.
         pyfuse3.close(unmount=False)
+        if face:
+            face.close()
         kicker.child.end()
         if wanted and options.device < 0:
             _unmount(options.mountpoint)
@@ -143,21 +153,27 @@ def _fuse_options(options: MountOptions) -> set[str]:
 
 
 def _run_loop(
-    options: MountOptions, server: Server, kicker: Kicker, ready: Callable[[], None]
+    options: MountOptions,
+    server: Server,
+    kicker: Kicker,
+    face: KcmFace | None,
+    ready: Callable[[], None],
 ) -> None:
     """Serve to the end; with a loop of our own under it unless trio's own is wanted."""
     import trio
 
     if options.plain_loop:
-        trio.run(_run, server, kicker, ready)
+        trio.run(_run, server, kicker, face, ready)
         return
     from ccfs.daemon.loop import Loop
 
     with Loop() as loop:
-        trio.run(_run, server, kicker, ready, instruments=[loop.runnable])
+        trio.run(_run, server, kicker, face, ready, instruments=[loop.runnable])
 
 
-async def _run(server: Server, kicker: Kicker, ready: Callable[[], None]) -> None:
+async def _run(
+    server: Server, kicker: Kicker, face: KcmFace | None, ready: Callable[[], None]
+) -> None:
     import pyfuse3
     import trio
 
@@ -166,6 +182,8 @@ async def _run(server: Server, kicker: Kicker, ready: Callable[[], None]) -> Non
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
         nursery.start_soon(_keep_house, server, kicker)
+        if face:
+            await nursery.start(face.run)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits

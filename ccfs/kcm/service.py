@@ -19,6 +19,8 @@ UNKNOWN = "kcm_unknown"
 """What opcodes without a row are counted as."""
 
 _REFUSALS = {code: wire.reply(code) for code in Code}
+TOO_LARGE = _REFUSALS[Code.CC_NOMEM]
+"""The reply to a request that was passed over, and in place of one there is no room for."""
 
 
 class Service:
@@ -65,10 +67,6 @@ class Peer:
         if operation.changes and not self._settle():
             return _REFUSALS[UNKEPT]
         return wire.reply(0, payload)
-
-    def too_large(self, request: wire.TooLarge) -> bytes:
-        """The reply to a request that was passed over."""
-        return _REFUSALS[Code.CC_NOMEM]
 
     def _refused(self, error: Exception, operation: Operation) -> Code:
         """The code for a refusal; what a step did before it was refused is settled."""

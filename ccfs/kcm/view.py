@@ -3,7 +3,6 @@
 Knows the store and who asks; never opcodes, nor the bytes of messages and records.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 from ccfs.kcm import uuids
@@ -24,7 +23,9 @@ class Host(Protocol):
     store: Store
     asking: Who
     requests: dict[str, int]
-    clock: Callable[[], float]
+
+    def clock(self) -> float:
+        """Seconds since the epoch."""
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a process asks for."""
