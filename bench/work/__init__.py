@@ -1,0 +1,1 @@
+"""What is done to the peers and measured; a module for each part of the benchmark."""

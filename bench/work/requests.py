@@ -1,0 +1,77 @@
+"""How many requests an operation makes, by the counters of the mount itself.
+
+`waited` leaves out what the kernel sends without letting the client wait for an answer.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.measure import Bench, Cell, reason
+from bench.work.client import Client
+from bench.work.operations import Servers, Storing
+
+PART = "requests"
+UNAWAITED = ("release", "releasedir", "forget")
+TIMES = 4
+
+
+class Counters:
+    """The counters of a mount; what counting itself costs is known and left out."""
+
+    def __init__(self, stats: Path) -> None:
+        self._stats = stats
+        self._read()
+        first, second = self._read(), self._read()
+        self._own = {name: second[name] - first[name] for name in second}
+
+    def _read(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads(self._stats.read_bytes())["requests"]
+        return found
+
+    def during(self, work: Callable[[], object]) -> dict[str, int]:
+        """The requests that `work` makes; those of counting are left out."""
+        before = self._read()
+        work()
+        after = self._read()
+        return {
+            name: made
+            for name in after
+            if (made := after[name] - before[name] - self._own.get(name, 0))
+        }
+
+
+def run(bench: Bench, servers: Servers, sizes: Sequence[int], works: Sequence[str]) -> None:
+    """Count for each mount that has counters."""
+    for peer, server in servers.items():
+        if server.stats is None:
+            continue
+        for size in sizes:
+            for work in works:
+                cell = Cell(PART, work, size, peer)
+                try:
+                    with bench.guard.watching(60, server.pids, server.connection):
+                        count(bench, cell, Client(server), server.stats)
+                except Exception as error:
+                    bench.results.failures[cell] = reason(error)
+    bench.say(f"{PART}: done")
+
+
+def count(bench: Bench, cell: Cell, client: Client, stats: Path) -> None:
+    """The requests of one warm operation; by name, in all, and those waited for."""
+    if cell.work == "store":
+        storing = Storing(client, cell.size)
+        operation, name = storing.operation, storing.name
+    else:
+        name = f"count-{cell.size}"
+        client.fill(name, cell.size)
+        operation = client.operation(cell.work, name, cell.size)
+    client.server.choose(name)
+    for _ in range(2):
+        operation()
+    made = Counters(stats).during(lambda: [operation() for _ in range(TIMES)])
+    waited = sum(number for kind, number in made.items() if kind not in UNAWAITED)
+    bench.results.samples[cell] = [waited / TIMES]
+    for kind, number in made.items():
+        named = Cell(cell.part, f"{cell.work}, {kind}", cell.size, cell.peer)
+        bench.results.samples[named] = [number / TIMES]
