@@ -26,15 +26,15 @@ _SCRATCH = ".ccfs-switch-{}"
 def switch(arguments: Namespace) -> int:
     """Make a ccache the default."""
     path = place.of(arguments.mountpoint)
-    directory = _directory(path, arguments.name)
-    _do(path, arguments.name, lambda: _switch(path, directory))
+    directory = directory_of(path, arguments.name)
+    _do(path, arguments.name, lambda: make_default(path, directory))
     return Exit.OK
 
 
 def destroy(arguments: Namespace) -> int:
     """Destroy a ccache with everything in it."""
     path = place.of(arguments.mountpoint)
-    directory = _directory(path, arguments.name)
+    directory = directory_of(path, arguments.name)
     _do(path, arguments.name, lambda: os.rmdir(directory))
     return Exit.OK
 
@@ -42,7 +42,7 @@ def destroy(arguments: Namespace) -> int:
 def wait(arguments: Namespace) -> int:
     """Return at the next change of a ccache, or of the collection."""
     path = place.of(arguments.mountpoint)
-    where = path if arguments.name is None else _directory(path, arguments.name)
+    where = path if arguments.name is None else directory_of(path, arguments.name)
     with _opened(path, arguments.name, os.path.join(where, "changed"), os.O_NONBLOCK) as fifo:
         poll = select.poll()
         poll.register(fifo, 0)
@@ -57,7 +57,7 @@ def lock(arguments: Namespace) -> int:
     if not command:
         raise UsageError("no command to run", "see 'ccfs lock --help'")
     path = place.of(arguments.mountpoint)
-    file = os.path.join(_directory(path, arguments.name), "lock")
+    file = os.path.join(directory_of(path, arguments.name), "lock")
     with _opened(path, arguments.name, file, os.O_RDWR) as descriptor:
         _lock(descriptor, arguments)
         held = os.fstat(descriptor)
@@ -65,14 +65,15 @@ def lock(arguments: Namespace) -> int:
         return _run(command)
 
 
-def _switch(path: str, directory: str) -> None:
+def make_default(path: str, directory: str) -> None:
+    """Make the ccache of a directory the default of the mount at `path`; OSError."""
     os.stat(directory)
     scratch = os.path.join(path, _SCRATCH.format(os.getpid()))
     os.symlink(os.path.relpath(directory, path), scratch)
     os.rename(scratch, os.path.join(path, "default"))
 
 
-def _directory(path: str, name: str) -> str:
+def directory_of(path: str, name: str) -> str:
     """The directory of a ccache; NoCcacheError for what can't be one's name."""
     if not name or "/" in name or name in (".", ".."):
         raise NoCcacheError(f"cannot open ccache {name!r}: no ccache has such a name", _HINT)
@@ -89,12 +90,13 @@ def _do(path: str, name: str | None, work: Callable[[], object]) -> None:
         work()
         return b""
 
-    with _failures(name):
+    with failures(name):
         mountpoint.ask(path, bounded)
 
 
 @contextlib.contextmanager
-def _failures(name: str | None) -> Iterator[None]:
+def failures(name: str | None) -> Iterator[None]:
+    """Around work on a ccache of a name: its failures as a person would name them."""
     try:
         yield
     except OSError as error:
@@ -107,7 +109,7 @@ def _failures(name: str | None) -> Iterator[None]:
 def _opened(path: str, name: str | None, file: str, flags: int) -> Iterator[int]:
     """A descriptor of a file of the mount, which answers."""
     _do(path, name, lambda: os.stat(file))
-    with _failures(name):
+    with failures(name):
         descriptor = os.open(file, flags | os.O_CLOEXEC)
     try:
         yield descriptor
