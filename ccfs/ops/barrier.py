@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import pyfuse3
 
@@ -20,7 +20,7 @@ from ccfs.ops.server import Server
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 
@@ -38,8 +38,8 @@ S = TypeVar("S", bound=HasServer)
 
 
 def handler(
-    function: Callable[Concatenate[S, P], R],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    function: Callable[[S, *Ts], R],
+) -> Callable[[S, *Ts], Coroutine[Any, Any, R]]:
     """Make a plain method a pyfuse3 handler: counted, and nothing escapes but FUSEError.
 
     Afterwards the outside is told what has changed, also by a step that was refused half way.
@@ -48,16 +48,17 @@ def handler(
     HANDLERS.append(name)
 
     @functools.wraps(function)
-    async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        self.server.requests[name] += 1
+    async def guarded(self: S, /, *args: *Ts) -> R:
+        server = self.server
+        server.requests[name] += 1
         try:
-            result = function(self, *args, **kwargs)
+            result = function(self, *args)
         except Exception as error:
-            self.server.refuse(error)
-            _settle(self.server)
+            server.refuse(error)
+            _settle(server)
             known = error.errno if isinstance(error, pyfuse3.FUSEError) else _errno(error, name)
             raise pyfuse3.FUSEError(known) from None
-        if not _settle(self.server):
+        if server.unsettled and not _settle(server):
             raise pyfuse3.FUSEError(errno.EIO)
         return result
 
@@ -65,15 +66,15 @@ def handler(
 
 
 def notice(
-    function: Callable[Concatenate[S, P], None],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, None]]:
+    function: Callable[[S, *Ts], None],
+) -> Callable[[S, *Ts], Coroutine[Any, Any, None]]:
     """Make a plain method a handler that answers nobody: not even FUSEError may escape it."""
     guarded = handler(function)
 
     @functools.wraps(function)
-    async def silenced(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    async def silenced(self: S, /, *args: *Ts) -> None:
         with suppress(pyfuse3.FUSEError):
-            await guarded(self, *args, **kwargs)
+            await guarded(self, *args)
 
     return silenced
 

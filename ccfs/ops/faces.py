@@ -26,11 +26,11 @@ class Faces:
 
     def shown(self, directory: Ref) -> Ref:
         """What the kernel gets to see for anything."""
-        return self._shown.get(directory, directory)
+        return self._shown.get(directory, directory) if self._shown else directory
 
     def meant(self, face: Ref) -> Ref:
         """What the kernel means with anything it has seen."""
-        return self._meant.get(face, face)
+        return self._meant.get(face, face) if self._meant else face
 
     def forget(self, serials: Iterable[int]) -> None:
         """These ccaches are gone."""

@@ -5,7 +5,7 @@ about.  What a node does not do is refused here.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
@@ -21,8 +21,7 @@ LONG = 3600.0
 """Seconds that the kernel may keep what can't become false without it being told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What `stat` says beyond the table: size in bytes, mtime in seconds, timeouts in seconds.
 
     `inode`: the number to show, where it is not the one that was asked for.
@@ -36,8 +35,7 @@ class Attributes:
     inode: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """How a file is opened, when and by whom."""
 
     at: Stamp

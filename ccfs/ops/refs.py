@@ -11,7 +11,13 @@ _SHIFT = 5
 
 
 class Slot(IntEnum):
-    """The face of a thing that an inode shows."""
+    """The face of a thing that an inode shows.
+
+    Each request looks several up: they hash as the numbers that they are, not as an Enum does, and
+    who asks for one often keeps it under a name of its own.
+    """
+
+    __hash__ = int.__hash__
 
     # the mount itself, serial 0
     ROOT = 1
@@ -61,9 +67,22 @@ class Ref(NamedTuple):
 ROOT = Ref(0, Slot.ROOT)
 
 _SLOTS = {int(slot): slot for slot in Slot}
+_MASK = (1 << _SHIFT) - 1
+_KNOWN: dict[int, Ref] = {}
+_MOST = 4096
+"""How many refs are kept for the next who asks."""
 
 
 def ref(inode: int) -> Ref | None:
     """The thing that a number means; None for a number that was never given."""
-    slot = _SLOTS.get(inode & (1 << _SHIFT) - 1)
-    return Ref(inode >> _SHIFT, slot) if slot is not None else None
+    return _KNOWN.get(inode) or _new(inode)
+
+
+def _new(inode: int) -> Ref | None:
+    slot = _SLOTS.get(inode & _MASK)
+    if slot is None:
+        return None
+    if len(_KNOWN) >= _MOST:
+        _KNOWN.clear()
+    made = _KNOWN[inode] = Ref(inode >> _SHIFT, slot)
+    return made

@@ -174,6 +174,11 @@ class Server:
             self.texts.clear()
         self.texts[serial] = text
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether anything has changed since the last `settle`."""
+        return bool(self.store.ledger.effects)
+
     def settle(self) -> None:
         """Keep what the last steps have changed, then tell the kernel and who waits.
 

@@ -45,6 +45,20 @@ class Effects:
     emptied: bool = False
     logged: bool = False
 
+    def __bool__(self) -> bool:
+        return bool(
+            self.logged
+            or self.listings
+            or self.superseded
+            or self.changed
+            or self.records
+            or self.ccaches
+            or self.added
+            or self.rewritten
+            or self.behind
+            or self.emptied
+        )
+
     @property
     def lasting(self) -> bool:
         """Whether there is anything that should survive a restart."""
@@ -73,7 +87,7 @@ class Ledger:
 
     def take_effects(self) -> Effects | None:
         """What has changed since the last call; None for nothing."""
-        if self.effects == _NOTHING:
+        if not self.effects:
             return None
         taken, self.effects = self.effects, Effects()
         return taken
@@ -130,6 +144,3 @@ class Ledger:
             raise CcacheLimitError(f"over {self.limits.ccache_bytes} bytes in one ccache")
         if more > 0 and self.used + more > self.limits.total_bytes:
             raise TotalLimitError(f"over {self.limits.total_bytes} bytes in all")
-
-
-_NOTHING = Effects()

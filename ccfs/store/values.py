@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 MIB = 1024 * 1024
 NAME_MAX = 255
@@ -22,8 +23,7 @@ class Limits:
     handles: int = 32_768
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
+class Who(NamedTuple):
     """Who asked for a step, by the kernel's word.  `pid` 0: the server itself."""
 
     uid: int
@@ -31,8 +31,7 @@ class Who:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """When (seconds since the epoch) and by whom a step is made."""
 
     now: float
@@ -60,8 +59,7 @@ class What(Enum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """The identity of one stored credential or configuration entry; never its secrets.
 
     `serial` is never reused; `name` is its file's name, fixed when it was stored.
