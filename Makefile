@@ -3,7 +3,7 @@
 # Debian keeps the KDC and its tools where a user's PATH doesn't look.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: setup demo test reliability lint format clean
+.PHONY: setup demo test reliability install uninstall lint format clean
 
 setup:
 	@scripts/setup
@@ -27,6 +27,14 @@ reliability:
 	.venv/bin/python -m reliability.fuzz_ops --count 100000
 	.venv/bin/python -m reliability.fuzz_ops --mount --count 20000
 	.venv/bin/python -m reliability.files --seconds 5
+
+# DESTDIR=X: as if X were /; PREFIX=/usr/local, PAMDIR, MOUNTDIR, PYTHON: see scripts/install.
+install:
+	@scripts/build
+	@scripts/install
+
+uninstall:
+	@scripts/install --remove
 
 lint:
 	@scripts/setup lint
