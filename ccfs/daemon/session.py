@@ -163,19 +163,25 @@ def _run_loop(
     import trio
 
     if options.plain_loop:
-        trio.run(_run, server, kicker, face, ready)
+        trio.run(_run, options, server, kicker, face, ready)
         return
     from ccfs.daemon.loop import Loop
 
     with Loop() as loop:
-        trio.run(_run, server, kicker, face, ready, instruments=[loop.runnable])
+        trio.run(_run, options, server, kicker, face, ready, instruments=[loop.runnable])
 
 
 async def _run(
-    server: Server, kicker: Kicker, face: KcmFace | None, ready: Callable[[], None]
+    options: MountOptions,
+    server: Server,
+    kicker: Kicker,
+    face: KcmFace | None,
+    ready: Callable[[], None],
 ) -> None:
     import pyfuse3
     import trio
+
+    from ccfs.daemon.keeper import Keeper
 
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, kicker)
@@ -184,6 +190,8 @@ async def _run(
         nursery.start_soon(_keep_house, server, kicker)
         if face:
             await nursery.start(face.run)
+        if options.control >= 0:
+            await nursery.start(Keeper(options.control, server, face).run)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits
