@@ -6,7 +6,7 @@ import pytest
 
 from tests.mounting import Mounted, Mounts
 
-pytest_plugins = ["tests.kdc", "tests.clients.place"]
+pytest_plugins = ["tests.kdc", "tests.clients.place", "tests.storing"]
 
 MakeMount = Callable[..., Mounted]
 

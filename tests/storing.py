@@ -5,6 +5,8 @@ Knows the store from the inside; never a mount, a clock or a FUSE handle.
 
 from collections.abc import Iterable
 
+import pytest
+
 from ccfs.format.ccache import Ccache as Decoded
 from ccfs.format.ccache import Header, Prefix, decode_ccache, encode_prefix
 from ccfs.format.config import ConfigKey, make_config
@@ -92,6 +94,12 @@ def new_store(limits: Limits | None = None) -> Store:
     return Store(limits or Limits(), at())
 
 
+@pytest.fixture
+def store() -> Store:
+    """A fresh store, as most tests begin with one."""
+    return new_store()
+
+
 def start(store: Store, ccache: Ccache) -> Generation:
     """Make the empty file `ccache`."""
     return store.contents.start(ccache, at())
@@ -103,9 +111,22 @@ def fill(store: Store, data: bytes, name: bytes = b"tkt") -> Ccache:
     if ccache.current is not None:
         store.uninitialise(ccache, at())
     file = writer(store, start(store, ccache))
-    assert store.files.write(file, 0, data, NOW) == len(data)
+    put(store, file, data)
     store.close(file, NOW)
     return ccache
+
+
+def make_scratch(store: Store, place: int, name: bytes, data: bytes) -> OpenFile:
+    """A scratch file with this content, still open."""
+    file = writer(store, store.create_scratch(place, name, at()))
+    put(store, file, data)
+    return file
+
+
+def put(store: Store, file: OpenFile, data: bytes, offset: int | None = None) -> None:
+    """Write as the kernel does for a file that is at `offset`; at its end by default."""
+    where = len(file.generation.data) if offset is None else offset
+    assert store.files.write(file, where, data, NOW) == len(data)
 
 
 def current(ccache: Ccache) -> Generation:

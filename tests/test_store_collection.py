@@ -35,11 +35,6 @@ from tests.storing import (
 )
 
 
-@pytest.fixture
-def store() -> Store:
-    return new_store()
-
-
 def order(store: Store) -> list[bytes]:
     return [c.name for c in store.collection.all()]
 

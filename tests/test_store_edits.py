@@ -55,11 +55,6 @@ PA_TYPE = ConfigKey(b"pa_type")
 
 
 @pytest.fixture
-def store() -> Store:
-    return new_store()
-
-
-@pytest.fixture
 def tkt(store: Store) -> Ccache:
     return fill(store, whole(record(TGT), record(), config(b"pa_type", b"2")))
 

@@ -26,6 +26,7 @@ from tests.storing import (
     names,
     new_store,
     prefix,
+    put,
     reader,
     record,
     removed,
@@ -39,17 +40,6 @@ from tests.storing import (
 WWW, IMAP, NFS = (record(b"%s/x@R" % service) for service in (b"www", b"imap", b"nfs"))
 WWW_NAME, IMAP_NAME, NFS_NAME = "www%2Fx@R", "imap%2Fx@R", "nfs%2Fx@R"
 OTHER = Who(1000, 4343, "kvno")
-
-
-def put(store: Store, file: OpenFile, data: bytes, offset: int | None = None) -> None:
-    """Write as the kernel does for a file that is at `offset`; at its end by default."""
-    where = len(file.generation.data) if offset is None else offset
-    assert store.files.write(file, where, data, NOW) == len(data)
-
-
-@pytest.fixture
-def store() -> Store:
-    return new_store()
 
 
 @pytest.fixture

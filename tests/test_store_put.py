@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccfs.store import Limits
+from ccfs.store import Limits, Store
 from ccfs.store.errors import (
     BadContentError,
     BadNameError,
@@ -34,8 +34,7 @@ from tests.vectors import BROKEN, GOOD, vector
 NEW = whole(record(TGT), record(), principal=BOB)
 
 
-def test_one_that_is_new() -> None:
-    store = new_store()
+def test_one_that_is_new(store: Store) -> None:
     default = store.collection.default
     made = store.put(b"session-1", NEW, at(5))
     assert store.collection.find(b"session-1") is made
@@ -49,9 +48,8 @@ def test_one_that_is_new() -> None:
     check(store)
 
 
-def test_one_that_is_there_keeps_its_identity() -> None:
+def test_one_that_is_there_keeps_its_identity(store: Store) -> None:
     """Its old number is superseded; who has it open keeps its bytes."""
-    store = new_store()
     tkt = fill(store, whole(record(b"old/one@R")))
     old, file = current(tkt).number, reader(store, current(tkt))
     assert store.put(b"tkt", NEW, at()) is tkt
@@ -62,8 +60,7 @@ def test_one_that_is_there_keeps_its_identity() -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_form_is_kept_byte_by_byte(name: str) -> None:
-    store = new_store()
+def test_every_form_is_kept_byte_by_byte(store: Store, name: str) -> None:
     assert data_of(store.put(b"tkt", vector(name), at())) == vector(name)
     check(store)
 
@@ -97,8 +94,7 @@ def test_what_is_refused_changes_nothing(name: bytes, data: bytes, error: type[S
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_refused(name: str) -> None:
-    store = new_store()
+def test_broken_ones_are_refused(store: Store, name: str) -> None:
     with pytest.raises(BadContentError):
         store.put(b"new", vector(name), at())
     assert store.collection.find(b"new") is None

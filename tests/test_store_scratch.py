@@ -13,7 +13,6 @@ from ccfs.store.errors import (
     NotFoundError,
     TotalLimitError,
 )
-from ccfs.store.files import OpenFile
 from ccfs.store.scratch import COLLECTION, LIFETIME
 from ccfs.store.store import MAX_LINKS
 from tests.storing import (
@@ -27,21 +26,16 @@ from tests.storing import (
     current,
     data_of,
     fill,
+    make_scratch,
     names,
     new_store,
     reader,
     record,
     said,
     whole,
-    writer,
 )
 
 TEMPORARY = b"ccache.XyZ123"
-
-
-@pytest.fixture
-def store() -> Store:
-    return new_store()
 
 
 @pytest.fixture
@@ -49,15 +43,8 @@ def tkt(store: Store) -> Ccache:
     return fill(store, whole(record()))
 
 
-def make(store: Store, place: int, name: bytes, data: bytes) -> OpenFile:
-    """A scratch file with this content, still open."""
-    file = writer(store, store.create_scratch(place, name, at()))
-    assert store.files.write(file, 0, data, NOW) == len(data)
-    return file
-
-
 def test_scratch_is_plain_bytes(store: Store, tkt: Ccache) -> None:
-    file = make(store, tkt.serial, b"notes", b"anything")
+    file = make_scratch(store, tkt.serial, b"notes", b"anything")
     store.files.write(file, 10, b"!", NOW)
     assert contents(store, file) == b"anything\0\0!"
     store.files.truncate(file.generation, 20, at())
@@ -75,7 +62,7 @@ def test_a_rename_over_replaces_in_one_step(store: Store, tkt: Ccache) -> None:
     """How libkrb5 replaces a ccache; the file may be open still."""
     ident, gone = tkt.ident, dict(tkt.serials)
     reading = reader(store, current(tkt))
-    file = make(store, tkt.serial, TEMPORARY, whole(record(TGT), principal=BOB))
+    file = make_scratch(store, tkt.serial, TEMPORARY, whole(record(TGT), principal=BOB))
     number = file.generation.number
     store.replace((tkt.serial, TEMPORARY), tkt, at())
     assert (tkt.ident, current(tkt).number) == (ident, number)
@@ -95,7 +82,7 @@ def test_a_rename_over_replaces_in_one_step(store: Store, tkt: Ccache) -> None:
 )
 def test_what_is_no_ccache_replaces_nothing(store: Store, tkt: Ccache, data: bytes) -> None:
     before, log, count = data_of(tkt), store.events.end, len(store.collection.all())
-    file = make(store, tkt.serial, TEMPORARY, data)
+    file = make_scratch(store, tkt.serial, TEMPORARY, data)
     steps: list[Callable[[], None]] = [
         lambda: store.replace((tkt.serial, TEMPORARY), tkt, at()),
         lambda: store.replace_new((tkt.serial, TEMPORARY), b"tkt", at()),
@@ -125,8 +112,8 @@ def test_missing_scratch_is_not_found(store: Store, tkt: Ccache) -> None:
 
 
 def test_scratch_is_renamed_over_scratch(store: Store, tkt: Ccache) -> None:
-    one = make(store, tkt.serial, b"one", b"1")
-    two = make(store, COLLECTION, b"two", b"22")
+    one = make_scratch(store, tkt.serial, b"one", b"1")
+    two = make_scratch(store, COLLECTION, b"two", b"22")
     with pytest.raises(ExistsError):
         store.create_scratch(COLLECTION, b"two", at())
     store.rename_scratch((tkt.serial, b"one"), (COLLECTION, b"two"), at())
@@ -140,7 +127,7 @@ def test_scratch_is_renamed_over_scratch(store: Store, tkt: Ccache) -> None:
 
 
 def test_unlinked_scratch_stays_with_who_has_it_open(store: Store, tkt: Ccache) -> None:
-    file = make(store, tkt.serial, b"one", b"1")
+    file = make_scratch(store, tkt.serial, b"one", b"1")
     store.unlink_scratch(tkt.serial, b"one")
     store.files.write(file, 1, b"2", NOW)
     assert contents(store, file) == b"12"
@@ -155,7 +142,7 @@ def test_unlinked_scratch_stays_with_who_has_it_open(store: Store, tkt: Ccache) 
 
 
 def test_scratch_in_dir_becomes_a_ccache_at_the_last_close(store: Store) -> None:
-    one = make(store, COLLECTION, b"tktAbC", whole(record(TGT)))
+    one = make_scratch(store, COLLECTION, b"tktAbC", whole(record(TGT)))
     two = appender(store, one.generation)
     store.close(one, NOW)
     assert store.collection.find(b"tktAbC") is None
@@ -182,7 +169,7 @@ def test_other_scratch_stays_scratch(
     store: Store, tkt: Ccache, place: int | None, name: bytes, data: bytes
 ) -> None:
     where = tkt.serial if place is None else place
-    store.close(make(store, where, name, data), NOW)
+    store.close(make_scratch(store, where, name, data), NOW)
     assert store.scratch.get(where, name).data == data
     assert len(store.collection.all()) == 1
     check(store)
@@ -190,7 +177,7 @@ def test_other_scratch_stays_scratch(
 
 def test_scratch_waits_where_there_may_be_no_more_ccaches() -> None:
     store = new_store(Limits(ccaches=1))
-    store.close(make(store, COLLECTION, b"tktAbC", whole(record())), NOW)
+    store.close(make_scratch(store, COLLECTION, b"tktAbC", whole(record())), NOW)
     assert store.scratch.count == 1
     assert len(store.collection.all()) == 1
     check(store)
@@ -233,7 +220,7 @@ def test_putting_aside_takes_no_more_room(store: Store) -> None:
 def test_putting_aside_counts_as_a_scratch_file() -> None:
     store = new_store(Limits(ccaches=1))
     tkt = fill(store, whole(record()))
-    file = make(store, COLLECTION, b"one", b"1")
+    file = make_scratch(store, COLLECTION, b"one", b"1")
     with pytest.raises(CcacheLimitError):
         store.put_aside(tkt, (COLLECTION, b"two"), at())
     assert names(tkt) == ["host%2Fwww@R"]
@@ -248,7 +235,7 @@ def test_putting_aside_counts_as_a_scratch_file() -> None:
 
 
 def test_scratch_goes_ten_minutes_after_its_last_use(store: Store, tkt: Ccache) -> None:
-    file = make(store, tkt.serial, b"one", b"1")
+    file = make_scratch(store, tkt.serial, b"one", b"1")
     store.expire(NOW + 10 * LIFETIME)
     assert store.scratch.count == 1
     store.close(file, NOW + LIFETIME)
@@ -266,7 +253,7 @@ def test_scratch_goes_ten_minutes_after_its_last_use(store: Store, tkt: Ccache) 
 def test_a_ccache_takes_its_scratch_with_it(store: Store, tkt: Ccache) -> None:
     work = fill(store, whole(record()), b"work")
     for ccache in (tkt, work):
-        store.close(make(store, ccache.serial, b"one", b"1"), NOW)
+        store.close(make_scratch(store, ccache.serial, b"one", b"1"), NOW)
     store.destroy(tkt, at())
     assert store.scratch.names(tkt.serial) == []
     store.move(work, store.collection.create(b"target", at()), at())
@@ -276,7 +263,7 @@ def test_a_ccache_takes_its_scratch_with_it(store: Store, tkt: Ccache) -> None:
 
 def test_limits_of_scratch() -> None:
     store = new_store(Limits(ccaches=3, ccache_bytes=100, total_bytes=150))
-    files = [make(store, COLLECTION, b"%d" % n, b"") for n in range(3)]
+    files = [make_scratch(store, COLLECTION, b"%d" % n, b"") for n in range(3)]
     with pytest.raises(CcacheLimitError):
         store.create_scratch(COLLECTION, b"more", at())
     with pytest.raises(CcacheLimitError):
