@@ -19,7 +19,6 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "unforeseen": set(),
-    "importing": {"errors"},
     "bounded": set(),
     "mountpoint": {"bounded", "errors"},
     "format": set(),
@@ -46,7 +45,6 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "mountpoint",
         "bounded",
-        "importing",
         "unforeseen",
     },
     "ccfsd": {
@@ -69,7 +67,6 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "mountpoint",
         "bounded",
-        "importing",
         "unforeseen",
         "__init__",
     },
