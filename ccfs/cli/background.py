@@ -28,10 +28,16 @@ _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
 
-def start(path: str, serve: Serve, log: Callable[[], None] = lambda: None) -> int:
+def start(
+    path: str,
+    serve: Serve,
+    log: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
+) -> int:
     """Keep `serve` running for the mount at `path`; return the keeper's pid once it is ready.
 
-    `log()` is called in the keeper, which has something to say when a daemon dies.
+    `log()` is called in the keeper, which has something to say when a daemon dies; `after()` in it
+    when there will be no other daemon.
     Raises the UserError that `serve` raised, or one that says how the daemon ended instead.
     """
     reader, writer = os.pipe()
@@ -39,7 +45,7 @@ def start(path: str, serve: Serve, log: Callable[[], None] = lambda: None) -> in
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(path, serve, log, writer)
+        _become_daemon(path, serve, log, after, writer)
     os.close(writer)
     try:
         said = _collect(reader)
@@ -87,13 +93,16 @@ def _end(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(path: str, serve: Serve, log: Callable[[], None], writer: int) -> NoReturn:
+def _become_daemon(
+    path: str, serve: Serve, log: Callable[[], None], after: Callable[[], None], writer: int
+) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
     status = int(Exit.UNEXPECTED)
     try:
         kept = _let_go_of_the_terminal(writer)
         log()
         status = _supervise(path, serve, writer, kept)
+        after()
         if status < 0:
             _die_of(-status)
     finally:

@@ -10,11 +10,15 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ccfs import mountpoint
 from ccfs.cli import background, place
 from ccfs.errors import AlreadyMountedError, DeniedError, Exit, MountError
 from ccfs.mountpoint import State
+
+if TYPE_CHECKING:
+    from ccfs.daemon import MountOptions
 
 _LIMITS = {
     "ccaches": "max_ccaches",
@@ -35,7 +39,7 @@ def run(arguments: Namespace) -> int:
         return _serve_in_front(arguments, path, _journal(arguments, path))
     journal = _journal(arguments, path)
     _serve_behind(arguments, path, journal)
-    _check_answer(path)
+    check_answer(path)
     _print_export_line(path)
     return Exit.OK
 
@@ -120,10 +124,17 @@ def _serve(
     arguments: Namespace, path: str, journal: str, ready: Callable[[], None], held: int
 ) -> int:
     from ccfs import daemon
+
+    return daemon.serve(options(arguments, path, journal, held), ready)
+
+
+def options(arguments: Namespace, path: str, journal: str, held: int) -> MountOptions:
+    """What the daemon is told, from the command line as `arguments.parse` gives it."""
+    from ccfs.daemon import MountOptions
     from ccfs.store import Limits
 
     given = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
-    options = daemon.MountOptions(
+    return MountOptions(
         mountpoint=path,
         allow_root=arguments.allow_root,
         allow_other=arguments.allow_other,
@@ -134,10 +145,9 @@ def _serve(
         held=held,
         limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
     )
-    return daemon.serve(options, ready)
 
 
-def _check_answer(path: str) -> None:
+def check_answer(path: str) -> None:
     """A daemon that says it is ready must answer, too."""
     state = mountpoint.look(mountpoint.find(path))
     if state is not State.ALIVE:

@@ -1,0 +1,178 @@
+"""`mount.ccfs`, which mount(8) runs for `mount -t ccfs` and for lines of fstab(5).
+
+Knows mount(8)'s words for its helpers, and a user by name; never how the daemon serves.  It mounts
+as root; what serves is the user's process.  A keeper stays with root's rights, since only root can
+mount again where the daemon has died; it holds no descriptor of the mount.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pwd
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ccfs import mountpoint
+from ccfs.cli import arguments, background, mount, output
+from ccfs.errors import DeniedError, Exit, UsageError, UserError
+
+EX_USAGE = 1
+EX_SYSTEM = 2
+EX_SOFTWARE = 4
+EX_USER = 8
+EX_FAILED = 32
+"""The exit statuses of mount(8)."""
+
+_STATUS = {Exit.USAGE: EX_USAGE, Exit.PERMISSION: EX_USAGE, Exit.NO_FUSE: EX_SYSTEM}
+
+FLAGS = {"ro": 1, "sync": 16, "dirsync": 128, "noatime": 1024, "nodiratime": 2048}
+FLAGS |= {"relatime": 1 << 21, "strictatime": 1 << 24, "lazytime": 1 << 25}
+"""What mount(2) is told (linux/mount.h)."""
+
+PASSED_OVER = {"rw", "defaults", "async", "atime", "diratime", "nosuid", "nodev", "noexec"}
+PASSED_OVER |= {"auto", "noauto", "nofail", "_netdev", "users", "nouser", "owner", "group"}
+"""What goes without saying, or is said to mount(8) and systemd alone."""
+
+OURS = {
+    "allow_root": False,
+    "debug": False,
+    "max_ccaches": True,
+    "max_ccache_size": True,
+    "max_total_size": True,
+    "max_open": True,
+    "max_events": True,
+}
+"""Options of `ccfs mount`, with `_` for `-`, and whether they take a value."""
+
+_HINT = "as in: mount -t ccfs -o user=alice ccfs /home/alice/tickets"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line says: where, for whom, and how.
+
+    `flags` are those of mount(2), `given` the options as `ccfs mount` takes them.  `fake`: check
+    everything and mount nothing.
+    """
+
+    path: str
+    user: pwd.struct_passwd
+    flags: int
+    given: Namespace = field(repr=False)
+    fake: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `mount.ccfs SOURCE DIRECTORY [-sfnvrw] [-o OPTIONS]`; returns mount(8)'s exit status."""
+    try:
+        return _run(parse(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        output.fail(error)
+        return _STATUS.get(error.status, EX_FAILED)
+    except KeyboardInterrupt:
+        return EX_USER
+    except Exception as error:
+        output.crash(error, debug=False)
+        return EX_SOFTWARE
+
+
+def parse(argv: Sequence[str]) -> Wanted:
+    """Understand mount(8) (its section EXTERNAL HELPERS); UsageError where that can't be done."""
+    words: list[str] = []
+    options: list[str] = []
+    letters = ""
+    rest = iter(argv)
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            words.append(word)
+        elif word[1:2] in ("o", "t", "N"):
+            value = word[2:] or next(rest, "")
+            options += value.split(",") if word[1] == "o" else []
+        else:
+            letters += word[1:]
+    if len(words) != 2 or (strange := letters.strip("sfnvrw")):
+        wrong = f"unknown option -{strange[0]}" if len(words) == 2 else "wrong arguments"
+        raise UsageError(wrong, _HINT)
+    options += ["ro"] * ("r" in letters)
+    return _wanted(words[1], [o for o in options if o], fake="f" in letters, sloppy="s" in letters)
+
+
+def _wanted(directory: str, options: Sequence[str], *, fake: bool, sloppy: bool) -> Wanted:
+    flags, user, given = 0, "", ["mount"]
+    for option in options:
+        name, has_value, value = option.partition("=")
+        if name == "user" and has_value:
+            user = value
+        elif name in FLAGS and not has_value:
+            flags |= FLAGS[name]
+        elif name in OURS and OURS[name] == bool(has_value):
+            given += [f"--{name.replace('_', '-')}", *[value] * OURS[name]]
+        elif not (sloppy or option in PASSED_OVER or option == "user" or name.startswith("x-")):
+            raise UsageError(f"unknown option {option!r}", "see mount.ccfs(8)")
+    path = mountpoint.resolve(directory)
+    return Wanted(path, _find(user), flags, arguments.parse([*given, "--", path]), fake)
+
+
+def _find(user: str) -> pwd.struct_passwd:
+    """The user whose mount it is to be, by name or number."""
+    if not user:
+        raise UsageError("whose mount is it to be", f"add the option user=, {_HINT}")
+    try:
+        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except (KeyError, OverflowError):
+        raise UsageError(f"there is no user {user}") from None
+
+
+def _run(wanted: Wanted) -> int:
+    if os.geteuid() != 0:
+        raise DeniedError("only root can do that", "as yourself: 'ccfs mount'")
+    mount.clear_the_way(wanted.path, replace=True)
+    if not os.path.isdir(wanted.path):
+        raise UserError(f"{wanted.path} is not a directory", "make it, or name another")
+    if wanted.fake:
+        return 0
+    background.start(
+        wanted.path,
+        lambda ready, held: _serve(wanted, ready, held),
+        _log(wanted),
+        lambda: _take_away(wanted.path),
+    )
+    mount.check_answer(wanted.path)
+    return 0
+
+
+def _log(wanted: Wanted) -> Callable[[], None]:
+    from ccfs.cli import logs
+
+    return lambda: logs.to_syslog(wanted.given.debug)
+
+
+def _serve(wanted: Wanted, ready: Callable[[], None], held: int) -> int:
+    """Mount, become the user, and serve: in a process that the keeper has made for it."""
+    from ccfs import daemon, journals
+    from ccfs.ccfsd import launch
+
+    uid, gid = wanted.user.pw_uid, wanted.user.pw_gid
+    device = launch.attach(wanted.path, uid, gid, flags=wanted.flags)
+    launch.become(uid, gid, _open_descriptors())
+    journal = journals.choose(wanted.path, None, on_disk=False)
+    options = mount.options(wanted.given, wanted.path, journal, held)
+    options = dataclasses.replace(options, device=device, allow_other=True)
+    return daemon.serve(options, ready)
+
+
+def _open_descriptors() -> set[int]:
+    """What the keeper has left open is for us: who waits, what is printed, the end of our life."""
+    return {int(name) for name in os.listdir("/proc/self/fd")}
+
+
+def _take_away(path: str) -> None:
+    """Unmount what has no daemon any more; what others have mounted there stays."""
+    found = mountpoint.topmost(path, mountpoint.mounts())
+    if found is not None and found.is_ccfs:
+        with suppress(OSError):
+            mountpoint.detach(path, lazy=True)
