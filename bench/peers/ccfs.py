@@ -5,6 +5,7 @@ This file knows the command `ccfs mount` and the names in a mount.
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -75,3 +76,23 @@ def through_dir(site: Site) -> Iterator[Server]:
         server = dir_server(site, root / "dir")
         server.pids, server.root, server.started = [pid], root, started
         yield server
+
+
+@contextlib.contextmanager
+def plain_fuse(site: Site) -> Iterator[Server]:
+    """`bench/plain_fuse.py`: not ccfs, but what it could be at best without its own work."""
+    root, log = site.directory / "plain", site.directory / "log"
+    root.mkdir()
+    began = time.perf_counter()
+    with process([sys.executable, "-m", "bench.plain_fuse", root], log) as child:
+        wait_for(child, log, lambda: b"ready" in log.read_bytes(), "plain_fuse")
+        yield Server(
+            config=site.configuration(),
+            residual=lambda name: f"FILE:{root}/{name}/ccache",
+            file=lambda name: root / name / "ccache",
+            make=lambda name: (root / name).mkdir(exist_ok=True),
+            pids=[child.pid],
+            root=root,
+            started=time.perf_counter() - began,
+        )
+        subprocess.run(["umount", "-l", str(root)], check=False, timeout=10)

@@ -61,7 +61,6 @@ def sampler(client: Client, work: str, size: int) -> Sample:
 
     def initialize() -> dict[str, float]:
         """Of a ccache with `size` credentials, when the server has nothing else to do any more."""
-        operation()
         client.fill(name, size)
         timed(settled)
         return {"": once(operation)}
