@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 """Stands for the default ccache, whatever its name."""
-SECONDS = 5.0
+SECONDS = 0.5
+"""Less than a login waits: a file that goes later goes behind its back."""
 _COMMAND = "import"
 
 
