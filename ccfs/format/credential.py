@@ -10,11 +10,13 @@ file around them, the time, or what a ticket holds.
     addresses, authdata = count(u32), then for each type(u16) contents(data)
     data       = length(u32) bytes
 
-`scan_credential` and `removed_at` run at each append, so they build no objects and copy nothing.
+`scan_credential` and `outline_credential` run at each append: they copy no secret and build no more
+than they return.
 """
 
 from dataclasses import dataclass, field, replace
 from struct import error
+from typing import NamedTuple
 
 from ccfs.format.dialect import ByteOrder, Dialect
 from ccfs.format.errors import FormatError
@@ -237,24 +239,32 @@ def is_removed(credential: Credential) -> bool:
     return credential.server.realm == REMOVED_REALM
 
 
-def removed_at(data: Buffer, offset: int, dialect: Dialect) -> bool:
-    """`is_removed` of the complete record at `offset`, read no further than its times."""
+class Outline(NamedTuple):
+    """What a complete record is listed by; times in seconds since the epoch, 0 for none."""
+
+    server: Principal
+    endtime: int
+    removed: bool
+
+
+def outline_credential(data: Buffer, offset: int, dialect: Dialect) -> Outline:
+    """Whose ticket the complete record at `offset` holds, read no further than its times."""
     order = dialect.order
     size = len(data)
     try:
-        server = skip_principal(data, offset, dialect, size)
-        key = skip_principal(data, server, dialect, size)
-        times = skip_data(data, key + _enctype_size(dialect), order, size)
-        authtime, _, endtime, _ = order.u32x4.unpack_from(data, times)
+        at = skip_principal(data, offset, dialect, size)
+        server, at = decode_principal(data, at, dialect)
+        at = skip_data(data, at + _enctype_size(dialect), order, size)
+        authtime, _, endtime, _ = order.u32x4.unpack_from(data, at)
     except error:
         raise FormatError(offset, "a complete record") from None
-    if endtime == 0 and authtime == REMOVED_AUTHTIME:
-        return True
-    realm = server + (8 if dialect.version > 1 else 4)
-    return (
-        order.u32.unpack_from(data, realm)[0] == len(REMOVED_REALM)
-        and data[realm + 4 : realm + 4 + len(REMOVED_REALM)] == REMOVED_REALM
-    )
+    removed = server.realm == REMOVED_REALM or (endtime == 0 and authtime == REMOVED_AUTHTIME)
+    return Outline(server, endtime, removed)
+
+
+def removed_at(data: Buffer, offset: int, dialect: Dialect) -> bool:
+    """`is_removed` of the complete record at `offset`."""
+    return outline_credential(data, offset, dialect).removed
 
 
 def tombstone(record: bytes, dialect: Dialect) -> bytes:

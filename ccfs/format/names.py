@@ -6,6 +6,7 @@ name has exactly one encoding, and nothing else decodes.
 """
 
 import re
+from functools import lru_cache
 
 from ccfs.format.errors import FormatError
 
@@ -14,6 +15,7 @@ _SPECIAL = re.compile("[\x00-\x1f\x7f/%~\udc80-\udcff]|^\\.")
 _ENCODED = re.compile("%[0-9A-F]{2}")
 
 
+@lru_cache(maxsize=512)
 def encode_name(raw: bytes) -> str:
     """The file name of `raw`.  FormatError when it has a NUL byte: no name has one."""
     if not raw:

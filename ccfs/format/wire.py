@@ -31,7 +31,10 @@ def read_int(data: Buffer, offset: int, kind: Struct, what: str) -> int:
 def read_data(data: Buffer, offset: int, order: ByteOrder, what: str) -> tuple[bytes, int]:
     """Data behind a 32-bit length, and the offset behind it."""
     start = offset + 4
-    end = start + read_int(data, offset, order.u32, f"the length of {what}")
+    try:
+        end: int = start + order.u32.unpack_from(data, offset)[0]
+    except error:
+        raise FormatError(offset, f"the length of {what}") from None
     if end > len(data):
         raise FormatError(offset, f"a length of {what} that the bytes hold")
     return bytes(data[start:end]), end
@@ -39,7 +42,10 @@ def read_data(data: Buffer, offset: int, order: ByteOrder, what: str) -> tuple[b
 
 def read_count(data: Buffer, offset: int, order: ByteOrder, what: str) -> int:
     """A 32-bit count of items, at most COUNT_MAX."""
-    count = read_int(data, offset, order.u32, f"the count of {what}")
+    try:
+        count: int = order.u32.unpack_from(data, offset)[0]
+    except error:
+        raise FormatError(offset, f"the count of {what}") from None
     if count > COUNT_MAX:
         raise FormatError(offset, f"at most {COUNT_MAX} {what}")
     return count

@@ -3,10 +3,10 @@
 Knows the format, and gives a record the stem of its file name.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ccfs.format.config import config_key
-from ccfs.format.credential import decode_credential
+from ccfs.format.credential import Outline, outline_credential
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.names import encode_name
@@ -15,8 +15,7 @@ from ccfs.store.errors import BadContentError
 from ccfs.store.values import NAME_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """One record: the file name it would like, and what decides how it is listed."""
 
     stem: str
@@ -28,13 +27,17 @@ class Description:
 def describe(record: bytes, dialect: Dialect) -> Description:
     """Describe one complete marshalled credential.  Raises BadContentError."""
     try:
-        credential, _ = decode_credential(record, dialect)
+        return description_of(outline_credential(record, 0, dialect))
     except FormatError as error:
         raise BadContentError(str(error)) from None
-    server = credential.server
+
+
+def description_of(outline: Outline) -> Description:
+    """The description of a record that is not removed."""
+    server = outline.server
     key = config_key(server)
     stem = config_name(key.key, key.principal) if key else encode_name(unparse_name(server))
-    return Description(stem, key is not None, is_tgt(server), credential.times.endtime)
+    return Description(stem, key is not None, is_tgt(server), outline.endtime)
 
 
 def config_name(key: bytes, principal: bytes | None) -> str:

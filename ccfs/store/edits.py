@@ -46,9 +46,9 @@ class Edits:
 
     def store(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         """Add one marshalled credential (FILE version 4); None for one marked as removed."""
+        self._room(ccache, len(record))
         if not self.complete(record):
             raise BadContentError("an incomplete credential")
-        self._room(ccache, len(record))
         self._upgrade(ccache, at)
         with self._contents.rewriting(ccache, at.now):
             return self._add(ccache, record, at)

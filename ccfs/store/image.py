@@ -10,19 +10,18 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ccfs.format.ccache import Prefix, scan_prefix
-from ccfs.format.credential import removed_at, scan_credential, tombstone
+from ccfs.format.credential import outline_credential, scan_credential, tombstone
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
-from ccfs.store.describe import Description, describe
+from ccfs.store.describe import Description, description_of
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError
 from ccfs.store.values import Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Where a record is: bytes [start, end).  `stored` is None for one marked as removed."""
 
     start: int
@@ -319,12 +318,11 @@ class Image:
         return ends
 
     def _describe(self, edges: list[int], dialect: Dialect) -> list[Described]:
-        return [(a, b, self._description(a, b, dialect)) for a, b in pairwise(edges)]
+        return [(a, b, self._description(a, dialect)) for a, b in pairwise(edges)]
 
-    def _description(self, start: int, end: int, dialect: Dialect) -> Description | None:
-        if removed_at(self.data, start, dialect):
-            return None
-        return describe(bytes(self.data[start:end]), dialect)
+    def _description(self, start: int, dialect: Dialect) -> Description | None:
+        outline = outline_credential(self.data, start, dialect)
+        return None if outline.removed else description_of(outline)
 
     def _splice(self, first: int, rest: int, spans: list[Span]) -> None:
         """Put `spans` in the place of those at [first, rest)."""

@@ -9,7 +9,7 @@ of the last step, so that what is read back is what was written, or an error.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import attrgetter, itemgetter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ccfs.store.ledger import Effects
     from ccfs.store.store import Store
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x63636673  # "ccfs"
 _MASK = (1 << 62) - 1
 
@@ -34,6 +34,13 @@ CREATE TABLE ccache (serial INTEGER PRIMARY KEY, name BLOB, place INTEGER, chang
 CREATE TABLE record (serial INTEGER PRIMARY KEY, ccache INTEGER, place INTEGER, name TEXT,
     data BLOB, sum INTEGER);
 """
+_WHOLE = b"whole %d:%b %d %d %d %d %d"
+_CCACHE = b"ccache %d %d:%b %d %d %d %a %d:%b %d"
+_RECORD = b"record %d %d %d %d:%b %d:%b"
+_TOUCH_CCACHE = "UPDATE ccache SET change_time = ?, mtime = ?, total = ?, sum = ? WHERE serial = ?"
+_TOUCH_WHOLE = (
+    "UPDATE whole SET step = ?, change_time = ?, last = ?, total = ?, sum = ? WHERE id = 1"
+)
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
@@ -58,10 +65,14 @@ class ForeignError(Exception):
 
 @dataclass(slots=True)
 class _Row:
-    """What the journal has of a ccache: the sum over its records, and of its own row."""
+    """What the journal has of a ccache: the sum over its records, and of its own row.
+
+    `fixed`: the fields that few steps change, where they are known to be in the journal.
+    """
 
     total: int = 0
     sum: int = 0
+    fixed: tuple[object, ...] = ()
 
 
 class Journal:
@@ -160,7 +171,7 @@ class Journal:
     def _load(self, mountpoint: str, uid: int, step: int) -> Saved:
         self._check_kind()
         whole = self._db.execute("SELECT * FROM whole").fetchall()
-        if len(whole) != 1 or _sum(whole[0][1:-1]) != whole[0][-1]:
+        if len(whole) != 1 or _sum(_WHOLE, *whole[0][1:-1]) != whole[0][-1]:
             raise DamagedError("it is damaged")
         _, where, owner, have, change_time, last, total, _ = whole[0]
         if where != _blob(mountpoint):
@@ -193,10 +204,10 @@ class Journal:
 
     def _load_ccache(self, row: tuple[object, ...], found: list[tuple[Any, ...]]) -> SavedCcache:
         serial, name, rank, change_time, last_default, mtime, prefix, total, check = row
-        if _sum(row[:-1]) != check:
+        if _sum(_CCACHE, *row[:-1]) != check:
             raise DamagedError("it is damaged")
         found.sort(key=itemgetter(2))
-        if any(_sum(r[:-1]) != r[-1] for r in found):
+        if any(_sum(_RECORD, *r[:-1]) != r[-1] for r in found):
             raise DamagedError("it is damaged")
         mine = _Row(sum(r[-1] for r in found) & _MASK, int(str(check)))
         if mine.total != total:
@@ -260,49 +271,36 @@ class Journal:
         self._put_row(ccache)
 
     def _put_record(self, ccache: Ccache, serial: int, place: int, name: str, data: bytes) -> None:
-        fields = (serial, ccache.serial, place, name, data)
-        check = _sum(fields)
-        self._db.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", (*fields, check))
+        check = _sum(_RECORD, serial, ccache.serial, place, name, data)
+        fields = (serial, ccache.serial, place, name, data, check)
+        self._db.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", fields)
         self._records[serial] = (ccache.serial, check)
         row = self._rows[ccache.serial]
         row.total = row.total + check & _MASK
 
     def _put_row(self, ccache: Ccache) -> None:
-        row, image = self._rows[ccache.serial], ccache.image
+        row, image, serial = self._rows[ccache.serial], ccache.image, ccache.serial
         prefix = bytes(image.data[: image.body]) if image and image.prefix else b""
-        fields = (
-            ccache.serial,
-            ccache.name,
-            ccache.rank,
-            ccache.change_time,
-            ccache.last_default_time,
-            ccache.mtime,
-            prefix,
-            row.total,
-        )
-        check = _sum(fields)
+        name, rank, default = ccache.name, ccache.rank, ccache.last_default_time
+        fixed, changed, mtime = (name, rank, default, prefix), ccache.change_time, ccache.mtime
+        check = _sum(_CCACHE, serial, name, rank, changed, default, mtime, prefix, row.total)
         self._total = self._total - row.sum + check & _MASK
         row.sum = check
+        if row.fixed == fixed:
+            self._db.execute(_TOUCH_CCACHE, (changed, mtime, row.total, check, serial))
+            return
+        row.fixed = fixed
         self._db.execute(
-            "INSERT OR REPLACE INTO ccache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, check)
+            "INSERT OR REPLACE INTO ccache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (serial, name, rank, changed, default, mtime, prefix, row.total, check),
         )
 
     def _put_whole(self, store: Store) -> None:
         self.step += 1
         ledger = store.ledger
-        fields = (
-            self._mountpoint,
-            self._uid,
-            self.step,
-            ledger.change_time,
-            ledger.register.last,
-            self._total,
-        )
-        self._db.execute(
-            "UPDATE whole SET mountpoint = ?, uid = ?, step = ?, change_time = ?, last = ?,"
-            " total = ?, sum = ? WHERE id = 1",
-            (*fields, _sum(fields)),
-        )
+        fields = (self.step, ledger.change_time, ledger.register.last, self._total)
+        check = _sum(_WHOLE, self._mountpoint, self._uid, *fields)
+        self._db.execute(_TOUCH_WHOLE, (*fields, check))
 
 
 class _Transaction:
@@ -337,13 +335,19 @@ class _Transaction:
         return DamagedError(_reason(error))
 
 
-def _sum(fields: Iterable[object]) -> int:
-    """A checksum of 62 bits over a row: type, length and value of each field."""
-    digest = blake2b(digest_size=8)
+def _sum(row: bytes, *fields: Any) -> int:
+    """A checksum of 62 bits over the fields of a row, each whole number or text as it is, or bytes.
+
+    TypeError for a field that is none of what it should be.
+    """
+    values: list[Any] = []
     for value in fields:
-        data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogateescape")
-        digest.update(b"%s %d:" % (type(value).__name__.encode("ascii"), len(data)) + data)
-    return int.from_bytes(digest.digest(), "big") & _MASK
+        if isinstance(value, str):
+            value = value.encode("utf-8", "surrogateescape")
+        if isinstance(value, bytes):
+            values.append(len(value))
+        values.append(value)
+    return int.from_bytes(blake2b(row % tuple(values), digest_size=8).digest(), "big") & _MASK
 
 
 def _blob(path: str) -> bytes:
