@@ -8,8 +8,8 @@ other.  What the rest of the daemon needs it gets: a pass at least every BATCH r
 seconds, and at once when there is nothing else to do.
 
 This leans on how pyfuse3 3.5 finds `trio` (its own asyncio mode does the same) and on one private
-name of trio's; where that one is not to be had the daemon sleeps in trio.  `MountOptions.plain_loop`
-has pyfuse3 use trio as it comes.  Knows descriptors and the clock; never what a request asks.
+name of trio's; where that one is not to be had the daemon sleeps in trio.  With the option
+`plain_loop` of a mount pyfuse3 uses trio as it comes.  Knows descriptors and the clock; never what a request asks.
 """
 
 from __future__ import annotations
