@@ -1,0 +1,401 @@
+"""KCM on real sockets, in this process: many clients, bad ones, slow ones, vanishing ones."""
+
+import array
+import contextlib
+import os
+import resource
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from ccfs.kcm import server as serving
+from ccfs.kcm import wire
+from ccfs.kcm.server import KcmServer
+from ccfs.kcm.service import Service
+from tests import kcm
+from tests.direct import FileSystem
+from tests.kcm import Reply, credential, lengthed, principal, request, split, tag, u32
+from tests.storing import check
+
+SECONDS = 60.0
+NAME = b"%d:tkt\0" % os.geteuid()
+ALICE = principal("alice@R")
+REPLACE = request(kcm.REPLACE, NAME, u32(0), ALICE, u32(1), lengthed(credential()))
+
+
+class House:
+    """A server over a store, and clients of it."""
+
+    def __init__(self, directory: Path, **bounds: int) -> None:
+        self.fs = FileSystem()
+        self.path = str(directory / "kcm")
+        limits: dict[str, int] = {"limit": 1 << 20, "room": 1 << 22, **bounds}
+        service = Service(self.fs.server, os.geteuid())
+        self.kcm = KcmServer(service, **limits)
+
+    async def connect(self) -> "Talk":
+        return Talk(await trio.open_unix_socket(self.path))
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve, with a bound to it all; afterwards nobody is connected and nothing is held."""
+        room = self.kcm.room.left
+        with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
+            listener.bind(self.path)
+            listener.listen(128)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.kcm.run, listener)
+                async with await self.connect() as talk:
+                    await talk.ask(REPLACE)
+                yield
+                await self.until(lambda: self.kcm.connections == 0)
+                nursery.cancel_scope.cancel()
+        assert self.kcm.room.left == room
+        check(self.fs.server.store)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Let the server do its work; `open` has the bound."""
+        while not holds():
+            await trio.sleep(0.001)
+
+
+class Talk:
+    """A client's side."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+
+    async def __aenter__(self) -> "Talk":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stream.aclose()
+
+    async def ask(self, message: bytes) -> Reply:
+        await self.stream.send_all(message)
+        return await self.receive()
+
+    async def receive(self) -> Reply:
+        head = await self.exactly(4)
+        return split(head + await self.exactly(4 + struct.unpack(">I", head)[0]))
+
+    async def exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = await self.stream.receive_some(size - len(data))
+            if not piece:
+                raise EOFError
+            data += piece
+        return data
+
+
+Scene = Callable[[House], Coroutine[Any, Any, None]]
+
+
+def play(tmp_path: Path, scene: Scene, **bounds: int) -> House:
+    """Run a scene with a server."""
+    house = House(tmp_path, **bounds)
+
+    async def run() -> None:
+        async with house.open():
+            await scene(house)
+
+    trio.run(run)
+    return house
+
+
+def test_many_requests_on_one_connection(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            for _ in range(50):
+                reply = await talk.ask(request(kcm.GET_PRINCIPAL, NAME))
+                assert reply == Reply(0, ALICE)
+
+    play(tmp_path, scene)
+
+
+def test_a_client_that_writes_a_byte_at_a_time(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk, await house.connect() as other:
+            for byte in REPLACE:
+                await talk.stream.send_all(bytes([byte]))
+                assert (await other.ask(request(kcm.NOOP))).status == 0
+            assert (await talk.receive()).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_requests_in_a_row_without_waiting(tmp_path: Path) -> None:
+    """Clients don't do that, but the replies come in order; others have their turn."""
+    messages = [request(kcm.NOOP), request(kcm.GET_PRINCIPAL, NAME), request(99)] * 200
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            await talk.stream.send_all(b"".join(messages))
+            for number in range(len(messages)):
+                wanted = [Reply(0, b""), Reply(0, ALICE), Reply(kcm.INTERNAL, b"")]
+                assert await talk.receive() == wanted[number % 3]
+
+    play(tmp_path, scene)
+
+
+def test_clients_that_vanish_at_every_byte(tmp_path: Path) -> None:
+    """Nothing is changed by what is not complete."""
+
+    async def scene(house: House) -> None:
+        before = house.fs.lines()
+        for size in range(len(REPLACE)):
+            async with await house.connect() as talk:
+                await talk.stream.send_all(REPLACE[:size])
+        await house.until(lambda: house.kcm.connections == 0)
+        assert house.fs.lines() == before
+
+    play(tmp_path, scene)
+
+
+def test_a_client_that_vanishes_before_its_reply(tmp_path: Path) -> None:
+    """What it asked for is done; the reply finds nobody."""
+
+    async def scene(house: House) -> None:
+        await fill(house, 3)
+        for _ in range(30):
+            async with await house.connect() as talk:
+                await talk.stream.send_all(request(kcm.GET_CRED_LIST, NAME) * 3)
+        async with await house.connect() as talk:
+            await talk.stream.send_all(request(kcm.INITIALIZE, NAME, principal("bob@R")))
+        await house.until(lambda: house.kcm.connections == 0)
+        assert house.fs.read("caches/tkt/principal") == b"bob@R\n"
+
+    play(tmp_path, scene)
+
+
+async def fill(house: House, count: int, size: int = 300_000) -> None:
+    """Have credentials of `size` bytes in the ccache."""
+    async with await house.connect() as talk:
+        for number in range(count):
+            made = credential(f"h{number}@R", ticket=bytes(size))
+            assert (await talk.ask(request(kcm.STORE, NAME, made))).status == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(kcm.NOOP).replace(b"\2\0", b"\1\0", 1),
+        b"\0\0\0\0",
+        b"\0\0\0\3\2\0\0",
+        b"GET " + bytes(10),
+    ],
+)
+def test_what_is_no_kcm(tmp_path: Path, data: bytes) -> None:
+    """It is closed, or never becomes a request; others are served."""
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk, await house.connect() as other:
+            await talk.stream.send_all(data)
+            if not data.startswith(b"GET"):
+                with pytest.raises(EOFError):
+                    await talk.receive()
+            assert (await other.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_request_that_is_too_large(tmp_path: Path) -> None:
+    """It is answered, once all of it has come, and the connection stays."""
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            large = request(kcm.STORE, NAME, bytes(3 << 20))
+            assert await talk.ask(large) == Reply(kcm.NOMEM, b"")
+            assert (await talk.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_megabyte_there_and_back(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            large = credential("large@R", ticket=os.urandom(1 << 20))
+            assert (await talk.ask(request(kcm.STORE, NAME, large))).status == 0
+            reply = await talk.ask(request(kcm.RETRIEVE, NAME, u32(1), tag("large@R")))
+            assert reply == Reply(0, large)
+            listing = await talk.ask(request(kcm.GET_CRED_LIST, NAME))
+            assert kcm.entries(listing.payload) == [credential(), large]
+
+    play(tmp_path, scene, limit=2 << 20, room=8 << 20)
+
+
+def test_clients_that_do_not_read(tmp_path: Path) -> None:
+    """Their replies are bounded, and others wait for none of them."""
+
+    async def scene(house: House) -> None:
+        await fill(house, 3)
+        asked = request(kcm.GET_CRED_LIST, NAME)
+        async with contextlib.AsyncExitStack() as stack:
+            slow = [await stack.enter_async_context(await house.connect()) for _ in range(8)]
+            for talk in slow:
+                await talk.stream.send_all(asked * 2)
+            await house.until(lambda: house.kcm.room.left < 900_000)
+            async with await house.connect() as other:
+                for _ in range(20):
+                    assert (await other.ask(request(kcm.GET_PRINCIPAL, NAME))).status == 0
+                assert await other.ask(asked) == Reply(kcm.NOMEM, b"")
+            codes = [(await talk.receive()).status for talk in slow for _ in range(2)]
+            assert codes.count(0) >= 4
+            assert set(codes) <= {0, kcm.NOMEM}
+            async with await house.connect() as other:
+                assert (await other.ask(asked)).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_client_that_never_reads_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "STALLED", 0.05)
+
+    async def scene(house: House) -> None:
+        await fill(house, 3)
+        async with await house.connect() as talk:
+            await talk.stream.send_all(request(kcm.GET_CRED_LIST, NAME))
+            await house.until(lambda: house.kcm.connections == 0)
+            with pytest.raises(EOFError):
+                await talk.receive()
+
+    play(tmp_path, scene)
+
+
+def test_a_thousand_connections(tmp_path: Path) -> None:
+    """All of them stay, and each is served."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2200:
+        pytest.skip(f"the limit of open files is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2200), hard))
+
+    async def scene(house: House) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            talks = [await stack.enter_async_context(await house.connect()) for _ in range(1000)]
+            for _ in range(2):
+                for talk in talks:
+                    await talk.stream.send_all(request(kcm.GET_PRINCIPAL, NAME))
+                for talk in talks:
+                    assert await talk.receive() == Reply(0, ALICE)
+            assert house.kcm.connections == 1000
+
+    try:
+        play(tmp_path, scene)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_one_more_takes_the_place_of_the_quietest(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            talks = [await stack.enter_async_context(await house.connect()) for _ in range(3)]
+            for talk in talks:
+                await talk.ask(request(kcm.NOOP))
+            await talks[0].ask(request(kcm.NOOP))
+            async with await house.connect() as more:
+                assert (await more.ask(request(kcm.NOOP))).status == 0
+                with pytest.raises(EOFError):
+                    await talks[1].receive()
+                for talk in (talks[0], talks[2]):
+                    assert (await talk.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene, most=3)
+
+
+def test_a_connection_that_was_handed_over(tmp_path: Path) -> None:
+    """By SCM_RIGHTS, through another socket; the kernel still says who has connected."""
+
+    async def scene(house: House) -> None:
+        ours, theirs = socket.socketpair()
+        giver, taker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs, giver, taker:
+            descriptors = array.array("i", [theirs.fileno()])
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())]
+            giver.sendmsg([b"kcm"], rights)
+            _, handed, _, _ = socket.recv_fds(taker, 16, 1)
+            house.kcm.serve_connection(socket.socket(fileno=handed[0]))
+            theirs.close()
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            assert await Talk(stream).ask(request(kcm.GET_PRINCIPAL, NAME)) == Reply(0, ALICE)
+            await stream.aclose()
+
+    play(tmp_path, scene)
+
+
+def test_somebody_else_is_let_go(tmp_path: Path) -> None:
+    """Without an answer: there is nothing for them here."""
+    house = House(tmp_path)
+    house.kcm = KcmServer(Service(house.fs.server, os.geteuid() + 1), limit=1000, room=1000)
+
+    async def run() -> None:
+        with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
+            listener.bind(house.path)
+            listener.listen(1)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(house.kcm.run, listener)
+                async with await house.connect() as talk:
+                    with pytest.raises((EOFError, trio.BrokenResourceError)):
+                        await talk.ask(request(kcm.NOOP))
+                assert house.kcm.connections == 0
+                nursery.cancel_scope.cancel()
+
+    trio.run(run)
+
+
+def test_a_bug_ends_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    single, fatal = wire.single, request(98)
+
+    def broken(data: bytes) -> bool:
+        if data == fatal:
+            raise ValueError("a secret that must not be seen")
+        return single(data)
+
+    monkeypatch.setattr(wire, "single", broken)
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk, await house.connect() as other:
+            await talk.stream.send_all(fatal)
+            with pytest.raises(EOFError):
+                await talk.receive()
+            assert (await other.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+    assert "a connection failed: ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_without_descriptors_the_quietest_makes_room(tmp_path: Path) -> None:
+    """accept(2) fails with EMFILE: somebody is closed, the next one is served."""
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as first:
+            await first.ask(request(kcm.NOOP))
+            client = socket.socket(socket.AF_UNIX)
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with client:
+                client.setblocking(False)
+                used = max(int(name) for name in os.listdir("/proc/self/fd"))
+                full = [os.dup(0) for _ in range(used - len(os.listdir("/proc/self/fd")) + 1)]
+                resource.setrlimit(resource.RLIMIT_NOFILE, (max(full, default=used) + 1, hard))
+                try:
+                    client.connect(house.path)
+                    await house.until(lambda: house.kcm.connections == 0)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                    for descriptor in full:
+                        os.close(descriptor)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+                assert (await Talk(stream).ask(request(kcm.NOOP))).status == 0
+                await stream.aclose()
+
+    play(tmp_path, scene)
