@@ -3,11 +3,12 @@
 This file knows clocks and chance, never what is measured.
 """
 
+import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from bench.guard import Guard
@@ -101,8 +102,12 @@ class Bench:
     guard: Guard
     repetitions: int
     seconds: float
-    short: bool
     random: Random = field(default_factory=lambda: Random(1))
+
+    @contextlib.contextmanager
+    def turns(self, repetitions: int) -> "Iterator[Bench]":
+        """The same with another number of samples."""
+        yield replace(self, repetitions=repetitions)
 
     def run(self, cases: Iterable[Case], what: str) -> None:
         """Take all samples of all cases in one random order after another."""

@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-PARTS = ("operations", "requests")
-WORKS = ("principal", "iterate", "retrieve", "initialize", "store")
+from bench.scale import FULL, PARTS, SHORT, WORKS, Scale
 
 EXAMPLES = """examples:
   python -m bench                                  everything, about ten minutes
@@ -32,14 +32,23 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
         "--sizes", type=_numbers, metavar="N,...", help="credentials in a ccache: 1,42,500"
     )
     parser.add_argument("--repetitions", type=int, metavar="N", help="samples of each: 60")
-    parser.add_argument(
-        "--seconds", type=float, metavar="S", default=6.0, help="of one case in one part: 6"
-    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="of one case in one part: 5")
     parser.add_argument(
         "--output", type=Path, metavar="DIRECTORY", help="write the results there, with plots"
     )
     parser.add_argument("--short", action="store_true", help="few repetitions, small sizes")
     return parser.parse_args(arguments)
+
+
+def scale(given: argparse.Namespace) -> Scale:
+    """How much is to be measured."""
+    found = SHORT if given.short else FULL
+    if given.repetitions:
+        found = replace(found, repetitions=given.repetitions, rounds=given.repetitions)
+    if given.sizes:
+        sizes = tuple(given.sizes)
+        found = replace(found, sizes=sizes, wire=sizes)
+    return replace(found, seconds=given.seconds) if given.seconds else found
 
 
 def _listed(text: str) -> list[str]:

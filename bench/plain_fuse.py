@@ -108,6 +108,19 @@ class Plain(pyfuse3.Operations):
         self.find(parent, name)
         del self.nodes[parent].entries[name]
 
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: Context,
+    ) -> None:
+        inode = self.find(parent_inode_old, name_old)
+        del self.nodes[parent_inode_old].entries[name_old]
+        self.nodes[parent_inode_new].entries[name_new] = inode
+
     async def rmdir(self, parent: int, name: bytes, ctx: Context) -> None:
         await self.unlink(parent, name, ctx)
 

@@ -1,22 +1,136 @@
-"""A run: the peers that start, the parts in their order, and what is written.
+"""A run: the parts in their order, each with peers started anew, and what is written.
 
 This file knows names of parts and peers, never how anything is measured.
 """
 
 import argparse
 import contextlib
+import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.guard import Guard
+from bench.keep import save
+from bench.machine import Machine, describe
 from bench.measure import Bench, Results, reason
-from bench.options import PARTS, WORKS
+from bench.options import scale
 from bench.peers import BY_KEY, PEERS
-from bench.peers.base import Peer, Server, Site
+from bench.peers.base import MissingError, Peer, Server, Site
 from bench.report import tables
-from bench.work import operations, requests
+from bench.scale import PARTS, WORKS, Scale
+from bench.work import crowd, growth, listing, operations, processes, requests, servers, wire
+from bench.work.operations import Servers
+from tests.kdc import Kdc, running_kdc
+
+TMPFS = Path("/dev/shm")
+SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass
+class Run:
+    """What is asked for, and where it happens."""
+
+    bench: Bench
+    scale: Scale
+    works: Sequence[str]
+    chosen: Sequence[Peer]
+    directory: Path
+    kdc: Kdc | None = None
+
+    def site(self, part: str) -> Site:
+        """A fresh directory for a part."""
+        return Site(self.directory, self.kdc.port if self.kdc else None).below(part)
+
+    @contextlib.contextmanager
+    def started(self, part: str, only: Sequence[str] = ()) -> Iterator[Servers]:
+        """The peers that start; of the others, why they don't."""
+        there: dict[str, Server] = {}
+        site = self.site(part)
+        with contextlib.ExitStack() as stack:
+            for peer in self.chosen:
+                if not only or peer.key in only:
+                    try:
+                        started = peer.start(site.below(peer.key))
+                        there[peer.key] = stack.enter_context(started)
+                    except Exception as error:
+                        self.left_out(peer, error)
+            yield there
+
+    def left_out(self, peer: Peer, error: Exception) -> None:
+        """A peer that can't be started."""
+        why = str(error) if isinstance(error, MissingError) else reason(error)
+        if peer.key not in self.bench.results.missing:
+            self.bench.say(f"{peer.title}: left out: {why}")
+        self.bench.results.missing[peer.key] = why
+
+
+def _requests(run: Run) -> None:
+    with run.started("requests") as there:
+        requests.run(run.bench, there, run.scale.sizes, run.works)
+
+
+def _operations(run: Run) -> None:
+    with run.started("operations") as there:
+        operations.run(run.bench, there, run.scale.sizes, run.works)
+
+
+def _growth(run: Run) -> None:
+    with run.started("growth") as there:
+        growth.credentials(run.bench, there, run.scale.growth)
+    with run.started("growth-ccaches") as there:
+        growth.ccaches(run.bench, there, run.scale.ccaches)
+
+
+def _processes(run: Run) -> None:
+    krb5kdc = processes.program("krb5kdc")
+    with running_kdc(krb5kdc) as run.kdc, run.started("processes") as there:
+        processes.run(run.bench, there, run.kdc, run.directory)
+    run.kdc = None
+
+
+def _wire(run: Run) -> None:
+    speaking = [peer.key for peer in run.chosen if peer.title.endswith("KCM")]
+    speaking += ["sssd", "heimdal", "plain-kcm"]
+    with run.started("wire", speaking) as there:
+        wire.run(run.bench, there, run.scale.wire)
+
+
+def _crowd(run: Run) -> None:
+    with run.started("crowd") as there, run.bench.turns(run.scale.rounds) as bench:
+        crowd.run(bench, there, run.scale.crowd_seconds)
+
+
+def _listing(run: Run) -> None:
+    with run.started("listing", listing.PEERS) as there, run.bench.turns(run.scale.rounds) as bench:
+        listing.run(bench, there, run.scale.listed)
+
+
+def _servers(run: Run) -> None:
+    with run.started("servers") as there, run.bench.turns(run.scale.rounds) as bench:
+        servers.run(bench, there, run.scale.full, run.scale.idle_seconds)
+
+
+def _starts(run: Run) -> None:
+    serving = [peer.key for peer in run.chosen if peer.key not in ("file", "dir", "keyring")]
+    serving = [key for key in serving if key not in run.bench.results.missing]
+    with run.bench.turns(run.scale.rounds) as bench:
+        servers.starts(bench, serving, run.site("starts"))
+
+
+DOES: dict[str, Callable[[Run], None]] = {
+    "requests": _requests,
+    "operations": _operations,
+    "growth": _growth,
+    "processes": _processes,
+    "wire": _wire,
+    "crowd": _crowd,
+    "listing": _listing,
+    "servers": _servers,
+    "starts": _starts,
+}
 
 
 def carry_out(given: argparse.Namespace) -> int:
@@ -25,18 +139,38 @@ def carry_out(given: argparse.Namespace) -> int:
     if wrong:
         print(f"bench: {wrong}", file=sys.stderr)
         return 2
+    os.environ["PATH"] = f"{SYSTEM}:{os.environ['PATH']}"
+    size, results, guard = scale(given), Results(), Guard()
+    before = describe(size)
+    bench = Bench(results, guard, size.repetitions, size.seconds)
     chosen = [BY_KEY[key] for key in given.peers] if given.peers else [*PEERS]
-    repetitions = given.repetitions or (2 if given.short else 60)
-    guard = Guard()
-    bench = Bench(Results(), guard, repetitions, given.seconds, given.short)
     try:
-        with tempfile.TemporaryDirectory(prefix="b", dir="/dev/shm") as directory:
+        with tempfile.TemporaryDirectory(prefix="b", dir=TMPFS) as directory:
             tempfile.tempdir = directory
-            _parts(bench, given, chosen, Site(Path(directory)))
+            run = Run(bench, size, given.works or WORKS, chosen, Path(directory))
+            for part in given.only or PARTS:
+                _part(run, part)
+                _write(given.output, results, before)
     finally:
+        tempfile.tempdir = None
         guard.close()
-    print(tables(bench.results))
+    print(tables(results))
     return 0
+
+
+def _part(run: Run, part: str) -> None:
+    """One part; what goes wrong in it is said, and the others go on."""
+    try:
+        DOES[part](run)
+    except Exception as error:
+        run.bench.results.missing[f"part {part}"] = reason(error)
+        run.bench.say(f"{part}: {reason(error)}")
+
+
+def _write(output: Path | None, results: Results, machine: Machine) -> None:
+    """What there is so far."""
+    if output is not None:
+        save(output, results, machine)
 
 
 def _unknown(given: argparse.Namespace) -> str:
@@ -46,28 +180,3 @@ def _unknown(given: argparse.Namespace) -> str:
             if word not in known:
                 return f"no {word!r}; there are {', '.join(known)}"
     return ""
-
-
-def _parts(bench: Bench, given: argparse.Namespace, chosen: Sequence[Peer], site: Site) -> None:
-    only = given.only or PARTS
-    works = given.works or WORKS
-    sizes = given.sizes or ((1, 5) if given.short else operations.SIZES)
-    with started(bench, chosen, site) as servers:
-        if "requests" in only:
-            requests.run(bench, servers, sizes, works)
-        if "operations" in only:
-            operations.run(bench, servers, sizes, works)
-
-
-@contextlib.contextmanager
-def started(bench: Bench, chosen: Sequence[Peer], site: Site) -> Iterator[dict[str, Server]]:
-    """The peers that start; of the others, why they don't."""
-    servers: dict[str, Server] = {}
-    with contextlib.ExitStack() as stack:
-        for peer in chosen:
-            try:
-                servers[peer.key] = stack.enter_context(peer.start(site.below(peer.key)))
-            except Exception as error:
-                bench.results.missing[peer.key] = reason(error)
-                bench.say(f"{peer.title}: left out: {reason(error)}")
-        yield servers

@@ -71,11 +71,13 @@ def sampler(client: Client, work: str, size: int) -> Sample:
 class Storing:
     """Stores into a ccache, which is made anew when it has grown by more than a quarter."""
 
-    def __init__(self, client: Client, size: int) -> None:
-        self.client, self.size, self.name = client, size, f"store-{size}"
+    def __init__(self, client: Client, size: int, name: str = "", *, filled: bool = False) -> None:
+        self.client, self.size, self.name = client, size, name or f"store-{size}"
         self.most = size + max(AT_A_TIME + 1, size // 4)
         self.operation = client.operation("store", self.name, size)
-        self._renew()
+        self.there = size
+        if not filled:
+            self._renew()
 
     def _renew(self) -> None:
         self.client.fill(self.name, self.size)

@@ -1,0 +1,55 @@
+"""Results as files: all samples as JSON, tables as Markdown, plots as PNG and SVG.
+
+This file knows paths and formats, never what a number means.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.machine import Machine
+from bench.measure import Cell, Results
+
+
+def save(directory: Path, results: Results, machine: Machine) -> None:
+    """Write what there is, each file in one step."""
+    directory.mkdir(parents=True, exist_ok=True)
+    whole(directory / "results.json", encoded(results, machine))
+
+
+def whole(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    beside = path.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(path)
+    path.chmod(0o644)
+
+
+def encoded(results: Results, machine: Machine) -> str:
+    """All of it, a line for each cell."""
+    head = {"machine": asdict(machine), "missing": results.missing}
+    rows = [
+        json.dumps({**asdict(cell), "samples": [float(f"{value:.4g}") for value in samples]})
+        for cell, samples in results.samples.items()
+    ]
+    failures = [json.dumps({**asdict(c), "why": why}) for c, why in results.failures.items()]
+    cut = [json.dumps(asdict(cell)) for cell in sorted(results.cut)]
+    parts = {"cells": rows, "failures": failures, "cut": cut}
+    lines = ['"' + key + '": [\n' + ",\n".join(rows) + "\n]" for key, rows in parts.items()]
+    return f"{json.dumps(head, indent=1)[:-2]},\n" + ",\n".join(lines) + "\n}\n"
+
+
+def load(path: Path) -> tuple[Results, Machine]:
+    """What `save` wrote."""
+    read = json.loads(path.read_text())
+    results = Results(missing=read["missing"])
+    for row in read["cells"]:
+        results.samples[_cell(row)] = row["samples"]
+    for row in read["failures"]:
+        results.failures[_cell(row)] = row["why"]
+    results.cut = {_cell(row) for row in read["cut"]}
+    return results, Machine(**read["machine"])
+
+
+def _cell(row: dict[str, object]) -> Cell:
+    return Cell(*(row[name] for name in ("part", "work", "size", "peer")))  # type: ignore[arg-type]

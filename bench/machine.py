@@ -1,0 +1,78 @@
+"""What the benchmark ran on, without a word that names the machine."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.scale import Scale
+
+PACKAGES = ("krb5-user", "libfuse3-3", "sssd-kcm", "heimdal-kcm")
+MODULES = ("ccfs", "pyfuse3", "trio", "krb5")
+STAMPS = Path(__file__).parent.parent / ".venv/peers/.unpacked"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Processor, kernel, versions, load; and how much was measured."""
+
+    date: str
+    processor: str
+    cores: int
+    memory: str
+    kernel: str
+    system: str
+    load: str
+    commit: str
+    versions: dict[str, str]
+    scale: dict[str, object]
+
+
+def describe(scale: Scale) -> Machine:
+    """This machine, now."""
+    cpu = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)$", cpu, re.MULTILINE)
+    total = int(Path("/proc/meminfo").read_text().split()[1])
+    release = Path("/etc/os-release").read_text()
+    name = re.search(r'^PRETTY_NAME="?([^"\n]*)', release, re.MULTILINE)
+    return Machine(
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        processor=model.group(1).strip() if model else platform.machine(),
+        cores=os.cpu_count() or 0,
+        memory=f"{total / 1024 / 1024:.0f} GiB",
+        kernel=re.match(r"[\d.]*\d", platform.release())[0],  # type: ignore[index]
+        system=name.group(1) if name else platform.system(),
+        load=" ".join(f"{load:.2f}" for load in os.getloadavg()),
+        commit=_said("git", "rev-parse", "--short", "HEAD"),
+        versions={"Python": platform.python_version(), **_modules(), **_packages()},
+        scale=asdict(scale),
+    )
+
+
+def _modules() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in MODULES}
+
+
+def _packages() -> dict[str, str]:
+    """The installed versions, or those that would be: unpacked is what apt has."""
+    found = {}
+    for package in PACKAGES:
+        installed = _said("dpkg-query", "-W", "-f", "${Version}", package)
+        policy = re.search(r"Candidate: (\S+)", _said("apt-cache", "policy", package))
+        found[package] = installed or (policy.group(1) if policy else "")
+    return {package: version for package, version in found.items() if version}
+
+
+def _said(*command: str) -> str:
+    """What a command prints; empty where it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=20, cwd=STAMPS.parents[2]
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
