@@ -6,7 +6,7 @@ import pytest
 
 from tests.mounting import Mounted, Mounts
 
-pytest_plugins = ["tests.kdc", "tests.clients.place", "tests.storing"]
+pytest_plugins = ["tests.kdc", "tests.clients.place", "tests.storing", "tests.login"]
 
 MakeMount = Callable[..., Mounted]
 

@@ -19,12 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.mounting import START_SECONDS, TMPFS, first_line
+from tests.require import require_file
 
 PROJECT = Path(__file__).parent.parent
 INSIDE = Path("/mnt")
 """Where the stage's own directory is in its namespace."""
 MODULE = "build/mount-helper/pam_ccfs.so"
+HEADERS = Path("/usr/include/security/pam_modules.h")
+INSTALL = "apt-get install libpam0g-dev pamtester"
 SESSION = "tests/clients/python/pam_session.py"
 SECONDS = 60
 BOUND = 10.0
@@ -35,7 +40,17 @@ SYSTEM_USER, SYSTEM_UID = "ccfsjobs", 640
 ETC = ("passwd", "group", "shadow", "fuse.conf", "pam.d")
 NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
 NODES |= {"tty": (5, 0), "fuse": (10, 229)}
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+    "HOME": "/",
+}
+VAR = """for directory in lib/pam cache/debconf; do
+            mkdir -p var/$directory/upper var/$directory/work
+            over=lowerdir=/var/$directory,upperdir=var/$directory/upper,workdir=var/$directory/work
+            mount -t overlay -o $over none /var/$directory
+        done"""
+"""Where pam-auth-update keeps its notes."""
 PERMIT = "auth required pam_permit.so\naccount required pam_permit.so\n"
 
 
@@ -43,6 +58,26 @@ def build_module(*arguments: str) -> None:
     """Build pam_ccfs.so, if that is to be done; `arguments` go to make."""
     command = ["make", "--silent", "-C", str(PROJECT / "mount-helper"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def installed() -> Iterator[Path]:
+    """Where everything is installed, once for all tests."""
+    require_file("Linux-PAM's headers", INSTALL, HEADERS)
+    directory = Path(tempfile.mkdtemp(prefix="ccfs-installed-", dir=TMPFS))
+    directory.chmod(0o755)
+    try:
+        install(directory)
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def install(directory: Path) -> None:
+    """`make install` into a directory that stands for /."""
+    command = ["make", "--silent", "-C", str(PROJECT), "install", f"DESTDIR={directory}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -136,6 +171,11 @@ class Stage:
         settings = {"stdin": subprocess.DEVNULL, "env": ENVIRONMENT, "text": True, **more}
         return subprocess.Popen(self.enter(*command), **settings)
 
+    def enable(self) -> None:
+        """Have pam-auth-update put the module into the stacks, as an administrator would."""
+        command = ("pam-auth-update", "--package", "--enable", "ccfs")
+        self.run(*command, DEBIAN_FRONTEND="noninteractive")
+
     def service(self, name: str, *lines: str) -> str:
         """Write a PAM service whose session stack is `lines`; returns its name."""
         stack = "".join(f"session {line}\n" for line in lines)
@@ -199,16 +239,18 @@ class Session:
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
-    """A namespace to log in to."""
+def stage(installed: Path | None = None) -> Iterator[Stage]:
+    """A namespace to log in to; `installed`: where `install` has put what it shall have."""
     directory = Path(tempfile.mkdtemp(prefix="ccfs-login-", dir=TMPFS))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
         _furnish(directory)
+        if installed is not None:
+            (directory / "installed").mkdir()
         log = Log(directory / "run/syslog")
         stack.callback(log.close)
-        init = stack.enter_context(_init(directory))
+        init = stack.enter_context(_init(directory, installed))
         yield Stage(directory, init, log)
 
 
@@ -237,13 +279,18 @@ def _add_to(name: str, directory: Path, lines: Iterable[str], mode: int = 0o644)
     file.chmod(mode)
 
 
-def _script(directory: Path) -> str:
+def _script(directory: Path, installed: Path | None) -> str:
+    """Furnish the namespace, and stay.  Other mounts of ccfs are not ours to keep alive."""
     nodes = "".join(f"mknod -m 666 dev/{name} c {a} {b}\n" for name, (a, b) in NODES.items())
     etc = "".join(f"mount --bind etc/{name} /etc/{name}\n" for name in ETC)
+    others = "awk '/ - fuse[.]ccfs / { print $5 }' /proc/self/mountinfo"
     return f"""set -e
+        {others} | while read -r other; do umount -l "$other"; done
         mount --bind {directory} {INSIDE}
         cd {INSIDE}
         mount --bind {PROJECT} project
+        {_lay_over(installed) if installed else ""}
+        {VAR}
         mount -t tmpfs -o mode=755 none dev
         mkdir dev/pts dev/shm
         chmod 1777 dev/shm
@@ -257,17 +304,27 @@ def _script(directory: Path) -> str:
         mount --bind log /var/log
         {etc}
         mount --move dev /dev
-        trap '' CHLD
         echo ready
-        exec cat >/dev/null"""
+        exec env --ignore-signal=CHLD cat >/dev/null"""
+
+
+def _lay_over(installed: Path) -> str:
+    """Show what is installed as if it were installed."""
+    below = [path.relative_to(installed) for path in sorted(installed.glob("usr/*"))]
+    overlays = [path for path in below if path != Path("usr/local")]
+    lines = [f"mount --bind {installed} installed", "mount --bind installed/usr/local /usr/local"]
+    lines += [
+        f"mount -t overlay -o lowerdir=installed/{path}:/{path} none /{path}" for path in overlays
+    ]
+    return "\n        ".join(lines)
 
 
 @contextlib.contextmanager
-def _init(directory: Path) -> Iterator[int]:
+def _init(directory: Path, installed: Path | None) -> Iterator[int]:
     """The first process of the namespace, which reaps what others leave to it.  Yields its pid."""
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     process = subprocess.Popen(
-        [*command, "--propagation", "private", "sh", "-c", _script(directory)],
+        [*command, "--propagation", "private", "sh", "-c", _script(directory, installed)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.login import (
+    HEADERS,
+    INSTALL,
     MODULE,
     PROJECT,
     SYSTEM_USER,
@@ -29,8 +31,6 @@ ALICE = USERS["alice"]
 PLACE = f"/run/ccfs/{ALICE}"
 DEFAULT = f"FILE:{PLACE}/default/ccache"
 BROUGHT = "FILE:/tmp/krb5cc_64001_x"
-HEADERS = Path("/usr/include/security/pam_modules.h")
-INSTALL = "apt-get install libpam0g-dev pamtester"
 QUICK = "timeout=300"
 """So that a test that waits for the deadline doesn't wait long."""
 
@@ -534,6 +534,11 @@ def test_memory(place: Stage, device: str) -> None:
     answers = iter([both for reply in replies for both in (reply, b"ok")])
     with FakeCcfsd(place, lambda _: next(answers, b"ok")) as ccfsd:
         steps = ["open_session", "close_session"] * len(replies)
-        done = place.run(*("pamtester", service, "alice", *steps), LD_PRELOAD=library, ASAN_OPTIONS="detect_leaks=0", check=False)
+        done = place.run(
+            *("pamtester", service, "alice", *steps),
+            LD_PRELOAD=library,
+            ASAN_OPTIONS="detect_leaks=0",
+            check=False,
+        )
     assert (done.returncode, "Sanitizer" in done.stderr) == (0, False), done.stderr
     assert len(ccfsd.requests) > len(replies)

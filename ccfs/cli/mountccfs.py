@@ -8,6 +8,7 @@ mount again where the daemon has died; it holds no descriptor of the mount.
 from __future__ import annotations
 
 import dataclasses
+import getopt
 import os
 import pwd
 import sys
@@ -35,7 +36,9 @@ FLAGS |= {"relatime": 1 << 21, "strictatime": 1 << 24, "lazytime": 1 << 25}
 
 PASSED_OVER = {"rw", "defaults", "async", "atime", "diratime", "nosuid", "nodev", "noexec"}
 PASSED_OVER |= {"auto", "noauto", "nofail", "_netdev", "users", "nouser", "owner", "group"}
-"""What goes without saying, or is said to mount(8) and systemd alone."""
+PASSED_OVER |= {"suid", "dev", "exec"}
+"""What goes without saying, or is said to mount(8) and systemd alone.  The last three are what
+mount(8) adds by itself, and what a ccfs never is."""
 
 OURS = {
     "allow_root": False,
@@ -82,23 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str]) -> Wanted:
     """Understand mount(8) (its section EXTERNAL HELPERS); UsageError where that can't be done."""
-    words: list[str] = []
-    options: list[str] = []
-    letters = ""
-    rest = iter(argv)
-    for word in rest:
-        if not word.startswith("-") or word == "-":
-            words.append(word)
-        elif word[1:2] in ("o", "t", "N"):
-            value = word[2:] or next(rest, "")
-            options += value.split(",") if word[1] == "o" else []
-        else:
-            letters += word[1:]
-    if len(words) != 2 or (strange := letters.strip("sfnvrw")):
-        wrong = f"unknown option -{strange[0]}" if len(words) == 2 else "wrong arguments"
-        raise UsageError(wrong, _HINT)
-    options += ["ro"] * ("r" in letters)
-    return _wanted(words[1], [o for o in options if o], fake="f" in letters, sloppy="s" in letters)
+    try:
+        given, words = getopt.gnu_getopt([*argv], "sfnvrwo:t:N:")
+    except getopt.GetoptError as error:
+        raise UsageError(str(error), _HINT) from None
+    if len(words) != 2:
+        raise UsageError("wrong arguments", _HINT)
+    options = [o for letter, value in given if letter == "-o" for o in value.split(",") if o]
+    letters = {letter for letter, _ in given}
+    options += ["ro"] * ("-r" in letters)
+    return _wanted(words[1], options, fake="-f" in letters, sloppy="-s" in letters)
 
 
 def _wanted(directory: str, options: Sequence[str], *, fake: bool, sloppy: bool) -> Wanted:
@@ -167,7 +163,7 @@ def _serve(wanted: Wanted, ready: Callable[[], None], held: int) -> int:
 
 def _open_descriptors() -> set[int]:
     """What the keeper has left open is for us: who waits, what is printed, the end of our life."""
-    return {int(name) for name in os.listdir("/proc/self/fd")}
+    return {number for name in os.listdir("/proc/self/fd") if (number := int(name)) > 2}
 
 
 def _take_away(path: str) -> None:
