@@ -182,3 +182,43 @@ def test_what_nobody_has_shown() -> None:
     effects = store.ledger.take_effects()
     assert effects is not None
     assert effects.behind == effects.changed == {store.collection.get(b"b").serial}
+
+
+def test_a_default_is_kept_for_its_name_while_it_is_one() -> None:
+    store = new_store()
+    ccache = fill(store, whole(record()))
+    other = fill(store, whole(), b"other")
+    store.vacate(ccache, at())
+    assert store.collection.default is ccache
+    assert not ccache.initialised
+    store.name_default(b"to come", at())
+    assert [c.name for c in store.collection.all()] == [b"to come", b"other"]
+    store.name_default(b"to come", at())
+    store.name_default(b"other", at())
+    assert store.collection.all() == [other]
+    check(store)
+
+
+def test_a_default_that_has_come_to_be_stays() -> None:
+    """And so does one that its user has made, empty as it is."""
+    store = new_store()
+    store.name_default(b"to come", at())
+    store.reset_named(b"to come", ALICE, at())
+    store.collection.set_default(store.collection.create(b"made", at()), at())
+    store.name_default(b"tkt", at())
+    assert [c.name for c in store.collection.all()] == [b"tkt", b"made", b"to come"]
+    store.vacate(store.collection.get(b"to come"), at())
+    assert [c.name for c in store.collection.all()] == [b"tkt", b"made"]
+    check(store)
+
+
+def test_many_kinits_and_kdestroys_leave_nothing() -> None:
+    """Heimdal's kinit makes a ccache of a new name each time."""
+    store = new_store(Limits(ccaches=4))
+    for _ in range(10):
+        name = store.unused_name()
+        store.reset_named(name, ALICE, at())
+        store.name_default(name, at())
+        store.vacate(store.collection.get(name), at())
+    assert [c.name for c in store.collection.all()] == [name, b"tkt"]
+    check(store)

@@ -57,7 +57,7 @@ def _initialize(view: View, data: bytes, at: int) -> bytes:
 def _destroy(view: View, data: bytes, at: int) -> bytes:
     """The default's name stays what it is; any other ccache goes altogether."""
     name, _ = name_at(data, at)
-    view.store.unlink_listed(view.ccache(name), view.stamp())
+    view.store.vacate(view.ccache(name), view.stamp())
     return b""
 
 
@@ -137,10 +137,7 @@ def _get_default_cache(view: View, data: bytes, at: int) -> bytes:
 
 def _set_default_cache(view: View, data: bytes, at: int) -> bytes:
     """A ccache to come is made, uninitialised, as by `dir/primary`."""
-    name = view.own_name(name_at(data, at)[0])
-    collection = view.store.collection
-    ccache, now = collection.find(name), view.stamp()
-    collection.set_default(ccache or collection.create(name, now), now)
+    view.store.name_default(view.own_name(name_at(data, at)[0]), view.stamp())
     return b""
 
 

@@ -49,6 +49,7 @@ class Store:
         self.files = Files(self.ledger, self.contents)
         self.edits = Edits(self.ledger, self.contents)
         self.scratch = Scratch()
+        self._nominal: set[int] = set()
 
     @property
     def events(self) -> EventLog:
@@ -99,6 +100,29 @@ class Store:
         """
         prefix = self.edits.beginning(principal, offset)
         return self.put(name, b"".join([prefix, *records]), at)
+
+    def vacate(self, ccache: Ccache, at: Stamp) -> None:
+        """KCM's DESTROY: the default is kept for its name, until it isn't the default."""
+        if ccache is self.collection.default:
+            self.uninitialise(ccache, at)
+            self._nominal.add(ccache.serial)
+        else:
+            self.destroy(ccache, at)
+
+    def name_default(self, name: bytes, at: Stamp) -> None:
+        """KCM's SET_DEFAULT: the ccache of a name is the default, also one to come.
+
+        One that was there for its name alone has no more reason to be.
+        """
+        old, new = self.collection.default, self.collection.find(name)
+        if new is None:
+            new = self.collection.create(name, at)
+            self._nominal.add(new.serial)
+        self.collection.set_default(new, at)
+        if old is not new and old.serial in self._nominal:
+            self._nominal.discard(old.serial)
+            if old.current is None:
+                self.destroy(old, at)
 
     def relocate(self, source: Ccache, name: bytes, at: Stamp) -> None:
         """Move a ccache to a name without the kernel's help: KCM's MOVE.
