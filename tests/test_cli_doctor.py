@@ -173,6 +173,8 @@ def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
 def test_mount_options() -> None:
     line = "40 28 0:35 / /m rw,nosuid,nodev,relatime - fuse.ccfs ccfs rw,user_id=7,group_id=7\n"
     (mount,) = mountpoint.parse_mountinfo(line)
+    assert checkmount.options(mount).what == "mounted without noexec"
+    (mount,) = mountpoint.parse_mountinfo(line.replace("group_id=7", "group_id=7,allow_other"))
     assert checkmount.options(mount).what == "mounted without noexec,default_permissions"
 
 

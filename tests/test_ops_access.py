@@ -19,6 +19,7 @@ Use = Callable[[FileSystem, Caller], object]
 USES: dict[str, Use] = {
     "lookup": lambda fs, who: fs.call("lookup", 1, b"caches", who),
     "getattr": lambda fs, who: fs.call("getattr", 1, who),
+    "access": lambda fs, who: fs.call("access", fs.walk("caches"), os.X_OK, who),
     "setattr": lambda fs, who: fs.call("setattr", *truncation(fs), None, who),
     "readlink": lambda fs, who: fs.call("readlink", fs.walk("default"), who),
     "mkdir": lambda fs, who: fs.call("mkdir", fs.walk("caches"), b"new", 0o700, who),
@@ -116,6 +117,21 @@ def test_an_event_says_who_it_was() -> None:
     *_, uid, pid, command = made.lines()[-1]
     with open("/proc/self/comm", encoding="utf-8") as file:
         assert (uid, pid, command) == ("uid=0", f"pid={os.getpid()}", file.read().rstrip("\n"))
+
+
+@pytest.mark.parametrize(
+    ("path", "may"),
+    [
+        ("caches", os.R_OK | os.W_OK | os.X_OK),
+        ("caches/tkt/ccache", os.R_OK | os.W_OK),
+        ("README", os.R_OK),
+        ("changed", os.R_OK | os.W_OK),
+    ],
+)
+def test_what_access_says(fs: FileSystem, path: str, may: int) -> None:
+    inode = fs.walk(path)
+    for wanted in range(8):
+        assert fs.call("access", inode, wanted, OWNER) is (wanted | may == may)
 
 
 READ_ONLY = ("README", "info", "stats", "events", "caches/tkt/info")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import select
 
 import pytest
@@ -175,13 +176,28 @@ def test_the_helper_finds_fifos_that_nobody_else_sees(fs: FileSystem) -> None:
 
 def test_what_is_told_to_the_kernel(fs: FileSystem) -> None:
     """The attributes that it may keep and that are not so any more."""
-    text, listing = fs.walk(ONE), fs.walk("caches/tkt")
+    text, listing, collection = fs.walk(ONE), fs.walk("caches/tkt"), fs.walk("dir")
     fs.outside.stale.clear()
     fs.unlink(ONE)
     assert text in fs.outside.stale
     fs.outside.stale.clear()
     fs.unlink("caches/tkt/ccache")
-    assert {listing, fs.walk("dir")} <= set(fs.outside.stale)
+    assert {listing, collection} <= set(fs.outside.stale)
+    fs.walk("dir"), fs.walk("caches")
     fs.outside.stale.clear()
     fs.mkdir("caches/more")
     assert {fs.walk("caches"), fs.walk("dir")} <= set(fs.outside.stale)
+
+
+def test_the_kernel_is_told_once(fs: FileSystem) -> None:
+    """Who was told asks again before they hold anything; what an answer brings with it is held."""
+    root, listing = fs.walk(""), fs.walk("dir")
+    caches = fs.call("lookup", root, b"caches", Caller()).st_ino
+    for told, name in ([caches, listing], b"a"), ([], b"b"):
+        fs.outside.stale.clear()
+        made = fs.call("mkdir", caches, name, 0o700, Caller()).st_ino
+        assert sorted(fs.outside.stale) == sorted(told)
+    _, attributes = fs.call("create", made, b"ccache", 0o600, os.O_CREAT | os.O_WRONLY, Caller())
+    fs.outside.stale.clear()
+    fs.call("unlink", made, b"ccache", Caller())
+    assert attributes.st_ino in fs.outside.stale

@@ -19,7 +19,9 @@ from ccfs.cli.machine import Machine, bare_swaps
 from ccfs.errors import NotMountedError, UserError
 from ccfs.mountpoint import Mount, State
 
-WANTED = ("nosuid", "nodev", "noexec", "default_permissions")
+WANTED = ("nosuid", "nodev", "noexec")
+WANTED_WITH_OTHERS = (*WANTED, "default_permissions")
+"""Where the kernel lets other users' requests through it must look at modes."""
 SKEW = 300
 """Seconds that Kerberos tolerates between two clocks (RFC 4120 section 7.5.1)."""
 
@@ -75,10 +77,11 @@ def owner(mount: Mount, uid: int) -> Finding:
 
 def options(mount: Mount) -> Finding:
     """The mount gives nobody a program, a device or a privilege."""
-    lacking = [option for option in WANTED if option not in mount.options]
+    wanted = WANTED_WITH_OTHERS if "allow_other" in mount.options else WANTED
+    lacking = [option for option in wanted if option not in mount.options]
     if lacking:
         return Finding("options", f"mounted without {','.join(lacking)}", "mount it anew")
-    return Finding("options", ",".join(WANTED))
+    return Finding("options", ",".join(wanted))
 
 
 def daemon(said: Values, here: Machine) -> Iterator[Finding]:

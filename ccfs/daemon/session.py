@@ -144,9 +144,14 @@ def _server(
 
 
 def _fuse_options(options: MountOptions) -> set[str]:
-    wanted = {"fsname=ccfs", "subtype=ccfs", "nosuid", "nodev", "noexec", "default_permissions"}
+    """The options of the mount.
+
+    Where nobody but the owner gets in the kernel need not look at modes, for which it would ask for
+    a directory's attributes after each change in it; every handler looks at what it is to do.
+    """
+    wanted = {"fsname=ccfs", "subtype=ccfs", "nosuid", "nodev", "noexec"}
     if options.allow_other or options.allow_root:
-        wanted.add("allow_other")
+        wanted |= {"allow_other", "default_permissions"}
     if options.debug:
         wanted.add("debug")
     return wanted

@@ -71,6 +71,12 @@ class Operations(pyfuse3.Operations):
             raise
 
     @handler
+    def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
+        """What access(2) and chdir(2) ask where the kernel doesn't look at the mode by itself."""
+        self._admit(ctx)
+        return not mode & ~(tree.ROWS[self._ref(inode).slot].mode >> 6)
+
+    @handler
     def setattr(
         self,
         inode: int,
@@ -320,6 +326,8 @@ class Operations(pyfuse3.Operations):
     def _entry(self, inode: int, mode: int, said: Attributes) -> EntryAttributes:
         entry: Any = EntryAttributes()
         entry.st_ino = said.inode or inode
+        if said.attr_timeout:
+            self.server.give(inode)
         entry.st_mode = mode
         entry.st_nlink = said.nlink
         entry.st_uid, entry.st_gid = self.server.owner.uid, self.server.owner.gid

@@ -67,7 +67,7 @@ class Server:
     the number of a generation or a FIFO.  `seen`: when a generation's number was last looked up,
     `retries`: when a task was last answered with ESTALE, both counted in look-ups.  `polls`: who
     polls a growing file, by its handle.  They stay until it is released: epoll asks for the state
-    of a file again without naming itself again.
+    of a file again without naming itself again.  `held`: inodes whose attributes the kernel may hold.
     """
 
     store: Store
@@ -90,9 +90,11 @@ class Server:
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
+    held: set[int] = field(default_factory=set)
     requests: dict[str, int] = field(default_factory=dict)
     _handle: int = 0
     _tick: int = 0
+    _given: int = 0
     _unscrubbed: bool = False
 
     def stamp(self, uid: int, pid: int) -> Stamp:
@@ -147,6 +149,11 @@ class Server:
         elif found.slot is Slot.CHANGED and pid != self.helper and found.serial not in self.armed:
             self.armed.add(found.serial)
             self.kernel.learn(found.serial)
+
+    def give(self, inode: int) -> None:
+        """The kernel gets attributes of an inode, and may hold them until it is told."""
+        self.held.add(inode)
+        self._given = inode
 
     def forget(self, known: Ref, count: int) -> None:
         """The kernel has let go of an inode `count` times: after as many look-ups it is gone.
@@ -212,7 +219,7 @@ class Server:
         for serial in effects.records:
             self.texts.pop(serial, None)
         for stale in _stale(effects):
-            self.kernel.invalidate(self.faces.shown(stale).inode)
+            self._invalidate(self.faces.shown(stale).inode)
         self.faces.forget(effects.ccaches)
         if effects.changed:
             self._kick({0, *effects.changed})
@@ -224,6 +231,13 @@ class Server:
         if effects.logged:
             for poll in self.polls.values():
                 poll.notify()
+
+    def _invalidate(self, inode: int) -> None:
+        """Have the kernel drop what it holds, but for what the answer to this step brings it."""
+        if inode in self.held:
+            self.kernel.invalidate(inode)
+            if inode != self._given:
+                self.held.discard(inode)
 
     def _kick(self, serials: set[int]) -> None:
         for serial in serials & self.armed:
