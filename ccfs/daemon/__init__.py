@@ -2,5 +2,6 @@
 
 from ccfs.daemon.options import MountOptions
 from ccfs.daemon.session import serve
+from ccfs.daemon.warm import warm
 
-__all__ = ["MountOptions", "serve"]
+__all__ = ["MountOptions", "serve", "warm"]

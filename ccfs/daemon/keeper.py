@@ -109,14 +109,15 @@ class Keeper:
         return control.encode("ok", pid=os.getpid(), credentials=credentials, requests=self._seen)
 
     async def _import(self, request: Message, passed: list[socket.socket]) -> bytes:
-        from ccfs.daemon.importing import DEFAULT, When
+        from ccfs.daemon.importing import DEFAULT, SECONDS, When
 
         words = {when.value: when for when in When}
         when = words.get(request.values.get("when", When.IF_EMPTY.value))
         if when is None or not request.values.get("ccache"):
             raise MalformedError("not an import")
         into = request.values.get("into", DEFAULT)
-        name = await self._imports().take(request.values["ccache"], into, when)
+        limit = request.number("deadline") / 1000 if "deadline" in request.values else SECONDS
+        name = await self._imports().take(request.values["ccache"], into, when, limit)
         return control.encode("ok", **({} if name is None else {"into": name}))
 
     async def _destroy(self, request: Message, passed: list[socket.socket]) -> bytes:

@@ -1,0 +1,115 @@
+"""Going on where another ccfsd has ended: daemons that still serve, sessions that still last.
+
+Knows the state file, the mount table and the sockets of daemons, and believes them in the order in
+which they can't lie: the kernel's word on a mount and on who listens, then what was written down.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import replace
+
+from ccfs import control, mountpoint
+from ccfs.ccfsd import processes, statefile
+from ccfs.ccfsd.host import Host
+from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
+from ccfs.ccfsd.runtime import NAME
+from ccfs.ccfsd.served import Served
+
+log = logging.getLogger(__name__)
+
+
+def adopt(host: Host) -> None:
+    """Have the host know everything that is there, and clear away what nobody wants."""
+    told = host.registry = _remembered(host)
+    mounts = mountpoint.mounts()
+    for name in sorted(host.runtime.names() | {*told.mounts}):
+        _adopt_mount(host, name, told, mounts)
+    for session in told.sessions.values():
+        _adopt_session(host, session)
+    for name in [*host.served]:
+        host.consider(name)
+
+
+def _remembered(host: Host) -> Registry:
+    try:
+        return statefile.read(host.runtime.state)
+    except (ValueError, OSError) as error:
+        log.error("cannot use %s, sessions are forgotten: %s", host.runtime.state, error)
+        return Registry()
+
+
+def _adopt_mount(host: Host, name: str, told: Registry, mounts: list[mountpoint.Mount]) -> None:
+    known = told.mounts.get(name)
+    there = mountpoint.topmost(host.runtime.mountpoint(name), mounts)
+    owner = known.owner if known else _owner(name, there)
+    # One that nobody has written down was started by somebody, for somebody.
+    mount = replace(known or Mount(name, owner, asked=True), daemon=None)
+    host.registry = host.registry.has(mount)
+    served = host.served[name] = Served(host, name, owner)
+    daemon = _daemon(host, name, owner, there, known)
+    if daemon is not None and there is not None:
+        process, pidfd = daemon
+        served.adopt(process, pidfd, f"0:{there.connection}")
+        log.info("%s goes on with pid %d", name, process.pid)
+        return
+    wanted = bool(known and (told.sessions_of(name) or known.asked))
+    has_journal = host.runtime.has_journal(name)
+    log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_journal else "")
+    served.take_over(replace=wanted and has_journal)
+
+
+def _owner(name: str, there: mountpoint.Mount | None) -> Owner:
+    """Whose a mount is that nobody has written down: its name says so, and only root made it."""
+    found = NAME.fullmatch(name)
+    assert found is not None
+    uid = int(found[1])
+    return Owner(uid, _group(there) if there and there.owner == uid else uid)
+
+
+def _group(there: mountpoint.Mount) -> int:
+    """The group_id of a FUSE mount."""
+    options = dict(option.partition("=")[::2] for option in there.options)
+    return int(options.get("group_id", there.owner or 0))
+
+
+def _daemon(
+    host: Host,
+    name: str,
+    owner: Owner,
+    there: mountpoint.Mount | None,
+    known: Mount | None,
+) -> tuple[Process, int] | None:
+    """The process that serves a mount, and a pidfd; None where nobody does."""
+    if there is None or not there.is_ccfs or there.owner != owner.uid:
+        return None
+    if known is not None and known.daemon is not None:
+        pidfd = processes.hold(known.daemon)
+        return (known.daemon, pidfd) if pidfd is not None else None
+    return _listener(host.runtime.socket(name), owner.uid)
+
+
+def _listener(path: str, uid: int) -> tuple[Process, int] | None:
+    """Who listens at a socket, by the kernel's word, if that is a user and not whoever bound it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        client.setblocking(False)
+        try:
+            client.connect(path)
+        except OSError:
+            return None
+        found = processes.peer(client) if control.peer(client).uid == uid else None
+    if found is not None and found[0].pid == os.getpid():
+        os.close(found[1])
+        return None
+    return found
+
+
+def _adopt_session(host: Host, session: Session) -> None:
+    """Its leader may have ended meanwhile, and its mount may be one that could not be kept."""
+    pidfd = processes.hold(session.leader)
+    if pidfd is not None:
+        host.lead(session, pidfd)
+    if pidfd is None or session.mount not in host.registry.mounts:
+        host.close(session.number)

@@ -1,0 +1,85 @@
+"""The command line of ccfsd.  Knows words; never what is done with them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ccfs import __version__
+from ccfs.ccfsd.settings import KCM_SOCKET, Settings
+from ccfs.errors import UsageError
+
+_DEFAULTS = Settings()
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our voice."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, "see 'ccfsd --help'")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; UsageError when it can't be understood."""
+    parser = _Parser(prog="ccfsd", description="Mount a ccfs for each user who needs one.")
+    flag = parser.add_argument
+    flag("--version", action="version", version=f"ccfsd {__version__}")
+    flag("--debug", action="store_true", help="log everything")
+    flag("--stop", action="store_true", help="end the ccfsd that runs, and all mounts with it")
+    flag(
+        "--runtime-directory",
+        default=_DEFAULTS.root,
+        metavar="DIR",
+        help=f"default: {_DEFAULTS.root}",
+    )
+    flag(
+        "--kcm-socket",
+        default=KCM_SOCKET,
+        metavar="PATH",
+        help=f"where KCM clients connect; default: {KCM_SOCKET}",
+    )
+    flag("--no-kcm", dest="kcm_socket", action="store_const", const="", help="serve no KCM clients")
+    flag(
+        "--idle",
+        type=_seconds,
+        default=_DEFAULTS.idle,
+        metavar="SECONDS",
+        help="end a daemon that nobody has any use for, after so long (600)",
+    )
+    flag(
+        "--hang",
+        type=_seconds,
+        default=_DEFAULTS.hang,
+        metavar="SECONDS",
+        help="replace a daemon that does not answer for so long (10)",
+    )
+    flag(
+        "--linger-directory",
+        default=_DEFAULTS.linger,
+        metavar="DIR",
+        help=f"names the users whose mounts outlive their sessions; default: {_DEFAULTS.linger}",
+    )
+    return parser.parse_args(argv)
+
+
+def settings(given: argparse.Namespace) -> Settings:
+    """What was asked for."""
+    return Settings(
+        root=given.runtime_directory,
+        kcm=given.kcm_socket,
+        idle=given.idle,
+        hang=given.hang,
+        linger=given.linger_directory,
+        debug=given.debug,
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
+    if not 0.0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"not a time: {text!r}")
+    return seconds

@@ -1,0 +1,92 @@
+"""One question to a daemon, and its answer, without waiting for it.
+
+Knows a socket's path, a packet out and one back; never what they say.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+from ccfs import control
+from ccfs.ccfsd.loop import Loop
+from ccfs.control import Message
+
+AGAIN = 0.05
+"""Seconds until the next try where so many ask that there is no place in the queue."""
+
+Answer = Callable[[Message | None, str], None]
+"""Called once, with the reply, or None and what came instead."""
+
+
+class Question:
+    """Asks when it is made; calls `answer` within `seconds`, unless it is dropped.
+
+    `passed`: descriptors that go with it.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: str,
+        data: bytes,
+        answer: Answer,
+        seconds: float,
+        passed: Sequence[int] = (),
+    ) -> None:
+        self._loop, self._path, self._data, self._passed = loop, path, data, passed
+        self._answer: Answer | None = answer
+        self._socket: socket.socket | None = None
+        self._again = None
+        self._limit = loop.after(seconds, lambda: self._end(None, "no answer in time"))
+        # Not from here: whoever asks is still busy with asking.
+        self._again = loop.after(0, self._connect)
+
+    def drop(self) -> None:
+        """The answer is of no use any more."""
+        self._answer = None
+        self._close()
+
+    def _connect(self) -> None:
+        self._socket = connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.setblocking(False)
+        try:
+            connection.connect(self._path)
+            socket.send_fds(connection, [self._data], list(self._passed))
+        except BlockingIOError:
+            connection.close()
+            self._socket = None
+            self._again = self._loop.after(AGAIN, self._connect)
+        except OSError as error:
+            self._end(None, (error.strerror or str(error)).lower())
+        else:
+            self._loop.watch(connection.fileno(), self._hear)
+
+    def _hear(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(control.MESSAGE_MAX + 1)
+            reply = control.decode_reply(data)
+        except BlockingIOError:
+            return
+        except control.RefusedError as error:
+            self._end(None, str(error))
+        except (OSError, control.MalformedError):
+            self._end(None, "no answer")
+        else:
+            self._end(reply, "")
+
+    def _end(self, reply: Message | None, why: str) -> None:
+        answer, self._answer = self._answer, None
+        self._close()
+        if answer is not None:
+            answer(reply, why)
+
+    def _close(self) -> None:
+        self._limit.cancel()
+        if self._again is not None:
+            self._again.cancel()
+        if self._socket is not None:
+            self._loop.forget(self._socket.fileno())
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,161 @@
+"""Those who are connected to the control socket: how many, how long, and one request at a time.
+
+Knows packets and who sends them; never what a request asks.  Whoever misbehaves is told so and let
+go; nobody's quiet, slowness or haste costs anybody else anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable
+
+from ccfs import control
+from ccfs.ccfsd.loop import Loop, Timer
+from ccfs.control import MalformedError, Message, Peer
+
+log = logging.getLogger(__name__)
+
+MOST = 1024
+"""Connections of all users but root."""
+MOST_OF_ONE = 16
+"""Connections of one user, who isn't root."""
+MOST_OF_ROOT = 4096
+IN_A_ROW = 64
+"""Connections taken before others have their turn."""
+QUIET = 10.0
+"""Seconds that a client may stay without a request."""
+
+Handle = Callable[["Connection", Message], None]
+
+
+class Connection:
+    """One client.  `reply` answers its request; `closed` says that nobody is there any more."""
+
+    def __init__(self, clients: Clients, connected: socket.socket, peer: Peer) -> None:
+        self.socket = connected
+        self.peer = peer
+        self.closed = False
+        self._clients = clients
+        self._busy = False
+        self._limit: Timer | None = None
+        clients.loop.watch(connected.fileno(), self._hear)
+        self._expect()
+
+    def reply(self, data: bytes, unheard: Callable[[], None] = lambda: None) -> None:
+        """Answer, once what is to be remembered is; `unheard` is called where nobody hears it."""
+        self._busy = False
+        self._clients.outbox.append((self, data, unheard))
+
+    def refuse(self, why: str) -> None:
+        """Say no."""
+        self.reply(control.refusal(why))
+
+    def send(self, data: bytes) -> bool:
+        """Have it go out now; whether it has."""
+        if self.closed:
+            return False
+        try:
+            self.socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:  # gone, or doesn't read what it is told
+            self.close()
+            return False
+        if data.startswith(b"error"):
+            self.close()
+        else:
+            self._expect()
+        return True
+
+    def close(self) -> None:
+        """Let the client go."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._limit is not None:
+            self._limit.cancel()
+        self._clients.loop.forget(self.socket.fileno())
+        self.socket.close()
+        self._clients.left(self)
+
+    def _expect(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = self._clients.loop.after(QUIET, self._too_quiet)
+
+    def _too_quiet(self) -> None:
+        if not self._busy:
+            self.close()
+
+    def _hear(self) -> None:
+        try:
+            data = self.socket.recv(control.MESSAGE_MAX + 1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+        elif self._busy:
+            self.send(control.refusal("one request at a time"))
+        else:
+            self._busy = True
+            self._handle(data)
+
+    def _handle(self, data: bytes) -> None:
+        try:
+            self._clients.handle(self, control.decode(data))
+        except MalformedError as error:
+            self.refuse(str(error))
+
+
+class Clients:
+    """All of them.  `outbox`: replies that go out when what they promise is remembered."""
+
+    def __init__(self, loop: Loop, listener: socket.socket, handle: Handle) -> None:
+        self.loop = loop
+        self.handle = handle
+        self.outbox: list[tuple[Connection, bytes, Callable[[], None]]] = []
+        self._of: Counter[int] = Counter()
+        self._listener = listener
+        listener.setblocking(False)
+        loop.watch(listener.fileno(), self._accept)
+
+    def flush(self) -> None:
+        """Send the replies."""
+        while self.outbox:
+            replies, self.outbox = self.outbox, []
+            for connection, data, unheard in replies:
+                if not connection.send(data):
+                    unheard()
+
+    def left(self, connection: Connection) -> None:
+        """One is gone."""
+        self._of[connection.peer.uid] -= 1
+        if not self._of[connection.peer.uid]:
+            del self._of[connection.peer.uid]
+
+    def _accept(self) -> None:
+        for _ in range(IN_A_ROW):
+            try:
+                connected, _address = self._listener.accept()
+            except OSError:  # none, or no descriptor left for one: the next round is soon
+                return
+            self._welcome(connected)
+
+    def _welcome(self, connected: socket.socket) -> None:
+        peer = control.peer(connected)
+        if self._is_too_much(peer.uid):
+            with connected:
+                try:
+                    connected.send(control.refusal("too many connections"), socket.MSG_DONTWAIT)
+                except OSError:
+                    return
+            return
+        self._of[peer.uid] += 1
+        Connection(self, connected, peer)
+
+    def _is_too_much(self, uid: int) -> bool:
+        if uid == 0:
+            return self._of[0] >= MOST_OF_ROOT
+        return self._of[uid] >= MOST_OF_ONE or self._of.total() - self._of[0] >= MOST

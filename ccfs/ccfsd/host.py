@@ -1,0 +1,193 @@
+"""All mounts and sessions of the host, and what connects them.
+
+Knows which mount a session keeps, and what has to be remembered; never sockets' words.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from ccfs import control
+from ccfs.ccfsd import statefile
+from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
+from ccfs.ccfsd.runtime import Runtime
+from ccfs.ccfsd.served import Phase, Served, Want
+from ccfs.ccfsd.settings import Settings
+from ccfs.control import Message
+
+log = logging.getLogger(__name__)
+
+MOST_ASKED = 1000
+"""Mounts that nobody has logged in for: a user with many uids (user namespaces) gets no more."""
+DESTROY = 10.0
+"""Seconds that a daemon has to destroy the ccache of a session that has ended."""
+
+
+class Host:
+    """The mounts by their names, the sessions by their numbers."""
+
+    def __init__(self, loop: Loop, runtime: Runtime, settings: Settings) -> None:
+        self.loop = loop
+        self.runtime = runtime
+        self.settings = settings
+        self.registry = Registry()
+        self.served: dict[str, Served] = {}
+        self.coming: Counter[str] = Counter()
+        self.stopping: Callable[[], None] | None = None
+        self._leaders: dict[int, int] = {}
+        self._queue: deque[Served] = deque()
+        self._starting: set[Served] = set()
+        self._saved: Registry | None = None
+
+    def want(
+        self,
+        name: str,
+        owner: Owner,
+        seconds: float,
+        ready: Callable[[Served], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Have one of the two called: when a mount answers, or with why it doesn't in time."""
+        served = self.served.get(name)
+        if served is None:
+            served = self.served[name] = Served(self, name, owner)
+        served.want(Want(lambda: ready(served), failed), seconds)
+
+    def asked(self, name: str, owner: Owner) -> bool:
+        """Somebody wants a mount who has no session; False where there are too many such."""
+        mount = self.registry.mounts.get(name)
+        if mount is not None and (mount.asked or self.registry.sessions_of(name)):
+            return True
+        if sum(one.asked for one in self.registry.mounts.values()) >= MOST_ASKED:
+            return False
+        self.registry = self.registry.has(replace(mount or Mount(name, owner), asked=True))
+        return True
+
+    def number(self) -> int:
+        """The number of a new session."""
+        self.registry, number = self.registry.numbered()
+        return number
+
+    def open(self, session: Session, pidfd: int, user: str) -> None:
+        """A session begins, to end with its leader."""
+        mount = self.registry.mounts[session.mount]
+        if user and not mount.owner.user:
+            mount = replace(mount, owner=replace(mount.owner, user=user))
+            self.registry = self.registry.has(mount)
+        self.registry = self.registry.opened(session)
+        self.lead(session, pidfd)
+
+    def lead(self, session: Session, pidfd: int) -> None:
+        """The end of a session's leader is that of the session."""
+        self._leaders[session.number] = pidfd
+        self.loop.watch(pidfd, lambda: self._leader_ended(session.number))
+
+    def close(self, number: int) -> None:
+        """A session ends, and with the last one its mount."""
+        session = self.registry.sessions.get(number)
+        if session is None:
+            return
+        self.registry = self.registry.closed(number)
+        pidfd = self._leaders.pop(number, None)
+        if pidfd is not None:
+            self.loop.forget(pidfd)
+            os.close(pidfd)
+        if not self.consider(session.mount, was_session=True) and session.ccache:
+            self.destroy(session.mount, session.ccache)
+
+    def consider(self, name: str, *, was_session: bool = False) -> bool:
+        """End a mount that nobody keeps any more; whether that is so."""
+        served, mount = self.served.get(name), self.registry.mounts.get(name)
+        if served is None:
+            return True
+        if self.is_used(served) or (mount and mount.asked and not was_session):
+            return False
+        if self.lingers(mount):
+            return False
+        served.end()
+        return True
+
+    def destroy(self, name: str, ccache: str) -> None:
+        """Have the daemon of a mount destroy a ccache."""
+
+        def answer(reply: Message | None, why: str) -> None:
+            if reply is None:
+                log.warning("cannot destroy %s of %s: %s", ccache, name, why)
+
+        self.served[name].ask(control.encode("destroy", ccache=ccache), answer, DESTROY)
+
+    def lingers(self, mount: Mount | None) -> bool:
+        """Whether the mount's user has asked that what is theirs outlives their sessions."""
+        user = mount.owner.user if mount and "." not in mount.name else ""
+        if not user or "/" in user or user in (".", ".."):
+            return False
+        return os.path.lexists(f"{self.settings.linger}/{user}")
+
+    def stop(self, stopped: Callable[[], None]) -> None:
+        """End everything; `stopped` is called when that is done."""
+        self.stopping = stopped
+        for number in [*self.registry.sessions]:
+            self.close(number)
+        for served in [*self.served.values()]:
+            served.end()
+        self._stop_when_empty()
+
+    def save(self) -> None:
+        """Have in the file what the next ccfsd must know."""
+        if self.registry is self._saved:
+            return
+        try:
+            statefile.write(self.runtime.state, self.registry)
+        except OSError as error:
+            log.error("cannot write %s: %s", self.runtime.state, error.strerror)
+        else:
+            self._saved = self.registry
+
+    # What a mount needs of us (served.Surroundings).
+
+    def queue(self, served: Served) -> None:
+        """It starts when there is room."""
+        if served not in self._queue:
+            self._queue.append(served)
+        self._start_next()
+
+    def started(self, served: Served) -> None:
+        """There is room for the next."""
+        self._starting.discard(served)
+        self._start_next()
+
+    def changed(self, served: Served) -> None:
+        """Its daemon is another one, or none."""
+        before = self.registry.mounts.get(served.name) or Mount(served.name, served.owner)
+        mount = replace(before, daemon=served.process, device=served.device)
+        self.registry = self.registry.has(mount)
+
+    def gone(self, served: Served) -> None:
+        """Nothing is left of it."""
+        del self.served[served.name]
+        self.registry = self.registry.lost(served.name)
+        self._stop_when_empty()
+
+    def is_used(self, served: Served) -> bool:
+        """Whether a session keeps it, or somebody on the way to one."""
+        return bool(self.coming[served.name] or self.registry.sessions_of(served.name))
+
+    def _start_next(self) -> None:
+        while self._queue and len(self._starting) < self.settings.starting:
+            served = self._queue.popleft()
+            if served.phase is Phase.QUEUED:
+                self._starting.add(served)
+                served.start()
+
+    def _leader_ended(self, number: int) -> None:
+        log.info("session %d has ended without a word", number)
+        self.close(number)
+
+    def _stop_when_empty(self) -> None:
+        if self.stopping is not None and not self.served:
+            self.stopping()

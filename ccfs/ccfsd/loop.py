@@ -1,0 +1,111 @@
+"""The loop of ccfsd: descriptors, timers, signals, one thing after another.
+
+Knows no more than that; never what any of it is for.  Nothing that it calls may wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from ccfs import unforeseen
+
+log = logging.getLogger(__name__)
+
+Call = Callable[[], None]
+
+
+class Timer:
+    """Something to be done at a time; `cancel` it, or let it be."""
+
+    __slots__ = ("call", "due")
+
+    def __init__(self, due: float, call: Call) -> None:
+        self.due = due
+        self.call: Call | None = call
+
+    def cancel(self) -> None:
+        """Don't."""
+        self.call = None
+
+
+class Loop:
+    """Calls whoever waits for a descriptor or a time, until `stop`.
+
+    `settle` is called after each round: what several of them want done is done there once.
+    """
+
+    def __init__(self, settle: Call = lambda: None) -> None:
+        self.settle = settle
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._count = itertools.count()
+        self._stopping = False
+
+    def watch(self, descriptor: int, call: Call) -> None:
+        """Have `call` called while a descriptor can be read from, or is at its end."""
+        self._selector.register(descriptor, selectors.EVENT_READ, call)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch it no more; do that before it is closed."""
+        with suppress(KeyError):
+            self._selector.unregister(descriptor)
+
+    def after(self, seconds: float, call: Call) -> Timer:
+        """Have `call` called once, in so many seconds."""
+        timer = Timer(time.monotonic() + seconds, call)
+        heapq.heappush(self._timers, (timer.due, next(self._count), timer))
+        return timer
+
+    def stop(self) -> None:
+        """End after this round."""
+        self._stopping = True
+
+    def stop_at(self, *numbers: signal.Signals) -> None:
+        """End at these signals."""
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda *_: self.stop())
+        self.watch(reader, lambda: _drain(reader))
+
+    def run(self) -> None:
+        """Go round until somebody stops it."""
+        while not self._stopping:
+            for key, _ in self._selector.select(self._pause()):
+                # What was called before may have closed it, and another may have its number.
+                if self._selector.get_map().get(key.fd) is key:
+                    self._guard(key.data, key.fd)
+            self._run_timers()
+            self.settle()
+
+    def _guard(self, call: Call, descriptor: int = -1) -> None:
+        """Nothing unforeseen takes everybody's mounts down."""
+        try:
+            call()
+        except Exception as error:
+            log.error("unforeseen: %s", unforeseen.describe(error))
+            self.forget(descriptor)  # or it would come again at once, for ever
+
+    def _pause(self) -> float | None:
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            call = heapq.heappop(self._timers)[2].call
+            if call is not None:
+                self._guard(call)
+
+
+def _drain(reader: int) -> None:
+    os.read(reader, 64)

@@ -1,0 +1,80 @@
+"""Processes that are watched: which one it is, and whether it still is.
+
+Knows pidfds and /proc; never what a process does.  A pid alone names nobody: it is somebody else's
+after its process has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+from contextlib import suppress
+
+from ccfs import control
+from ccfs.ccfsd.registry import Process
+
+SO_PEERPIDFD = 77
+"""Linux 6.5: a pidfd of who connected (unix(7))."""
+_INT = struct.Struct("i")
+
+
+def of(pid: int, *, ended: bool = False) -> Process | None:
+    """The process that has a pid now; None for nobody, or (unless `ended`) one that has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") and not ended else Process(pid, int(fields[19]))
+
+
+def hold(process: Process) -> int | None:
+    """A pidfd of a process; None when it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return None
+    if of(process.pid) == process:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def peer(connection: socket.socket) -> tuple[Process, int] | None:
+    """Who is at the other end of a socket, and a pidfd of it; None when it has ended."""
+    try:
+        told = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, _INT.size)
+        descriptor = int(_INT.unpack(told)[0])
+    except OSError:
+        return _peer_by_pid(connection)
+    process = of(control.peer(connection).pid)
+    if process is not None:
+        return process, descriptor
+    os.close(descriptor)
+    return None
+
+
+def _peer_by_pid(connection: socket.socket) -> tuple[Process, int] | None:
+    """On a kernel that has no better; who waits for our reply can't be somebody else by now."""
+    process = of(control.peer(connection).pid)
+    descriptor = hold(process) if process else None
+    return (process, descriptor) if process and descriptor is not None else None
+
+
+def send(pidfd: int, number: signal.Signals) -> None:
+    """Send a signal; one who has ended needs none."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def reap(pidfd: int) -> int | None:
+    """How a child has ended: its exit status, negative for a signal.  None for another's child."""
+    try:
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status

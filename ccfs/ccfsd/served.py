@@ -1,0 +1,394 @@
+"""One mount and its daemon: started, asked, replaced when it dies, ended when nobody wants it.
+
+Knows processes, and the order of things; never sessions, nor who asked for what.  It is a machine
+of few phases: whatever happens arrives as a call from the loop, and nothing here waits.
+
+    GONE -> QUEUED -> STARTING -> SERVING -> CLEARING -> QUEUED  it has died, and is replaced
+                                  SERVING -> ENDING -> CLEARING -> GONE  nobody wants it any more
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from ccfs import mountpoint
+from ccfs.ccfsd import processes, spawn
+from ccfs.ccfsd.asking import Question
+from ccfs.ccfsd.loop import Loop, Timer
+from ccfs.ccfsd.registry import Owner, Process
+from ccfs.ccfsd.runtime import Runtime
+from ccfs.ccfsd.settings import Settings
+from ccfs.control import Message
+from ccfs.errors import UserError
+
+log = logging.getLogger(__name__)
+
+DEATHS = 5
+"""So many deaths within PERIOD seconds are too many."""
+PERIOD = 60.0
+BACKOFF = 0.05
+"""Seconds before the second try in a row; twice that before the third, and so on."""
+FAREWELL = 1.0
+"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
+END = 3.0
+"""Seconds that a daemon has to end."""
+WIPE = 2.0
+"""Seconds that the journal of a dead daemon is overwritten for, before it is only let go."""
+
+
+class Phase(Enum):
+    """Where a mount is in its life."""
+
+    GONE = "gone"
+    QUEUED = "queued"
+    STARTING = "starting"
+    SERVING = "serving"
+    ENDING = "ending"
+    CLEARING = "clearing"
+
+
+@dataclass(eq=False, slots=True)
+class Want:
+    """Somebody who waits for a mount that answers: one of the two is called, once."""
+
+    ready: Callable[[], None]
+    failed: Callable[[str], None]
+    limit: Timer | None = None
+
+
+class Surroundings(Protocol):
+    """What a mount needs of whoever has them all."""
+
+    loop: Loop
+    runtime: Runtime
+    settings: Settings
+
+    def queue(self, served: Served) -> None:
+        """It wants to start: call `start` when there is room for it."""
+
+    def started(self, served: Served) -> None:
+        """It has started, or will not."""
+
+    def changed(self, served: Served) -> None:
+        """Its daemon is another one, or none."""
+
+    def gone(self, served: Served) -> None:
+        """Nothing is left of it."""
+
+    def is_used(self, served: Served) -> bool:
+        """Whether a session, or somebody on the way to one, keeps it."""
+
+
+class Served:
+    """One mount.  `owner` is whose it is; `name` is its directory's, and its sockets'."""
+
+    def __init__(self, host: Surroundings, name: str, owner: Owner) -> None:
+        self.name = name
+        self.owner = owner
+        self.phase = Phase.GONE
+        self.process: Process | None = None
+        self.device = ""
+        self._host = host
+        self._pidfd = -1
+        self._life = -1
+        self._wants: list[Want] = []
+        self._question: Question | None = None
+        self._timer: Timer | None = None
+        self._beat: Timer | None = None
+        self._deaths: list[float] = []
+        self._leaving = False
+        self._has_journals = False
+        self._requests = -1
+        self._quiet_since = 0.0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for it."""
+        return bool(self._wants)
+
+    def want(self, want: Want, seconds: float) -> None:
+        """Have somebody told when it answers; `failed` is called when it doesn't in time."""
+        want.limit = self._host.loop.after(seconds, lambda: self._give_up(want))
+        self._wants.append(want)
+        if self.phase is Phase.GONE:
+            self._begin()
+        elif self.phase is Phase.SERVING:
+            self.ping()
+
+    def ping(self) -> None:
+        """See that the daemon answers; one that doesn't is replaced."""
+        if self._question is None:
+            self._question = self.ask(b"ping", self._heard, self._host.settings.hang)
+
+    def ask(
+        self,
+        data: bytes,
+        answer: Callable[[Message | None, str], None],
+        seconds: float,
+        passed: tuple[int, ...] = (),
+    ) -> Question:
+        """Ask the daemon something."""
+        path = self._host.runtime.socket(self.name)
+        return Question(self._host.loop, path, data, answer, seconds, passed)
+
+    def start(self) -> None:
+        """Mount and fork: it is this one's turn."""
+        if self.phase is not Phase.QUEUED:
+            self._host.started(self)
+            return
+        try:
+            self._make_journals()
+            made = spawn.spawn(self._host.runtime, self.name, self.owner)
+        except UserError as error:
+            self._cannot_start(error.reason)
+        except OSError as error:
+            self._cannot_start((error.strerror or str(error)).lower())
+        else:
+            self._has(made.process, made.pidfd, made.life, made.device, Phase.STARTING)
+
+    def adopt(self, process: Process, pidfd: int, device: str) -> None:
+        """Go on with a daemon that another ccfsd has started."""
+        self._has_journals = self._host.runtime.has_journals(self.name)
+        life = self._host.runtime.open_life(self.name)
+        self._has(process, pidfd, life, device, Phase.SERVING)
+
+    def take_over(self, *, replace: bool) -> None:
+        """Clear what a daemon has left that died while there was no ccfsd."""
+        self._has_journals = self._host.runtime.has_journals(self.name)
+        self._life = self._host.runtime.open_life(self.name)
+        self._leaving = not replace
+        self.phase = Phase.CLEARING
+        self._wait_for_the_helper()
+
+    def end(self) -> None:
+        """Nobody wants it any more.  Who asks for it meanwhile gets a new one afterwards."""
+        if self.phase in (Phase.STARTING, Phase.SERVING):
+            if self.phase is Phase.STARTING:
+                self._host.started(self)
+            self.phase = Phase.ENDING
+            self._leaving = True
+            processes.send(self._pidfd, signal.SIGTERM)
+            self._timer = self._host.loop.after(END, lambda: self.kill("it does not end"))
+        elif self.phase is Phase.CLEARING:
+            self._leaving = True
+        elif self.phase in (Phase.GONE, Phase.QUEUED):
+            self.phase = Phase.CLEARING
+            self._leaving = True
+            self._cleared()
+
+    def kill(self, why: str) -> None:
+        """End a daemon that can't be trusted to end by itself."""
+        log.error("killing the daemon of %s: %s", self.name, why)
+        mount = mountpoint.topmost(self._host.runtime.mountpoint(self.name), mountpoint.mounts())
+        if mount and mount.is_ccfs and self.device.endswith(f":{mount.connection}"):
+            mountpoint.abort(mount)
+        processes.send(self._pidfd, signal.SIGKILL)
+
+    def _begin(self) -> None:
+        self.phase = Phase.QUEUED
+        self._host.queue(self)
+
+    def _make_journals(self) -> None:
+        if not self._has_journals:
+            self._host.runtime.make_journals(self.name, self.owner.uid, self.owner.gid)
+            self._has_journals = True
+
+    def _has(self, process: Process, pidfd: int, life: int, device: str, phase: Phase) -> None:
+        self.process, self.device, self.phase = process, device, phase
+        self._pidfd, self._life = pidfd, life
+        self._requests = -1
+        self._host.loop.watch(pidfd, self._ended)
+        self._host.changed(self)
+        self.ping()
+        self._beat = self._host.loop.after(self._host.settings.period, self._check)
+
+    def _check(self) -> None:
+        """Once a period, whoever uses it or not."""
+        self._beat = self._host.loop.after(self._host.settings.period, self._check)
+        self.ping()
+
+    def _heard(self, reply: Message | None, why: str) -> None:
+        self._question = None
+        if self.phase not in (Phase.STARTING, Phase.SERVING):
+            return
+        if reply is None:
+            if processes.of(self.process.pid) == self.process if self.process else False:
+                self.kill(why)
+            return
+        if self.phase is Phase.STARTING:
+            self.phase = Phase.SERVING
+            self._host.started(self)
+        wants, self._wants = self._wants, []
+        for want in wants:
+            _cancel(want.limit)
+            want.ready()
+        self._look_for_idleness(reply)
+
+    def _look_for_idleness(self, reply: Message) -> None:
+        """Let a daemon go that has had nothing to do, and nothing to keep, for long."""
+        now, requests = time.monotonic(), reply.number("requests")
+        if requests != self._requests or reply.number("credentials") or self._host.is_used(self):
+            self._requests, self._quiet_since = requests, now
+        elif now - self._quiet_since >= self._host.settings.idle and not self._wants:
+            self._quiet_since = now
+            self.ask(b"retire", self._retired, self._host.settings.hang)
+
+    def _retired(self, reply: Message | None, why: str) -> None:
+        if reply is not None and self.phase is Phase.SERVING:
+            log.info("the daemon of %s had nothing to do", self.name)
+            self.phase = Phase.ENDING
+            self._leaving = True
+            self._timer = self._host.loop.after(END, lambda: self.kill("it does not end"))
+
+    def _ended(self) -> None:
+        """The daemon has ended, for whatever reason."""
+        status = processes.reap(self._pidfd)
+        self._let_go_of_the_process()
+        was, self.phase = self.phase, Phase.CLEARING
+        if was is Phase.STARTING:
+            self._host.started(self)
+        if status == 0 or (status is None and not self._host.runtime.has_journal(self.name)):
+            # It has wiped its journal: its mount was taken away, or somebody told it to end.
+            self._leaving = True
+        if not self._leaving:
+            log.warning("the daemon of %s has died (%s), replacing it", self.name, _how(status))
+        self._wait_for_the_helper()
+
+    def _let_go_of_the_process(self) -> None:
+        self._host.loop.forget(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd, self.process = -1, None
+        for timer in (self._timer, self._beat):
+            _cancel(timer)
+        if self._question is not None:
+            self._question.drop()
+            self._question = None
+        self._host.changed(self)
+
+    def _wait_for_the_helper(self) -> None:
+        """It wakes those who wait in the dead mount, as long as that can be reached by a path."""
+        if self._life < 0 or _is_closed(self._life):
+            self._cleared()
+            return
+        self._host.loop.watch(self._life, self._cleared)
+        self._timer = self._host.loop.after(FAREWELL, self._cleared)
+
+    def _cleared(self) -> None:
+        """Nobody can be woken any more: take the dead mount away."""
+        _cancel(self._timer)
+        if self._life >= 0:
+            self._host.loop.forget(self._life)
+            os.close(self._life)
+            self._life = -1
+        runtime = self._host.runtime
+        runtime.remove_socket(self.name)
+        if self._leaving:
+            self._wipe()
+            return
+        runtime.detach(self.name)
+        pause = self._pause()
+        if pause is None:
+            self._stay_away("the daemon has died too often")
+        else:
+            self.phase = Phase.QUEUED
+            self._timer = self._host.loop.after(pause, lambda: self._host.queue(self))
+
+    def _pause(self) -> float | None:
+        """Seconds until the next try, a little longer each time; None after too many deaths."""
+        now = time.monotonic()
+        self._deaths = [then for then in self._deaths if now - then < PERIOD] + [now]
+        if len(self._deaths) > DEATHS:
+            return None
+        return BACKOFF * 2 ** (len(self._deaths) - 2) if len(self._deaths) > 1 else 0.0
+
+    def _stay_away(self, why: str) -> None:
+        """Give up until somebody asks again; the mountpoint is closed to all, the journal stays."""
+        log.error("giving %s up: %s", self.name, why)
+        self.phase = Phase.GONE
+        self._fail(why)
+        if self.phase is Phase.GONE and not self._host.is_used(self):
+            self.end()
+
+    def _cannot_start(self, why: str) -> None:
+        self._host.started(self)
+        self._stay_away(why)
+
+    def _wipe(self) -> None:
+        """Have nothing stay in memory that a killed daemon has left in its journal."""
+        runtime = self._host.runtime
+        if not (self._has_journals and runtime.has_journal(self.name)):
+            self._leave()
+            return
+        try:
+            wiper = spawn.wiper(runtime, self.name, self.owner)
+        except OSError as error:
+            log.warning("cannot wipe the journal of %s: %s", self.name, error.strerror)
+            self._leave()
+            return
+
+        def over() -> None:
+            processes.reap(wiper)
+            self._host.loop.forget(wiper)
+            os.close(wiper)
+            _cancel(self._timer)
+            self._leave()
+
+        def too_long() -> None:
+            processes.send(wiper, signal.SIGKILL)
+
+        self._host.loop.watch(wiper, over)
+        self._timer = self._host.loop.after(WIPE, too_long)
+
+    def _leave(self) -> None:
+        """Nothing stays; only the mountpoint does as long as a session has the path of it."""
+        runtime = self._host.runtime
+        runtime.detach(self.name)
+        runtime.remove_journals(self.name)
+        self._has_journals = self._leaving = False
+        self.device = ""
+        self._deaths = []
+        self.phase = Phase.GONE
+        if self._wants:
+            self._begin()
+        elif self._host.is_used(self):
+            self._host.changed(self)
+        else:
+            runtime.remove_mountpoint(self.name)
+            self._host.gone(self)
+
+    def _give_up(self, want: Want) -> None:
+        if want in self._wants:
+            self._wants.remove(want)
+            want.failed("the daemon does not answer in time")
+
+    def _fail(self, why: str) -> None:
+        wants, self._wants = self._wants, []
+        for want in wants:
+            _cancel(want.limit)
+            want.failed(why)
+
+
+def _cancel(timer: Timer | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _is_closed(life: int) -> bool:
+    """Whether nobody has the other end of a FIFO any more."""
+    try:
+        return not os.read(life, 1)
+    except BlockingIOError:
+        return False
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "nobody knows how"
+    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -1,0 +1,38 @@
+"""How ccfsd was told to be.  Knows numbers and paths; never what is done with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ccfs import control
+
+KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
+"""Where Kerberos libraries look for a KCM server, unless krb5.conf says otherwise (kcm_socket)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times are in seconds.
+
+    `idle`: after which a daemon ends that nobody has any use for.  `hang`: that a daemon has to
+    answer a ping before it is replaced.  `linger`: the directory of loginctl(1) that names the
+    users whose mounts outlive their sessions.  `kcm`: where KCM clients connect, "" for nowhere.
+    """
+
+    root: str = control.RUNTIME
+    kcm: str = KCM_SOCKET
+    idle: float = 600.0
+    hang: float = 10.0
+    linger: str = "/var/lib/systemd/linger"
+    debug: bool = False
+
+    @property
+    def period(self) -> float:
+        """Between two pings of a daemon that nobody asks for."""
+        return min(60.0, self.idle / 4)
+
+    @property
+    def starting(self) -> int:
+        """How many daemons start at a time: more would only take the cores from each other."""
+        return max(4, 2 * (os.cpu_count() or 1))

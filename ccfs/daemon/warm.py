@@ -1,0 +1,35 @@
+"""Everything a daemon imports, for a process that forks daemons.
+
+Knows modules by name; never what is in them.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_LATE = (
+    "json",
+    "sqlite3",
+    "encodings.ascii",
+    "pyfuse3",
+    "trio",
+    "ccfs.daemon.importing",
+    "ccfs.daemon.kcm",
+    "ccfs.daemon.keeper",
+    "ccfs.daemon.kicker",
+    "ccfs.daemon.loop",
+    "ccfs.hardening",
+    "ccfs.kcm.server",
+    "ccfs.kcm.service",
+    "ccfs.ops.operations",
+    "ccfs.store.journal",
+    "ccfs.store.restore",
+    "trio._core._io_epoll",
+)
+"""What is imported only when it is needed, by `ccfs.daemon` and what stands below it."""
+
+
+def warm() -> None:
+    """Import it all, so that a fork has it from the start."""
+    for name in _LATE:
+        importlib.import_module(name)
