@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "mountpoint",
         "bounded",
+        "unforeseen",
         "__init__",
     },
     "cli": {
