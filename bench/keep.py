@@ -4,17 +4,20 @@ This file knows paths and formats, never what a number means.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.machine import Machine
+from bench.machine import Machine, load
 from bench.measure import Cell, Results
+from bench.report import document
 
 
 def save(directory: Path, results: Results, machine: Machine) -> None:
-    """Write what there is, each file in one step."""
+    """Write what there is, texts in one step each."""
     directory.mkdir(parents=True, exist_ok=True)
-    whole(directory / "results.json", encoded(results, machine))
+    now = replace(machine, load_after=load())
+    whole(directory / "results.json", encoded(results, now))
+    whole(directory / "README.md", document(results, now))
 
 
 def whole(path: Path, text: str) -> None:
@@ -39,16 +42,16 @@ def encoded(results: Results, machine: Machine) -> str:
     return f"{json.dumps(head, indent=1)[:-2]},\n" + ",\n".join(lines) + "\n}\n"
 
 
-def load(path: Path) -> tuple[Results, Machine]:
+def read(path: Path) -> tuple[Results, Machine]:
     """What `save` wrote."""
-    read = json.loads(path.read_text())
-    results = Results(missing=read["missing"])
-    for row in read["cells"]:
+    kept = json.loads(path.read_text())
+    results = Results(missing=kept["missing"])
+    for row in kept["cells"]:
         results.samples[_cell(row)] = row["samples"]
-    for row in read["failures"]:
+    for row in kept["failures"]:
         results.failures[_cell(row)] = row["why"]
-    results.cut = {_cell(row) for row in read["cut"]}
-    return results, Machine(**read["machine"])
+    results.cut = {_cell(row) for row in kept["cut"]}
+    return results, Machine(**kept["machine"])
 
 
 def _cell(row: dict[str, object]) -> Cell:

@@ -30,6 +30,7 @@ class Machine:
     commit: str
     versions: dict[str, str]
     scale: dict[str, object]
+    load_after: str = ""
 
 
 def describe(scale: Scale) -> Machine:
@@ -46,11 +47,16 @@ def describe(scale: Scale) -> Machine:
         memory=f"{total / 1024 / 1024:.0f} GiB",
         kernel=re.match(r"[\d.]*\d", platform.release())[0],  # type: ignore[index]
         system=name.group(1) if name else platform.system(),
-        load=" ".join(f"{load:.2f}" for load in os.getloadavg()),
+        load=load(),
         commit=_said("git", "rev-parse", "--short", "HEAD"),
         versions={"Python": platform.python_version(), **_modules(), **_packages()},
         scale=asdict(scale),
     )
+
+
+def load() -> str:
+    """The load of the last minute, five and fifteen minutes."""
+    return " ".join(f"{load:.2f}" for load in os.getloadavg())
 
 
 def _modules() -> dict[str, str]:

@@ -3,12 +3,11 @@
 This file knows clocks and chance, never what is measured.
 """
 
-import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from bench.guard import Guard
@@ -103,11 +102,6 @@ class Bench:
     repetitions: int
     seconds: float
     random: Random = field(default_factory=lambda: Random(1))
-
-    @contextlib.contextmanager
-    def turns(self, repetitions: int) -> "Iterator[Bench]":
-        """The same with another number of samples."""
-        yield replace(self, repetitions=repetitions)
 
     def run(self, cases: Iterable[Case], what: str) -> None:
         """Take all samples of all cases in one random order after another."""

@@ -44,7 +44,8 @@ def scale(given: argparse.Namespace) -> Scale:
     """How much is to be measured."""
     found = SHORT if given.short else FULL
     if given.repetitions:
-        found = replace(found, repetitions=given.repetitions, rounds=given.repetitions)
+        found = replace(found, repetitions=given.repetitions)
+        found = replace(found, rounds=min(found.rounds, given.repetitions))
     if given.sizes:
         sizes = tuple(given.sizes)
         found = replace(found, sizes=sizes, wire=sizes)

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.guard import Guard
@@ -19,7 +19,7 @@ from bench.measure import Bench, Results, reason
 from bench.options import scale
 from bench.peers import BY_KEY, PEERS
 from bench.peers.base import MissingError, Peer, Server, Site
-from bench.report import tables
+from bench.report import goal_table, tables
 from bench.scale import PARTS, WORKS, Scale
 from bench.work import crowd, growth, listing, operations, processes, requests, servers, wire
 from bench.work.operations import Servers
@@ -43,6 +43,10 @@ class Run:
     def site(self, part: str) -> Site:
         """A fresh directory for a part."""
         return Site(self.directory, self.kdc.port if self.kdc else None).below(part)
+
+    def rounds(self) -> Bench:
+        """The same for figures of which each is made of many operations."""
+        return replace(self.bench, repetitions=self.scale.rounds)
 
     @contextlib.contextmanager
     def started(self, part: str, only: Sequence[str] = ()) -> Iterator[Servers]:
@@ -79,7 +83,8 @@ def _operations(run: Run) -> None:
 
 def _growth(run: Run) -> None:
     with run.started("growth") as there:
-        growth.credentials(run.bench, there, run.scale.growth)
+        bench = replace(run.bench, seconds=run.bench.seconds / 3)
+        growth.credentials(bench, there, run.scale.growth)
     with run.started("growth-ccaches") as there:
         growth.ccaches(run.bench, there, run.scale.ccaches)
 
@@ -99,25 +104,24 @@ def _wire(run: Run) -> None:
 
 
 def _crowd(run: Run) -> None:
-    with run.started("crowd") as there, run.bench.turns(run.scale.rounds) as bench:
-        crowd.run(bench, there, run.scale.crowd_seconds)
+    with run.started("crowd") as there:
+        crowd.run(run.rounds(), there, run.scale.crowd_seconds)
 
 
 def _listing(run: Run) -> None:
-    with run.started("listing", listing.PEERS) as there, run.bench.turns(run.scale.rounds) as bench:
-        listing.run(bench, there, run.scale.listed)
+    with run.started("listing", listing.PEERS) as there:
+        listing.run(run.bench, there, run.scale.listed)
 
 
 def _servers(run: Run) -> None:
-    with run.started("servers") as there, run.bench.turns(run.scale.rounds) as bench:
-        servers.run(bench, there, run.scale.full, run.scale.idle_seconds)
+    with run.started("servers") as there:
+        servers.run(run.rounds(), there, run.scale)
 
 
 def _starts(run: Run) -> None:
     serving = [peer.key for peer in run.chosen if peer.key not in ("file", "dir", "keyring")]
     serving = [key for key in serving if key not in run.bench.results.missing]
-    with run.bench.turns(run.scale.rounds) as bench:
-        servers.starts(bench, serving, run.site("starts"))
+    servers.starts(run.rounds(), serving, run.site("starts"))
 
 
 DOES: dict[str, Callable[[Run], None]] = {
@@ -141,7 +145,7 @@ def carry_out(given: argparse.Namespace) -> int:
         return 2
     os.environ["PATH"] = f"{SYSTEM}:{os.environ['PATH']}"
     size, results, guard = scale(given), Results(), Guard()
-    before = describe(size)
+    machine = describe(size)
     bench = Bench(results, guard, size.repetitions, size.seconds)
     chosen = [BY_KEY[key] for key in given.peers] if given.peers else [*PEERS]
     try:
@@ -150,11 +154,16 @@ def carry_out(given: argparse.Namespace) -> int:
             run = Run(bench, size, given.works or WORKS, chosen, Path(directory))
             for part in given.only or PARTS:
                 _part(run, part)
-                _write(given.output, results, before)
+                _write(given.output, results, machine)
     finally:
         tempfile.tempdir = None
         guard.close()
+    if given.output is not None:
+        from bench.plot import draw
+
+        draw(results, given.output)
     print(tables(results))
+    print(f"\n## Goals\n\n{goal_table(results)}")
     return 0
 
 

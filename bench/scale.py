@@ -21,11 +21,11 @@ class Scale:
     """Repetitions, sizes and seconds of a run.
 
     `repetitions`: samples of each case.  `rounds`: of those that are a figure of many operations
-    each, or take long.  `seconds`: of one case, from when on it gets no more than a few samples.
+    each.  `seconds`: of one case, from when on it gets no more than a few samples.
     """
 
     repetitions: int = 60
-    rounds: int = 50
+    rounds: int = 15
     sizes: tuple[int, ...] = (1, 42, 500)
     growth: tuple[int, ...] = (10, 100, 1000, 10000)
     ccaches: tuple[int, ...] = (10, 100, 1000)
@@ -35,7 +35,7 @@ class Scale:
     seconds: float = 5.0
     crowd_seconds: float = 0.1
     idle_seconds: float = 10.0
-    fill_seconds: float = 12.0
+    settle_seconds: float = 2.0
 
 
 FULL = Scale()
@@ -50,4 +50,5 @@ SHORT = Scale(
     full=3,
     crowd_seconds=0.05,
     idle_seconds=0.1,
+    settle_seconds=0.0,
 )

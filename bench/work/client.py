@@ -16,7 +16,7 @@ import krb5
 from bench import credentials
 from bench.peers.base import Server
 
-FILL_SECONDS = 20.0
+FILL_SECONDS = 12.0
 
 
 class TooSlowError(Exception):

@@ -31,7 +31,7 @@ def run(bench: Bench, servers: Servers, seconds: float) -> None:
         client = Client(server)
         found.append(crowd_case(peer, client, "principal", seconds))
         found.append(crowd_case(peer, client, "store", seconds))
-        if server.root is not None and server.file is not None:
+        if peer in ("ccfs", "plain-fuse"):
             found.append(crowd_case(peer, client, "open and close", seconds))
         cell = Cell(PART, "iterate beside stores", CREDENTIALS, peer)
         found.append(Case(cell, server, reader(client, seconds)))
