@@ -9,7 +9,8 @@ seconds, and at once when there is nothing else to do.
 
 This leans on how pyfuse3 3.5 finds `trio` (its own asyncio mode does the same) and on one private
 name of trio's; where that one is not to be had the daemon sleeps in trio.  With the option
-`plain_loop` of a mount pyfuse3 uses trio as it comes.  Knows descriptors and the clock; never what a request asks.
+`plain_loop` of a mount pyfuse3 uses trio as it comes.  Knows descriptors and the clock; never what
+a request asks.
 """
 
 from __future__ import annotations
@@ -97,12 +98,13 @@ class Tick:
 
     A client that is killed takes its request back, perhaps between our poll(2) and libfuse's
     read(2), which then waits for the next one while timers and connections wait for us.  A signal
-    ends that read, and pyfuse3 asks again.  The timer runs while there are requests, and no longer.
+    ends that read, and pyfuse3 asks again.  The timer runs while there are requests, and a little
+    longer: it is never set for each of them.
     """
 
     def __init__(self) -> None:
-        self._busy = False
         self._armed = False
+        self._unused = False
         self._before: Any = None
 
     def start(self) -> None:
@@ -111,22 +113,27 @@ class Tick:
 
     def stop(self) -> None:
         """Give it back."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._disarm()
         signal.signal(signal.SIGALRM, self._before)
 
     def guard(self) -> None:
-        """There is going to be a read.  What comes first matters: `_fire` may come between."""
-        self._busy = True
+        """There is going to be a read, and nothing but that before `rest`."""
+        self._unused = False
         if not self._armed:
             self._armed = True
             signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
 
+    def rest(self, *, long: bool) -> None:
+        """There is nothing to read.  `long`: its signal is not going to wake who rests."""
+        if self._armed and (self._unused or long):
+            self._disarm()
+
+    def _disarm(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._armed = False
+
     def _fire(self, number: int, frame: object) -> None:
-        if self._busy:
-            self._busy = False
-        else:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            self._armed = False
+        self._unused = True
 
 
 class NoLock:
@@ -240,6 +247,7 @@ class Loop:
         """Sleep until there is a request, or anything for others; whether it is a request alone."""
         if self.runnable.waiting:
             return False
+        self._tick.rest(long=self._others < 0)
         if self._others < 0:
             await trio.lowlevel.wait_readable(self._device)
             return True

@@ -67,7 +67,8 @@ class Server:
     the number of a generation or a FIFO.  `seen`: when a generation's number was last looked up,
     `retries`: when a task was last answered with ESTALE, both counted in look-ups.  `polls`: who
     polls a growing file, by its handle.  They stay until it is released: epoll asks for the state
-    of a file again without naming itself again.  `held`: inodes whose attributes the kernel may hold.
+    of a file again without naming itself again.  `held`: inodes whose attributes the kernel may
+    hold.
     """
 
     store: Store

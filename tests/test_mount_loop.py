@@ -1,0 +1,249 @@
+"""The loop under the daemon, with a pipe in place of the FUSE device.
+
+What matters is who gets a turn, never how long it takes: nobody is left out while there are
+requests without end, and nobody is waited for who does not come.
+"""
+
+import ctypes
+import errno
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyfuse3
+import pytest
+import trio
+
+from ccfs.daemon import loop as daemon_loop
+from ccfs.daemon.loop import BATCH, Load, Loop, Tick
+
+SECONDS = 10
+
+Task = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture(params=["trio's epoll", "none to be had"])
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """A loop that sleeps on trio's own descriptor, and one that can't find it."""
+    if request.param != "trio's epoll":
+        monkeypatch.setattr(daemon_loop, "_descriptor_of_trio", lambda: -1)
+    return Loop()
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def run(loop: Loop, serve: Task, *others: Task) -> None:
+    """Run `serve` with other tasks beside it until it returns."""
+
+    async def main() -> None:
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                for other in others:
+                    nursery.start_soon(other)
+                await serve()
+                nursery.cancel_scope.cancel()
+
+    with loop:
+        trio.run(main, instruments=[loop.runnable])
+
+
+def test_pyfuse3_gets_it_and_gives_it_back() -> None:
+    with Loop() as loop:
+        assert pyfuse3.trio is loop
+    assert pyfuse3.trio is trio
+
+
+def test_a_flood_leaves_turns_to_others(loop: Loop) -> None:
+    """With a request always there, who is ready runs once in BATCH requests.
+
+    trio gives turns in any order, so one may come first in one pass and last in the next.
+    """
+    turns, served = [0], []
+
+    async def other() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns[0] += 1
+
+    with pipe() as (device, client):
+        os.write(client, b"x")
+
+        async def serve() -> None:
+            for _ in range(20 * BATCH):
+                await loop.wait_readable(device)
+                served.append(turns[0])
+
+        run(loop, serve, other)
+    begun = served[BATCH:]
+    assert all(after > before for before, after in zip(begun, begun[2 * BATCH :], strict=False))
+
+
+def test_a_flood_leaves_timers_connections_and_threads_alone(loop: Loop) -> None:
+    """Each of them is noticed while there is no end of requests."""
+    with pipe() as (device, client), pipe() as (connection, peer):
+        os.write(client, b"x")
+        os.write(peer, b"x")
+        seen: set[str] = set()
+
+        async def timer() -> None:
+            await trio.sleep(0.01)
+            seen.add("timer")
+
+        async def connected() -> None:
+            await trio.lowlevel.wait_readable(connection)
+            seen.add("connection")
+
+        async def threaded() -> None:
+            token = trio.lowlevel.current_trio_token()
+            news = trio.Event()
+            thread = threading.Thread(target=token.run_sync_soon, args=(news.set,))
+            thread.start()
+            await news.wait()
+            thread.join()
+            seen.add("thread")
+
+        async def signalled() -> None:
+            with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                await anext(signals)
+                seen.add("signal")
+
+        async def serve() -> None:
+            while len(seen) < 4:
+                await loop.wait_readable(device)
+
+        run(loop, serve, timer, connected, threaded, signalled)
+        assert seen == {"timer", "connection", "thread", "signal"}
+
+
+def test_asleep_it_hears_of_everything(loop: Loop) -> None:
+    """No request comes: the others' ends must wake it, one after the other, and then a request."""
+    with pipe() as (device, client), pipe() as (connection, peer):
+        order: list[str] = []
+
+        async def others() -> None:
+            await trio.sleep(0.01)
+            order.append("timer")
+            threading.Timer(0.01, os.write, (peer, b"x")).start()
+            await trio.lowlevel.wait_readable(connection)
+            order.append("connection")
+            with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+                threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+                await anext(signals)
+            order.append("signal")
+            threading.Timer(0.01, os.write, (client, b"x")).start()
+
+        async def serve() -> None:
+            await loop.wait_readable(device)
+            order.append("request")
+
+        run(loop, serve, others)
+        assert order == ["timer", "connection", "signal", "request"]
+
+
+def test_what_a_request_sets_off_is_done_before_sleeping(loop: Loop) -> None:
+    """A handler wakes a task, and no other request comes: it must run nevertheless."""
+    with pipe() as (device, client):
+        news = trio.Event()
+
+        async def other() -> None:
+            await news.wait()
+            os.write(client, b"x")
+
+        async def serve() -> None:
+            os.write(client, b"x")
+            await loop.wait_readable(device)
+            os.read(device, 1)
+            news.set()
+            await loop.wait_readable(device)
+
+        run(loop, serve, other)
+
+
+@pytest.mark.parametrize("flood", [True, False])
+def test_the_end(loop: Loop, flood: bool) -> None:
+    with pipe() as (device, client):
+        if flood:
+            os.write(client, b"x")
+
+        async def ends() -> None:
+            await trio.sleep(0.01)
+            loop.notify_closing(device)
+
+        async def serve() -> None:
+            while True:
+                await loop.wait_readable(device)
+
+        with pytest.RaisesGroup(trio.ClosedResourceError):
+            run(loop, serve, ends)
+
+
+def test_it_can_be_cancelled(loop: Loop) -> None:
+    with pipe() as (device, client):
+        os.write(client, b"x")
+
+        async def serve() -> None:
+            with trio.move_on_after(0.01):
+                while True:
+                    await loop.wait_readable(device)
+
+        run(loop, serve)
+
+
+@pytest.mark.parametrize(("running", "spins"), [(0, True), (1, False)])
+def test_it_spins_only_while_a_core_is_idle(tmp_path: Path, running: int, spins: bool) -> None:
+    cores = len(os.sched_getaffinity(0))
+    file = tmp_path / "loadavg"
+    file.write_text(f"0.00 0.01 0.05 {cores + running}/99 4711\n")
+    load = Load(str(file))
+    assert load.leaves_a_core(100.0) is (spins and cores > 1)
+    file.write_text(f"0.00 0.01 0.05 {cores + 1}/99 4711\n")
+    assert load.leaves_a_core(100.0) is (spins and cores > 1)
+    assert not load.leaves_a_core(101.0)
+    load.close()
+
+
+def test_without_a_look_at_the_load_it_does_not_spin(tmp_path: Path) -> None:
+    assert not Load(str(tmp_path / "missing")).leaves_a_core(100.0)
+
+
+def test_a_read_that_waits_for_nothing_is_given_up() -> None:
+    """Again and again, as often as it happens, however late it begins; and the timer ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    tick, place = Tick(), ctypes.create_string_buffer(1)
+    tick.start()
+    try:
+        with pipe() as (device, _):
+            for _ in range(5):
+                tick.guard()
+                for _ in range(3):
+                    assert libc.read(device, place, 1) == -1
+                    assert ctypes.get_errno() == errno.EINTR
+        tick.rest(long=False)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        tick.stop()
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_the_timer_ends_when_nobody_needs_it(long: bool) -> None:
+    tick = Tick()
+    tick.start()
+    try:
+        tick.guard()
+        tick.rest(long=long)
+        assert (signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)) is long
+    finally:
+        tick.stop()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
