@@ -8,6 +8,7 @@ Needs root.
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -210,6 +211,26 @@ class Stage:
         paths = [line.split()[4] for line in table.splitlines()]
         return [path for path in paths if path.startswith("/run/ccfs/")]
 
+    def processes(self) -> dict[int, str]:
+        """What runs on the stage but its first process: pid (as seen from here), command line."""
+        space = os.readlink(f"/proc/{self.init}/ns/pid")
+        found = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and os.readlink(entry / "ns/pid") == space:
+                    found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+        del found[self.init]
+        return found
+
+    def outside(self, pid: int) -> int:
+        """The pid that a process of the stage has here."""
+        for found in self.processes():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{found}/status").read_text()
+                if re.search(rf"^NSpid:.*\s{pid}$", status, re.M):
+                    return found
+        raise AssertionError(f"no process {pid} on the stage")
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -259,10 +280,10 @@ def _furnish(directory: Path) -> None:
     for name in ("dev", "project", "run", "run/sshd", "tmp", "home", "etc", "log", "pam"):
         (directory / name).mkdir(mode=0o755)
     (directory / "tmp").chmod(0o1777)
-    for user, uid in USERS.items():
+    users = {**USERS, SYSTEM_USER: SYSTEM_UID}
+    for user, uid in users.items():
         (directory / "home" / user).mkdir(mode=0o700)
         os.chown(directory / "home" / user, uid, uid)
-    users = {**USERS, SYSTEM_USER: SYSTEM_UID}
     passwd = (f"{user}:x:{uid}:{uid}::{INSIDE}/home/{user}:/bin/sh" for user, uid in users.items())
     _add_to("passwd", directory, passwd)
     _add_to("group", directory, (f"{user}:x:{uid}:" for user, uid in users.items()))

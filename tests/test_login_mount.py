@@ -1,6 +1,5 @@
 """`mount -t ccfs` and fstab: root mounts, the user's process serves, a keeper replaces it."""
 
-import contextlib
 import os
 import re
 import signal
@@ -36,14 +35,8 @@ def top(place: Stage) -> Iterator[str]:
 
 
 def processes(place: Stage) -> dict[int, str]:
-    """The processes of mount.ccfs on the stage: pid (as seen from here) and what it is."""
-    space = os.readlink(f"/proc/{place.init}/ns/pid")
-    found = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and os.readlink(entry / "ns/pid") == space:
-                found[int(entry.name)] = (entry / "cmdline").read_text()
-    return {pid: line for pid, line in found.items() if "mount.ccfs" in line}
+    """The processes of mount.ccfs on the stage, by their pids as seen from here."""
+    return {pid: line for pid, line in place.processes().items() if "mount.ccfs" in line}
 
 
 def serving(place: Stage, top: str) -> int:
@@ -51,10 +44,7 @@ def serving(place: Stage, top: str) -> int:
     said = place.run(*AS_ALICE, "cat", f"{top}/info").stdout
     pid = re.search(r"^pid: (\d+)$", said, re.M)
     assert pid is not None
-    for found in processes(place):
-        if re.search(rf"^NSpid:.*\s{pid[1]}$", Path(f"/proc/{found}/status").read_text(), re.M):
-            return found
-    raise AssertionError(f"no process {pid[1]} on the stage")
+    return place.outside(int(pid[1]))
 
 
 def test_a_mount_by_hand(place: Stage, top: str) -> None:
