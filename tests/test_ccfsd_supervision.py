@@ -1,0 +1,287 @@
+"""Daemons that die or hang, and a ccfsd that does."""
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccfs.control import RefusedError
+from tests.ccfsd import Place, as_user, ended, is_alive, place
+from tests.shell import wait_until
+from tests.test_ccfsd_sessions import has_it, store
+
+USER = 64103
+
+
+@pytest.fixture
+def bare() -> Iterator[Place]:
+    """A place without a ccfsd."""
+    with place() as made:
+        yield made
+
+
+@pytest.fixture
+def here(bare: Place) -> Place:
+    """A place with one."""
+    bare.start("--no-kcm")
+    return bare
+
+
+@contextlib.contextmanager
+def pidfd(pid: int) -> Iterator[int]:
+    """A descriptor of a process."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def test_a_daemon_that_is_killed_is_replaced(here: Place) -> None:
+    """On the same path, with every credential; who waits in the dead mount goes on."""
+    here.open(USER)
+    store(here, USER)
+    helper = child(here.daemon(USER))
+    before = read_by(helper)
+    waiter = here.popen([*as_user(USER), "cat", f"/run/ccfs/{USER}/changed"])
+    wait_until(lambda: "partner" in wchan(waiter.pid), "no waiter")
+    wait_until(lambda: read_by(helper) > before and "pipe_read" in wchan(helper), "no way there")
+    for _ in range(3):
+        old = here.daemon(USER)
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda old=old: here.daemon(USER) not in (0, old), "no new daemon")
+        reply = here.ask_as(USER, "mount deadline=20000")
+        assert reply.startswith(f"ok path=/run/ccfs/{USER} ")
+        assert has_it(here, USER)
+    assert waiter.wait(20) == 0
+    assert len([mount for mount in here.mounts() if mount.is_ccfs]) == 1
+
+
+def child(pid: int) -> int:
+    """The only child of a process."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def wchan(pid: int) -> str:
+    """Where a process waits."""
+    return Path(f"/proc/{pid}/wchan").read_text()
+
+
+def read_by(pid: int) -> int:
+    """Bytes that a process has read."""
+    return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+
+
+def test_one_that_dies_again_and_again_is_given_up(here: Place) -> None:
+    """Then nothing is mounted, and nobody can store anything there; asked again, it comes back."""
+    session = here.open(USER).values["session"]
+    store(here, USER)
+    deaths = 0
+    while not here.lines("giving"):
+        daemon = here.daemon(USER)
+        if daemon:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(daemon, signal.SIGKILL)
+            wait_until(
+                lambda old=daemon: here.daemon(USER) != old or here.lines("giving"), "no end"
+            )
+            deaths += 1
+    assert deaths >= 6
+    assert not [mount for mount in here.mounts() if mount.is_ccfs]
+    assert (here.run / str(USER)).stat().st_mode & 0o7777 == 0
+    here.open(USER)
+    assert has_it(here, USER)
+    here.close(session)
+
+
+def test_one_that_hangs_costs_only_those_who_ask_for_it(here: Place) -> None:
+    here.open(USER)
+    daemon = here.daemon(USER)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        with pytest.raises(RefusedError, match="does not answer"):
+            here.open(USER, deadline=200)
+        assert here.open(64104).values["path"] == "/run/ccfs/64104"
+        assert here.status()["sessions"] == 2
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
+
+
+def test_one_that_hangs_for_long_is_replaced(bare: Place) -> None:
+    bare.start("--no-kcm", "--hang", "3")
+    bare.open(USER)
+    store(bare, USER)
+    old = bare.daemon(USER)
+    os.kill(old, signal.SIGSTOP)
+    with contextlib.suppress(RefusedError):
+        bare.open(USER, deadline=100)
+    wait_until(lambda: bare.daemon(USER) not in (0, old), "it isn't replaced")
+    bare.open(USER)
+    assert has_it(bare, USER)
+    assert not is_alive(old)
+    assert bare.lines("killing")
+
+
+def test_one_that_hangs_at_logout_is_killed(here: Place) -> None:
+    """And its journal is gone like any other."""
+    session = here.open(USER).values["session"]
+    store(here, USER)
+    os.kill(here.daemon(USER), signal.SIGSTOP)
+    here.close(session)
+    wait_until(here.is_empty, "something is left")
+
+
+def test_ccfsd_is_killed(here: Place) -> None:
+    """Its daemons go on, the next one knows them and their sessions."""
+    first, second = here.leader(USER), here.open(USER)
+    own = here.open(64104, scope="session")
+    store(here, USER)
+    daemons = here.daemon(USER), here.daemon(own.values["path"].rpartition("/")[2])
+    assert all(daemons)
+    here.started[0].kill()
+    here.started[0].wait(20)
+    assert has_it(here, USER)
+    here.start("--no-kcm")
+    assert here.status()["sessions"] == 3
+    assert has_it(here, USER)
+    assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
+    assert (here.daemon(USER), here.daemon(own.values["path"].rpartition("/")[2])) == daemons
+    third = here.open(USER)
+    assert int(third.values["session"]) > int(own.values["session"])
+    first.end()
+    for number in range(2, int(third.values["session"]) + 1):
+        here.close(number)
+    assert second.values["session"] == "2"
+    wait_until(here.is_empty, "something is left")
+
+
+def test_what_happens_while_there_is_no_ccfsd(here: Place) -> None:
+    """A daemon dies, a leader dies, a mount is taken away: the next one puts it right."""
+    leader = here.leader(64104)
+    for uid in (USER, 64105):
+        here.open(uid)
+        store(here, uid)
+    old = here.daemon(USER)
+    here.started[0].terminate()
+    assert here.started[0].wait(20) == 0
+    with pidfd(old) as descriptor, pidfd(here.daemon(64105)) as another:
+        os.kill(old, signal.SIGKILL)
+        here.sh("fusermount3 -u /run/ccfs/64105", 64105)
+        leader.end()
+        assert ended(descriptor)
+        assert ended(another)
+    here.start("--no-kcm")
+    here.open(USER)
+    assert has_it(here, USER)
+    assert here.daemon(USER) != old
+    here.open(64105)
+    assert not has_it(here, 64105)
+    wait_until(lambda: "64104" not in os.listdir(here.run), "a mount without a session")
+
+
+def test_a_state_that_is_damaged(here: Place) -> None:
+    """Daemons are found by what the kernel says, and wait for somebody to ask."""
+    here.open(USER)
+    store(here, USER)
+    daemon = here.daemon(USER)
+    here.started[0].kill()
+    here.started[0].wait(20)
+    (here.run / "state").write_text('{"version": 1, "mounts": [7')
+    here.start("--no-kcm")
+    assert here.status()["sessions"] == 0
+    session = here.open(USER).values["session"]
+    assert here.daemon(USER) == daemon
+    assert has_it(here, USER)
+    here.close(session)
+    wait_until(here.is_empty, "something is left")
+
+
+def test_leftovers_of_another_time(bare: Place) -> None:
+    """Directories, sockets and mounts that nobody serves are cleared away; the rest isn't ours."""
+    bare.sh(
+        f"""mkdir -p -m 755 /run/ccfs && cd /run/ccfs && mkdir -m 0 {USER} 64104
+        mkdir -m 700 daemons && mkfifo daemons/{USER}.life && touch daemons/{USER} other
+        mkdir -m 711 journal && mkdir journal/{USER}
+        mount -t tmpfs -o uid={USER},mode=700 x journal/{USER}"""
+    )
+    bare.start("--no-kcm")
+    wait_until(bare.is_empty, "something is left")
+    assert (bare.run / "other").exists()
+
+
+def test_an_idle_daemon_ends(bare: Place) -> None:
+    """One that somebody looks at stays, and one that has something to keep."""
+    bare.start("--no-kcm", "--idle", "1")
+    for uid in (USER, 64104, 64105):
+        assert bare.ask_as(uid, "mount deadline=20000").startswith("ok ")
+    store(bare, 64104)
+    session = bare.open(64105).values["session"]
+    wait_until(lambda: str(USER) not in os.listdir(bare.run), "it stays")
+    assert has_it(bare, 64104)
+    assert bare.daemon(64105)
+    bare.close(session)
+    bare.sh("kdestroy -q -c FILE:/run/ccfs/64104/default/ccache; true", 64104)
+    bare.sh("rm -f /run/ccfs/64104/default/ccache", 64104)
+    wait_until(bare.is_empty, "something is left")
+
+
+def test_stop_ends_everything(here: Place) -> None:
+    for uid in (USER, 64104):
+        here.open(uid)
+        store(here, uid)
+    here.started[0].poll()
+    stop = here.launch("--stop")
+    assert stop.wait(30) == 0
+    assert here.started[0].wait(20) == 0
+    assert here.is_empty()
+    assert here.launch("--stop").wait(30) == 9
+
+
+def test_what_a_daemon_is_allowed(here: Place) -> None:
+    """Capabilities, ids, descriptors, environment: nothing of root's, and nothing of ccfsd's."""
+    here.open(USER)
+    daemon = here.daemon(USER)
+    helper = child(daemon)
+    for pid in (daemon, helper):
+        status = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        assert {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+        assert status["NoNewPrivs"] == "1"
+        assert {*status["Uid"].split(), *status["Gid"].split()} == {str(USER)}
+        assert status["Groups"].split() == [str(USER)]
+        assert int(status["SigBlk"], 16) == 0
+        assert status["Umask"] == "0077"
+        assert not Path(f"/proc/{pid}/environ").read_bytes().strip(b"\0")
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert os.getsid(pid) == daemon
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+    few = {"/dev/null", "pipe", "log", f"{USER}.life"}
+    wait_until(lambda: opened(helper) == few, "it holds more")
+    assert opened(daemon) == {
+        "/dev/null", "/dev/fuse", "pipe", "socket", "log", "anon_inode:[eventpoll]",
+        "/proc/loadavg", f"{USER}.life", "journal", "journal-wal", "journal-step",
+    }  # fmt: skip
+    for look in ("ls {}/fd", "cat {}/mem", "cat {}/environ", "cat {}/maps"):
+        said = here.sh(look.format(f"/proc/{daemon}"), USER, status=None)
+        assert "ermission denied" in said
+
+
+def opened(pid: int) -> set[str]:
+    """What a process has open; what is below a directory of ours by its last name."""
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        target = os.readlink(f"/proc/{pid}/fd/{name}")
+        kind = target.partition(":")[0]
+        if kind in ("pipe", "socket"):
+            target = kind
+        elif not target.startswith(("/dev/null", "/dev/fuse", "/proc/")) and "/" in target:
+            target = target.rpartition("/")[2]
+        found.add(target)
+    return found
