@@ -5,6 +5,7 @@ looks a name up again after ESTALE) is done here by `walk` where a test wants it
 """
 
 import contextlib
+import copy
 import errno
 import os
 import stat
@@ -216,7 +217,7 @@ class Page:
         assert token is self
         if len(self.entries) == self._room:
             return False
-        self.entries.append((name, attributes))
+        self.entries.append((name, copy.copy(attributes)))  # as they are now: it is filled anew
         self.next = position
         return True
 

@@ -15,7 +15,7 @@ _SPECIAL = re.compile("[\x00-\x1f\x7f/%~\udc80-\udcff]|^\\.")
 _ENCODED = re.compile("%[0-9A-F]{2}")
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def encode_name(raw: bytes) -> str:
     """The file name of `raw`.  FormatError when it has a NUL byte: no name has one."""
     if not raw:

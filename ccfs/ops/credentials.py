@@ -94,9 +94,10 @@ class Text(Node):
     """The text of a credential.  It never changes: another credential has another number."""
 
     def attributes(self, server: Server, serial: int) -> Attributes:
-        text = _text(server, serial)
-        mtime = _owner(server, serial).mtime
-        return Attributes(len(text), mtime, attr_timeout=LONG)
+        mtime, size = _owner(server, serial).mtime, server.sizes.get(serial)
+        if size is None:
+            size = len(_text(server, serial))
+        return Attributes(size, mtime, attr_timeout=LONG)
 
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
         return TextHandle(_text(server, serial), direct=False)

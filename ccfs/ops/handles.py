@@ -6,6 +6,7 @@ Every handle can do everything; what makes no sense for it is refused.
 from collections.abc import Callable
 
 from ccfs.ops.errors import BadDescriptorError
+from ccfs.ops.refs import Ref
 from ccfs.store import Store, Who
 from ccfs.store.errors import BadContentError
 from ccfs.store.events import Edition
@@ -164,5 +165,5 @@ class LockHandle(Handle):
 class ListHandle(Handle):
     """A directory as it was when it was opened: names and inodes in their order."""
 
-    def __init__(self, entries: list[tuple[bytes, int]]) -> None:
+    def __init__(self, entries: list[tuple[bytes, Ref]]) -> None:
         self.entries = entries

@@ -16,6 +16,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from ccfs.ops import images, moves, tree
 from ccfs.ops.barrier import HANDLERS, handler, notice
+from ccfs.ops.entry import BLOCK, Entry
 from ccfs.ops.errors import AccessError, HandleLimitError, WrongKindError
 from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.node import Attributes, Opening
@@ -27,7 +28,7 @@ from ccfs.store.errors import ExistsError, GoneError, NotPermittedError
 SPARE = 64
 """How often the mount's `info` may be open beyond the limit: it tells whom to end, or to blame."""
 
-_BLOCK = 4096
+_BYTES, _CHANGED = Slot.BYTES, Slot.CHANGED
 _CHANGES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _INFO = Ref(0, Slot.INFO)
 _NOW = 2.0
@@ -66,7 +67,7 @@ class Operations(pyfuse3.Operations):
         try:
             return self._attributes(found)
         except GoneError:
-            if found.slot is Slot.BYTES and self.server.retries_again(found.serial, ctx.pid):
+            if found.slot is _BYTES and self.server.retries_again(found.serial, ctx.pid):
                 raise images.gone(self.server, found.serial) from None
             raise
 
@@ -215,21 +216,20 @@ class Operations(pyfuse3.Operations):
         self.server.glance(ctx.uid, ctx.pid)
         self._room_for_a_handle()
         where = self._ref(inode)
-        listed = [(name, found.inode) for name, found in tree.entries(self.server, where)]
-        return self.server.add(ListHandle(listed))
+        return self.server.add(ListHandle(list(tree.entries(self.server, where))))
 
     @handler
     def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
-        handle = self._handle(fh)
+        handle, entry = self._handle(fh), Entry(self.server.owner)
         if not isinstance(handle, ListHandle):
             raise WrongKindError
-        for at, (name, inode) in enumerate(handle.entries[start:], start + 1):
-            attributes = self._listed(inode)
-            if attributes is None:
+        for at in range(start, len(handle.entries)):
+            name, found = handle.entries[at]
+            if not self._listed(entry, found):
                 continue
-            if not pyfuse3.readdir_reply(token, name, attributes, at):
+            if not pyfuse3.readdir_reply(token, name, entry.attributes, at + 1):
                 break
-            self.server.show(self._ref(inode), self.server.helper)
+            self.server.show(found, self.server.helper)
 
     @handler
     def releasedir(self, fh: int) -> None:
@@ -307,35 +307,27 @@ class Operations(pyfuse3.Operations):
         self.server.show(found, pid)
         return attributes
 
-    def _listed(self, inode: int) -> EntryAttributes | None:
-        """Attributes of an entry that a listing promised; None where it is gone by now."""
-        found = self._ref(inode)
+    def _listed(self, entry: Entry, found: Ref) -> bool:
+        """Fill in what a listing promised; False where it is gone by now."""
         try:
-            attributes = self._attributes(found)
+            said = tree.ROWS[found.slot].node.attributes(self.server, found.serial)
         except GoneError:
-            return None
-        if found.slot is Slot.CHANGED:
-            attributes.entry_timeout = 0  # whoever waits there looks it up first, and we know
-        return attributes
+            return False
+        if found.slot is _CHANGED:
+            said = said._replace(entry_timeout=0.0)  # who waits there looks it up first: we hear it
+        self._fill(entry, found, said)
+        return True
 
     def _attributes(self, found: Ref) -> EntryAttributes:
-        row = tree.ROWS[found.slot]
-        inode = self.server.faces.shown(found).inode
-        return self._entry(inode, row.mode, row.node.attributes(self.server, found.serial))
+        entry = Entry(self.server.owner)
+        self._fill(entry, found, tree.ROWS[found.slot].node.attributes(self.server, found.serial))
+        return entry.attributes
 
-    def _entry(self, inode: int, mode: int, said: Attributes) -> EntryAttributes:
-        entry: Any = EntryAttributes()
-        entry.st_ino = said.inode or inode
+    def _fill(self, entry: Entry, found: Ref, said: Attributes) -> None:
+        inode = said.inode or self.server.faces.shown(found).inode
+        entry.fill(inode, tree.ROWS[found.slot].mode, said)
         if said.attr_timeout:
             self.server.give(inode)
-        entry.st_mode = mode
-        entry.st_nlink = said.nlink
-        entry.st_uid, entry.st_gid = self.server.owner.uid, self.server.owner.gid
-        entry.st_size = said.size
-        entry.st_blksize, entry.st_blocks = _BLOCK, -(-said.size // 512)
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = int(said.mtime * 1e9)
-        entry.attr_timeout, entry.entry_timeout = said.attr_timeout, said.entry_timeout
-        return cast(EntryAttributes, entry)
 
     def _refuse_changes(
         self,
@@ -359,9 +351,9 @@ class Operations(pyfuse3.Operations):
         store: Any = self.server.store
         limits, used = store.limits, store.ledger.used
         data: Any = pyfuse3.StatvfsData()
-        data.f_bsize = data.f_frsize = _BLOCK
-        data.f_blocks = limits.total_bytes // _BLOCK
-        data.f_bfree = data.f_bavail = max(limits.total_bytes - used, 0) // _BLOCK
+        data.f_bsize = data.f_frsize = BLOCK
+        data.f_blocks = limits.total_bytes // BLOCK
+        data.f_bfree = data.f_bavail = max(limits.total_bytes - used, 0) // BLOCK
         data.f_files = limits.ccaches
         data.f_ffree = data.f_favail = limits.ccaches - len(store.collection.all())
         data.f_namemax = 255

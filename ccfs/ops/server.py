@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMMAND_UNKNOWN = "-"
+_BYTES, _CHANGED = Slot.BYTES, Slot.CHANGED
 MAX_RETRIES = 1024
 """How many tasks are remembered that look a name up again."""
 MAX_TEXTS = 4096
 """How many texts of credentials are kept."""
+MAX_SIZES = 65_536
+"""How many sizes of such texts are kept: a listing wants nothing else of them."""
 
 
 class Kernel(Protocol):
@@ -90,6 +93,7 @@ class Server:
     retries: dict[int, int] = field(default_factory=dict)
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
     held: set[int] = field(default_factory=set)
     requests: dict[str, int] = field(default_factory=dict)
@@ -142,12 +146,14 @@ class Server:
 
         The helper never waits, and nobody does at what a listing has shown.
         """
-        if found.slot in (Slot.BYTES, Slot.CHANGED):
-            self.known[found.serial] = self.known.get(found.serial, 0) + 1
-        if found.slot is Slot.BYTES:
+        slot = found.slot
+        if slot is not _BYTES and slot is not _CHANGED:
+            return
+        self.known[found.serial] = self.known.get(found.serial, 0) + 1
+        if slot is _BYTES:
             self._tick += 1
             self.seen[found.serial] = self._tick
-        elif found.slot is Slot.CHANGED and pid != self.helper and found.serial not in self.armed:
+        elif pid != self.helper and found.serial not in self.armed:
             self.armed.add(found.serial)
             self.kernel.learn(found.serial)
 
@@ -161,12 +167,12 @@ class Server:
 
         A look-up may have been answered while the kernel was letting go of an earlier one.
         """
-        if known.slot not in (Slot.BYTES, Slot.CHANGED):
+        if known.slot is not _BYTES and known.slot is not _CHANGED:
             return
         left = self.known.pop(known.serial, 0) - count
         if left > 0:
             self.known[known.serial] = left
-        elif known.slot is Slot.BYTES:
+        elif known.slot is _BYTES:
             self.seen.pop(known.serial, None)
             self.store.contents.forget(known.serial)
         else:
@@ -179,8 +185,11 @@ class Server:
     def remember_text(self, serial: int, text: bytes) -> None:
         """Keep the text of a credential, which never changes, for the next who asks."""
         if len(self.texts) >= MAX_TEXTS:
-            self.texts.clear()
+            del self.texts[next(iter(self.texts))]
+        if len(self.sizes) >= MAX_SIZES:
+            self.sizes.clear()
         self.texts[serial] = text
+        self.sizes[serial] = len(text)
 
     @property
     def unsettled(self) -> bool:
@@ -219,6 +228,7 @@ class Server:
     def _tell(self, effects: Effects) -> None:
         for serial in effects.records:
             self.texts.pop(serial, None)
+            self.sizes.pop(serial, None)
         for stale in _stale(effects):
             self._invalidate(self.faces.shown(stale).inode)
         self.faces.forget(effects.ccaches)

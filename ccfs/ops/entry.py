@@ -1,0 +1,48 @@
+"""Attributes in the form that pyfuse3 wants them in.
+
+Knows its fields, never what has them.  One is filled in for each entry of a listing, so it sets
+only what differs from what it had before.
+"""
+
+from typing import Any
+
+from pyfuse3 import EntryAttributes
+
+from ccfs.ops.node import Attributes
+from ccfs.ops.server import Owner
+
+BLOCK = 4096
+"""Bytes of `st_blksize`: C libraries read and write that much at a time, or more."""
+_UNIT = 512
+"""Bytes of a block that `st_blocks` counts (stat(2))."""
+
+
+class Entry:
+    """The attributes of one inode after the other."""
+
+    __slots__ = ("_mode", "_said", "attributes")
+
+    def __init__(self, owner: Owner) -> None:
+        made: Any = EntryAttributes()
+        made.st_uid, made.st_gid, made.st_blksize = owner.uid, owner.gid, BLOCK
+        self.attributes: EntryAttributes = made
+        self._mode = 0
+        self._said = Attributes(-1, -1.0, -1, -1.0, -1.0)
+
+    def fill(self, inode: int, mode: int, said: Attributes) -> None:
+        """Have the attributes of another inode."""
+        entry: Any = self.attributes
+        before, self._said = self._said, said
+        entry.st_ino = inode
+        if mode != self._mode:
+            entry.st_mode = self._mode = mode
+        if said.size != before.size:
+            entry.st_size, entry.st_blocks = said.size, -(-said.size // _UNIT)
+        if said.mtime != before.mtime:
+            entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = int(said.mtime * 1e9)
+        if said.nlink != before.nlink:
+            entry.st_nlink = said.nlink
+        if said.attr_timeout != before.attr_timeout:
+            entry.attr_timeout = said.attr_timeout
+        if said.entry_timeout != before.entry_timeout:
+            entry.entry_timeout = said.entry_timeout
