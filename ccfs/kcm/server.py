@@ -1,20 +1,21 @@
-"""KCM on Unix sockets: a task for each connection, none of which holds up another.
+"""KCM on Unix sockets: many connections, none of which holds up another.
 
-Knows sockets and the event loop; never what a message says.
+Knows sockets and when they are ready; never what a message says.
 
-A request is read and answered without trio's streams: as a rule that is one recv and one send.  A
-client that does not read its replies is read from no more; of what is too large to be held for all
-connections at a time there is an answer that says so.
+There is one descriptor that is readable when anybody has something to ask, and one function that
+answers them all without waiting: a task of trio waits for the descriptor, and whoever has a
+shorter way than a pass through trio may call the function itself.  A client that does not read its
+reply is read from no more until it does; of what is too large to be held for all connections at a
+time there is an answer that says so.
 """
 
 import logging
+import select
 import socket
 import struct
-from contextlib import suppress
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 
 import trio
-from trio.lowlevel import checkpoint, wait_readable, wait_writable
 
 from ccfs import unforeseen
 from ccfs.kcm import wire
@@ -24,14 +25,14 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS = 1024
 """How many there may be; the one that has asked for nothing for longest makes room for another."""
-PIECE = 64 * 1024
-"""Bytes that are read at a time."""
-IN_A_ROW = 16
-"""Requests that are answered before others have their turn."""
+FIRST = 4096
+"""Bytes that are read where a request may begin: nobody has many in there."""
+PIECE = 256 * 1024
+"""Bytes that are read at a time of one that is known to be longer."""
+AT_ONCE = 16
+"""Connections that are answered before others have their turn."""
 STALLED = 60.0
-"""Seconds after which a client that takes nothing of its reply is given up."""
-PAUSE = 0.1
-"""Seconds until the next try where the system has no descriptors left."""
+"""Seconds, or up to twice that, after which a client that reads no more of its reply is let go."""
 
 _CREDENTIALS = struct.Struct("3i")
 _SHORT = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
@@ -48,8 +49,10 @@ class KcmServer:
         self._service = service
         self._limit = limit
         self._most = most
-        self._nursery: trio.Nursery | None = None
-        self._connections: set[Connection] = set()
+        self._ready = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._listener: socket.socket | None = None
+        self._hears = False
         self._tick = 0
         self.room = wire.Room(room)
 
@@ -58,10 +61,9 @@ class KcmServer:
         """How many clients are connected."""
         return len(self._connections)
 
-    def tick(self) -> int:
-        """A number that grows with every sign of life."""
-        self._tick += 1
-        return self._tick
+    def fileno(self) -> int:
+        """What is readable when `answer_all` has something to do."""
+        return self._ready.fileno()
 
     async def run(
         self,
@@ -69,23 +71,29 @@ class KcmServer:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled; `listener`: where clients connect, if it is for us to accept."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            if listener is None:
-                await trio.sleep_forever()
-            else:
-                await self._accept(listener)
+        if listener is not None:
+            listener.setblocking(False)
+            self._listener = listener
+            self._hear(True)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_after)
+                task_status.started()
+                while True:
+                    await trio.lowlevel.wait_readable(self._ready.fileno())
+                    self.answer_all()
+        finally:
+            for connection in list(self._connections.values()):
+                self._close(connection)
+            self._ready.close()
 
     def serve_connection(self, client: socket.socket) -> None:
         """Serve a connected client from now on; one who has nothing to ask here is let go.
 
-        Only while `run` runs.  The kernel says who it is, also of a socket that was handed over.
+        The kernel says who it is, also of a socket that was handed over.
         """
-        assert self._nursery is not None
-        pid, uid, _ = _CREDENTIALS.unpack(
-            client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
+        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(told)
         peer = self._service.peer(uid, pid)
         if peer is None:
             client.close()
@@ -94,13 +102,49 @@ class KcmServer:
             self._dismiss()
         client.setblocking(False)
         requests = wire.Requests(self._limit, self.room)
-        connection = Connection(self, client, peer, requests)
-        self._connections.add(connection)
-        self._nursery.start_soon(connection.run)
+        connection = Connection(client, peer, requests, self._ready, self.room)
+        self._connections[client.fileno()] = connection
+        self._live(connection)
 
-    def leave(self, connection: "Connection") -> None:
-        """A connection is closed."""
-        self._connections.discard(connection)
+    def answer_all(self) -> None:
+        """Answer whoever has asked, as far as that can be done now; never waits, never raises."""
+        for descriptor, _ in self._ready.poll(0, AT_ONCE):
+            connection = self._connections.get(descriptor)
+            if connection is None:
+                self._accept()
+            else:
+                self._live(connection)
+                if not connection.turn():
+                    self._close(connection)
+
+    def _live(self, connection: "Connection") -> None:
+        """A sign of life."""
+        self._tick += 1
+        connection.used = self._tick
+
+    def _accept(self) -> None:
+        """Take one that is there: of one that isn't we might hear that there is no descriptor."""
+        assert self._listener is not None
+        try:
+            client, _ = self._listener.accept()
+        except OSError as error:
+            self._endure(error)
+        else:
+            self.serve_connection(client)
+
+    def _endure(self, error: OSError) -> None:
+        """No client, one who has gone already, or no descriptor for one.
+
+        Where there is nobody whose descriptor could be taken, the next try is after a while.
+        """
+        if error.errno in _SHORT and not self._dismiss():
+            self._hear(False)
+
+    def _hear(self, clients: bool) -> None:
+        """Look whether anybody connects, or don't."""
+        if self._listener and clients is not self._hears:
+            (self._ready.register if clients else self._ready.unregister)(self._listener)
+            self._hears = clients
 
     def _dismiss(self) -> bool:
         """Close the connection that was quiet for longest; False where there is none.
@@ -109,122 +153,150 @@ class KcmServer:
         """
         if not self._connections:
             return False
-        oldest = min(self._connections, key=lambda connection: connection.used)
-        self._connections.discard(oldest)
-        oldest.scope.cancel()
+        self._close(min(self._connections.values(), key=lambda connection: connection.used))
         return True
 
-    async def _accept(self, listener: socket.socket) -> None:
-        listener.setblocking(False)
+    def _close(self, connection: "Connection") -> None:
+        del self._connections[connection.fileno()]
+        connection.close()
+
+    async def _look_after(self) -> None:
+        """Let go of who stalls, and try again what could not be done for want of descriptors."""
         while True:
-            await wait_readable(listener)
-            for _ in range(IN_A_ROW):
-                try:
-                    client, _address = listener.accept()
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    await self._endure(error)
-                    break
-                self.serve_connection(client)
-
-    async def _endure(self, error: OSError) -> None:
-        """A client that has gone already, or no descriptor for one: there may be one in a moment.
-
-        Raises what won't pass.
-        """
-        if error.errno in _SHORT:
-            self._dismiss()
-            await trio.sleep(PAUSE)
-        elif not isinstance(error, ConnectionError):
-            raise error
+            await trio.sleep(STALLED)
+            for connection in list(self._connections.values()):
+                if connection.stalls():
+                    self._close(connection)
+            self._hear(True)
 
 
 class Connection:
     """One client's.  `used`: when it last asked for something, in the server's ticks."""
 
-    __slots__ = ("_peer", "_requests", "_server", "_socket", "_turns", "scope", "used")
+    __slots__ = (
+        "_held",
+        "_moved",
+        "_peer",
+        "_ready",
+        "_requests",
+        "_rest",
+        "_room",
+        "_socket",
+        "used",
+    )
 
     def __init__(
-        self, server: KcmServer, client: socket.socket, peer: Peer, requests: wire.Requests
+        self,
+        client: socket.socket,
+        peer: Peer,
+        requests: wire.Requests,
+        ready: select.epoll,
+        room: wire.Room,
     ) -> None:
-        self._server = server
         self._socket = client
         self._peer = peer
         self._requests = requests
-        self._turns = 0
-        self.scope = trio.CancelScope()
-        self.used = server.tick()
+        self._ready = ready
+        self._room = room
+        self._rest = memoryview(b"")
+        self._held = 0
+        self._moved = False
+        self.used = 0
+        ready.register(client, select.EPOLLIN)
 
-    async def run(self) -> None:
-        """Answer until the client leaves, breaks the protocol, or has to make room."""
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    def turn(self) -> bool:
+        """Do what can be done without waiting; False where the connection is at its end.
+
+        That is so when the client leaves or breaks the protocol; and when something fails in a way
+        that nobody thought of.
+        """
         try:
-            with self.scope:
-                await self._serve()
+            return self._turn()
+        except (BlockingIOError, InterruptedError):
+            return True
         except OSError:
             log.debug("a client has gone")
         except wire.ProtocolError as error:
-            log.debug("a client breaks the protocol: it wants %s", error)
+            log.debug("a client breaks the protocol: wanted is %s", error)
         except Exception as error:
             log.error("a connection failed: %s", unforeseen.describe(error))
-        finally:
-            self._requests.close()
-            self._server.leave(self)
-            self._socket.close()
+        return False
 
-    async def _serve(self) -> None:
-        receive, requests, answer = self._socket.recv, self._requests, self._peer.answer
-        while True:
-            try:
-                data = receive(PIECE)
-            except BlockingIOError:
-                await wait_readable(self._socket)
-                self._turns = 0
-                self.used = self._server.tick()
-                continue
-            if not data:
-                return
-            if requests.idle and wire.single(data):
-                await self._reply(answer(data[4:]))
-            else:
-                await self._serve_pieces(data)
+    def stalls(self) -> bool:
+        """Whether the client has taken nothing of its reply since this was last asked."""
+        moved, self._moved = self._moved, False
+        return bool(self._rest) and not moved
 
-    async def _serve_pieces(self, data: bytes) -> None:
-        """Whatever is complete with `data`."""
+    def close(self) -> None:
+        """The connection's end."""
+        self._requests.close()
+        self._release()
+        self._socket.close()
+
+    def _turn(self) -> bool:
+        """As a rule this is one recv, one request and one send."""
         requests = self._requests
-        requests.feed(data)
-        while (request := requests.take()) is not None:
-            if isinstance(request, wire.TooLarge):
-                await self._reply(TOO_LARGE)
-            else:
-                await self._reply(self._peer.answer(request))
+        if self._rest and not self._send_more():
+            return True
+        if not (requests.idle or self._answer_held()):
+            return True
+        data = self._socket.recv(min(requests.missing, PIECE) or FIRST)
+        if not data:
+            return False
+        if requests.idle and wire.single(data):
+            self._reply(self._peer.answer(data[4:]))
+        else:
+            requests.feed(data)
+            self._answer_held()
+        return True
 
-    async def _reply(self, reply: bytes) -> None:
-        """Send a reply; returns once the kernel has it."""
-        large = len(reply) if len(reply) > wire.SMALL else 0
-        if large and not self._server.room.take(large):
-            reply, large = TOO_LARGE, 0
-        try:
-            sent = self._send(reply)
-            if sent < len(reply):
-                await self._send_rest(memoryview(reply)[sent:])
-        finally:
-            self._server.room.give(large)
-        self._turns += 1
-        if self._turns >= IN_A_ROW:
-            self._turns = 0
-            await checkpoint()
+    def _answer_held(self) -> bool:
+        """Answer what is complete, as long as the replies are taken; whether all were."""
+        while not self._rest:
+            request = self._requests.take()
+            if request is None:
+                return True
+            if isinstance(request, wire.TooLarge):
+                self._reply(TOO_LARGE)
+            else:
+                self._reply(self._peer.answer(request))
+        return False
+
+    def _reply(self, reply: bytes) -> None:
+        """Send a reply, or begin to: what the kernel can't take is kept until the client reads."""
+        if len(reply) > wire.SMALL:
+            if self._room.take(len(reply)):
+                self._held = len(reply)
+            else:
+                reply = TOO_LARGE
+        sent = self._send(reply)
+        if sent < len(reply):
+            self._rest, self._moved = memoryview(reply)[sent:], True
+            self._ready.modify(self._socket, select.EPOLLOUT)
+        elif self._held:
+            self._release()
+
+    def _send_more(self) -> bool:
+        """Go on sending; whether that was all of it."""
+        sent = self._send(self._rest)
+        self._rest, self._moved = self._rest[sent:], self._moved or sent > 0
+        if self._rest:
+            return False
+        self._ready.modify(self._socket, select.EPOLLIN)
+        self._release()
+        return True
 
     def _send(self, data: bytes | memoryview) -> int:
         """How many bytes the kernel has taken."""
-        with suppress(BlockingIOError):
+        try:
             return self._socket.send(data)
-        return 0
+        except BlockingIOError:
+            return 0
 
-    async def _send_rest(self, rest: memoryview) -> None:
-        while rest:
-            with trio.move_on_after(STALLED) as waiting:
-                await wait_writable(self._socket)
-            if waiting.cancelled_caught:
-                raise TimeoutError
-            rest = rest[self._send(rest) :]
+    def _release(self) -> None:
+        self._room.give(self._held)
+        self._held = 0

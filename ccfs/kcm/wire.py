@@ -76,6 +76,16 @@ class Requests:
         """Whether the last request was complete, and nothing has come behind it."""
         return not self._buffer and self._passed is None
 
+    @property
+    def missing(self) -> int:
+        """How many bytes the present request still wants, as far as is known; 0 for none."""
+        if self._left:
+            return self._left
+        have = len(self._buffer)
+        if have < _LENGTH.size:
+            return have and _LENGTH.size - have
+        return max(_LENGTH.size + int(_LENGTH.unpack_from(self._buffer)[0]) - have, 0)
+
     def feed(self, data: bytes) -> None:
         """More bytes of the stream."""
         self._buffer += data
