@@ -61,6 +61,14 @@ class KcmFace:
         """How many clients are connected."""
         return self._kcm.connections
 
+    def fileno(self) -> int:
+        """What is readable when there is something to answer."""
+        return self._kcm.fileno()
+
+    def answer_all(self) -> None:
+        """Answer whoever has asked; never waits."""
+        self._kcm.answer_all()
+
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled."""
         await self._kcm.run(self._listener, task_status)

@@ -20,6 +20,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -171,11 +172,14 @@ class Loop:
         self._closing = False
         self._device = -1
         self._others = -1
+        self._asked = -1
+        self._answer: Callable[[], None] | None = None
         self._request = select.poll()
         self._anything = select.poll()
         self._left = 0
         self._until = 0.0
         self._quick = False
+        self._prompt = False
         self._deadline = 0.0
 
     def __enter__(self) -> Loop:
@@ -201,6 +205,14 @@ class Loop:
             await self._wait()
         self._left -= 1
         self._tick.guard()
+
+    def answer(self, descriptor: int, answer: Callable[[], None]) -> None:
+        """Have `answer` called whenever `descriptor` is readable, without a pass: it never waits.
+
+        A task that waits for the descriptor has to do the same, for when we have no need to sleep.
+        """
+        self._asked, self._answer = descriptor, answer
+        self._anything.register(descriptor, select.POLLIN)
 
     def _attend(self, device: int) -> None:
         """Know what to look at."""
@@ -251,8 +263,35 @@ class Loop:
         if self._others < 0:
             await trio.lowlevel.wait_readable(self._device)
             return True
-        came = self._anything.poll(self._longest())
-        return len(came) == 1 and came[0][0] == self._device
+        return self._come() == {self._device}
+
+    def _come(self) -> set[int]:
+        """Sleep; the descriptors that are ready.  What needs no pass is answered meanwhile."""
+        came = self._ready(self._longest())
+        for _ in range(BATCH):
+            if self._answer is None or self._asked not in came:
+                return came
+            self._answer()
+            if self._device in came:
+                return {self._device}
+            if self.runnable.waiting:
+                break
+            came = self._soon()
+        return set()
+
+    def _soon(self) -> set[int]:
+        """What is ready next: looked for without sleeping at first, where the last one came so."""
+        began = time.monotonic()
+        if self._prompt and self._load.leaves_a_core(began):
+            while time.monotonic() - began < SPIN:
+                if came := self._ready(0):
+                    return came
+        came = self._ready(self._longest())
+        self._prompt = time.monotonic() - began < SPIN
+        return came
+
+    def _ready(self, longest: float) -> set[int]:
+        return {descriptor for descriptor, _ in self._anything.poll(longest)}
 
     def _longest(self) -> float:
         """Milliseconds until some other task wants to get up."""

@@ -43,6 +43,8 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
     """
     os.umask(0o077)
     os.chdir("/")
+    if options.control >= 0:  # one of many on this host: no helper before somebody needs it
+        return _serve(options, None, ready)
     # Before pyfuse3 is there: the helper must never hold a descriptor of the FUSE device.
     child = helper.start(options.mountpoint, options.held)
     try:
@@ -53,7 +55,7 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
         raise
 
 
-def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None]) -> int:
+def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[], None]) -> int:
     gc.disable()  # nothing that is imported becomes garbage
     import pyfuse3
 
@@ -86,7 +88,7 @@ def _serve(options: MountOptions, child: helper.Helper, ready: Callable[[], None
         pyfuse3.close(unmount=False)
         if face:
             face.close()
-        kicker.child.end()
+        kicker.end()
         if wanted and options.device < 0:
             _unmount(options.mountpoint)
         if kept:
@@ -122,7 +124,7 @@ def _mount(options: MountOptions, operations: Operations) -> None:
 
 
 def _server(
-    options: MountOptions, child: helper.Helper, kicker: Kicker, kept: Kept | None
+    options: MountOptions, child: helper.Helper | None, kicker: Kicker, kept: Kept | None
 ) -> Server:
     from ccfs.ops.server import Owner, Server
     from ccfs.store import Stamp, Store, Who
@@ -137,7 +139,7 @@ def _server(
         ident=secrets.token_hex(16),
         pid=os.getpid(),
         kernel=kicker,
-        helper=child.pid,
+        helper=child.pid if child else 0,
         journal=kept.journal if kept else None,
         journal_path=options.journal,
     )
@@ -173,6 +175,8 @@ def _run_loop(
     from ccfs.daemon.loop import Loop
 
     with Loop() as loop:
+        if face:
+            loop.answer(face.fileno(), face.answer_all)
         trio.run(_run, options, server, kicker, face, ready, instruments=[loop.runnable])
 
 
