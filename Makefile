@@ -3,7 +3,7 @@
 # Debian keeps the KDC and its tools where a user's PATH doesn't look.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: setup demo test reliability install uninstall lint format clean
+.PHONY: setup demo test reliability bench install uninstall lint format clean
 
 setup:
 	@scripts/setup
@@ -35,6 +35,14 @@ install:
 
 uninstall:
 	@scripts/install --remove
+
+# About ten minutes, as root, on a machine that does nothing else; bench/README.md says more.
+# BENCH_ARGS selects: make bench BENCH_ARGS="--only operations --peers file,ccfs"
+bench:
+	@scripts/packages krb5-kdc krb5-admin-server krb5-user libkrb5-dev gcc python3-dev
+	@scripts/setup bench
+	@bench/unpack
+	.venv/bin/python -m bench --output bench/results $(BENCH_ARGS)
 
 lint:
 	@scripts/setup lint

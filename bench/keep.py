@@ -17,7 +17,7 @@ def save(directory: Path, results: Results, machine: Machine) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     now = replace(machine, load_after=load())
     whole(directory / "results.json", encoded(results, now))
-    whole(directory / "README.md", document(results, now))
+    whole(directory / "results.md", document(results, now))
 
 
 def whole(path: Path, text: str) -> None:

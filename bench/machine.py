@@ -12,8 +12,9 @@ from pathlib import Path
 from bench.scale import Scale
 
 PACKAGES = ("krb5-user", "libfuse3-3", "sssd-kcm", "heimdal-kcm")
+ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 MODULES = ("ccfs", "pyfuse3", "trio", "krb5")
-STAMPS = Path(__file__).parent.parent / ".venv/peers/.unpacked"
+PROJECT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +65,24 @@ def _modules() -> dict[str, str]:
 
 
 def _packages() -> dict[str, str]:
-    """The installed versions, or those that would be: unpacked is what apt has."""
-    found = {}
-    for package in PACKAGES:
-        installed = _said("dpkg-query", "-W", "-f", "${Version}", package)
-        policy = re.search(r"Candidate: (\S+)", _said("apt-cache", "policy", package))
-        found[package] = installed or (policy.group(1) if policy else "")
-    return {package: version for package, version in found.items() if version}
+    """The installed versions, or those that would be: what is unpacked is apt's candidate."""
+    said = _said("apt-cache", "policy", *PACKAGES)
+    pattern = r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)"
+    found = re.findall(pattern, said, re.MULTILINE)
+    return {name: candidate if there == "(none)" else there for name, there, candidate in found}
 
 
 def _said(*command: str) -> str:
     """What a command prints; empty where it fails."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=20, cwd=STAMPS.parents[2]
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+            cwd=PROJECT,
+            env=ENVIRONMENT,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 INSIDE = "CCFS_BENCH_INSIDE"
@@ -53,12 +54,14 @@ def run(main: Callable[[], int]) -> int:
         subprocess.run(mount, check=True, timeout=10)
     del os.environ[INSIDE]
     os.environ.pop("XDG_RUNTIME_DIR", None)
-    _fresh_session_keyring()
+    fresh_session_keyring()
     child = os.fork()
     if child == 0:
         status = 1
         try:
             status = main()
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -69,8 +72,8 @@ def run(main: Callable[[], int]) -> int:
             return os.waitstatus_to_exitcode(how) & 0xFF
 
 
-def _fresh_session_keyring() -> None:
-    """Be in a session keyring of our own, which the kernel removes with the last process."""
+def fresh_session_keyring() -> bool:
+    """Be in a new session keyring, which the kernel removes with its last process."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None) < 0:
-        print("bench: no session keyring of our own: KEYRING may fail", file=sys.stderr)
+    joined: int = libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, None)
+    return joined >= 0

@@ -50,6 +50,10 @@ TITLES = {
     "memory": "Memory of the server (proportional set size)",
     "start": "Start of the server",
 }
+OF_EACH_KIND = "of each kind"
+ORDER = ("principal", "iterate", "retrieve", "initialize", "store", "klist", "kvno", "kinit")
+"""Of columns; others come behind them by their names."""
+
 BASES = {"KCM requests": "heimdal", "requests": ""}
 """What ratios are against where it isn't FILE on tmpfs."""
 
@@ -65,14 +69,16 @@ def base(part: str) -> str:
     return BASES.get(part, "file")
 
 
-def kind(cell: Cell) -> str:
-    """The name of the table in its part that a cell belongs in; "" for the first one."""
+def kind(cell: Cell) -> str | None:
+    """The name of the table in its part that a cell is in: "" for the first; None: in no table."""
     work, _, ending = cell.work.rpartition(", ")
     if cell.part == "requests":
-        return "of each kind" if work else ""
+        return OF_EACH_KIND if work else ""
     if cell.part == "many at once":
         return work or cell.work
-    return "the first one after a pause" if ending == "first" else ""
+    if ending != "first":
+        return ""
+    return "the first one after a pause" if cell.part == "operations" else None
 
 
 def heading(cell: Cell) -> str:

@@ -158,12 +158,9 @@ def carry_out(given: argparse.Namespace) -> int:
     finally:
         tempfile.tempdir = None
         guard.close()
-    if given.output is not None:
-        from bench.plot import draw
-
-        draw(results, given.output)
-    print(tables(results))
-    print(f"\n## Goals\n\n{goal_table(results)}")
+    _draw(None if given.short else given.output, results)
+    reached = goal_table(results, measured=True)
+    print(tables(results) + (f"\n\n## Goals\n\n{reached}" if reached else ""))
     return 0
 
 
@@ -180,6 +177,18 @@ def _write(output: Path | None, results: Results, machine: Machine) -> None:
     """What there is so far."""
     if output is not None:
         save(output, results, machine)
+
+
+def _draw(output: Path | None, results: Results) -> None:
+    """The plots, where matplotlib is installed."""
+    if output is None:
+        return
+    try:
+        from bench.plot import draw
+    except ImportError:
+        print("bench: no plots: no matplotlib (make bench installs it)", file=sys.stderr)
+        return
+    draw(results, output)
 
 
 def _unknown(given: argparse.Namespace) -> str:

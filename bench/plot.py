@@ -3,7 +3,6 @@
 This file knows cells and matplotlib, never how anything was measured.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from bench import parts
 from bench.measure import Cell, Results, spread
 from bench.peers import PEERS
+from bench.report import number
 
 OURS, OTHERS, BASE = "#1f6f8b", "#b0b0b0", "#555555"
 SETTINGS: dict[Any, Any] = {"svg.hashsalt": "ccfs", "font.size": 8, "axes.titlesize": 9}
@@ -62,14 +62,14 @@ def _panel(axes: Axes, results: Results, part: str, work: str, size: int) -> Non
         one = spread(results.samples[Cell(part, work, size, key)])
         low, median, high = (value * unit.factor for value in (one.low, one.median, one.high))
         axes.barh(row, median, color=_colour(key), xerr=[[median - low], [high - median]])
-        axes.text(high * 1.1, row, f"{median:.3g}", va="center", fontsize=7)
+        axes.text(high * 1.15, row, number(median), va="center", fontsize=7)
     axes.set_xscale("log")
     axes.set_yticks(range(len(peers)), [_title(key) for key in peers])
     axes.invert_yaxis()
     axes.set_title(work)
     axes.set_xlabel(unit.name)
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right * 2.5)
+    medians = [results.median(part, work, size, key) or 1.0 for key in peers]
+    axes.set_xlim(min(medians) * unit.factor / 3, max(medians) * unit.factor * 8)
 
 
 def lines(results: Results, works: Sequence[str], part: str, path: Path) -> None:
@@ -82,13 +82,13 @@ def lines(results: Results, works: Sequence[str], part: str, path: Path) -> None
     )
     figure.suptitle(parts.TITLES[part])
     for axes, work in zip(panels[0], works, strict=True):
-        for number, peer in enumerate(PEERS):
+        for row, peer in enumerate(PEERS):
             mine = sorted(cell for cell in cells if (cell.work, cell.peer) == (work, peer.key))
             medians = [spread(results.samples[cell]).median * 1e6 for cell in mine]
             style = "-" if peer.key.startswith("ccfs") else "--"
-            colour = mpl.colormaps["tab20"](number)
+            colour = mpl.colormaps["tab20"](row)
             axes.plot([c.size for c in mine], medians, style, marker=".", color=colour)
-            if mine and not math.isnan(medians[-1]):
+            if mine:
                 axes.plot([], [], style, color=colour, label=peer.title)
         axes.set(xscale="log", yscale="log", title=work, ylabel="us", xlabel=part.split()[-1])
     panels[0][-1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -10,8 +10,8 @@ from bench.goals import Goal, goals
 from bench.machine import Machine
 from bench.measure import Cell, Results, spread
 from bench.peers import BY_KEY, PEERS
-from bench.scale import WORKS
 
+ABSENT = "not measured"
 READING = """Every cell: the median, the quartiles in parentheses, and the ratio of the median to
 that of FILE on tmpfs (in the table of KCM requests: of Heimdal's daemon). `*`: fewer samples than
 elsewhere, because that peer is so slow. All of it is from one run, its order left to chance.
@@ -29,7 +29,9 @@ def tables(results: Results) -> str:
     """A table for each part, kind and size."""
     groups: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in [*results.samples, *results.failures]:
-        groups.setdefault((cell.part, parts.kind(cell), cell.size), []).append(cell)
+        kind = parts.kind(cell)
+        if kind is not None:
+            groups.setdefault((cell.part, kind, cell.size), []).append(cell)
     blocks: list[str] = []
     for part, title in parts.TITLES.items():
         mine = sorted(key for key in groups if key[0] == part)
@@ -37,7 +39,8 @@ def tables(results: Results) -> str:
         for key in mine:
             heading = _heading(*key)
             blocks += [f"### {heading}"] if heading else []
-            blocks.append(_table(results, groups[key]))
+            table = _kinds if key[1] == parts.OF_EACH_KIND else _table
+            blocks.append(table(results, groups[key]))
     return "\n\n".join(blocks)
 
 
@@ -62,10 +65,28 @@ def _table(results: Results, cells: Sequence[Cell]) -> str:
     return markdown(["", *heads], rows)
 
 
+def _kinds(results: Results, cells: Sequence[Cell]) -> str:
+    """Rows are peers, columns are works; in a cell each kind of request, how often on average."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for cell in sorted(cells):
+        work, _, kind = cell.work.rpartition(", ")
+        times = results.samples[cell][0]
+        said.setdefault((cell.peer, work), []).append(
+            kind if times == 1 else f"{kind} x{number(times)}"
+        )
+    works = sorted({work for _, work in said}, key=_rank)
+    rows = [
+        [peer.title, *(", ".join(said.get((peer.key, work), [])) for work in works)]
+        for peer in PEERS
+        if any(key == peer.key for key, _ in said)
+    ]
+    return markdown(["", *works], rows)
+
+
 def _rank(work: str) -> tuple[int, str]:
-    """Works in the order of WORKS, others by their name."""
-    known = [number for number, name in enumerate(WORKS) if work.startswith(name)]
-    return (known[0] if known else len(WORKS), work)
+    """Works in the order of ORDER, others by their name."""
+    known = [place for place, name in enumerate(parts.ORDER) if work.startswith(name)]
+    return (known[0] if known else len(parts.ORDER), work)
 
 
 def _cell(results: Results, cell: Cell | None) -> str:
@@ -84,10 +105,11 @@ def _cell(results: Results, cell: Cell | None) -> str:
     return text + ("*" if cell in results.cut else "")
 
 
-def goal_table(results: Results) -> str:
-    """Each goal, what was measured, and whether it is reached."""
+def goal_table(results: Results, *, measured: bool = False) -> str:
+    """Each goal, what was measured, and whether it is reached; or those `measured` alone."""
     rows = [[goal.what, _limit(goal), *_outcome(goal, results)] for goal in goals()]
-    return markdown(["goal", "wanted", "measured", ""], rows)
+    shown = [row for row in rows if not measured or row[2] != ABSENT]
+    return markdown(["goal", "wanted", "measured", ""], shown) if shown else ""
 
 
 def _limit(goal: Goal) -> str:
@@ -98,7 +120,7 @@ def _limit(goal: Goal) -> str:
 def _outcome(goal: Goal, results: Results) -> list[str]:
     value = goal.measure(results)
     if value is None:
-        return ["not measured", ""]
+        return [ABSENT, ""]
     said = "reached" if goal.reached(value) else f"**missed**{_by(goal, value)}"
     return [f"{number(value)}{_spaced(goal.unit)}", said]
 

@@ -25,7 +25,7 @@ class Scale:
     """
 
     repetitions: int = 60
-    rounds: int = 15
+    rounds: int = 10
     sizes: tuple[int, ...] = (1, 42, 500)
     growth: tuple[int, ...] = (10, 100, 1000, 10000)
     ccaches: tuple[int, ...] = (10, 100, 1000)

@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.peers.base import Server, Site
+from bench.namespace import fresh_session_keyring
+from bench.peers.base import MissingError, Server, Site
 
 
 @contextlib.contextmanager
@@ -45,7 +46,9 @@ def dir_server(site: Site, top: Path) -> Server:
 
 @contextlib.contextmanager
 def keyring(site: Site) -> Iterator[Server]:
-    """A collection in the session keyring, which ends with the benchmark's last process."""
+    """A collection in a session keyring of its own; the kernel drops it with the next one."""
+    if not fresh_session_keyring():
+        raise MissingError("no session keyring: the kernel gives none")
     yield Server(
         config=site.configuration(),
         residual=lambda name: f"KEYRING:session:ccfsbench:{name}",

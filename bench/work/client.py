@@ -17,6 +17,7 @@ from bench import credentials
 from bench.peers.base import Server
 
 FILL_SECONDS = 12.0
+BATCH = 100
 
 
 class TooSlowError(Exception):
@@ -50,12 +51,12 @@ class Client:
         return self._made[number]
 
     def _learn(self, number: int) -> None:
-        """Get a thousand of them into libkrb5's hands, by way of a file."""
-        first = number - number % 1000
+        """Get a batch of them into libkrb5's hands, by way of a file."""
+        first = number - number % BATCH
         image = credentials.HEADER + credentials.principal(
             credentials.NT_PRINCIPAL, credentials.CLIENT
         )
-        numbers = range(first, first + 1000)
+        numbers = range(first, first + BATCH)
         image += b"".join(credentials.credential(credentials.server(n)) for n in numbers)
         with tempfile.NamedTemporaryFile() as file:
             file.write(image)

@@ -34,7 +34,7 @@ def run(bench: Bench, servers: Servers, seconds: float) -> None:
         if peer in ("ccfs", "plain-fuse"):
             found.append(crowd_case(peer, client, "open and close", seconds))
         cell = Cell(PART, "iterate beside stores", CREDENTIALS, peer)
-        found.append(Case(cell, server, reader(client, seconds)))
+        found.append(Case(cell, server, reader(client, 2 * seconds)))
     bench.run(found, PART)
 
 

@@ -3,6 +3,7 @@
 This file knows MIT's programs and a KDC, never the peer's kind.
 """
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from bench.measure import Bench, Case, Cell, reason
 from bench.peers.base import MissingError, Server
+from bench.peers.kcm import UNPACKED
 from bench.work.operations import Sample, Servers
 from bench.work.spawn import spawn
 from tests.kdc import Kdc
@@ -20,6 +22,7 @@ WORKS = ("klist", "kvno", "kinit -k", "handshake")
 SERVICE = "HTTP/localhost"
 READ, WRITTEN = "process", "kinit"
 """The ccache that is looked at, and the one that kinit makes anew each time."""
+HYPERFINE = UNPACKED / "usr/bin/hyperfine"
 SOURCE = Path(__file__).parent.parent / "handshake.c"
 
 
@@ -59,8 +62,28 @@ def compiled(directory: Path) -> Path:
 
 
 def run(bench: Bench, servers: Servers, kdc: Kdc, directory: Path) -> None:
-    """All of WORKS, in one order of chance."""
-    bench.run(cases(bench, servers, Programs(kdc, compiled(directory))), PART)
+    """All of WORKS, in one order of chance; klist by another hand, too."""
+    programs = Programs(kdc, compiled(directory))
+    bench.run(cases(bench, servers, programs), PART)
+    for peer, server in servers.items():
+        if HYPERFINE.exists() and Cell(PART, "klist", 0, peer) in bench.results.samples:
+            cell = Cell(PART, "klist, by hyperfine", 0, peer)
+            server.choose(READ)
+            report = directory / "hyperfine.json"
+            variables = environment(server, READ, programs)
+            try:
+                bench.results.samples[cell] = by_hyperfine(variables, bench.repetitions, report)
+            except Exception as error:
+                bench.results.failures[cell] = reason(error)
+
+
+def by_hyperfine(variables: dict[str, str], runs: int, report: Path) -> list[float]:
+    """The seconds of klist as hyperfine measures them, one run after another."""
+    command = [HYPERFINE, "-N", "--style", "none", "--warmup", "3", "--runs", str(max(2, runs))]
+    command += ["--export-json", report, program("klist")]
+    subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=60, env=variables)
+    times: list[float] = json.loads(report.read_text())["results"][0]["times"]
+    return times
 
 
 def cases(bench: Bench, servers: Servers, programs: Programs) -> Iterator[Case]:

@@ -46,12 +46,13 @@ def run(bench: Bench, servers: Servers, sizes: Sequence[int], works: Sequence[st
     for peer, server in servers.items():
         if server.stats is None:
             continue
+        client = Client(server)
         for size in sizes:
             for work in works:
                 cell = Cell(PART, work, size, peer)
                 try:
                     with bench.guard.watching(60, server.pids, server.connection):
-                        count(bench, cell, Client(server), server.stats)
+                        count(bench, cell, client, server.stats)
                 except Exception as error:
                     bench.results.failures[cell] = reason(error)
     bench.say(f"{PART}: done")

@@ -80,13 +80,13 @@ def cases(
     for peer, server in servers.items():
         if server.socket is None:
             continue
-        wire = stack.enter_context(connected(server.socket))
+        wire, client = stack.enter_context(connected(server.socket)), Client(server)
         for size in sizes:
             for work in WORKS:
                 cell = Cell(PART, work, size, peer)
                 try:
                     with bench.guard.watching(60, server.pids, server.connection):
-                        case = Case(cell, server, sampler(Client(server), wire, work, size))
+                        case = Case(cell, server, sampler(client, wire, work, size))
                 except Exception as error:
                     bench.results.failures[cell] = reason(error)
                 else:
