@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs import mountpoint
 from ccfs.ccfsd import launch
 from ccfs.errors import Exit, UserError
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"(\d{1,10})(?:\.(\d{1,19}))?")
 """The name of a mount: a uid, and the session's number where it is the session's own."""
@@ -150,8 +154,7 @@ class Runtime:
     def remove_socket(self, name: str) -> None:
         """Nobody is asked there any more."""
         for path in (self.socket(name), self.life(name)):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            _remove(os.unlink, path)
 
     def open_life(self, name: str) -> int:
         """The FIFO of a daemon that another ccfsd has started, to see it end; -1 without one."""
@@ -177,8 +180,17 @@ class Runtime:
 
 def _unmount_and_remove(path: str) -> None:
     launch.detach(path)
-    with suppress(FileNotFoundError):
-        os.rmdir(path)
+    _remove(os.rmdir, path)
+
+
+def _remove(remove: Callable[[str], None], path: str) -> None:
+    """Remove what is not wanted any more.  What stays is in nobody's way but the next one's."""
+    try:
+        remove(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("cannot remove %s: %s", path, error.strerror)
 
 
 def _directory(path: str, mode: int) -> None:
