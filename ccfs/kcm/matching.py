@@ -111,13 +111,15 @@ class Matcher:
     """A tag, and the flags that say how much of it counts.
 
     `with_skeys`: whether a credential with `is_skey` counts where MATCH_IS_SKEY doesn't ask for
-    it: for Heimdal it does, for MIT it doesn't.
+    it: for Heimdal it does, for MIT it doesn't.  `part`: bytes that are somewhere in every record
+    that is meant, None where nothing is known of that.
     """
 
-    __slots__ = ("_criteria", "_end_of", "_skeys", "_tag")
+    __slots__ = ("_criteria", "_end_of", "_skeys", "_tag", "part")
 
     def __init__(self, tag: Tag, flags: int, *, with_skeys: bool) -> None:
         self._tag = tag
+        self.part = None if flags & (DONT_MATCH_REALM | MATCH_SRV_NAMEONLY) else tag.server
         self._end_of = _principals(tag.client, tag.server, flags)
         self._criteria = [holds for flag, holds in CRITERIA.items() if flags & flag]
         self._skeys = with_skeys or bool(flags & MATCH_IS_SKEY)

@@ -84,7 +84,7 @@ def _get_principal(view: View, data: bytes, at: int) -> bytes:
 
 def _get_cred_uuid_list(view: View, data: bytes, at: int) -> bytes:
     image = view.image(name_at(data, at)[0])
-    return b"".join([uuids.uuid(stored.serial) for stored in image.stored()])
+    return uuids.listing([span.stored.serial for span in image.spans if span.stored])
 
 
 def _get_cred_by_uuid(view: View, data: bytes, at: int) -> bytes:
@@ -124,7 +124,7 @@ def _move_cache(view: View, data: bytes, at: int) -> bytes:
 
 def _get_cache_uuid_list(view: View, data: bytes, at: int) -> bytes:
     ccaches = view.store.collection.all()
-    return b"".join([uuids.uuid(ccache.serial) for ccache in ccaches if ccache.initialised])
+    return uuids.listing([ccache.serial for ccache in ccaches if ccache.initialised])
 
 
 def _get_cache_by_uuid(view: View, data: bytes, at: int) -> bytes:

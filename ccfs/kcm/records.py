@@ -4,14 +4,14 @@ Knows images and their bytes; never names of ccaches or who asks.  In version 4,
 ccaches are in, bytes are only ever copied.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ccfs.format.credential import decode_credential, encode_credential
 from ccfs.format.dialect import BIG, DIALECT_V4
 from ccfs.format.principal import encode_principal
+from ccfs.kcm.matching import Matcher
 from ccfs.store.image import Image
 
-Matches = Callable[[bytes | bytearray, int], bool]
 Located = tuple[int, bytes | bytearray, int, int]
 """A live record: its serial number, what holds it, where it begins and ends there."""
 
@@ -51,23 +51,49 @@ def listing(image: Image) -> bytes:
     """All live records behind their count, each behind its length: GET_CRED_LIST."""
     pack = BIG.u32.pack
     parts: list[bytes | bytearray] = [b""]
-    for _, data, start, end in located(image):
-        parts += (pack(end - start), data[start:end])
+    add = parts.append
+    if image.dialect is DIALECT_V4:
+        data = image.data
+        for span in image.spans:
+            if span.stored is not None:
+                start, end = span.start, span.end
+                add(pack(end - start))
+                add(data[start:end])
+    else:
+        for _, made, _, end in located(image):
+            parts += (pack(end), made)
     parts[0] = pack(len(parts) // 2)
     return b"".join(parts)
 
 
-def first(image: Image, matches: Matches) -> bytes | None:
+def first(image: Image, matcher: Matcher) -> bytes | None:
     """The first live record that matches."""
-    for _, data, start, end in located(image):
-        if matches(data, start):
-            return bytes(data[start:end])
-    return None
+    found = next(_meant(image, matcher), None)
+    return found and bytes(found[1][found[2] : found[3]])
 
 
-def matching(image: Image, matches: Matches) -> list[int]:
+def matching(image: Image, matcher: Matcher) -> list[int]:
     """The serial numbers of all live records that match."""
-    return [serial for serial, data, start, _ in located(image) if matches(data, start)]
+    return [found[0] for found in _meant(image, matcher)]
+
+
+def _meant(image: Image, matcher: Matcher) -> Iterator[Located]:
+    near = matcher.part and image.dialect is DIALECT_V4
+    for found in _holding(image, matcher.part or b"") if near else located(image):
+        if matcher(found[1], found[2]):
+            yield found
+
+
+def _holding(image: Image, part: bytes) -> Iterator[Located]:
+    """The live records that have these bytes somewhere."""
+    data, find = image.data, image.data.find
+    at = find(part, image.body, image.complete)
+    while at >= 0:
+        span = image.at(at)
+        assert span is not None
+        if span.stored is not None:
+            yield span.stored.serial, data, span.start, span.end
+        at = find(part, span.end, image.complete)
 
 
 def _in_version_4(record: bytes, image: Image) -> bytes:
