@@ -263,11 +263,13 @@ class Loop:
         if self._others < 0:
             await trio.lowlevel.wait_readable(self._device)
             return True
-        return self._come() == {self._device}
+        came = self._anything.poll(self._longest())
+        if len(came) == 1 and came[0][0] == self._device:
+            return True
+        return self._come({descriptor for descriptor, _ in came}) == {self._device}
 
-    def _come(self) -> set[int]:
-        """Sleep; the descriptors that are ready.  What needs no pass is answered meanwhile."""
-        came = self._ready(self._longest())
+    def _come(self, came: set[int]) -> set[int]:
+        """The descriptors that are ready, where these are.  What needs no pass is answered."""
         for _ in range(BATCH):
             if self._answer is None or self._asked not in came:
                 return came
