@@ -25,6 +25,7 @@ UNSHARE = (
     "--mount-proc",
     "--propagation=private",
 )
+PR_SET_PDEATHSIG = 1
 FRESH = ("/dev/shm", "/run")
 
 
@@ -34,12 +35,18 @@ def enter(arguments: Sequence[str]) -> int:
         print("bench: it makes namespaces and mounts: run it as root", file=sys.stderr)
         return 2
     command = [*UNSHARE, sys.executable, "-m", "bench", *arguments]
-    process = subprocess.Popen(command, env={**os.environ, INSIDE: "1"})
+    environment = {**os.environ, INSIDE: "1"}
+    process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
             process.send_signal(signal.SIGKILL)
+
+
+def die_with_parent() -> None:
+    """For a child: be killed when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def inside() -> bool:

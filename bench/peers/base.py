@@ -4,10 +4,8 @@ This file knows names of ccaches, processes and directories, never what is measu
 """
 
 import contextlib
-import ctypes
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import credentials
+from bench.namespace import die_with_parent
 
 START_SECONDS = 20.0
-PR_SET_PDEATHSIG = 1
 REALM = credentials.REALM.decode()
 
 
@@ -142,11 +140,6 @@ def process(
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait(10)
-
-
-def die_with_parent() -> None:
-    """For the child: be killed when the parent ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def wait_for(
