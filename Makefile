@@ -26,6 +26,8 @@ reliability:
 	.venv/bin/python -m reliability.fuzz_codec --count 1000000
 	.venv/bin/python -m reliability.fuzz_ops --count 100000
 	.venv/bin/python -m reliability.fuzz_ops --mount --count 20000
+	.venv/bin/python -m reliability.fuzz_kcm --count 1000000
+	.venv/bin/python -m reliability.fuzz_kcm --sockets --count 100000
 	.venv/bin/python -m reliability.files --seconds 5
 
 # DESTDIR=X: as if X were /; PREFIX=/usr/local, PAMDIR, MOUNTDIR, PYTHON: see scripts/install.

@@ -22,6 +22,9 @@ KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
 OLDEST_KERNEL = (5, 10)
 """What Debian 11 has; older ones were never tried."""
 FEWEST_FILES = 256
+OWN_PROGRAMS = {"ccfs", "ccfsd", "ccfs.ccfsd"}
+OWN_WORDS = 3
+"""Where they stand in a command line: behind an interpreter and `-m`."""
 _SECONDS = 1.0
 
 
@@ -146,8 +149,25 @@ def kcm_server(here: Machine) -> Finding:
     pid = _listener(here.kcm)
     if pid is None:
         return Finding("kcm", "no KCM server is at the system's socket")
-    hint = "stop it, or see that KRB5CCNAME is set wherever tickets are used"
-    return Finding("kcm", f"process {pid} serves KCM: ccaches at {here.kcm}", hint)
+    said = f"process {pid} serves KCM: ccaches at {here.kcm}"
+    name, ours = _program(pid)
+    if ours:
+        return Finding("kcm", f"{said}: {name}")
+    hint = "stop it (docs/kcm.md), or see that KRB5CCNAME is set wherever tickets are used"
+    return Finding("kcm", f"{said}: {name}" if name else said, hint)
+
+
+def _program(pid: int) -> tuple[str, bool]:
+    """What a process is called, as far as that can be told; whether it is a part of ccfs."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            name = file.read().strip()
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = file.read().split("\0")[:OWN_WORDS]
+    except OSError:
+        return "", False
+    own = [os.path.basename(word) for word in words if os.path.basename(word) in OWN_PROGRAMS]
+    return (own[0].partition(".")[2] or own[0], True) if own else (name, False)
 
 
 def _listener(path: str) -> int | None:
