@@ -1,10 +1,9 @@
 """Attributes in the form that pyfuse3 wants them in.
 
-Knows its fields, never what has them.  One is filled in for each entry of a listing, so it sets
-only what differs from what it had before.
+Knows its fields, never what has them.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from pyfuse3 import EntryAttributes
 
@@ -17,17 +16,29 @@ _UNIT = 512
 """Bytes of a block that `st_blocks` counts (stat(2))."""
 
 
+def attributes(owner: Owner, inode: int, mode: int, said: Attributes) -> EntryAttributes:
+    """The attributes of one inode."""
+    size, mtime, nlink, attr_timeout, entry_timeout, _ = said
+    entry: Any = EntryAttributes()
+    entry.st_ino, entry.st_mode, entry.st_nlink = inode, mode, nlink
+    entry.st_uid, entry.st_gid = owner.uid, owner.gid
+    entry.st_blksize, entry.st_size, entry.st_blocks = BLOCK, size, -(-size // _UNIT)
+    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = int(mtime * 1e9)
+    entry.attr_timeout, entry.entry_timeout = attr_timeout, entry_timeout
+    return cast(EntryAttributes, entry)
+
+
 class Entry:
-    """The attributes of one inode after the other."""
+    """The attributes of one inode after the other, as a listing has them.
+
+    It sets only what differs from what it had before.
+    """
 
     __slots__ = ("_mode", "_said", "attributes")
 
     def __init__(self, owner: Owner) -> None:
-        made: Any = EntryAttributes()
-        made.st_uid, made.st_gid, made.st_blksize = owner.uid, owner.gid, BLOCK
-        self.attributes: EntryAttributes = made
-        self._mode = 0
-        self._said = Attributes(-1, -1.0, -1, -1.0, -1.0)
+        self._mode, self._said = 0, Attributes()
+        self.attributes = attributes(owner, 0, self._mode, self._said)
 
     def fill(self, inode: int, mode: int, said: Attributes) -> None:
         """Have the attributes of another inode."""

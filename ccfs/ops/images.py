@@ -60,7 +60,8 @@ def _known(server: Server, serial: int) -> Generation:
 
 def _named(generation: Generation) -> bool:
     """Whether a name leads to it, and not only what is open."""
-    return generation.current or generation.named
+    ccache = generation.ccache
+    return ccache.current is generation if ccache is not None else generation.named
 
 
 def _successor(server: Server, generation: Generation, at: Stamp) -> Generation:

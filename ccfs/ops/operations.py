@@ -16,7 +16,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from ccfs.ops import images, moves, tree
 from ccfs.ops.barrier import HANDLERS, handler, notice
-from ccfs.ops.entry import BLOCK, Entry
+from ccfs.ops.entry import BLOCK, Entry, attributes
 from ccfs.ops.errors import AccessError, HandleLimitError, WrongKindError
 from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.node import Attributes, Opening
@@ -315,19 +315,20 @@ class Operations(pyfuse3.Operations):
             return False
         if found.slot is _CHANGED:
             said = said._replace(entry_timeout=0.0)  # who waits there looks it up first: we hear it
-        self._fill(entry, found, said)
+        entry.fill(self._given(found, said), tree.ROWS[found.slot].mode, said)
         return True
 
     def _attributes(self, found: Ref) -> EntryAttributes:
-        entry = Entry(self.server.owner)
-        self._fill(entry, found, tree.ROWS[found.slot].node.attributes(self.server, found.serial))
-        return entry.attributes
+        row = tree.ROWS[found.slot]
+        said = row.node.attributes(self.server, found.serial)
+        return attributes(self.server.owner, self._given(found, said), row.mode, said)
 
-    def _fill(self, entry: Entry, found: Ref, said: Attributes) -> None:
+    def _given(self, found: Ref, said: Attributes) -> int:
+        """The number to give for an inode, noted where the kernel may hold what it gets with it."""
         inode = said.inode or self.server.faces.shown(found).inode
-        entry.fill(inode, tree.ROWS[found.slot].mode, said)
         if said.attr_timeout:
             self.server.give(inode)
+        return inode
 
     def _refuse_changes(
         self,

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
@@ -16,9 +16,6 @@ from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.ledger import LISTED, Effects
-
-if TYPE_CHECKING:
-    from ccfs.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +80,7 @@ class Server:
     clock: Callable[[], float] = time.time
     helper: int = 0
     asking: Who = field(default_factory=lambda: Who(0, 0, "ccfs"))
-    journal: "Journal | None" = None
+    journal: "Keeping | None" = None
     journal_path: str = ""
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
@@ -253,6 +250,16 @@ class Server:
     def _kick(self, serials: set[int]) -> None:
         for serial in serials & self.armed:
             self.kernel.kick(serial)
+
+
+class Keeping(Protocol):
+    """What has every step before anybody is told of it (`ccfs.store.journal`)."""
+
+    def commit(self, store: Store, effects: Effects) -> None:
+        """Have one step kept.  Raises DamagedError where it can't be."""
+
+    def scrub(self) -> bool:
+        """Take out what is left of removed secrets; whether that was done."""
 
 
 class Poll(Protocol):
