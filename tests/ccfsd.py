@@ -214,7 +214,8 @@ class Place:
 
     def is_empty(self) -> bool:
         """Whether of all mounts nothing is left: no mount, process, directory, socket, session."""
-        ours = {process.pid for process in self.started}
+        ours = {process.pid for process in self.started if process.poll() is None}
+        ours |= {pid for one in ours for pid in _children(one) if _name(pid) == "ccfsd-nursery"}
         left = [*(self.run / "daemons").iterdir(), *(self.run / "journal").iterdir()]
         left += [path for path in self.run.iterdir() if path.name[0].isdigit()]
         return not (left or self.mounts() or {*self.processes()} - ours)
@@ -292,6 +293,18 @@ def _namespace(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:
         return ""
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def is_alive(pid: int) -> bool:

@@ -56,9 +56,10 @@ def _adopt_mount(host: Host, name: str, told: Registry, mounts: list[mountpoint.
         log.info("%s goes on with pid %d", name, process.pid)
         return
     wanted = bool(known and (told.sessions_of(name) or known.asked))
-    has_journal = host.runtime.has_journal(name)
-    log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_journal else "")
-    served.take_over(replace=wanted and has_journal)
+    # One that ends in order wipes its journal, and mostly because its mount was taken away.
+    has_died = there is not None or host.runtime.has_journal(name)
+    log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_died else "")
+    served.take_over(replace=wanted and has_died)
 
 
 def _owner(name: str, there: mountpoint.Mount | None) -> Owner:

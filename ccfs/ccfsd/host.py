@@ -14,6 +14,7 @@ from dataclasses import replace
 from ccfs import control
 from ccfs.ccfsd import statefile
 from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.ccfsd.served import Phase, Served, Want
@@ -31,10 +32,11 @@ DESTROY = 10.0
 class Host:
     """The mounts by their names, the sessions by their numbers."""
 
-    def __init__(self, loop: Loop, runtime: Runtime, settings: Settings) -> None:
+    def __init__(self, loop: Loop, runtime: Runtime, settings: Settings, nursery: Nursery) -> None:
         self.loop = loop
         self.runtime = runtime
         self.settings = settings
+        self.nursery = nursery
         self.registry = Registry()
         self.served: dict[str, Served] = {}
         self.coming: Counter[str] = Counter()
@@ -168,7 +170,9 @@ class Host:
         self.registry = self.registry.has(mount)
 
     def gone(self, served: Served) -> None:
-        """Nothing is left of it."""
+        """Nothing is left of it.  Whoever heard that it failed may have ended it before."""
+        if self.served.get(served.name) is not served:
+            return
         del self.served[served.name]
         self.registry = self.registry.lost(served.name)
         self._stop_when_empty()

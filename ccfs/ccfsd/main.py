@@ -10,6 +10,7 @@ Exit statuses: 0 ended as told; 1 unforeseen; 2 bad command line; 4 another ccfs
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import resource
@@ -70,6 +71,8 @@ def _warm_up() -> None:
     from ccfs import daemon
 
     gc.disable()
+    for name in ("adopt", "clients", "host", "kcm", "nursery", "requests", "spawn"):
+        importlib.import_module(f"ccfs.ccfsd.{name}")
     daemon.warm()
     privileges.forget_environment()
     gc.collect()
@@ -88,10 +91,13 @@ def _serve(
     from ccfs.ccfsd.clients import Clients
     from ccfs.ccfsd.host import Host
     from ccfs.ccfsd.kcm import Handover
+    from ccfs.ccfsd.nursery import Nursery
     from ccfs.ccfsd.requests import handle
+    from ccfs.ccfsd.spawn import work
 
+    nursery = Nursery(work)  # before there is anything that a daemon must not have
     loop = Loop()
-    host = Host(loop, runtime, settings)
+    host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)
     adopt(host)
     clients = Clients(loop, listener, lambda client, request: handle(host, client, request))

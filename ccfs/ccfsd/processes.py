@@ -67,14 +67,3 @@ def send(pidfd: int, number: signal.Signals) -> None:
     """Send a signal; one who has ended needs none."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, number)
-
-
-def reap(pidfd: int) -> int | None:
-    """How a child has ended: its exit status, negative for a signal.  None for another's child."""
-    try:
-        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except ChildProcessError:
-        return None
-    if ended is None:
-        return None
-    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status

@@ -22,6 +22,7 @@ from ccfs import mountpoint
 from ccfs.ccfsd import processes, spawn
 from ccfs.ccfsd.asking import Question
 from ccfs.ccfsd.loop import Loop, Timer
+from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.ccfsd.settings import Settings
@@ -69,6 +70,7 @@ class Surroundings(Protocol):
     loop: Loop
     runtime: Runtime
     settings: Settings
+    nursery: Nursery
 
     def queue(self, served: Served) -> None:
         """It wants to start: call `start` when there is room for it."""
@@ -145,7 +147,7 @@ class Served:
             return
         try:
             self._make_journals()
-            made = spawn.spawn(self._host.runtime, self.name, self.owner)
+            made = spawn.spawn(self._host.nursery, self._host.runtime, self.name, self.owner)
         except UserError as error:
             self._cannot_start(error.reason)
         except OSError as error:
@@ -249,12 +251,12 @@ class Served:
 
     def _ended(self) -> None:
         """The daemon has ended, for whatever reason."""
-        status = processes.reap(self._pidfd)
+        status = self._host.nursery.ended(self.process.pid) if self.process else None
         self._let_go_of_the_process()
         was, self.phase = self.phase, Phase.CLEARING
         if was is Phase.STARTING:
             self._host.started(self)
-        if status == 0 or (status is None and not self._host.runtime.has_journal(self.name)):
+        if status == 0 or (status is None and not self._host.runtime.device(self.name)):
             # It has wiped its journal: its mount was taken away, or somebody told it to end.
             self._leaving = True
         if not self._leaving:
@@ -327,23 +329,23 @@ class Served:
             self._leave()
             return
         try:
-            wiper = spawn.wiper(runtime, self.name, self.owner)
+            wiper = spawn.wiper(self._host.nursery, runtime, self.name, self.owner)
         except OSError as error:
             log.warning("cannot wipe the journal of %s: %s", self.name, error.strerror)
             self._leave()
             return
 
         def over() -> None:
-            processes.reap(wiper)
-            self._host.loop.forget(wiper)
-            os.close(wiper)
+            self._host.nursery.ended(wiper.pid)
+            self._host.loop.forget(wiper.pidfd)
+            os.close(wiper.pidfd)
             _cancel(self._timer)
             self._leave()
 
         def too_long() -> None:
-            processes.send(wiper, signal.SIGKILL)
+            processes.send(wiper.pidfd, signal.SIGKILL)
 
-        self._host.loop.watch(wiper, over)
+        self._host.loop.watch(wiper.pidfd, over)
         self._timer = self._host.loop.after(WIPE, too_long)
 
     def _leave(self) -> None:

@@ -5,6 +5,7 @@ Knows the order of it; never who wants the mount.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import ExitStack, suppress
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from ccfs import daemon, journals
 from ccfs.ccfsd import launch, logs, processes
+from ccfs.ccfsd.nursery import Born, Nursery
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.errors import Exit, UserError
@@ -32,7 +34,7 @@ class Spawned:
     device: str
 
 
-def spawn(runtime: Runtime, name: str, owner: Owner) -> Spawned:
+def spawn(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Spawned:
     """Mount, and fork a daemon that serves it.  Raises UserError, OSError: nothing is left then."""
     with ExitStack() as undo, ExitStack() as ours:
         runtime.remove_socket(name)
@@ -45,31 +47,36 @@ def spawn(runtime: Runtime, name: str, owner: Owner) -> Spawned:
         device = launch.attach(path, owner.uid, owner.gid)
         ours.callback(os.close, device)
         undo.callback(launch.detach, path)
-        options = daemon.MountOptions(
-            mountpoint=path,
-            allow_other=True,
-            journal=runtime.journal(name),
-            held=held,
-            device=device,
-            control=listener.fileno(),
-        )
-        kept = {held, device, listener.fileno()}
-        pid = launch.fork(owner.uid, owner.gid, kept, lambda: _serve(name, options))
-        process = processes.of(pid, ended=True)
-        assert process is not None  # nobody but us can have reaped it
-        spawned = Spawned(process, os.pidfd_open(pid), life, runtime.device(name))
+        values = {"serve": name, "path": path, "journal": runtime.journal(name)}
+        born = nursery.bear(owner.uid, owner.gid, values, [held, device, listener.fileno()])
+        undo.callback(os.close, born.pidfd)
+        process = processes.of(born.pid, ended=True)
+        if process is None:
+            raise OSError(errno.ESRCH, "the daemon has ended at once")
+        spawned = Spawned(process, born.pidfd, life, runtime.device(name))
         undo.pop_all()
         return spawned
 
 
-def wiper(runtime: Runtime, name: str, owner: Owner) -> int:
-    """Have a journal overwritten that its daemon has left, by a process of its owner; a pidfd."""
-    directory = runtime.journals(name)
-    pid = launch.fork(owner.uid, owner.gid, (), lambda: _wipe(directory))
-    return os.pidfd_open(pid)
+def wiper(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Born:
+    """Have a journal overwritten that its daemon has left, by a process of its owner."""
+    return nursery.bear(owner.uid, owner.gid, {"wipe": runtime.journals(name)}, [])
 
 
-def _serve(name: str, options: daemon.MountOptions) -> int:
+def work(values: dict[str, object], passed: list[int]) -> int:
+    """What a child of the nursery does, as the user; its exit status."""
+    if "wipe" in values:
+        return _wipe(str(values["wipe"]))
+    held, device, listener = passed
+    name = str(values["serve"])
+    options = daemon.MountOptions(
+        mountpoint=str(values["path"]),
+        allow_other=True,
+        journal=str(values["journal"]),
+        held=held,
+        device=device,
+        control=listener,
+    )
     logs.speak_as(f"ccfs {name}")
     try:
         return daemon.serve(options, lambda: None)
@@ -79,10 +86,7 @@ def _serve(name: str, options: daemon.MountOptions) -> int:
 
 
 def _wipe(directory: str) -> int:
-    """Only regular files of one name, and none by a link: it runs as the user who may write there.
-
-    Names that journals have, whole or set aside.
-    """
+    """Overwrite what is there: whole journals, and such as were set aside."""
     for name in os.listdir(directory):
         with suppress(OSError):
             journals.wipe(os.path.join(directory, name))

@@ -49,6 +49,16 @@ class Keeper:
         self._seen = -1
         self._ended = False
 
+    @property
+    def address(self) -> str | bytes:
+        """Where it listens."""
+        address: str | bytes = self._listener.getsockname()
+        return address
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listener.close()
+
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled."""
         self._listener.setblocking(False)

@@ -27,10 +27,10 @@ class Kicker:
     """The kernel's side of a server: invalidation, and the child that wakes waiters.
 
     A FIFO is kicked at most once at a time; a change meanwhile is one more kick afterwards.  A
-    ccache is touched at most ten times a second.
+    ccache is touched at most ten times a second.  Without a `child` there is one once it is needed.
     """
 
-    def __init__(self, child: helper.Helper, mountpoint: str, held: int = -1) -> None:
+    def __init__(self, child: helper.Helper | None, mountpoint: str, held: int = -1) -> None:
         import pyfuse3
         import trio
 
@@ -45,6 +45,7 @@ class Kicker:
         self._sooner = trio.Event()
         self._due = math.inf
         self._idle = trio.Event()
+        self._born = trio.Event()
         self.ending = False
         self.server: Server | None = None
 
@@ -102,12 +103,20 @@ class Kicker:
         import trio
 
         while True:
+            if self.child is None:
+                await self._born.wait()
+            assert self.child is not None
             await trio.lowlevel.wait_readable(self.child.answers)
             data = os.read(self.child.answers, helper.RECORD * 64)
             if data:
                 self._hear(data)
             else:
                 self._replace_child()
+
+    def end(self) -> None:
+        """Let the child go, which wakes those who still wait."""
+        if self.child is not None:
+            self.child.end()
 
     async def say_farewell(self) -> None:
         """Wake everybody who may wait anywhere; returns when that is done."""
@@ -134,18 +143,30 @@ class Kicker:
 
     def _send(self, kind: bytes, serial: str) -> bool:
         try:
-            self.child.send(kind, serial)
+            self._some_child().send(kind, serial)
         except OSError as error:
             log.warning("cannot reach the helper: %s", error.strerror)
             return False
         return True
 
+    def _some_child(self) -> helper.Helper:
+        """The child; the first one, where there was none yet."""
+        if self.child is None:
+            self.child = self._start_child()
+            self._born.set()
+        return self.child
+
+    def _start_child(self) -> helper.Helper:
+        child = helper.start(self._mountpoint, self._held)
+        if self.server:
+            self.server.helper = child.pid
+        return child
+
     def _replace_child(self) -> None:
         log.warning("the helper has ended, there is a new one")
-        self.child.end()
-        self.child = helper.start(self._mountpoint, self._held)
-        if self.server:
-            self.server.helper = self.child.pid
+        if self.child is not None:
+            self.child.end()
+        self.child = self._start_child()
         for serial in self.server.armed if self.server else ():
             self.learn(serial)
         lost = self._busy | self._again

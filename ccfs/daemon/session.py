@@ -16,13 +16,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ccfs import helper, mountpoint
-from ccfs.daemon.kept import Kept
+from ccfs.daemon.late import keep
 from ccfs.daemon.options import MountOptions
 from ccfs.errors import Exit, MountError
 
 if TYPE_CHECKING:
     from ccfs.daemon.kcm import KcmFace
+    from ccfs.daemon.kept import Kept
     from ccfs.daemon.kicker import Kicker
+    from ccfs.daemon.late import LateKept
     from ccfs.ops.operations import Operations
     from ccfs.ops.server import Server
 
@@ -68,7 +70,7 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
     gc.enable()
     harden()
     kicker = Kicker(child, options.mountpoint, options.held)
-    kept = Kept.open(options) if options.journal else None
+    kept = keep(options)
     kicker.server = server = _server(options, child, kicker, kept)
     face = KcmFace.of(options, server)
     try:
@@ -124,7 +126,7 @@ def _mount(options: MountOptions, operations: Operations) -> None:
 
 
 def _server(
-    options: MountOptions, child: helper.Helper | None, kicker: Kicker, kept: Kept | None
+    options: MountOptions, child: helper.Helper | None, kicker: Kicker, kept: Kept | LateKept | None
 ) -> Server:
     from ccfs.ops.server import Owner, Server
     from ccfs.store import Stamp, Store, Who

@@ -30,6 +30,7 @@ _LATE = (
 
 
 def warm() -> None:
-    """Import it all, so that a fork has it from the start."""
+    """Import it all and run what each daemon begins with, so that a fork has it from the start."""
     for name in _LATE:
         importlib.import_module(name)
+    importlib.import_module("ccfs.daemon.rehearsal").rehearse()

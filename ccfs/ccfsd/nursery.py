@@ -1,0 +1,126 @@
+"""The process that daemons are forked from: all imported, nothing done, nothing touched.
+
+A child shares the memory of its parent as long as neither writes to it, and Python writes wherever
+it looks.  ccfsd itself is busy: each of its daemons would be left alone with what ccfsd changes
+after the fork.  So a process that was forked before it had anything to do forks them.
+
+Knows a socket to ccfsd, what it is told to fork, and its children; never who wanted them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ccfs.ccfsd import launch, privileges
+
+_ROOM = 65536
+_ENDED = struct.Struct("i")
+SECONDS = 10.0
+"""That it may take to fork."""
+
+Work = Callable[[dict[str, object], list[int]], int]
+"""What a child does, with what was sent with the order: values, and descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """A child of the nursery."""
+
+    pid: int
+    pidfd: int
+
+
+class Nursery:
+    """ccfsd's side of it: orders out, a child back."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._socket = self._open()
+
+    def bear(self, uid: int, gid: int, values: Mapping[str, object], passed: list[int]) -> Born:
+        """Have a child forked that becomes a user and does the work.  Raises OSError."""
+        order = json.dumps({"uid": uid, "gid": gid, "values": values}).encode()
+        try:
+            return self._bear(order, passed)
+        except (ConnectionError, EOFError):
+            self._socket.close()
+            self._socket = self._open()
+            return self._bear(order, passed)
+
+    def ended(self, pid: int) -> int | None:
+        """How a child has ended that has: its status, negative for a signal; None: unknown."""
+        try:
+            self._socket.send(json.dumps({"ended": pid}).encode())
+            reply = self._socket.recv(_ROOM)
+        except OSError:
+            return None
+        return int(_ENDED.unpack(reply)[0]) if len(reply) == _ENDED.size else None
+
+    def _bear(self, order: bytes, passed: list[int]) -> Born:
+        socket.send_fds(self._socket, [order], passed)
+        reply, descriptors, _, _ = socket.recv_fds(self._socket, _ROOM, 1)
+        if not reply:
+            raise EOFError
+        if not descriptors:
+            raise OSError(_ENDED.unpack(reply)[0], "cannot fork")
+        os.set_inheritable(descriptors[0], False)
+        return Born(_ENDED.unpack(reply)[0], descriptors[0])
+
+    def _open(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork() == 0:
+            try:
+                ours.close()
+                _serve(theirs, self._work)
+            finally:
+                os._exit(1)
+        theirs.close()
+        ours.settimeout(SECONDS)
+        return ours
+
+
+def _serve(orders: socket.socket, work: Work) -> None:
+    """Be the nursery, until ccfsd is no more."""
+    privileges.reset_signals()
+    privileges.close_all_but({orders.fileno()})
+    privileges.set_name("ccfsd-nursery")
+    while True:
+        data, passed, _, _ = socket.recv_fds(orders, _ROOM, 16)
+        if not data:
+            os._exit(0)
+        order = json.loads(data)
+        if "ended" in order:
+            orders.send(_reap(order["ended"]))
+        else:
+            _bear(orders, order, passed, work)
+        for descriptor in passed:
+            os.close(descriptor)
+
+
+def _bear(orders: socket.socket, order: dict[str, object], passed: list[int], work: Work) -> None:
+    values = order["values"]
+    assert isinstance(values, dict)
+    uid, gid = int(str(order["uid"])), int(str(order["gid"]))
+    try:
+        pid = launch.fork(uid, gid, passed, lambda: work(values, passed))
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        orders.send(_ENDED.pack(error.errno or 0))
+        return
+    socket.send_fds(orders, [_ENDED.pack(pid)], [pidfd])
+    os.close(pidfd)
+
+
+def _reap(pid: object) -> bytes:
+    """How a child has ended; nothing where it hasn't, or is somebody else's."""
+    with suppress(OSError):
+        found, status = os.waitpid(int(str(pid)), os.WNOHANG)
+        if found:
+            return _ENDED.pack(os.waitstatus_to_exitcode(status))
+    return b"?"
