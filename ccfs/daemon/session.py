@@ -206,6 +206,7 @@ async def _run(
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits
+        signal.setitimer(signal.ITIMER_REAL, 0)  # trio closes first what signals are written to
         nursery.cancel_scope.cancel()
 
 
