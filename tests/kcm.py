@@ -133,8 +133,8 @@ class Client:
 
     def __init__(self, path: str | Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))  # waits, as clients do, while there is a queue
         self.socket.settimeout(SECONDS)
-        self.socket.connect(str(path))
         self.uid = os.geteuid()
 
     def __enter__(self) -> "Client":

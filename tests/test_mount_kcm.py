@@ -1,6 +1,8 @@
 """KCM of a real mount: its socket, what others hear of a change, and what it does under load."""
 
+import contextlib
 import os
+import resource
 import socket
 import stat
 import tempfile
@@ -292,3 +294,19 @@ def test_a_thousand_ccaches(mounted: Mounted, client: Client) -> None:
     for name in names[::2]:
         client.call(kcm.DESTROY, client.name(name))
     assert client.ccaches() == names[1::2]
+
+
+def test_a_thousand_connections(mounted: Mounted, path: Path) -> None:
+    """Under the usual limit of 1,024 open files, which the daemon raises as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2200:
+        pytest.skip(f"the limit of open files is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2200), hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Client(path)) for _ in range(1000)]
+            for _ in range(2):
+                assert {client.default() for client in clients} == {"tkt"}
+            assert (mounted.path / "info").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS = 1024
 OWN_DESCRIPTORS = 64
 """What a daemon has open besides connections, and more."""
-BACKLOG = 128
+BACKLOG = 1024
 LONGEST_PATH = 107
 """Bytes that a Unix socket's address has room for (unix(7))."""
 _CREDENTIALS = struct.Struct("3i")
