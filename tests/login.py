@@ -35,6 +35,8 @@ SESSION = "tests/clients/python/pam_session.py"
 SECONDS = 60
 BOUND = 10.0
 """Seconds within which a call of the module has come back: its own deadline, and a busy machine."""
+PATIENT = "timeout=8s"
+"""For tests that want a mount, on a machine that may be busy with other things."""
 
 USERS = {"alice": 64001, "bob": 64002, "carol": 64003}
 SYSTEM_USER, SYSTEM_UID = "ccfsjobs", 640
@@ -172,10 +174,12 @@ class Stage:
         settings = {"stdin": subprocess.DEVNULL, "env": ENVIRONMENT, "text": True, **more}
         return subprocess.Popen(self.enter(*command), **settings)
 
-    def enable(self) -> None:
+    def enable(self, options: str = PATIENT) -> None:
         """Have pam-auth-update put the module into the stacks, as an administrator would."""
         command = ("pam-auth-update", "--package", "--enable", "ccfs")
         self.run(*command, DEBIAN_FRONTEND="noninteractive")
+        stack = self.directory / "etc/pam.d/common-session"
+        stack.write_text(stack.read_text().replace("pam_ccfs.so", f"pam_ccfs.so {options}"))
 
     def service(self, name: str, *lines: str) -> str:
         """Write a PAM service whose session stack is `lines`; returns its name."""
@@ -202,8 +206,7 @@ class Stage:
         try:
             yield Session(process)
         finally:
-            process.kill()
-            process.communicate()
+            end_of(process)
 
     def mounts(self) -> list[str]:
         """Where something of ours is mounted on the stage."""
@@ -212,15 +215,17 @@ class Stage:
         return [path for path in paths if path.startswith("/run/ccfs/")]
 
     def processes(self) -> dict[int, str]:
-        """What runs on the stage but its first process: pid (as seen from here), command line."""
+        """What runs on the stage but its first process: pid (as seen from here), command line.
+
+        One that has ended, and waits for its parent to take notice, runs no more.
+        """
         space = os.readlink(f"/proc/{self.init}/ns/pid")
         found = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdigit() and os.readlink(entry / "ns/pid") == space:
                     found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-        del found[self.init]
-        return found
+        return {pid: line for pid, line in found.items() if line and pid != self.init}
 
     def outside(self, pid: int) -> int:
         """The pid that a process of the stage has here."""
@@ -257,6 +262,18 @@ class Session:
     def close(self) -> None:
         """Close the session."""
         assert self.ask("close") == 0
+
+
+def end_of(process: "subprocess.Popen[str]") -> None:
+    """Have a process end that reads its stdin to the end.
+
+    If nsenter were killed first, what it runs would be left to a parent outside of the stage.
+    """
+    try:
+        process.communicate(timeout=BOUND)
+    except (subprocess.TimeoutExpired, ValueError):
+        process.kill()
+        process.communicate()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kdc import Kdc, await_line, reserved_port
-from tests.login import BOUND, INSIDE, USERS, Stage, wait_until
+from tests.login import BOUND, INSIDE, PATIENT, USERS, Stage, wait_until
 from tests.mounting import first_line
 
 START_SECONDS = 20.0
@@ -120,7 +120,7 @@ def add_kerberos(place: Stage, kdc: Kdc) -> None:
         kinit = ("kinit", "-f", "-k", "-t", keytab, "-c", f"{INSIDE}/krb5/{user}.cc", user)
         place.run(*kinit, KRB5_CONFIG=f"{INSIDE}/krb5/krb5.conf")
     with (place.directory / "etc/pam.d/runuser").open("a") as stack:
-        stack.write("session optional pam_ccfs.so\n")
+        stack.write(f"session optional pam_ccfs.so {PATIENT}\n")
     tour = place.directory / "tour"
     tour.write_text(TOUR)
     tour.chmod(0o755)

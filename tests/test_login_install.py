@@ -109,7 +109,7 @@ def test_the_programs_run_whatever_the_environment_says(place: Stage) -> None:
 
 def test_pam_auth_update_takes_the_profile(place: Stage) -> None:
     """Optional, interactive sessions only, between where tickets come from and logind."""
-    place.enable()
+    place.enable(options="")
     stacks = place.directory / "etc/pam.d"
     lines = (stacks / "common-session").read_text().splitlines()
     ours = [re.split(r"\s+", line) for line in lines if "pam_ccfs" in line]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.kdc import Kdc
-from tests.login import INSIDE, SYSTEM_USER, USERS, Stage, stage, wait_until
+from tests.login import INSIDE, PATIENT, SYSTEM_USER, USERS, Stage, stage, wait_until
 from tests.login_sessions import (
     TOURED,
     WAYS,
@@ -108,7 +108,9 @@ def test_what_is_delegated_is_the_session_s_own(place: Stage) -> None:
 
 
 def test_a_mount_for_each_session(place: Stage) -> None:
-    service = place.service("scope", "required pam_permit.so", "optional pam_ccfs.so scope=session")
+    service = place.service(
+        "scope", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT} scope=session"
+    )
     with place.session(service, "alice") as first, place.session(service, "alice") as second:
         names = [first.open(), second.open()]
         tops = [re.fullmatch(rf"FILE:({PLACE}\.\d+)/default/ccache", name or "") for name in names]
@@ -125,7 +127,9 @@ def test_a_mount_for_each_session(place: Stage) -> None:
 
 
 def test_the_collection(place: Stage) -> None:
-    service = place.service("dir", "required pam_permit.so", "optional pam_ccfs.so ccname=dir")
+    service = place.service(
+        "dir", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT} ccname=dir"
+    )
     with place.session(service, "alice") as session:
         name = session.open()
         assert name == f"DIR:{PLACE}/dir"
@@ -192,7 +196,7 @@ def test_a_leader_that_is_killed(place: Stage) -> None:
 
 def test_a_login_that_cannot_see_the_mount(place: Stage) -> None:
     """In another mount namespace it is not there: a variable would lead nowhere."""
-    service = place.service("ns", "required pam_permit.so", "optional pam_ccfs.so")
+    service = place.service("ns", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT}")
     with place.session(service, "alice", "unshare", "--mount") as session:
         session.ask("state")
         assert session.open() is None
