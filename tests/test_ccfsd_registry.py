@@ -1,0 +1,88 @@
+"""What ccfsd remembers, as values, and as the file that the next one reads."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccfs.ccfsd import statefile
+from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
+
+OWNER = Owner(1000, 100, "alice")
+LEADER = Process(77, 12345)
+
+
+def test_sessions_keep_a_mount() -> None:
+    registry, first = Registry().has(Mount("1000", OWNER)).numbered()
+    registry, second = registry.numbered()
+    for number in (first, second):
+        registry = registry.opened(Session(number, "1000", LEADER))
+    assert [s.number for s in registry.sessions_of("1000")] == [1, 2]
+    assert registry.sessions_of("1000.1") == []
+    registry = registry.closed(first).closed(first)
+    assert [s.number for s in registry.sessions_of("1000")] == [2]
+    assert registry.closed(second).lost("1000") == Registry(following=3)
+
+
+def test_what_was_is_not_changed() -> None:
+    before = Registry()
+    before.has(Mount("1000", OWNER)).opened(Session(1, "1000", LEADER))
+    assert before == Registry(1, {}, {})
+
+
+texts = st.text(max_size=20)
+processes = st.builds(Process, st.integers(1, 1 << 22), st.integers(0, 1 << 60))
+owners = st.builds(Owner, st.integers(0, (1 << 32) - 2), st.integers(0, (1 << 32) - 2), texts)
+mounts = st.builds(Mount, texts, owners, st.none() | processes, texts, st.booleans())
+sessions = st.builds(Session, st.integers(1, 1 << 60), texts, processes, texts, texts)
+registries = st.builds(
+    lambda following, held, led: Registry(
+        following, {m.name: m for m in held}, {s.number: s for s in led}
+    ),
+    st.integers(1, 1 << 60),
+    st.lists(mounts, max_size=4),
+    st.lists(sessions, max_size=4),
+)
+
+
+@given(registries)
+def test_the_file_says_all_of_it(registry: Registry) -> None:
+    assert statefile.decode(statefile.encode(registry)) == registry
+
+
+@given(st.binary(max_size=80) | st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["version", "following", "mounts", "sessions"]), inner, max_size=4),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_a_file_of_another_kind_is_none(data: bytes) -> None:
+    """ValueError, whatever it is."""
+    try:
+        found = statefile.decode(data)
+    except ValueError:
+        return
+    assert isinstance(found, Registry)
+
+
+def test_writing_it(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    assert statefile.read(str(path)) == Registry()
+    registry = Registry().has(Mount("1000", OWNER, LEADER, "0:41", asked=True))
+    statefile.write(str(path), registry)
+    assert path.stat().st_mode & 0o7777 == 0o600
+    assert statefile.read(str(path)) == registry
+    before = path.stat().st_ino
+    statefile.write(str(path), registry.lost("1000"))
+    assert path.stat().st_ino != before
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_name_that_someone_else_has_put_there(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("theirs")
+    (tmp_path / "state.new").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic"):
+        statefile.write(str(tmp_path / "state"), Registry())
+    assert (tmp_path / "target").read_text() == "theirs"
