@@ -20,7 +20,6 @@ from ccfs.format.wire import (
     Buffer,
     check_count,
     read_count,
-    read_data,
     read_int,
     skip_data,
     write_data,
@@ -98,6 +97,8 @@ def unparse_name(principal: Principal) -> bytes:
 
 
 def _quote(part: bytes) -> bytes:
+    if _SPECIAL.search(part) is None:
+        return part
     return _SPECIAL.sub(lambda match: _QUOTED[match[0]], part)
 
 
@@ -113,12 +114,16 @@ def decode_principal(data: Buffer, offset: int, dialect: Dialect) -> tuple[Princ
         count -= 1
         if count < 0:
             raise FormatError(offset, "a count that includes the realm")
-    realm, offset = read_data(data, offset + 4, order, "a realm")
-    components = []
-    for _ in range(count):
-        component, offset = read_data(data, offset, order, "a component")
-        components.append(component)
-    return Principal(name_type, realm, tuple(components)), offset
+    offset += 4
+    names: list[bytes] = []
+    size, length = len(data), order.u32.unpack_from
+    for _ in range(count + 1):
+        start = offset + 4
+        if start > size or (end := start + length(data, offset)[0]) > size:
+            raise FormatError(offset, "a component" if names else "a realm")
+        names.append(bytes(data[start:end]))
+        offset = end
+    return Principal(name_type, names[0], tuple(names[1:])), offset
 
 
 def encode_principal(principal: Principal, dialect: Dialect) -> bytes:

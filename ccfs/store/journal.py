@@ -342,9 +342,11 @@ def _sum(row: bytes, *fields: Any) -> int:
     """
     values: list[Any] = []
     for value in fields:
-        if isinstance(value, str):
+        kind = value.__class__
+        if kind is str:
             value = value.encode("utf-8", "surrogateescape")
-        if isinstance(value, bytes):
+            values.append(len(value))
+        elif kind is bytes:
             values.append(len(value))
         values.append(value)
     return int.from_bytes(blake2b(row % tuple(values), digest_size=8).digest(), "big") & _MASK
