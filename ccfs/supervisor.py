@@ -13,6 +13,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 from ccfs import mountpoint
@@ -28,8 +29,18 @@ BACKOFF = 0.05
 FAREWELL = 1.0
 """Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
 
-Serve = Callable[[Callable[[], None], int], int]
-"""Serve a mount: called with `ready()` and a descriptor to hold while it, or its helper, lives."""
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One daemon's.  `held`: a descriptor to hold while it, or its helper, lives; `again`: whether
+    it comes after one that has died."""
+
+    held: int
+    again: bool
+
+
+Serve = Callable[[Callable[[], None], Life], int]
+"""Serve a mount: called with `ready()`; returns the exit status."""
 
 
 class Supervisor:
@@ -89,19 +100,19 @@ class Supervisor:
         self._child = os.fork()
         if self._child == 0:
             os.close(life)
-            self._be_child(ready, held)
+            self._be_child(ready, Life(held, self._was_ready))
         os.close(held)
         if self._ending:
             self._end(signal.SIGTERM, None)
         return life
 
-    def _be_child(self, ready: Callable[[], None], held: int) -> None:
+    def _be_child(self, ready: Callable[[], None], life: Life) -> None:
         """Serve and end; never returns."""
         status = 1
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            status = self._serve(lambda: self._note_ready(ready), held)
+            status = self._serve(lambda: self._note_ready(ready), life)
         finally:
             os._exit(status)
 

@@ -8,6 +8,7 @@ import pytest
 
 from ccfs.cli import background
 from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
+from ccfs.supervisor import Life
 
 Ready = Callable[[], None]
 
@@ -21,7 +22,7 @@ def reap(pid: int) -> int:
 
 
 def test_a_daemon_that_gets_ready_and_ends() -> None:
-    def serve(ready: Ready, _: int) -> int:
+    def serve(ready: Ready, _: Life) -> int:
         ready()
         return 5
 
@@ -33,7 +34,7 @@ def test_a_daemon_stands_alone() -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
 
-    def serve(ready: Ready, _: int) -> int:
+    def serve(ready: Ready, _: Life) -> int:
         alone = os.getsid(0) == os.getppid() and os.getcwd() == "/" and os.umask(0) == 0o077
         ready()
         null = os.stat(os.devnull)
@@ -48,7 +49,7 @@ def test_a_daemon_stands_alone() -> None:
 
 
 def test_its_error_is_told_with_hint_and_status() -> None:
-    def serve(_: Ready, __: int) -> int:
+    def serve(_: Ready, __: Life) -> int:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
@@ -58,7 +59,7 @@ def test_its_error_is_told_with_hint_and_status() -> None:
 
 
 def test_what_fusermount3_prints_is_told() -> None:
-    def serve(_: Ready, __: int) -> int:
+    def serve(_: Ready, __: Life) -> int:
         os.write(2, b"chatter\nfusermount3: user has no write access to mountpoint /m\n")
         raise UserError("cannot mount")
 
@@ -76,7 +77,7 @@ def test_an_unforeseen_failure_is_one_line() -> None:
 
 
 def test_a_daemon_that_dies_silently() -> None:
-    def serve(_: Ready, __: int) -> int:
+    def serve(_: Ready, __: Life) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
@@ -89,7 +90,7 @@ def test_a_daemon_that_dies_silently() -> None:
 def test_a_daemon_that_never_gets_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, not left behind."""
 
-    def serve(_: Ready, __: int) -> int:
+    def serve(_: Ready, __: Life) -> int:
         signal.pause()
         return 0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ccfs import mountpoint
-from ccfs.supervisor import Supervisor
+from ccfs.supervisor import Life, Supervisor
 from reliability import kills, load
 from reliability.place import Place, children, parent, place, serving
 from tests.clients.python import records
@@ -239,7 +239,7 @@ class Scripted:
     def __init__(self, *ends: int) -> None:
         self.ends = list(ends)
 
-    def __call__(self, ready: Callable[[], None], held: int) -> int:
+    def __call__(self, ready: Callable[[], None], _: Life) -> int:
         ready()
         return self.ends[0]
 

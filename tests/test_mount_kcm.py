@@ -218,6 +218,24 @@ def test_a_change_that_was_acknowledged_survives_the_daemon(tmp_path: Path) -> N
             assert client.call(kcm.GET_KDC_OFFSET, client.name("work")) == kcm.u32(-7)
 
 
+def test_a_mount_comes_back_although_another_has_taken_the_socket() -> None:
+    """What was done beside the mount is no reason to lose what is in it."""
+    with place() as here, socket.socket(socket.AF_UNIX) as another:
+        path = here.directory / "kcm"
+        here.mount("--kcm-socket", str(path))
+        with Client(path) as client:
+            client.replace("work", [credential(TGT)])
+        path.unlink()
+        another.bind(str(path))
+        another.listen()
+        old = here.info()
+        os.kill(int(old["pid"]), 9)
+        here.come_back(old["server_id"])
+        assert (here.path / "caches/work/ccache").exists()
+        here.unmount()
+        assert path.exists()
+
+
 def test_a_refresh_under_readers(mounted: Mounted, path: Path) -> None:
     """Eight of them, through files and through KCM: there is always a TGT, and a whole ccache."""
     over, failures = threading.Event(), []

@@ -14,13 +14,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ccfs import unforeseen
 from ccfs.errors import Exit, NoAnswerError, UserError
 
-Serve = Callable[[Callable[[], None], int], int]
-"""Serve, given `ready()` and a descriptor for the helper to hold; return the exit status."""
+if TYPE_CHECKING:
+    from ccfs.supervisor import Life, Serve
 
 START_SECONDS = 20.0
 
@@ -122,9 +122,9 @@ def _supervise(path: str, serve: Serve, writer: int, kept: int) -> int:
 
     told = False
 
-    def once(ready: Callable[[], None], held: int) -> int:
+    def once(ready: Callable[[], None], life: Life) -> int:
         try:
-            return serve(ready, held) if told else _serve(serve, writer, kept, ready, held)
+            return serve(ready, life) if told else _serve(serve, writer, kept, ready, life)
         except Exception as error:
             return _log_end(error)
 
@@ -155,7 +155,7 @@ def _let_go_of_the_terminal(writer: int) -> int:
     return kept
 
 
-def _serve(serve: Serve, writer: int, kept: int, also: Callable[[], None], held: int) -> int:
+def _serve(serve: Serve, writer: int, kept: int, also: Callable[[], None], life: Life) -> int:
     told = False
 
     def ready() -> None:
@@ -168,7 +168,7 @@ def _serve(serve: Serve, writer: int, kept: int, also: Callable[[], None], held:
         also()
 
     try:
-        return serve(ready, held)
+        return serve(ready, life)
     except Exception as error:
         if told:
             return _log_end(error)

@@ -19,6 +19,7 @@ from ccfs.mountpoint import State
 
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
+    from ccfs.supervisor import Life
 
 _LIMITS = {
     "ccaches": "max_ccaches",
@@ -31,7 +32,11 @@ _LIMITS = {
 
 def run(arguments: Namespace) -> int:
     """Mount, and return once the mount answers (or, in the foreground, once it has ended)."""
-    path = place.of(arguments.mountpoint)
+    if _is_plain(arguments) and (served := place.asked()):
+        check_answer(served)
+        _print_export_line(served)
+        return Exit.OK
+    path = place.new(arguments.mountpoint)
     clear_the_way(path, arguments.replace)
     check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
     mountpoint.prepare(path)
@@ -42,6 +47,12 @@ def run(arguments: Namespace) -> int:
     check_answer(path)
     _print_export_line(path)
     return Exit.OK
+
+
+def _is_plain(arguments: Namespace) -> bool:
+    """Whether any mount of the user's own will do: nothing was said of where, and how."""
+    said = {**vars(arguments), "command": "", "module": "", "debug": False}
+    return not any(said.values())
 
 
 def clear_the_way(path: str, replace: bool) -> None:
@@ -106,29 +117,31 @@ def _journal(arguments: Namespace, path: str) -> str:
 
 def _serve_in_front(arguments: Namespace, path: str, journal: str) -> int:
     from ccfs.cli import logs
+    from ccfs.supervisor import Life
 
     logs.to_stderr(arguments.debug)
-    return _serve(arguments, path, journal, lambda: _print_export_line(path), -1)
+    alone = Life(held=-1, again=False)
+    return _serve(arguments, path, journal, lambda: _print_export_line(path), alone)
 
 
 def _serve_behind(arguments: Namespace, path: str, journal: str) -> None:
     from ccfs.cli import logs
 
-    def serve(ready: Callable[[], None], held: int) -> int:
-        return _serve(arguments, path, journal, ready, held)
+    def serve(ready: Callable[[], None], life: Life) -> int:
+        return _serve(arguments, path, journal, ready, life)
 
     background.start(path, serve, lambda: logs.to_syslog(arguments.debug))
 
 
 def _serve(
-    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], held: int
+    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], life: Life
 ) -> int:
     from ccfs import daemon
 
-    return daemon.serve(options(arguments, path, journal, held), ready)
+    return daemon.serve(options(arguments, path, journal, life), ready)
 
 
-def options(arguments: Namespace, path: str, journal: str, held: int) -> MountOptions:
+def options(arguments: Namespace, path: str, journal: str, life: Life) -> MountOptions:
     """What the daemon is told, from the command line as `arguments.parse` gives it."""
     from ccfs.daemon import MountOptions
     from ccfs.store import Limits
@@ -142,7 +155,8 @@ def options(arguments: Namespace, path: str, journal: str, held: int) -> MountOp
         plain_loop=arguments.plain_loop,
         journal=journal,
         kcm_socket=arguments.kcm_socket or "",
-        held=held,
+        held=life.held,
+        again=life.again,
         limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
     )
 

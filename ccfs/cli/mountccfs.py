@@ -16,10 +16,14 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ccfs import mountpoint
 from ccfs.cli import arguments, background, mount, output
 from ccfs.errors import DeniedError, Exit, UsageError, UserError
+
+if TYPE_CHECKING:
+    from ccfs.supervisor import Life
 
 EX_USAGE = 1
 EX_SYSTEM = 2
@@ -133,7 +137,7 @@ def _run(wanted: Wanted) -> int:
         return 0
     background.start(
         wanted.path,
-        lambda ready, held: _serve(wanted, ready, held),
+        lambda ready, life: _serve(wanted, ready, life),
         _log(wanted),
         lambda: _take_away(wanted.path),
     )
@@ -147,7 +151,7 @@ def _log(wanted: Wanted) -> Callable[[], None]:
     return lambda: logs.to_syslog(wanted.given.debug)
 
 
-def _serve(wanted: Wanted, ready: Callable[[], None], held: int) -> int:
+def _serve(wanted: Wanted, ready: Callable[[], None], life: Life) -> int:
     """Mount, become the user, and serve: in a process that the keeper has made for it."""
     from ccfs import daemon, journals
     from ccfs.ccfsd import launch
@@ -156,7 +160,7 @@ def _serve(wanted: Wanted, ready: Callable[[], None], held: int) -> int:
     device = launch.attach(wanted.path, uid, gid, flags=wanted.flags)
     launch.become(uid, gid, _open_descriptors())
     journal = journals.choose(wanted.path, None, on_disk=False)
-    options = mount.options(wanted.given, wanted.path, journal, held)
+    options = mount.options(wanted.given, wanted.path, journal, life)
     options = dataclasses.replace(options, device=device, allow_other=True)
     return daemon.serve(options, ready)
 

@@ -5,6 +5,7 @@ Knows the socket's path, and who else may be there; never what a client asks.
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import socket
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from ccfs.daemon.options import MountOptions
     from ccfs.ops.server import Server
+
+log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 1024
 OWN_DESCRIPTORS = 64
@@ -51,10 +54,19 @@ class KcmFace:
 
     @classmethod
     def of(cls, options: MountOptions, server: Server) -> KcmFace | None:
-        """The one that the options ask for: a socket, or somebody who hands connections over."""
+        """The one that the options ask for: a socket, or somebody who hands connections over.
+
+        A mount that lived with another server at the socket since is not given up for that.
+        """
         if not options.kcm_socket and options.control < 0:
             return None
-        return cls(server, options.kcm_socket)
+        try:
+            return cls(server, options.kcm_socket)
+        except KcmSocketError as error:
+            if not options.again:
+                raise
+            log.warning("no KCM at this mount any more: %s", error.reason)
+            return None if options.control < 0 else cls(server)
 
     @property
     def connections(self) -> int:
