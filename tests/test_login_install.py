@@ -148,6 +148,27 @@ def test_systemd_tmpfiles_makes_the_directory(place: Stage) -> None:
     assert place.run("stat", "-c", "%a %u %g %F", "/run/ccfs").stdout == "755 0 0 directory\n"
 
 
+def options_of(program: str, source: str, pattern: str) -> set[str]:
+    """The options that a program's source names and its manual page doesn't."""
+    page = (PROJECT / "man" / program).read_text().replace("\\-", "-")
+    return {
+        name for name in re.findall(pattern, (PROJECT / source).read_text()) if name not in page
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "source", "pattern"),
+    [
+        ("pam_ccfs.8", "mount-helper/options.c", r'\{"(\w+)", set_'),
+        ("ccfsd.8", "ccfs/ccfsd/arguments.py", r'"(--[\w-]+)"'),
+        ("mount.ccfs.8", "ccfs/cli/mountccfs.py", r'^    "(\w+)": (?:True|False)'),
+    ],
+)
+def test_the_manual_pages_name_every_option(page: str, source: str, pattern: str) -> None:
+    assert re.findall(pattern, (PROJECT / source).read_text(), re.M)
+    assert options_of(page, source, pattern) - {"--version"} == set()
+
+
 @pytest.mark.parametrize("page", sorted((PROJECT / "man").glob("*.[18]")), ids=lambda p: p.name)
 def test_the_manual_pages_are_sound(page: Path) -> None:
     groff = require("groff", "apt-get install groff-base", ["groff"])["groff"]
