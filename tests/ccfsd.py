@@ -165,6 +165,13 @@ class Place:
         with self.client() as client:
             client.ask("close", session=session)
 
+    def close_all(self) -> None:
+        """Close every session, whoever has opened it."""
+        sessions = self.state()["sessions"]
+        assert isinstance(sessions, list)
+        for session in sessions:
+            self.close(session["number"])
+
     def status(self) -> dict[str, int]:
         """What ccfsd says of itself."""
         with self.client() as client:

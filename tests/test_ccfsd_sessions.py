@@ -30,8 +30,7 @@ def here(shared_place: Place) -> Iterator[Place]:
     yield shared_place
     for leader in shared_place.leaders:
         leader.end()
-    for session in [*range(1, 200)]:
-        shared_place.close(session)
+    shared_place.close_all()
     wait_until(shared_place.is_empty, "something is left")
 
 

@@ -7,13 +7,15 @@ import errno
 import os
 from pathlib import Path
 
+from ccfs import control
 from ccfs.ccapi import clock, trust
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.failures import failures
 from ccfs.ccapi.server import Server
 
-_LOGIN_MOUNTS = "/run/ccfs"
+ASK_SECONDS = 5.0
+"""How long ccfsd may take to make a mount."""
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -23,6 +25,7 @@ class Place:
     def __init__(self, mount: "str | os.PathLike[str] | None") -> None:
         self._paths = [os.path.abspath(mount)] if mount is not None else default_paths()
         self._path = self._paths[0]
+        self._may_ask = mount is None
         self._server: Server | None = None
 
     @property
@@ -41,11 +44,22 @@ class Place:
         return self._server
 
     def server(self) -> Server:
-        """The server that is there now; ccErrServerUnavailable where nothing is mounted."""
-        found = self.find()
+        """The server that is there now, started if ccfsd can do that for the caller.
+
+        ccErrServerUnavailable where nothing is mounted.
+        """
+        found = self.find() or self._ask()
         if found is None:
             raise CCAPIError(cc.ccErrServerUnavailable)
         return found
+
+    def _ask(self) -> Server | None:
+        """Have ccfsd mount for the caller, whose own mount is wanted, and none is there."""
+        try:
+            path = control.own_mount(seconds=ASK_SECONDS) if self._may_ask else None
+        except control.RefusedError:
+            return None
+        return self.find() if path in self._paths else None
 
     def _same(self, server: Server) -> bool:
         """Whether a server is still what one finds here: our descriptor keeps its device alive."""
@@ -76,6 +90,9 @@ def connect(path: str) -> Server | None:
             return None
         raise
     try:
+        # Without its mount a login's place is closed, so that there is no way up from it.
+        if path.startswith(f"{control.RUNTIME}/") and not trust.is_ccfs(root):
+            return None
         if not trust.is_mountpoint(root):
             return None
         if not trust.is_trusted(root):
@@ -87,6 +104,6 @@ def connect(path: str) -> Server | None:
 
 def default_paths() -> list[str]:
     """Where a user's mount may be, in the order in which to look."""
-    at_login = f"{_LOGIN_MOUNTS}/{os.geteuid()}"
+    at_login = f"{control.RUNTIME}/{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return [str(Path(runtime) / "ccfs"), at_login] if runtime else [at_login]

@@ -58,6 +58,12 @@ def is_mountpoint(descriptor: int) -> bool:
         os.close(above)
 
 
+def is_ccfs(descriptor: int) -> bool:
+    """Whether a descriptor is in a ccfs, anybody's."""
+    found = entry(mount_id(descriptor))
+    return found is not None and found.fstype == FSTYPE
+
+
 def is_trusted(descriptor: int) -> bool:
     """Whether a descriptor is the root of a ccfs that serves the caller's own uid.
 

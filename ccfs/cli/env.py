@@ -15,7 +15,7 @@ from ccfs.errors import Exit
 
 def run(arguments: Namespace) -> int:
     """Print the export line, quoted for a shell; UserError when no mount lets the caller in."""
-    path = place.of(arguments.mountpoint)
+    path = (arguments.mountpoint is None and place.asked()) or place.of(arguments.mountpoint)
     mountpoint.ask(path, Path(path, "info").read_bytes)
     print(place.export_line(path))
     return Exit.OK

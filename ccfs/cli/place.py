@@ -9,13 +9,56 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from ccfs import mountpoint
+from ccfs import control, mountpoint
 from ccfs.errors import UsageError
+
+ASK_SECONDS = 5.0
+"""How long ccfsd may take to make a mount."""
 
 
 def of(given: str | None) -> str:
-    """The mountpoint a command is about, resolved: the one given, or the user's own."""
+    """The mountpoint a command is about, resolved: the one given, or the user's own.
+
+    That is where `ccfs mount` has it, or else the mount of the login, if there is one.
+    """
+    if given is None and not is_mounted(_beside_login()) and is_mounted(at_login()):
+        return at_login()
+    return new(given)
+
+
+def new(given: str | None) -> str:
+    """Where `ccfs mount` makes one."""
     return mountpoint.resolve(given or default(os.environ, os.getuid()))
+
+
+def at_login() -> str:
+    """Where ccfsd has the mount of the caller."""
+    return f"{control.RUNTIME}/{os.getuid()}"
+
+
+def asked() -> str | None:
+    """The caller's mount as ccfsd makes it, if there is none of their own and ccfsd runs here.
+
+    A mount that this process can't see is none: ccfsd mounts in another namespace then.
+    """
+    if is_mounted(_beside_login()):
+        return None
+    try:
+        path = control.own_mount(seconds=ASK_SECONDS)
+    except control.RefusedError:
+        return None
+    return path if path is not None and is_mounted(path) else None
+
+
+def is_mounted(path: str | None) -> bool:
+    """Whether a ccfs is mounted at a path, dead or alive."""
+    mount = mountpoint.topmost(path, mountpoint.mounts()) if path else None
+    return mount is not None and mount.is_ccfs
+
+
+def _beside_login() -> str | None:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return mountpoint.resolve(os.path.join(runtime, "ccfs")) if runtime else None
 
 
 def default(environment: Mapping[str, str], uid: int) -> str:
