@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.login import PROJECT, Stage, stage
+from tests.login import BOUND, PATIENT, PROJECT, USERS, Stage, stage, wait_until
+from tests.login_sessions import end_all
 from tests.require import require
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -38,6 +39,12 @@ HIDING = (
     "ProtectKernelLogs ProtectKernelModules ProtectKernelTunables ProtectProc ProtectSystem "
     "ReadOnlyPaths ReadWritePaths RootDirectory RootImage TemporaryFileSystem"
 )
+
+
+CONTROL = "/run/ccfs/control"
+CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7}
+CAPABILITIES |= {"SETPCAP": 8, "IPC_LOCK": 14, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
+"""Their numbers (capabilities(7))."""
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +146,44 @@ def test_systemd_understands_the_units(place: Stage) -> None:
         0,
         [],
     )
+
+
+def test_ccfsd_as_the_units_start_it(place: Stage, installed: Path) -> None:
+    """At the first request, with the socket that systemd gives it and the capabilities it is left.
+
+    Those of the unit that this machine has, too.
+    """
+    activate = require("systemd", "apt-get install systemd", ["systemd-socket-activate"])
+    unit = (installed / "usr/local/lib/systemd/system/ccfsd.service").read_text()
+    named = re.findall(r"CAP_(\w+)", unit)
+    status = Path(f"/proc/{place.init}/status").read_text()
+    ours = int(re.findall(r"^CapBnd:\s+(\w+)", status, re.M)[0], 16)
+    left = [f"+{name.lower()}" for name in named if ours >> CAPABILITIES[name] & 1]
+    socket_activate = (*activate.values(), "--seqpacket", "--fdname=control", "-l", CONTROL)
+    setpriv = (
+        "setpriv",
+        "--no-new-privs",
+        "--inh-caps=-all",
+        f"--bounding-set=-all,{','.join(left)}",
+    )
+    place.run("mkdir", "-p", "-m", "755", "/run/ccfs")
+    service = place.service("units", f"optional pam_ccfs.so {PATIENT}")
+    process = place.start(*socket_activate, *setpriv, "ccfsd", "--no-kcm", stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: (place.run_directory / "control").exists())
+        with place.session(service, "alice") as session:
+            assert session.open() == f"FILE:/run/ccfs/{USERS['alice']}/default/ccache"
+            session.close()
+        wait_until(lambda: not place.mounts())
+        running = [pid for pid, line in place.processes().items() if "sbin/ccfsd" in line]
+        bounds = {Path(f"/proc/{pid}/status").read_text() for pid in running}
+        wanted = sum(1 << CAPABILITIES[name.lstrip("+").upper()] for name in left)
+        assert {int(re.findall(r"^CapBnd:\s+(\w+)", text, re.M)[0], 16) for text in bounds} == {
+            wanted
+        }
+    finally:
+        end_all(place, "ccfsd")
+        process.communicate(timeout=BOUND)
 
 
 def test_systemd_tmpfiles_makes_the_directory(place: Stage) -> None:
