@@ -18,7 +18,8 @@ import pytest
 import trio
 
 from ccfs.daemon import loop as daemon_loop
-from ccfs.daemon.loop import BATCH, Load, Loop, Tick
+from ccfs.daemon.loop import BATCH, Loop
+from ccfs.daemon.pulse import Load, Tick
 
 SECONDS = 10
 

@@ -14,8 +14,9 @@ from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.stale import stale
 from ccfs.store import Stamp, Store, Who
-from ccfs.store.ledger import LISTED, Effects
+from ccfs.store.ledger import Effects
 
 log = logging.getLogger(__name__)
 
@@ -226,8 +227,8 @@ class Server:
         for serial in effects.records:
             self.texts.pop(serial, None)
             self.sizes.pop(serial, None)
-        for stale in _stale(effects):
-            self._invalidate(self.faces.shown(stale).inode)
+        for one in stale(effects):
+            self._invalidate(self.faces.shown(one).inode)
         self.faces.forget(effects.ccaches)
         if effects.changed:
             self._kick({0, *effects.changed})
@@ -267,32 +268,6 @@ class Poll(Protocol):
 
     def notify(self) -> None:
         """Wake them."""
-
-
-_GROUP = (
-    Slot.CCACHE,
-    Slot.PRINCIPAL,
-    Slot.CREDENTIALS,
-    Slot.CONFIG,
-    Slot.KDC_OFFSET,
-    Slot.INFO,
-    Slot.CHANGED,
-    Slot.LOCK,
-    Slot.IDS,
-    Slot.ID_LINK,
-)
-
-
-def _stale(effects: Effects) -> list[Ref]:
-    """The inodes whose attributes the kernel may hold and that are not so any more."""
-    refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
-    refs += [Ref(s, slot) for s in effects.records for slot in (Slot.TEXT, Slot.VALUE)]
-    refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
-    refs += [Ref(serial, Slot.CCACHE) for serial in effects.listings if serial > 0]
-    refs += [Ref(0, Slot.DIR)] if LISTED in effects.listings else []
-    if 0 in effects.listings:
-        refs += [Ref(0, Slot.CACHES), Ref(0, Slot.DIR)]
-    return refs
 
 
 def _command(pid: int) -> str:
