@@ -15,6 +15,7 @@ demo: setup
 test:
 	@scripts/test-packages
 	@scripts/setup test
+	@scripts/build
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)
 
 # About 80 minutes; docs/reliability.md says what each of them does.

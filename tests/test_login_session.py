@@ -140,7 +140,7 @@ def test_the_collection(place: Stage) -> None:
 
 
 def test_eight_at_once(place: Stage) -> None:
-    """Four users' worth of a busy morning, one mount each."""
+    """Three users, a mount for each."""
     started = [
         place.start(*WAYS["su -"](user, f"{INSIDE}/tour look"), stdout=subprocess.PIPE)
         for user in ("alice", "bob", "alice", "carol") * 2
