@@ -234,6 +234,24 @@ def test_an_idle_daemon_ends(bare: Place) -> None:
     wait_until(bare.is_empty, "something is left")
 
 
+def test_the_nursery_is_killed(here: Place) -> None:
+    """Its daemons go on, and the next one comes from a new one."""
+    here.open(USER)
+    store(here, USER)
+    (nursery,) = children(here.started[0].pid)
+    with pidfd(nursery) as descriptor:
+        os.kill(nursery, signal.SIGKILL)
+        assert ended(descriptor)
+    assert here.open(64104).values["path"] == "/run/ccfs/64104"
+    assert has_it(here, USER)
+    old = here.daemon(USER)
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: here.daemon(USER) not in (0, old), "no new daemon")
+    here.open(USER)
+    assert has_it(here, USER)
+    assert len(children(here.started[0].pid)) == 1
+
+
 def test_stop_ends_everything(here: Place) -> None:
     for uid in (USER, 64104):
         here.open(uid)

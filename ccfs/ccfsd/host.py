@@ -17,8 +17,9 @@ from ccfs.ccfsd.loop import Loop
 from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime import Runtime
-from ccfs.ccfsd.served import Phase, Served, Want
+from ccfs.ccfsd.served import Phase, Served
 from ccfs.ccfsd.settings import Settings
+from ccfs.ccfsd.surroundings import Want
 from ccfs.control import Message
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ Knows a socket to ccfsd, what it is told to fork, and its children; never who wa
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import struct
@@ -18,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs.ccfsd import launch, privileges
+
+log = logging.getLogger(__name__)
 
 _ROOM = 65536
 _ENDED = struct.Struct("i")
@@ -49,7 +52,10 @@ class Nursery:
         try:
             return self._bear(order, passed)
         except (ConnectionError, EOFError):
+            log.warning("the nursery has ended, there is a new one")
             self._socket.close()
+            with suppress(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
             self._socket = self._open()
             return self._bear(order, passed)
 

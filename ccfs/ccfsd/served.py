@@ -14,34 +14,22 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from ccfs import mountpoint
 from ccfs.ccfsd import processes, spawn
 from ccfs.ccfsd.asking import Question
-from ccfs.ccfsd.loop import Loop, Timer
-from ccfs.ccfsd.nursery import Nursery
+from ccfs.ccfsd.clearing import Deaths, after_helper, after_wiping
+from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.registry import Owner, Process
-from ccfs.ccfsd.runtime import Runtime
-from ccfs.ccfsd.settings import Settings
+from ccfs.ccfsd.surroundings import Surroundings, Want
 from ccfs.control import Message
 from ccfs.errors import UserError
 
 log = logging.getLogger(__name__)
 
-DEATHS = 5
-"""So many deaths within PERIOD seconds are too many."""
-PERIOD = 60.0
-BACKOFF = 0.05
-"""Seconds before the second try in a row; twice that before the third, and so on."""
-FAREWELL = 1.0
-"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
 END = 3.0
 """Seconds that a daemon has to end."""
-WIPE = 2.0
-"""Seconds that the journal of a dead daemon is overwritten for, before it is only let go."""
 
 
 class Phase(Enum):
@@ -53,39 +41,6 @@ class Phase(Enum):
     SERVING = "serving"
     ENDING = "ending"
     CLEARING = "clearing"
-
-
-@dataclass(eq=False, slots=True)
-class Want:
-    """Somebody who waits for a mount that answers: one of the two is called, once."""
-
-    ready: Callable[[], None]
-    failed: Callable[[str], None]
-    limit: Timer | None = None
-
-
-class Surroundings(Protocol):
-    """What a mount needs of whoever has them all."""
-
-    loop: Loop
-    runtime: Runtime
-    settings: Settings
-    nursery: Nursery
-
-    def queue(self, served: Served) -> None:
-        """It wants to start: call `start` when there is room for it."""
-
-    def started(self, served: Served) -> None:
-        """It has started, or will not."""
-
-    def changed(self, served: Served) -> None:
-        """Its daemon is another one, or none."""
-
-    def gone(self, served: Served) -> None:
-        """Nothing is left of it."""
-
-    def is_used(self, served: Served) -> bool:
-        """Whether a session, or somebody on the way to one, keeps it."""
 
 
 class Served:
@@ -104,7 +59,7 @@ class Served:
         self._question: Question | None = None
         self._timer: Timer | None = None
         self._beat: Timer | None = None
-        self._deaths: list[float] = []
+        self._deaths = Deaths()
         self._leaving = False
         self._has_journals = False
         self._requests = -1
@@ -167,7 +122,7 @@ class Served:
         self._life = self._host.runtime.open_life(self.name)
         self._leaving = not replace
         self.phase = Phase.CLEARING
-        self._wait_for_the_helper()
+        self._clear()
 
     def end(self) -> None:
         """Nobody wants it any more.  Who asks for it meanwhile gets a new one afterwards."""
@@ -261,7 +216,7 @@ class Served:
             self._leaving = True
         if not self._leaving:
             log.warning("the daemon of %s has died (%s), replacing it", self.name, _how(status))
-        self._wait_for_the_helper()
+        self._clear()
 
     def _let_go_of_the_process(self) -> None:
         self._host.loop.forget(self._pidfd)
@@ -274,41 +229,26 @@ class Served:
             self._question = None
         self._host.changed(self)
 
-    def _wait_for_the_helper(self) -> None:
-        """It wakes those who wait in the dead mount, as long as that can be reached by a path."""
-        if self._life < 0 or _is_closed(self._life):
-            self._cleared()
-            return
-        self._host.loop.watch(self._life, self._cleared)
-        self._timer = self._host.loop.after(FAREWELL, self._cleared)
+    def _clear(self) -> None:
+        life, self._life = self._life, -1
+        after_helper(self._host.loop, life, self._cleared)
 
     def _cleared(self) -> None:
         """Nobody can be woken any more: take the dead mount away."""
         _cancel(self._timer)
-        if self._life >= 0:
-            self._host.loop.forget(self._life)
-            os.close(self._life)
-            self._life = -1
         runtime = self._host.runtime
         runtime.remove_socket(self.name)
         if self._leaving:
-            self._wipe()
+            host = self._host
+            after_wiping(host.loop, host.nursery, runtime, self.name, self.owner, self._leave)
             return
         runtime.detach(self.name)
-        pause = self._pause()
+        pause = self._deaths.pause(time.monotonic())
         if pause is None:
             self._stay_away("the daemon has died too often")
         else:
             self.phase = Phase.QUEUED
             self._timer = self._host.loop.after(pause, lambda: self._host.queue(self))
-
-    def _pause(self) -> float | None:
-        """Seconds until the next try, a little longer each time; None after too many deaths."""
-        now = time.monotonic()
-        self._deaths = [then for then in self._deaths if now - then < PERIOD] + [now]
-        if len(self._deaths) > DEATHS:
-            return None
-        return BACKOFF * 2 ** (len(self._deaths) - 2) if len(self._deaths) > 1 else 0.0
 
     def _stay_away(self, why: str) -> None:
         """Give up until somebody asks again; the mountpoint is closed to all, the journal stays."""
@@ -322,32 +262,6 @@ class Served:
         self._host.started(self)
         self._stay_away(why)
 
-    def _wipe(self) -> None:
-        """Have nothing stay in memory that a killed daemon has left in its journal."""
-        runtime = self._host.runtime
-        if not (self._has_journals and runtime.has_journal(self.name)):
-            self._leave()
-            return
-        try:
-            wiper = spawn.wiper(self._host.nursery, runtime, self.name, self.owner)
-        except OSError as error:
-            log.warning("cannot wipe the journal of %s: %s", self.name, error.strerror)
-            self._leave()
-            return
-
-        def over() -> None:
-            self._host.nursery.ended(wiper.pid)
-            self._host.loop.forget(wiper.pidfd)
-            os.close(wiper.pidfd)
-            _cancel(self._timer)
-            self._leave()
-
-        def too_long() -> None:
-            processes.send(wiper.pidfd, signal.SIGKILL)
-
-        self._host.loop.watch(wiper.pidfd, over)
-        self._timer = self._host.loop.after(WIPE, too_long)
-
     def _leave(self) -> None:
         """Nothing stays; only the mountpoint does as long as a session has the path of it."""
         runtime = self._host.runtime
@@ -355,7 +269,7 @@ class Served:
         runtime.remove_journals(self.name)
         self._has_journals = self._leaving = False
         self.device = ""
-        self._deaths = []
+        self._deaths = Deaths()
         self.phase = Phase.GONE
         if self._wants:
             self._begin()
@@ -380,14 +294,6 @@ class Served:
 def _cancel(timer: Timer | None) -> None:
     if timer is not None:
         timer.cancel()
-
-
-def _is_closed(life: int) -> bool:
-    """Whether nobody has the other end of a FIFO any more."""
-    try:
-        return not os.read(life, 1)
-    except BlockingIOError:
-        return False
 
 
 def _how(status: int | None) -> str:

@@ -1,0 +1,111 @@
+"""What a dead daemon leaves: those who wait in its mount, and a journal that nobody wants any more.
+
+Knows how long each may take, and calls back when it is over; never why the daemon has died.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from ccfs.ccfsd import processes, spawn
+from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.nursery import Nursery
+from ccfs.ccfsd.registry import Owner
+from ccfs.ccfsd.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+FAREWELL = 1.0
+"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
+WIPE = 2.0
+"""Seconds that a journal is overwritten for, before it is only let go."""
+DEATHS = 5
+"""So many deaths within PERIOD seconds are too many."""
+PERIOD = 60.0
+BACKOFF = 0.05
+"""Seconds before the second try in a row; twice that before the third, and so on."""
+
+
+class Deaths:
+    """How often a daemon has died of late."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def pause(self, now: float) -> float | None:
+        """Seconds until the next try, a little longer each time; None after too many deaths."""
+        self._times = [then for then in self._times if now - then < PERIOD] + [now]
+        count = len(self._times)
+        if count > DEATHS:
+            return None
+        return BACKOFF * 2 ** (count - 2) if count > 1 else 0.0
+
+
+def after_helper(loop: Loop, life: int, then: Callable[[], None]) -> None:
+    """Call `then` once nobody waits in a dead mount any more, or can't be woken.
+
+    Those who wait there are woken as long as it can be reached by a path.  `life`: reads as closed
+    when the daemon's helper has ended, and is closed by us; -1 where that can't be told.
+    """
+    if life < 0 or _is_closed(life):
+        _close(life)
+        then()
+        return
+
+    def over() -> None:
+        limit.cancel()
+        loop.forget(life)
+        _close(life)
+        then()
+
+    loop.watch(life, over)
+    limit = loop.after(FAREWELL, over)
+
+
+def after_wiping(
+    loop: Loop,
+    nursery: Nursery,
+    runtime: Runtime,
+    name: str,
+    owner: Owner,
+    then: Callable[[], None],
+) -> None:
+    """Call `then` once nothing is left in a journal that a killed daemon has left, if there is one.
+
+    A process of its owner overwrites it: root has no business in a user's directory.
+    """
+    if not runtime.has_journal(name):
+        then()
+        return
+    try:
+        wiper = spawn.wiper(nursery, runtime, name, owner)
+    except OSError as error:
+        log.warning("cannot wipe the journal of %s: %s", name, error.strerror)
+        then()
+        return
+
+    def over() -> None:
+        limit.cancel()
+        nursery.ended(wiper.pid)
+        loop.forget(wiper.pidfd)
+        os.close(wiper.pidfd)
+        then()
+
+    loop.watch(wiper.pidfd, over)
+    limit = loop.after(WIPE, lambda: processes.send(wiper.pidfd, signal.SIGKILL))
+
+
+def _is_closed(life: int) -> bool:
+    """Whether nobody has the other end of a FIFO any more."""
+    try:
+        return not os.read(life, 1)
+    except BlockingIOError:
+        return False
+
+
+def _close(life: int) -> None:
+    if life >= 0:
+        os.close(life)

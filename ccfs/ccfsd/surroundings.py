@@ -1,0 +1,51 @@
+"""What a mount needs of whoever has them all, and who waits for one.
+
+Knows words between parts of ccfsd; never what any of them does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ccfs.ccfsd.loop import Loop, Timer
+from ccfs.ccfsd.nursery import Nursery
+from ccfs.ccfsd.runtime import Runtime
+from ccfs.ccfsd.settings import Settings
+
+if TYPE_CHECKING:
+    from ccfs.ccfsd.served import Served
+
+
+@dataclass(eq=False, slots=True)
+class Want:
+    """Somebody who waits for a mount that answers: one of the two is called, once."""
+
+    ready: Callable[[], None]
+    failed: Callable[[str], None]
+    limit: Timer | None = None
+
+
+class Surroundings(Protocol):
+    """Where a mount is served."""
+
+    loop: Loop
+    runtime: Runtime
+    settings: Settings
+    nursery: Nursery
+
+    def queue(self, served: Served) -> None:
+        """It wants to start: call `start` when there is room for it."""
+
+    def started(self, served: Served) -> None:
+        """It has started, or will not."""
+
+    def changed(self, served: Served) -> None:
+        """Its daemon is another one, or none."""
+
+    def gone(self, served: Served) -> None:
+        """Nothing is left of it."""
+
+    def is_used(self, served: Served) -> bool:
+        """Whether a session, or somebody on the way to one, keeps it."""
