@@ -42,6 +42,12 @@ def lock_memory(libc: ctypes.CDLL) -> None:
         log.warning("memory is not locked: %s", os.strerror(ctypes.get_errno()))
 
 
+def lock_copy() -> None:
+    """Lock the memory of a fork, too, where that of its parent could be: fork(2) undoes it."""
+    if may_lock():
+        lock_memory(ctypes.CDLL(None, use_errno=True))
+
+
 def may_lock() -> bool:
     """Whether this process may lock all memory that it will ever have."""
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)

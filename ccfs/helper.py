@@ -59,16 +59,17 @@ class Answer:
     serial: int
 
 
-def start(mountpoint: str, held: int = -1) -> Helper:
+def start(mountpoint: str, held: int = -1, first: Callable[[], None] = lambda: None) -> Helper:
     """Fork the child.  It closes what it inherits, a descriptor of the FUSE device first of all.
 
     `held`: a descriptor that it keeps, so that somebody else can see when it ends; -1 for none.
+    `first`: what it does then, where it was forked from a process that has secrets.
     """
     order_read, order_write = os.pipe2(os.O_CLOEXEC)
     answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _run(mountpoint, order_read, answer_write, held)
+        _run(mountpoint, order_read, answer_write, held, first)
     os.close(order_read)
     os.close(answer_write)
     return Helper(pid, order_write, answer_read)
@@ -80,13 +81,14 @@ def answers(data: bytes) -> list[Answer]:
     return [Answer(r[:1], int(r[1:], 16)) for r in records]
 
 
-def _run(mountpoint: str, orders: int, out: int, held: int) -> None:
+def _run(mountpoint: str, orders: int, out: int, held: int, first: Callable[[], None]) -> None:
     """Be the child until the daemon closes its end; never returns."""
     status = 1
     try:
         _keep_only({orders, out, held} - {-1})
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        first()
         _serve(mountpoint, orders, out)
         status = 0
     finally:

@@ -51,12 +51,11 @@ class Nursery:
         order = json.dumps({"uid": uid, "gid": gid, "values": values}).encode()
         try:
             return self._bear(order, passed)
+        except TimeoutError:
+            self._renew()  # or its late answer would be taken for another one
+            raise
         except (ConnectionError, EOFError):
-            log.warning("the nursery has ended, there is a new one")
-            self._socket.close()
-            with suppress(ChildProcessError):
-                os.waitpid(-1, os.WNOHANG)
-            self._socket = self._open()
+            self._renew()
             return self._bear(order, passed)
 
     def ended(self, pid: int) -> int | None:
@@ -65,8 +64,17 @@ class Nursery:
             self._socket.send(json.dumps({"ended": pid}).encode())
             reply = self._socket.recv(_ROOM)
         except OSError:
+            self._renew()
             return None
         return int(_ENDED.unpack(reply)[0]) if len(reply) == _ENDED.size else None
+
+    def _renew(self) -> None:
+        """Have another one; this one ends when it sees that nobody asks it any more."""
+        log.warning("the nursery does not answer, there is a new one")
+        self._socket.close()
+        with suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        self._socket = self._open()
 
     def _bear(self, order: bytes, passed: list[int]) -> Born:
         socket.send_fds(self._socket, [order], passed)

@@ -29,6 +29,8 @@ from ccfs.errors import Exit, UserError
 
 log = logging.getLogger(__name__)
 
+log = logging.getLogger(__name__)
+
 NAME = re.compile(r"(\d{1,10})(?:\.(\d{1,19}))?")
 """The name of a mount: a uid, and the session's number where it is the session's own."""
 JOURNAL_OPTIONS = ("noswap,", "")
@@ -145,7 +147,7 @@ class Runtime:
 
     def detach(self, name: str) -> None:
         """Take a mount away, dead or alive."""
-        launch.detach(self.mountpoint(name))
+        _try(launch.detach, self.mountpoint(name))
 
     def remove_mountpoint(self, name: str) -> None:
         """Take a mount away, dead or alive, and its mountpoint."""
@@ -154,7 +156,7 @@ class Runtime:
     def remove_socket(self, name: str) -> None:
         """Nobody is asked there any more."""
         for path in (self.socket(name), self.life(name)):
-            _remove(os.unlink, path)
+            _try(os.unlink, path)
 
     def open_life(self, name: str) -> int:
         """The FIFO of a daemon that another ccfsd has started, to see it end; -1 without one."""
@@ -179,18 +181,18 @@ class Runtime:
 
 
 def _unmount_and_remove(path: str) -> None:
-    launch.detach(path)
-    _remove(os.rmdir, path)
+    _try(launch.detach, path)
+    _try(os.rmdir, path)
 
 
-def _remove(remove: Callable[[str], None], path: str) -> None:
-    """Remove what is not wanted any more.  What stays is in nobody's way but the next one's."""
+def _try(act: Callable[[str], object], path: str) -> None:
+    """Clear something away, as far as that goes: what can't be shall keep nothing else from it."""
     try:
-        remove(path)
+        act(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warning("cannot remove %s: %s", path, error.strerror)
+        log.warning("cannot clear %s away: %s", path, error.strerror)
 
 
 def _directory(path: str, mode: int) -> None:

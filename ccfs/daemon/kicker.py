@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ccfs import helper
+from ccfs import hardening, helper
 
 if TYPE_CHECKING:
     from ccfs.ops.server import Server
@@ -157,7 +157,7 @@ class Kicker:
         return self.child
 
     def _start_child(self) -> helper.Helper:
-        child = helper.start(self._mountpoint, self._held)
+        child = helper.start(self._mountpoint, self._held, hardening.lock_copy)
         if self.server:
             self.server.helper = child.pid
         return child
