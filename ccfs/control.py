@@ -23,6 +23,8 @@ OK = "ok"
 ERROR = "error"
 SECONDS = 1.0
 """How long a client waits that has no better idea."""
+AGAIN = 0.005
+"""Seconds until the next try to connect."""
 
 _WORD = re.compile(rb"[a-z][a-z_-]*")
 _VALUE = re.compile(rb"(?:[!-$&-~]|%[0-9A-F]{2})*")
@@ -165,11 +167,22 @@ class Client:
     def _connect(self, path: str) -> None:
         try:
             self._socket.settimeout(self._left())
-            self._socket.connect(path)
+            while not self._is_let_in(path):
+                time.sleep(AGAIN)
         except OSError as error:
             raise UnreachableError(f"cannot connect to {path}: {error.strerror}") from None
         if peer(self._socket).uid != 0:
             raise UnreachableError(f"who listens at {path} is not root")
+
+    def _is_let_in(self, path: str) -> bool:
+        """Connect; False where so many wait there that there is no place for another (unix(7))."""
+        try:
+            self._socket.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > self._deadline:
+                raise
+            return False
+        return True
 
     def _left(self) -> float:
         """Seconds; at least one millisecond, since none would mean not to wait at all."""

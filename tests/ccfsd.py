@@ -192,9 +192,9 @@ class Place:
         return leader
 
     def ask_as(self, uid: int, words: str) -> str:
-        """What a user is answered."""
+        """What a user is answered; a traceback where the connection is cut."""
         code = ASK.replace("sys.argv[1]", "'/run/ccfs/control'").replace("sys.argv[2]", repr(words))
-        return self.sh(f'/usr/bin/python3 -I -c "{code}"', uid).strip()
+        return self.sh(f'/usr/bin/python3 -I -c "{code}"', uid, status=None).strip()
 
     def state(self) -> dict[str, object]:
         """The state file."""

@@ -2,9 +2,11 @@
 
 import os
 import select
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -100,7 +102,12 @@ held, refused = [], 0
 for _ in range(int(sys.argv[1])):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     s.settimeout(20)
-    s.connect("/run/ccfs/control")
+    while True:
+        try:
+            s.connect("/run/ccfs/control")
+        except BlockingIOError:
+            continue
+        break
     s.send(b"mount deadline=15000")
     held.append(s)
 for s in held:
@@ -174,3 +181,28 @@ def _note(client: socket.socket, heard: list[bytes], loop: object) -> None:
     except BlockingIOError:
         return
     loop.stop()  # type: ignore[attr-defined]
+
+
+def test_who_does_not_wait_is_not_waited_for(here: Place) -> None:
+    """A user stops their daemon, asks for it again and again, and goes each time."""
+    here.ask_as(USER, "mount deadline=15000")
+    daemon = here.daemon(USER)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        hammer = HAMMER.replace("deadline=15000", "deadline=60000")
+        here.sh(f"/usr/bin/python3 -I -c '{hammer}' 2000 < /dev/null", USER)
+        begin = cpu(here.started[0].pid)
+        assert here.open(64110).values["path"] == "/run/ccfs/64110"
+        assert cpu(here.started[0].pid) - begin < 1
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    here.close_all()
+    wait_until(
+        lambda: here.ask_as(USER, "mount deadline=15000").startswith("ok "), "they stay counted"
+    )
+
+
+def cpu(pid: int) -> float:
+    """Seconds of a processor that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

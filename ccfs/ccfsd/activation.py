@@ -17,7 +17,7 @@ from ccfs.ccfsd.runtime import RuntimeDirectoryError
 log = logging.getLogger(__name__)
 
 FIRST = 3
-BACKLOG = 512
+BACKLOG = 4096
 
 
 def inherited(environment: MutableMapping[str, str], pid: int) -> dict[str, socket.socket]:

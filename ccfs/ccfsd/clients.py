@@ -31,12 +31,16 @@ Handle = Callable[["Connection", Message], None]
 
 
 class Connection:
-    """One client.  `reply` answers its request; `closed` says that nobody is there any more."""
+    """One client.  `reply` answers its request; `closed` says that nobody is there any more.
+
+    `abandoned` is called when the client goes without having waited for the reply.
+    """
 
     def __init__(self, clients: Clients, connected: socket.socket, peer: Peer) -> None:
         self.socket = connected
         self.peer = peer
         self.closed = False
+        self.abandoned: Callable[[], None] | None = None
         self._clients = clients
         self._busy = False
         self._limit: Timer | None = None
@@ -46,6 +50,7 @@ class Connection:
     def reply(self, data: bytes, unheard: Callable[[], None] = lambda: None) -> None:
         """Answer, once what is to be remembered is; `unheard` is called where nobody hears it."""
         self._busy = False
+        self.abandoned = None
         self._clients.outbox.append((self, data, unheard))
 
     def refuse(self, why: str) -> None:
@@ -77,6 +82,8 @@ class Connection:
         self._clients.loop.forget(self.socket.fileno())
         self.socket.close()
         self._clients.left(self)
+        if self.abandoned is not None:
+            self.abandoned()
 
     def _expect(self) -> None:
         if self._limit is not None:
@@ -147,10 +154,7 @@ class Clients:
         peer = control.peer(connected)
         if self._is_too_much(peer.uid):
             with connected:
-                try:
-                    connected.send(control.refusal("too many connections"), socket.MSG_DONTWAIT)
-                except OSError:
-                    return
+                _turn_away(connected)
             return
         self._of[peer.uid] += 1
         Connection(self, connected, peer)
@@ -159,3 +163,12 @@ class Clients:
         if uid == 0:
             return self._of[0] >= MOST_OF_ROOT
         return self._of[uid] >= MOST_OF_ONE or self._of.total() - self._of[0] >= MOST
+
+
+def _turn_away(connected: socket.socket) -> None:
+    """Say why; what was asked already is taken first, or the client would see a reset instead."""
+    try:
+        connected.send(control.refusal("too many connections"), socket.MSG_DONTWAIT)
+        connected.recv(1, socket.MSG_DONTWAIT)
+    except OSError:
+        return

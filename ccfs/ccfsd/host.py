@@ -54,12 +54,17 @@ class Host:
         seconds: float,
         ready: Callable[[Served], None],
         failed: Callable[[str], None],
-    ) -> None:
-        """Have one of the two called: when a mount answers, or with why it doesn't in time."""
+    ) -> Callable[[], None]:
+        """Have one of the two called: when a mount answers, or with why it doesn't in time.
+
+        Returns what to call where nobody waits for that any more.
+        """
         served = self.served.get(name)
         if served is None:
             served = self.served[name] = Served(self, name, owner)
-        served.want(Want(lambda: ready(served), failed), seconds)
+        want = Want(lambda: ready(served), failed)
+        served.want(want, seconds)
+        return lambda: served.drop(want)
 
     def asked(self, name: str, owner: Owner) -> bool:
         """Somebody wants a mount who has no session; False where there are too many such."""

@@ -63,7 +63,8 @@ def _mount(host: Host, connection: Connection, request: Message) -> None:
         path = host.runtime.mountpoint(served.name)
         connection.reply(control.encode("ok", path=path, device=served.device))
 
-    host.want(name, owner, seconds_of(request), ready, connection.refuse)
+    drop = host.want(name, owner, seconds_of(request), ready, connection.refuse)
+    connection.abandoned = drop
 
 
 def _status(host: Host, connection: Connection, request: Message) -> None:

@@ -79,6 +79,12 @@ class Served:
         elif self.phase is Phase.SERVING:
             self.ping()
 
+    def drop(self, want: Want) -> None:
+        """Somebody doesn't wait any more."""
+        if want in self._wants:
+            self._wants.remove(want)
+            _cancel(want.limit)
+
     def ping(self) -> None:
         """See that the daemon answers; one that doesn't is replaced."""
         if self._question is None:
