@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from ccfs import control
-from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.control import Message
 
 AGAIN = 0.05
@@ -37,10 +37,9 @@ class Question:
         self._loop, self._path, self._data, self._passed = loop, path, data, passed
         self._answer: Answer | None = answer
         self._socket: socket.socket | None = None
-        self._again = None
+        self._again: Timer | None = None
         self._limit = loop.after(seconds, lambda: self._end(None, "no answer in time"))
-        # Not from here: whoever asks is still busy with asking.
-        self._again = loop.after(0, self._connect)
+        self._connect()
 
     def drop(self) -> None:
         """The answer is of no use any more."""
@@ -58,7 +57,9 @@ class Question:
             self._socket = None
             self._again = self._loop.after(AGAIN, self._connect)
         except OSError as error:
-            self._end(None, (error.strerror or str(error)).lower())
+            # Not from here: whoever asks may still be busy with asking.
+            why = (error.strerror or str(error)).lower()
+            self._again = self._loop.after(0, lambda: self._end(None, why))
         else:
             self._loop.watch(connection.fileno(), self._hear)
 

@@ -79,11 +79,14 @@ def detach(path: str) -> None:
             raise
 
 
-def fork(uid: int, gid: int, kept: Iterable[int], work: Callable[[], int]) -> int:
+def fork(
+    uid: int, gid: int, kept: Iterable[int], work: Callable[[], int], *, prepared: bool = False
+) -> int:
     """Have `work` done by a process that is a user and no more; returns its pid.
 
     It is in a session of its own, with the descriptors `kept` and the standard ones (input and
     output from nowhere), no variable, no capability and no way back; `work` gives its exit status.
+    `prepared`: this process has called `prepare` already.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -92,7 +95,9 @@ def fork(uid: int, gid: int, kept: Iterable[int], work: Callable[[], int]) -> in
         return pid
     status = 1
     try:
-        become(uid, gid, {*kept})
+        if not prepared:
+            prepare()
+        _settle(uid, gid, {*kept})
         status = work()
     except BaseException as error:
         _say(error)
@@ -102,7 +107,12 @@ def fork(uid: int, gid: int, kept: Iterable[int], work: Callable[[], int]) -> in
 
 def become(uid: int, gid: int, kept: set[int]) -> None:
     """Make this process that of a user, for good.  Raises PrivilegeError: then end it."""
-    os.setsid()
+    prepare()
+    _settle(uid, gid, kept)
+
+
+def prepare() -> None:
+    """Let go of everything that comes from whoever started this process, still as root."""
     privileges.reset_signals()
     privileges.raise_limits()
     os.chdir("/")
@@ -110,8 +120,12 @@ def become(uid: int, gid: int, kept: set[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    privileges.close_all_but(kept)
     privileges.forget_environment()
+
+
+def _settle(uid: int, gid: int, kept: set[int]) -> None:
+    os.setsid()
+    privileges.close_all_but(kept)
     privileges.set_name("ccfs")
     privileges.drop(uid, gid)
 

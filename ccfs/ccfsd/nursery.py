@@ -101,7 +101,9 @@ class Nursery:
 
 def _serve(orders: socket.socket, work: Work) -> None:
     """Be the nursery, until ccfsd is no more."""
-    privileges.reset_signals()
+    launch.prepare()
+    with suppress(OSError):  # each child sees to it again
+        privileges.empty_bounding_set()
     privileges.close_all_but({orders.fileno()})
     privileges.set_name("ccfsd-nursery")
     while True:
@@ -122,7 +124,7 @@ def _bear(orders: socket.socket, order: dict[str, object], passed: list[int], wo
     assert isinstance(values, dict)
     uid, gid = int(str(order["uid"])), int(str(order["gid"]))
     try:
-        pid = launch.fork(uid, gid, passed, lambda: work(values, passed))
+        pid = launch.fork(uid, gid, passed, lambda: work(values, passed), prepared=True)
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         orders.send(_ENDED.pack(error.errno or 0))

@@ -98,11 +98,16 @@ def forget_environment() -> None:
         ctypes.memset(start, 0, end - start)
 
 
+def empty_bounding_set() -> None:
+    """No program that is started from here gets a capability.  Raises OSError."""
+    for capability in _known_capabilities():
+        _prctl(PR_CAPBSET_DROP, capability)
+
+
 def _drop(uid: int, gid: int) -> None:
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     os.setgroups([gid])
-    for capability in _known_capabilities():
-        _prctl(PR_CAPBSET_DROP, capability)
+    empty_bounding_set()
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
