@@ -451,7 +451,7 @@ def rewritten(made: Kept, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("PRAGMA user_version = 3", "version 3"),
+        ("PRAGMA user_version = 4", "version 4"),
         ("PRAGMA application_id = 1", "no journal of ccfs"),
         ("DELETE FROM record WHERE serial IN (SELECT max(serial) FROM record)", "damaged"),
         ("UPDATE record SET place = 7 - place", "damaged"),

@@ -4,6 +4,7 @@ A number is a serial number of the store (0 for the mount itself) and a slot.  S
 never reused, so neither are inode numbers.  This file knows numbers only.
 """
 
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -62,6 +63,11 @@ class Ref(NamedTuple):
     def inode(self) -> int:
         """Its number."""
         return self.serial << _SHIFT | self.slot
+
+
+def inodes(serials: Iterable[int], slots: Iterable[Slot]) -> Iterator[int]:
+    """The inode numbers of all these slots of all these serial numbers."""
+    return (serial << _SHIFT | slot for slot in slots for serial in serials)
 
 
 ROOT = Ref(0, Slot.ROOT)

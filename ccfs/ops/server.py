@@ -14,7 +14,7 @@ from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
-from ccfs.ops.stale import stale
+from ccfs.ops.stale import stale, stale_records
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.ledger import Effects
 
@@ -227,6 +227,8 @@ class Server:
         for serial in effects.records:
             self.texts.pop(serial, None)
             self.sizes.pop(serial, None)
+        for inode in stale_records(effects.records, self.held):
+            self._invalidate(inode)
         for one in stale(effects):
             self._invalidate(self.faces.shown(one).inode)
         self.faces.forget(effects.ccaches)

@@ -3,7 +3,9 @@
 Knows numbers only: what the kernel holds of them is the server's to know.
 """
 
-from ccfs.ops.refs import Ref, Slot
+from collections.abc import Container, Iterable
+
+from ccfs.ops.refs import Ref, Slot, inodes
 from ccfs.store.ledger import LISTED, Effects
 
 _GROUP = (
@@ -20,10 +22,17 @@ _GROUP = (
 )
 
 
+_RECORD = (Slot.TEXT, Slot.VALUE)
+
+
+def stale_records(serials: Iterable[int], held: Container[int]) -> list[int]:
+    """Those of `held` that are records': there may be thousands of them, nearly all unknown."""
+    return [inode for inode in inodes(serials, _RECORD) if inode in held]
+
+
 def stale(effects: Effects) -> list[Ref]:
-    """The inodes whose attributes the kernel may hold and that are not so any more."""
+    """The inodes but for records whose attributes the kernel may hold and are not so any more."""
     refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
-    refs += [Ref(s, slot) for s in effects.records for slot in (Slot.TEXT, Slot.VALUE)]
     refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
     refs += [Ref(serial, Slot.CCACHE) for serial in effects.listings if serial > 0]
     refs += [Ref(0, Slot.DIR)] if LISTED in effects.listings else []

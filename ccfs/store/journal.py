@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ccfs.store.ledger import Effects
     from ccfs.store.store import Store
 
-VERSION = 2
+VERSION = 3
 APPLICATION = 0x63636673  # "ccfs"
 _MASK = (1 << 62) - 1
 
@@ -31,8 +31,8 @@ CREATE TABLE whole (id INTEGER PRIMARY KEY, mountpoint BLOB, uid INTEGER, step I
     change_time INTEGER, last INTEGER, total INTEGER, sum INTEGER);
 CREATE TABLE ccache (serial INTEGER PRIMARY KEY, name BLOB, place INTEGER, change_time INTEGER,
     last_default INTEGER, mtime REAL, prefix BLOB, total INTEGER, sum INTEGER);
-CREATE TABLE record (serial INTEGER PRIMARY KEY, ccache INTEGER, place INTEGER, name TEXT,
-    data BLOB, sum INTEGER);
+CREATE TABLE record (ccache INTEGER, serial INTEGER, place INTEGER, name TEXT, data BLOB,
+    sum INTEGER, PRIMARY KEY (ccache, serial)) WITHOUT ROWID;
 """
 _WHOLE = b"whole %d:%b %d %d %d %d %d"
 _CCACHE = b"ccache %d %d:%b %d %d %d %a %d:%b %d"
@@ -68,11 +68,13 @@ class _Row:
     """What the journal has of a ccache: the sum over its records, and of its own row.
 
     `fixed`: the fields that few steps change, where they are known to be in the journal.
+    `records`: the sum of each record, by its serial number.
     """
 
     total: int = 0
     sum: int = 0
     fixed: tuple[object, ...] = ()
+    records: dict[int, int] = field(default_factory=dict)
 
 
 class Journal:
@@ -85,7 +87,7 @@ class Journal:
     def __init__(self, path: str, confirm: Callable[[int], None]) -> None:
         self._confirm = confirm
         self._rows: dict[int, _Row] = {}
-        self._records: dict[int, tuple[int, int]] = {}
+        self._owners: dict[int, int] = {}
         self._total = 0
         self.step = 0
         self._broken = False
@@ -148,7 +150,7 @@ class Journal:
         with _Transaction(self):
             self._db.execute("DELETE FROM record")
             self._db.execute("DELETE FROM ccache")
-            self._rows, self._records, self._total = {}, {}, 0
+            self._rows, self._owners, self._total = {}, {}, 0
             for ccache in store.collection.all():
                 self._put_all(ccache)
             self._put_whole(store)
@@ -182,7 +184,7 @@ class Journal:
             raise DamagedError("it has lost its last changes")
         records: dict[object, list[tuple[Any, ...]]] = {}
         for row in self._db.execute("SELECT * FROM record"):
-            records.setdefault(row[1], []).append(row)
+            records.setdefault(row[0], []).append(row)
         rows = self._db.execute("SELECT * FROM ccache").fetchall()
         read = [self._load_ccache(row, records.get(row[0], [])) for row in rows]
         ccaches = sorted(read, key=attrgetter("rank"))
@@ -209,74 +211,88 @@ class Journal:
         found.sort(key=itemgetter(2))
         if any(_sum(_RECORD, *r[:-1]) != r[-1] for r in found):
             raise DamagedError("it is damaged")
-        mine = _Row(sum(r[-1] for r in found) & _MASK, int(str(check)))
+        owner, sums = int(str(serial)), {r[1]: r[-1] for r in found}
+        mine = _Row(sum(sums.values()) & _MASK, int(str(check)), records=sums)
         if mine.total != total:
             raise DamagedError("it is damaged")
-        self._rows[int(str(serial))] = mine
-        self._records.update({r[0]: (int(str(serial)), r[-1]) for r in found})
+        self._rows[owner] = mine
+        self._owners.update(dict.fromkeys(sums, owner))
         self._total = self._total + mine.sum & _MASK
         return SavedCcache(
-            int(str(serial)),
+            owner,
             bytes(name),  # type: ignore[call-overload]
             int(str(rank)),
             int(str(change_time)),
             int(str(last_default)),
             float(str(mtime)),
             bytes(prefix),  # type: ignore[call-overload]
-            tuple(SavedRecord(r[0], r[3], r[4]) for r in found),
+            tuple(SavedRecord(r[1], r[3], r[4]) for r in found),
         )
 
     def _remove(self, effects: Effects) -> None:
+        gone: dict[int, list[int]] = {}
         for serial in effects.records:
-            self._drop_record(serial)
+            owner = self._owners.get(serial)
+            if owner is not None:
+                gone.setdefault(owner, []).append(serial)
+        for owner, serials in gone.items():
+            self._drop(owner, serials)
         for serial in effects.ccaches:
-            gone = [s for s, (owner, _) in self._records.items() if owner == serial]
-            for record in gone:
-                self._drop_record(record)
-            row = self._rows.pop(serial, None)
+            row = self._rows.get(serial)
             if row is not None:
+                self._drop(serial, [*row.records])
                 self._total = self._total - row.sum & _MASK
                 self._db.execute("DELETE FROM ccache WHERE serial = ?", (serial,))
+                del self._rows[serial]
 
-    def _drop_record(self, serial: int) -> None:
-        found = self._records.pop(serial, None)
-        if found is None:
-            return
-        owner, check = found
-        if owner in self._rows:
-            self._rows[owner].total = self._rows[owner].total - check & _MASK
-        self._db.execute("DELETE FROM record WHERE serial = ?", (serial,))
+    def _drop(self, owner: int, serials: list[int]) -> None:
+        """Records of one ccache, in one statement where they are all it has."""
+        row = self._rows[owner]
+        for serial in serials:
+            row.total -= row.records.pop(serial)
+            del self._owners[serial]
+        row.total &= _MASK
+        if row.records:
+            pairs = [(owner, serial) for serial in serials]
+            self._db.executemany("DELETE FROM record WHERE ccache = ? AND serial = ?", pairs)
+        elif serials:
+            self._db.execute("DELETE FROM record WHERE ccache = ?", (owner,))
 
     def _put_ccache(self, ccache: Ccache, effects: Effects) -> None:
         if ccache.serial in effects.rewritten or ccache.serial not in self._rows:
             self._put_all(ccache)
             return
         image = ccache.image
-        for stored in effects.added.get(ccache.serial, ()):
-            data = image.record(stored.serial) if image else None
-            if data is not None:
-                self._put_record(ccache, stored.serial, stored.serial, stored.name, data)
+        added = effects.added.get(ccache.serial, ())
+        found = [(s, image.record(s.serial)) for s in added] if image else []
+        self._put_records(
+            ccache, [(s.serial, s.serial, s.name, d) for s, d in found if d is not None]
+        )
         self._put_row(ccache)
 
     def _put_all(self, ccache: Ccache) -> None:
         """All of one ccache, its records in their places."""
-        gone = [s for s, (owner, _) in self._records.items() if owner == ccache.serial]
-        for serial in gone:
-            self._drop_record(serial)
-        self._rows.setdefault(ccache.serial, _Row())
+        row = self._rows.setdefault(ccache.serial, _Row())
+        self._drop(ccache.serial, [*row.records])
         records = ccache.image.records() if ccache.image else []
-        for place, (data, stored) in enumerate(records):
-            if stored is not None:
-                self._put_record(ccache, stored.serial, place, stored.name, data)
+        self._put_records(
+            ccache, [(s.serial, place, s.name, d) for place, (d, s) in enumerate(records) if s]
+        )
         self._put_row(ccache)
 
-    def _put_record(self, ccache: Ccache, serial: int, place: int, name: str, data: bytes) -> None:
-        check = _sum(_RECORD, serial, ccache.serial, place, name, data)
-        fields = (serial, ccache.serial, place, name, data, check)
-        self._db.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", fields)
-        self._records[serial] = (ccache.serial, check)
-        row = self._rows[ccache.serial]
-        row.total = row.total + check & _MASK
+    def _put_records(self, ccache: Ccache, added: list[tuple[int, int, str, bytes]]) -> None:
+        """Records as (serial, place, name, data)."""
+        owner, rows = ccache.serial, []
+        row = self._rows[owner]
+        for serial, place, name, data in added:
+            check = _sum(_RECORD, owner, serial, place, name, data)
+            rows.append((owner, serial, place, name, data, check))
+            row.records[serial] = check
+            row.total += check
+            self._owners[serial] = owner
+        row.total &= _MASK
+        if rows:
+            self._db.executemany("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _put_row(self, ccache: Ccache) -> None:
         row, image, serial = self._rows[ccache.serial], ccache.image, ccache.serial
