@@ -179,10 +179,12 @@ def reserved_port() -> Iterator[tuple[int, Callable[[], None]]]:
             udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             tcp.bind(("127.0.0.1", 0))
             port = tcp.getsockname()[1]
-            with contextlib.suppress(OSError):
+            try:
                 udp.bind(("127.0.0.1", port))
-                yield port, held.close
-                return
+            except OSError:
+                continue
+            yield port, held.close
+            return
         pytest.fail("no port is free for both TCP and UDP on loopback")
 
 

@@ -73,9 +73,9 @@ def reset_signals() -> None:
 def close_all_but(kept: set[int]) -> None:
     """Close every descriptor from 3 on that is not to be kept."""
     low = 3
-    for descriptor in sorted(kept):
+    for descriptor in sorted(number for number in kept if number >= low):
         os.closerange(low, descriptor)
-        low = max(low, descriptor + 1)
+        low = descriptor + 1
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
