@@ -4,6 +4,7 @@ import array
 import contextlib
 import os
 import resource
+import select
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -328,6 +329,26 @@ def test_a_connection_that_was_handed_over(tmp_path: Path) -> None:
             await stream.aclose()
 
     play(tmp_path, scene)
+
+
+def test_a_client_leaves_while_the_giver_still_has_its_socket(tmp_path: Path) -> None:
+    """The epoll would go on telling of it: it watches what is open anywhere."""
+    house = House(tmp_path)
+
+    async def run() -> None:
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(house.kcm.run)
+                ours, given = socket.socketpair()
+                with given:
+                    house.kcm.serve_connection(given.dup())
+                    ours.close()
+                    await house.until(lambda: house.kcm.connections == 0)
+                    assert select.select([house.kcm], [], [], 0) == ([], [], [])
+                    house.kcm.answer_all()
+                nursery.cancel_scope.cancel()
+
+    trio.run(run)
 
 
 def test_somebody_else_is_let_go(tmp_path: Path) -> None:

@@ -232,9 +232,14 @@ class Connection:
         return bool(self._rest) and not moved
 
     def close(self) -> None:
-        """The connection's end."""
+        """The connection's end.
+
+        Whoever has handed the socket over may have it open still, and the epoll watches it for as
+        long as anybody has, unless told otherwise.
+        """
         self._requests.close()
         self._release()
+        self._ready.unregister(self._socket)
         self._socket.close()
 
     def _turn(self) -> bool:
