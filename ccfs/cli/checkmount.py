@@ -89,7 +89,7 @@ def daemon(said: Values, here: Machine) -> Iterator[Finding]:
     pid = said.get("pid")
     try:
         status = proc_status(f"/proc/{pid}/status")
-        owner_of_proc = os.stat(f"/proc/{pid}").st_uid
+        owner_of_proc = os.stat(f"/proc/{pid}/mem").st_uid  # /proc/PID itself tells nothing
     except OSError:
         yield Finding("daemon", f"process {pid} is not to be seen", "look from its pid namespace")
         return
