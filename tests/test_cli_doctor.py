@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
-import subprocess
 import resource
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
