@@ -182,6 +182,31 @@ def test_all_waiters_wake(context: cc.Context, served: Mounted, others: list[cc.
         waiter.wait()
 
 
+def test_a_ccache_that_begins_anew_is_waited_for(
+    context: cc.Context, work: cc.CCache, served: Mounted
+) -> None:
+    """As libkrb5 initializes one: the file is unlinked, then made again."""
+    ccache = served.path / "caches/work/ccache"
+    image = ccache.read_bytes()
+    work.wait_for_change()
+    for _ in range(20):
+        with parked(served, 1):
+            waiter = Running(work.wait_for_change)
+        ccache.unlink()
+        ccache.write_bytes(image)
+        waiter.wait()
+
+
+def test_a_ccache_that_stays_uninitialised_is_none(
+    context: cc.Context, work: cc.CCache, served: Mounted
+) -> None:
+    work.wait_for_change()
+    with parked(served, 1):
+        waiter = Running(work.wait_for_change)
+    (served.path / "caches/work/ccache").unlink()
+    refuses(cc.ccErrInvalidCCache, waiter.wait)
+
+
 def test_waiters_of_a_destroyed_ccache_are_answered(
     context: cc.Context, served: Mounted, others: list[cc.Context]
 ) -> None:

@@ -3,13 +3,19 @@
 It knows positions in the log and change times, never what changed.
 """
 
+import time
 from collections.abc import Callable
 
+from ccfs.ccapi.residence import UninitialisedError
 from ccfs.ccapi.server import Server
 from ccfs.ccapi.watching import Position, Watch
 
 _NO_CHANGES = (b"expiring", b"expired", b"dropped", b"refused")
 """Events that change no ccache: time passes, a writer gives up, a limit is reached."""
+
+
+BEGINNING = 0.2
+"""Seconds that a writer has between emptying a ccache and beginning it anew."""
 
 
 class CollectionWaiter:
@@ -41,17 +47,29 @@ class CCacheWaiter:
     def wait(self, server: Server, change_time: Callable[[], int]) -> None:
         """Return once `change_time()`, which never shows a time twice, isn't what was seen last.
 
-        Raises OSError.
+        A ccache that is about to begin anew, as every kinit has it for a moment, is waited for.
+        Raises OSError; UninitialisedError where it stays without a principal.
         """
         if not self._news(change_time):
             with Watch(server) as watch:
                 watch.news()
-                while not self._news(change_time):
+                while not self._news(lambda: _begun(watch, change_time)):
                     watch.wait()
 
     def _news(self, change_time: Callable[[], int]) -> bool:
         before, self._seen = self._seen, change_time()
         return before != self._seen
+
+
+def _begun(watch: Watch, change_time: Callable[[], int]) -> int:
+    deadline = time.monotonic() + BEGINNING
+    while True:
+        try:
+            return change_time()
+        except UninitialisedError:
+            left = deadline - time.monotonic()
+            if left <= 0 or not watch.wait(seconds=left):
+                raise
 
 
 def _is_on(watch: Watch, seen: Position) -> bool:

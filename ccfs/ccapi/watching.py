@@ -70,11 +70,14 @@ class Watch:
             chunks.append(self._chunk())
         return b"".join(chunks)
 
-    def wait(self, other: int | None = None) -> bytes:
-        """Wait until something is logged, and return it; or b"" once `other` is readable."""
+    def wait(self, other: int | None = None, seconds: float | None = None) -> bytes:
+        """Wait until something is logged, and return it.
+
+        b"" once `other` is readable, and after `seconds`.
+        """
         if other is not None:
             self._poll.register(other, select.POLLIN)
-        ready = dict(self._poll.poll())
+        ready = dict(self._poll.poll(None if seconds is None else seconds * 1000))
         if ready.get(self._events, 0) & ~select.POLLIN:
             raise OSError(errno.ENOTCONN, "the server is gone")
         return self.news() if self._events in ready else b""
