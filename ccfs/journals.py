@@ -67,12 +67,15 @@ def check_directory(directory: str, *, on_disk: bool) -> None:
     try:
         status = os.lstat(directory)
     except OSError as error:
-        raise JournalError(f"cannot use {directory} for the journal: {_why(error)}") from None
+        raise JournalError(
+            f"cannot use {directory} for the journal: {_why(error)}",
+            "name a path in a directory of yours",
+        ) from None
     if not stat.S_ISDIR(status.st_mode):
         raise JournalError(f"{directory} is not a directory", "name a path in a directory of yours")
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise JournalError(
-            f"{directory} is not yours alone", f"run 'chmod 700 {directory}', or name another"
+            f"{directory} is not yours alone", "name a path in a directory of yours with mode 0700"
         )
     if not on_disk and not in_memory(directory):
         raise JournalError(
@@ -92,7 +95,7 @@ def check_file(path: str) -> bool:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             raise JournalError(f"{path + part} is not a regular file", "see who put it there")
         if status.st_uid != os.geteuid():
-            raise JournalError(f"{path + part} belongs to uid {status.st_uid}")
+            raise JournalError(f"{path + part} belongs to uid {status.st_uid}", "name another")
         there = there or not part
     return there
 

@@ -207,7 +207,8 @@ def prepare(path: str) -> None:
         parent = os.path.dirname(path)
         raise MountpointError(f"{parent} does not exist", "make it, or name another") from None
     except OSError as error:
-        raise MountpointError(f"cannot make {path}: {_strerror(error)}") from None
+        hint = "name a place of your own"
+        raise MountpointError(f"cannot make {path}: {_strerror(error)}", hint) from None
 
 
 def _check(path: str) -> None:

@@ -142,6 +142,9 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("ccfs.journals.in_memory", lambda _: False)
     (alone, place) = checkmount.journal(str(path))
     assert (alone.ok, place.ok) == (True, False)
+    (unused,) = checkmount.journal(str(tmp_path / "absent"), empty=True)
+    assert unused.ok
+    assert not next(checkmount.journal(str(tmp_path / "no/absent"), empty=True)).ok
     (gone,) = checkmount.journal(str(tmp_path / "absent"))
     assert "cannot see" in gone.what
     path.unlink()

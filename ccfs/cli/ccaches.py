@@ -140,5 +140,6 @@ def _run(command: list[str]) -> int:
     try:
         status = subprocess.run(command, check=False).returncode  # noqa: S603 - the user's own
     except OSError as error:
-        raise UserError(f"cannot run {command[0]}: {error.strerror}") from None
+        what = f"cannot run {command[0]}: {error.strerror}"
+        raise UserError(what, "name a program, and its arguments behind it") from None
     return 128 - status if status < 0 else status

@@ -54,7 +54,7 @@ def _within(
     path: str, said: Values, ccaches: list[Values], here: Machine, now: float
 ) -> Iterator[Finding]:
     yield from daemon(said, here)
-    yield from journal(str(said.get("journal") or ""))
+    yield from journal(str(said.get("journal") or ""), empty=not said.get("bytes"))
     yield krb5ccname(path, here)
     yield from ccache_findings(ccaches, now)
 
@@ -119,10 +119,16 @@ def proc_status(path: str) -> dict[str, str]:
         return {key: value.strip() for key, _, value in pairs}
 
 
-def journal(path: str) -> Iterator[Finding]:
-    """The journal is the daemon's alone, and in memory."""
+def journal(path: str, *, empty: bool = False) -> Iterator[Finding]:
+    """The journal is the daemon's alone, and in memory.
+
+    `empty`: nothing is in the mount.  One that ccfsd has made has no journal until something is.
+    """
     if not path:
         yield Finding("journal", "none: a daemon that dies loses all")
+        return
+    if empty and not os.path.lexists(path) and os.path.isdir(os.path.dirname(path)):
+        yield Finding("journal", f"nothing is to be kept yet in {path}")
         return
     try:
         yield _alone(path)

@@ -196,7 +196,8 @@ def _ask(path: str, name: str, work: Callable[[], object], left: Left | None = N
     except OSError as error:
         why = _SAID.get(error.errno or 0, (error.strerror or str(error)).lower())
         what = f"import {importing.shown(left.residual)}" if left else f'use ccache "{name}"'
-        raise SourceError(f"cannot {what}: {why}") from None
+        hint = "see ccfs(1) for what can be imported" if left else "list them with 'ccfs list'"
+        raise SourceError(f"cannot {what}: {why}", hint) from None
 
 
 def _taken(name: str) -> ExistsError:

@@ -124,7 +124,7 @@ def _find(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except (KeyError, OverflowError):
-        raise UsageError(f"there is no user {user}") from None
+        raise UsageError(f"there is no user {user}", "see 'getent passwd'") from None
 
 
 def _run(wanted: Wanted) -> int:

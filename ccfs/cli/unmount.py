@@ -12,12 +12,14 @@ import select
 import signal
 from argparse import Namespace
 
-from ccfs import mountpoint
+from ccfs import control, mountpoint
 from ccfs.cli import info, output, place
 from ccfs.errors import DeniedError, Exit, NoAnswerError
 from ccfs.mountpoint import Mount
 
 END_SECONDS = 10.0
+_OWN = "only its owner and root can"
+_AT_LOGIN = "ccfsd has mounted it: it goes with your last session, or when nobody uses it"
 
 
 def run(arguments: Namespace) -> int:
@@ -25,7 +27,7 @@ def run(arguments: Namespace) -> int:
     path = place.of(arguments.mountpoint)
     mount = mountpoint.find(path)
     if os.geteuid() not in (0, mount.owner):
-        raise DeniedError(f"the ccfs at {path} belongs to uid {mount.owner}")
+        raise DeniedError(f"the ccfs at {path} belongs to uid {mount.owner}", _OWN)
     daemon = _daemon(mount)
     try:
         if not _detach(path, lazy=False):
@@ -86,7 +88,8 @@ def _detach(path: str, lazy: bool) -> bool:
     except OSError as error:
         if error.errno == errno.EBUSY and not lazy:
             return False
-        raise DeniedError(f"cannot unmount {path}: {error.strerror}") from None
+        hint = _AT_LOGIN if os.path.dirname(path) == control.RUNTIME else _OWN
+        raise DeniedError(f"cannot unmount {path}: {error.strerror}", hint) from None
     return True
 
 
