@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ class _Job:
     path: str
     into: str
     when: When
+    waits: Callable[[], bool]
     stored: bytes | None = None
     over: bool = False
 
@@ -61,16 +63,22 @@ class Importer:
         self._one = trio.CapacityLimiter(1)
 
     async def take(
-        self, residual: str, into: str, when: When, seconds: float = SECONDS
+        self,
+        residual: str,
+        into: str,
+        when: When,
+        seconds: float = SECONDS,
+        waits: Callable[[], bool] = lambda: True,
     ) -> str | None:
         """Move the ccache of a FILE residual into that of a name, or into the default.
 
         Returns the ccache's name once everything is kept; None where `when` is IF_EMPTY and it has
-        credentials already: the file stays then.  UserError says in one line why nothing was
-        imported; NoAnswerError after `seconds`.  A file that can't be removed afterwards is a
+        credentials already, or where nobody `waits` any more when it comes to be stored, as after
+        this process has stood still: the file stays then.  UserError says in one line why nothing
+        was imported; NoAnswerError after `seconds`.  A file that can't be removed afterwards is a
         warning in the log.
         """
-        job = _Job(importing.path_of(residual), into, when)
+        job = _Job(importing.path_of(residual), into, when, waits)
         if self._target(job) is None:
             return None
         try:
@@ -117,7 +125,7 @@ class Importer:
     def _store(self, job: _Job, data: bytearray) -> bool:
         """In the loop: have the bytes stored and kept, unless nobody wants that any more."""
         target = self._target(job)
-        if job.over or target is None:
+        if job.over or target is None or not job.waits():
             return False
         is_new = self._server.store.collection.find(target) is None
         try:

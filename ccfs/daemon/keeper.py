@@ -91,15 +91,19 @@ class Keeper:
             data, passed = _receive(client)
             if not data:
                 return False
-            reply = await self._reply(data, passed)
+            reply = await self._reply(data, passed, lambda: not _has_gone(client))
             client.send(reply)
         except OSError:
             return False
         return not reply.startswith(b"error")
 
-    async def _reply(self, data: bytes, passed: list[socket.socket]) -> bytes:
+    async def _reply(
+        self, data: bytes, passed: list[socket.socket], waits: Callable[[], bool]
+    ) -> bytes:
         try:
             request = control.decode(data)
+            if request.word == "import":
+                return await self._import(request, waits)
             act = _ACTS.get(request.word)
             return await act(self, request, passed) if act else control.refusal("unknown request")
         except MalformedError as error:
@@ -118,7 +122,8 @@ class Keeper:
         credentials = sum(len(c.credentials) for c in self._server.store.collection.all())
         return control.encode("ok", pid=os.getpid(), credentials=credentials, requests=self._seen)
 
-    async def _import(self, request: Message, passed: list[socket.socket]) -> bytes:
+    async def _import(self, request: Message, waits: Callable[[], bool]) -> bytes:
+        """Take what a login has brought, as long as somebody waits for it (`waits`)."""
         from ccfs.daemon.importing import DEFAULT, SECONDS, When
 
         words = {when.value: when for when in When}
@@ -127,7 +132,7 @@ class Keeper:
             raise MalformedError("not an import")
         into = request.values.get("into", DEFAULT)
         limit = request.number("deadline") / 1000 if "deadline" in request.values else SECONDS
-        name = await self._imports().take(request.values["ccache"], into, when, limit)
+        name = await self._imports().take(request.values["ccache"], into, when, limit, waits)
         return control.encode("ok", **({} if name is None else {"into": name}))
 
     async def _destroy(self, request: Message, passed: list[socket.socket]) -> bytes:
@@ -170,11 +175,20 @@ _Act = Callable[[Keeper, Message, list[socket.socket]], Awaitable[bytes]]
 
 _ACTS: dict[str, _Act] = {
     "ping": Keeper._ping,
-    "import": Keeper._import,
     "destroy": Keeper._destroy,
     "kcm": Keeper._kcm,
     "retire": Keeper._retire,
 }
+
+
+def _has_gone(client: socket.socket) -> bool:
+    """Whether nobody is there any more who could hear a reply."""
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _receive(client: socket.socket) -> tuple[bytes, list[socket.socket]]:
