@@ -21,6 +21,8 @@ from ccfs.errors import MountError
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MOST_MOUNTS = 100_000
+"""On one path: a user may mount as many as fusermount3 lets them (the kernel: mount-max)."""
 PROTECTED = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -70,7 +72,7 @@ def mount(source: str, path: str, fstype: str, flags: int, options: str) -> None
 
 def detach(path: str) -> None:
     """Take away whatever is mounted on a path, in use or not; nothing there is fine."""
-    for _ in range(16):
+    for _ in range(MOST_MOUNTS):
         try:
             mountpoint.detach(path, lazy=True)
         except OSError as error:

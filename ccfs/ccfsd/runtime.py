@@ -24,10 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs import mountpoint
-from ccfs.ccfsd import launch
+from ccfs.ccfsd import covered, launch
 from ccfs.errors import Exit, UserError
-
-log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +112,13 @@ class Runtime:
     def make_mountpoint(self, name: str) -> str:
         """The mountpoint, which nobody can use while nothing is mounted on it."""
         path = self.mountpoint(name)
-        with suppress(FileExistsError):
+        try:
             os.mkdir(path, 0o000)
-        os.chown(path, 0, 0, follow_symlinks=False)
-        os.chmod(path, 0o000)
+        except FileExistsError:
+            self.detach(name)
+            with covered.directory(self.root) as root, covered.below(root, name) as found:
+                os.chown(f"/proc/self/fd/{found}", 0, 0)
+                os.chmod(f"/proc/self/fd/{found}", 0o000)
         return path
 
     def device(self, name: str) -> str:
@@ -170,8 +171,11 @@ class Runtime:
         return mountpoint.topmost(self.journals(name), mountpoint.mounts()) is not None
 
     def has_journal(self, name: str) -> bool:
-        """Whether a journal is there that nobody has wiped."""
-        return os.path.lexists(self.journal(name))
+        """Whether a journal is there that nobody has wiped; what a user put over it is let go."""
+        path = self.journals(name)
+        while (there := mountpoint.topmost(path, mountpoint.mounts())) and there.owner is not None:
+            mountpoint.detach(path, lazy=True)
+        return covered.is_there(self.journal(name), "tmpfs")
 
     def names(self) -> set[str]:
         """The mounts of which there is any trace."""
