@@ -22,6 +22,8 @@ FAREWELL = 1.0
 """Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
 WIPE = 2.0
 """Seconds that a journal is overwritten for, before it is only let go."""
+LOST = 2.0
+"""Seconds that a killed process has to end: it may wait for what a user has mounted."""
 DEATHS = 5
 """So many deaths within PERIOD seconds are too many."""
 PERIOD = 60.0
@@ -88,14 +90,17 @@ def after_wiping(
         return
 
     def over() -> None:
-        limit.cancel()
+        for limit in limits:
+            limit.cancel()
         nursery.ended(wiper.pid)
         loop.forget(wiper.pidfd)
         os.close(wiper.pidfd)
         then()
 
     loop.watch(wiper.pidfd, over)
-    limit = loop.after(WIPE, lambda: processes.send(wiper.pidfd, signal.SIGKILL))
+    kill = loop.after(WIPE, lambda: processes.send(wiper.pidfd, signal.SIGKILL))
+    # Who waits for a file system of the user's own, put over a file there, can't even be killed.
+    limits = (kill, loop.after(WIPE + LOST, over))
 
 
 def _is_closed(life: int) -> bool:

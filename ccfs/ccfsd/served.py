@@ -19,7 +19,7 @@ from enum import Enum
 from ccfs import mountpoint
 from ccfs.ccfsd import processes, spawn
 from ccfs.ccfsd.asking import Question
-from ccfs.ccfsd.clearing import Deaths, after_helper, after_wiping
+from ccfs.ccfsd.clearing import LOST, Deaths, after_helper, after_wiping
 from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.surroundings import Surroundings, Want
@@ -84,6 +84,10 @@ class Served:
         if want in self._wants:
             self._wants.remove(want)
             _cancel(want.limit)
+
+    def refuse(self, why: str) -> None:
+        """Tell all who wait that there is nothing to wait for."""
+        self._fail(why)
 
     def ping(self) -> None:
         """See that the daemon answers; one that doesn't is replaced."""
@@ -153,6 +157,14 @@ class Served:
         if mount and mount.is_ccfs and self.device.endswith(f":{mount.connection}"):
             mountpoint.abort(mount)
         processes.send(self._pidfd, signal.SIGKILL)
+        lost = self.process
+        self._host.loop.after(LOST, lambda: self._lose(lost))
+
+    def _lose(self, process: Process | None) -> None:
+        """One that does not even end when it is killed keeps nobody from anything."""
+        if process is not None and self.process is process:
+            log.error("the daemon of %s cannot be killed, going on without it", self.name)
+            self._ended()
 
     def _begin(self) -> None:
         self.phase = Phase.QUEUED
@@ -188,6 +200,10 @@ class Served:
         if self.phase is Phase.STARTING:
             self.phase = Phase.SERVING
             self._host.started(self)
+        if self._wants and self._host.runtime.device(self.name) != (self.device or "none"):
+            log.info("the mount of %s was taken away, or covered, while it is in use", self.name)
+            self.end()
+            return
         wants, self._wants = self._wants, []
         for want in wants:
             _cancel(want.limit)
