@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from dataclasses import replace
 
 from ccfs import control, mountpoint
@@ -35,10 +36,14 @@ def adopt(host: Host) -> None:
 
 def _remembered(host: Host) -> Registry:
     try:
-        return statefile.read(host.runtime.state)
+        told = statefile.read(host.runtime.state)
+        if told is None and not host.runtime.names():
+            return Registry()
     except (ValueError, OSError) as error:
         log.error("cannot use %s, sessions are forgotten: %s", host.runtime.state, error)
-        return Registry()
+        told = None
+    # Logins that nobody knows any more still have their numbers, and will close them.
+    return told or Registry(following=time.time_ns() // 1_000_000)
 
 
 def _adopt_mount(host: Host, name: str, told: Registry, mounts: list[mountpoint.Mount]) -> None:
@@ -50,12 +55,14 @@ def _adopt_mount(host: Host, name: str, told: Registry, mounts: list[mountpoint.
     host.registry = host.registry.has(mount)
     served = host.served[name] = Served(host, name, owner)
     daemon = _daemon(host, name, owner, there, known)
-    if daemon is not None and there is not None:
+    if daemon is not None:
         process, pidfd = daemon
-        served.adopt(process, pidfd, f"0:{there.connection}")
+        # Its mount may have been taken away, or covered: that is seen when somebody asks for it.
+        device = known.device if known and known.device else f"0:{there.connection if there else 0}"
+        served.adopt(process, pidfd, device)
         log.info("%s goes on with pid %d", name, process.pid)
         return
-    wanted = bool(known and (told.sessions_of(name) or known.asked))
+    wanted = bool(known and (told.sessions_of(name) or known.asked or host.lingers(known)))
     # One that ends in order wipes its journal, and mostly because its mount was taken away.
     has_died = there is not None or host.runtime.has_journal(name)
     log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_died else "")
@@ -84,11 +91,11 @@ def _daemon(
     known: Mount | None,
 ) -> tuple[Process, int] | None:
     """The process that serves a mount, and a pidfd; None where nobody does."""
-    if there is None or not there.is_ccfs or there.owner != owner.uid:
-        return None
     if known is not None and known.daemon is not None:
         pidfd = processes.hold(known.daemon)
         return (known.daemon, pidfd) if pidfd is not None else None
+    if there is None or not there.is_ccfs or there.owner != owner.uid:
+        return None
     return _listener(host.runtime.socket(name), owner.uid)
 
 

@@ -10,6 +10,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ccfs import control
 from ccfs.ccfsd import statefile
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 
 MOST_ASKED = 1000
 """Mounts that nobody has logged in for: a user with many uids (user namespaces) gets no more."""
-DESTROY = 10.0
-"""Seconds that a daemon has to destroy the ccache of a session that has ended."""
+DESTROY = 60.0
+"""Seconds that a daemon has to destroy the ccache of a session that has ended; it may be another
+one by then."""
+SLOW = 2.0
+"""Seconds that a daemon may start before it keeps no others from starting."""
 
 
 class Host:
@@ -43,8 +47,11 @@ class Host:
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
         self._leaders: dict[int, int] = {}
-        self._queue: deque[Served] = deque()
-        self._starting: set[Served] = set()
+        self._errands: dict[str, set[Callable[[], None]]] = {}
+        self._logins: deque[Served] = deque()
+        self._others: deque[Served] = deque()
+        self._starting: dict[Served, bool] = {}
+        self._is_starting_next = False
         self._saved: Registry | None = None
 
     def want(
@@ -64,6 +71,8 @@ class Host:
             served = self.served[name] = Served(self, name, owner)
         want = Want(lambda: ready(served), failed)
         served.want(want, seconds)
+        if served.phase is Phase.QUEUED:
+            self.queue(served)  # somebody who logs in doesn't wait for those who don't
         return lambda: served.drop(want)
 
     def asked(self, name: str, owner: Owner) -> bool:
@@ -117,17 +126,32 @@ class Host:
             return False
         if self.lingers(mount):
             return False
+        for drop in self._errands.pop(name, ()):
+            drop()
         served.end()
         return True
 
     def destroy(self, name: str, ccache: str) -> None:
-        """Have the daemon of a mount destroy a ccache."""
+        """Have the daemon of a mount destroy a ccache, this one or the one that replaces it."""
+        errands = self._errands.setdefault(name, set())
+
+        def ready(served: Served) -> None:
+            errands.discard(drop)
+            served.ask(control.encode("destroy", ccache=ccache), answer, DESTROY)
 
         def answer(reply: Message | None, why: str) -> None:
             if reply is None:
-                log.warning("cannot destroy %s of %s: %s", ccache, name, why)
+                failed(why)
 
-        self.served[name].ask(control.encode("destroy", ccache=ccache), answer, DESTROY)
+        def failed(why: str) -> None:
+            errands.discard(drop)
+            log.warning("cannot destroy %s of %s: %s", ccache, name, why)
+
+        def drop() -> None:
+            cancel()
+
+        errands.add(drop)
+        cancel = self.want(name, self.served[name].owner, DESTROY, ready, failed)
 
     def lingers(self, mount: Mount | None) -> bool:
         """Whether the mount's user has asked that what is theirs outlives their sessions."""
@@ -142,6 +166,7 @@ class Host:
         for number in [*self.registry.sessions]:
             self.close(number)
         for served in [*self.served.values()]:
+            served.refuse("ccfsd is ending")
             served.end()
         self._stop_when_empty()
 
@@ -159,14 +184,15 @@ class Host:
     # What a mount needs of us (served.Surroundings).
 
     def queue(self, served: Served) -> None:
-        """It starts when there is room."""
-        if served not in self._queue:
-            self._queue.append(served)
+        """It starts when there is room, which those who log in have of their own."""
+        queue = self._logins if self.is_used(served) else self._others
+        if served not in queue:
+            queue.append(served)
         self._start_next()
 
     def started(self, served: Served) -> None:
         """There is room for the next."""
-        self._starting.discard(served)
+        self._starting.pop(served, None)
         self._start_next()
 
     def changed(self, served: Served) -> None:
@@ -188,10 +214,21 @@ class Host:
         return bool(self.coming[served.name] or self.registry.sessions_of(served.name))
 
     def _start_next(self) -> None:
-        while self._queue and len(self._starting) < self.settings.starting:
-            served = self._queue.popleft()
+        if self._is_starting_next:  # one that fails at once says so from in here
+            return
+        self._is_starting_next = True
+        try:
+            self._start_some(self._logins, login=True)
+            self._start_some(self._others, login=False)
+        finally:
+            self._is_starting_next = False
+
+    def _start_some(self, queue: deque[Served], *, login: bool) -> None:
+        while queue and [*self._starting.values()].count(login) < self.settings.starting:
+            served = queue.popleft()
             if served.phase is Phase.QUEUED:
-                self._starting.add(served)
+                self._starting[served] = login
+                self.loop.after(SLOW, partial(self.started, served))
                 served.start()
 
     def _leader_ended(self, number: int) -> None:

@@ -54,6 +54,7 @@ class Opening:
         self._leader, self._pidfd = leader
         self._number = host.number()
         self._own = own
+        self._own_ccache = ""
         self._name = f"{uid}.{self._number}" if own else str(uid)
         host.coming[self._name] += 1
         owner = Owner(uid, gid, request.values.get("user", ""))
@@ -71,7 +72,14 @@ class Opening:
         into, when = self._target()
         # The daemon is to know first that it is too late: what it has not moved stays where it was.
         limit = int(self._left() * 1000 * EARLIER)
-        data = control.encode("import", ccache=source, into=into, when=when, deadline=limit)
+        try:
+            data = control.encode("import", ccache=source, into=into, when=when, deadline=limit)
+        except MalformedError as error:
+            log.warning("uid %d: nothing imported: %s", served.owner.uid, error)
+            self._reply(served, "")
+            return
+        # Whatever is heard of it: what may have come there goes with the session.
+        self._own_ccache = into if into != DEFAULT else ""
 
         def answer(reply: Message | None, why: str) -> None:
             if reply is None:
@@ -94,12 +102,12 @@ class Opening:
             values = {"imported": DEFAULT}
         path = self._host.runtime.mountpoint(self._name)
         data = control.encode("ok", session=self._number, path=path, device=served.device, **values)
-        self._begin(own)
+        self._begin()
         self._connection.reply(data, self._unheard)
 
-    def _begin(self, ccache: str) -> None:
+    def _begin(self) -> None:
         service, user = (self._request.values.get(key, "") for key in ("service", "user"))
-        session = Session(self._number, self._name, self._leader, ccache, service)
+        session = Session(self._number, self._name, self._leader, self._own_ccache, service)
         self._host.open(session, self._pidfd, user)
         self._over()
         log.info("session %d of uid %s begins (%s)", self._number, self._name, service or "-")

@@ -77,13 +77,13 @@ def write(path: str, registry: Registry) -> None:
     os.rename(following, path)
 
 
-def read(path: str) -> Registry:
-    """What the file holds; an empty registry without one.  ValueError, OSError."""
+def read(path: str) -> Registry | None:
+    """What the file holds; None without one.  ValueError, OSError."""
     try:
         with open(path, "rb") as file:
             return decode(file.read())
     except FileNotFoundError:
-        return Registry()
+        return None
 
 
 def _pair(process: Process | None) -> list[int] | None:
