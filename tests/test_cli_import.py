@@ -509,7 +509,7 @@ def test_without_the_library(mount: Empty, place: Path, directory: Path) -> None
         Exit.BAD_SOURCE,
         "",
         "ccfs: error: cannot import from DIR: the Python module krb5 is missing\n"
-        "ccfs: hint: install it: pip install 'ccfs[import]'\n",
+        "ccfs: hint: install libkrb5-dev, then 'pip install krb5' or 'make install'\n",
     )
 
 

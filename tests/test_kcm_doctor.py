@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from ccfs.cli import machine
+from ccfs.cli import checkmount, machine
 from ccfs.cli.machine import Machine
 from tests.conftest import MakeMount
 
@@ -15,6 +15,8 @@ def test_ccfs_itself_is_fine(make_mount: MakeMount, tmp_path: Path) -> None:
     found = machine.kcm_server(Machine({}, os.geteuid(), kcm=path))
     assert found.ok
     assert found.what == f"process {mounted.pid} serves KCM: ccaches at {path}: ccfs"
+    user = Machine({"KRB5CCNAME": "KCM:"}, os.geteuid(), kcm=path)
+    assert checkmount.krb5ccname(str(mounted.path), user).ok
 
 
 def test_somebody_else_is_named(tmp_path: Path) -> None:

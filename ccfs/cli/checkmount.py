@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from ccfs import journals, mountpoint
 from ccfs.cli import info, listing, place
 from ccfs.cli.finding import Finding
-from ccfs.cli.machine import Machine, bare_swaps
+from ccfs.cli.machine import Machine, bare_swaps, serves_kcm
 from ccfs.errors import NotMountedError, UserError
 from ccfs.mountpoint import Mount, State
 
@@ -164,6 +164,8 @@ def krb5ccname(path: str, here: Machine) -> Finding:
     hint = f"run '{place.export_line(path)}'"
     if not name:
         return Finding("krb5ccname", "KRB5CCNAME is not set", hint)
+    if name.startswith("KCM:") and serves_kcm(here):
+        return Finding("krb5ccname", f"KRB5CCNAME={name}, which ccfs serves")
     file, directory = _places(name)
     if not file.startswith(path + "/"):
         return Finding("krb5ccname", f"KRB5CCNAME={name} points elsewhere", hint)

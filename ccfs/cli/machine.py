@@ -157,6 +157,12 @@ def kcm_server(here: Machine) -> Finding:
     return Finding("kcm", f"{said}: {name}" if name else said, hint)
 
 
+def serves_kcm(here: Machine) -> bool:
+    """Whether `KCM:` is ccfs here, as far as krb5.conf says nothing else."""
+    pid = _listener(here.kcm)
+    return pid is not None and _program(pid)[1]
+
+
 def _program(pid: int) -> tuple[str, bool]:
     """What a process is called, as far as that can be told; whether it is a part of ccfs."""
     try:

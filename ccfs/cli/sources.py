@@ -135,7 +135,7 @@ class Library:
         except ImportError:
             raise SourceError(
                 f"cannot import from {kind}: the Python module krb5 is missing",
-                "install it: pip install 'ccfs[import]'",
+                "install libkrb5-dev, then 'pip install krb5' or 'make install'",
             ) from None
         self._krb5 = krb5
         self._copies: list[krb5.CCache] = []
