@@ -134,9 +134,10 @@ def _settle(uid: int, gid: int, kept: set[int]) -> None:
 
 def _say(error: BaseException) -> None:
     """One line of what ended a process that has nobody else to tell; no message, but our own."""
+    from ccfs import unforeseen
     from ccfs.errors import UserError
 
-    reason = error.reason if isinstance(error, UserError) else type(error).__name__
+    reason = error.reason if isinstance(error, UserError) else unforeseen.describe(error)
     with suppress(OSError):
         os.write(2, f"ccfs: error: the daemon ends: {reason}\n".encode(errors="replace"))
 
