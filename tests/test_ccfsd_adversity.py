@@ -1,6 +1,7 @@
 """Bad luck and bad will: what happens in between, and what a user can do to ccfsd."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -340,3 +341,13 @@ def test_a_login_does_not_wait_for_those_who_hang() -> None:
     host.queue(login)
     assert login.has_begun
     assert not hanging[-1].has_begun
+
+
+def test_killed_before_the_session_is_written_down(here: Place) -> None:
+    """Nobody can ever ask for a session's own mount whose session has not begun."""
+    here.open(USER, scope="session")
+    written = here.state()
+    kill_ccfsd(here)
+    (here.run / "state").write_text(json.dumps({**written, "mounts": [], "sessions": []}))
+    here.start(*LINGER)
+    wait_until(here.is_empty, "something is left")

@@ -24,45 +24,50 @@ log = logging.getLogger(__name__)
 
 def adopt(host: Host) -> None:
     """Have the host know everything that is there, and clear away what nobody wants."""
-    told = host.registry = _remembered(host)
+    remembered = _remembered(host)
+    # Logins that nobody knows any more still have their numbers, and will close them.
+    told = host.registry = remembered or Registry(following=time.time_ns() // 1_000_000)
     mounts = mountpoint.mounts()
     for name in sorted(host.runtime.names() | {*told.mounts}):
-        _adopt_mount(host, name, told, mounts)
+        known = told.mounts.get(name)
+        if known is None:
+            # One that nobody has written down was started by somebody, for somebody; but if it was
+            # to be a session's own, that session has never begun, and nobody can ask for it.
+            asked = "." not in name or remembered is None
+            owner = _owner(name, mountpoint.topmost(host.runtime.mountpoint(name), mounts))
+            known = Mount(name, owner, asked=asked)
+        _adopt_mount(host, known, told, mounts)
     for session in told.sessions.values():
         _adopt_session(host, session)
     for name in [*host.served]:
         host.consider(name)
 
 
-def _remembered(host: Host) -> Registry:
+def _remembered(host: Host) -> Registry | None:
+    """What the one before has left; None where there was one, and nobody knows what it knew."""
     try:
         told = statefile.read(host.runtime.state)
-        if told is None and not host.runtime.names():
-            return Registry()
     except (ValueError, OSError) as error:
         log.error("cannot use %s, sessions are forgotten: %s", host.runtime.state, error)
-        told = None
-    # Logins that nobody knows any more still have their numbers, and will close them.
-    return told or Registry(following=time.time_ns() // 1_000_000)
+        return None
+    return told or (None if host.runtime.names() else Registry())
 
 
-def _adopt_mount(host: Host, name: str, told: Registry, mounts: list[mountpoint.Mount]) -> None:
-    known = told.mounts.get(name)
+def _adopt_mount(host: Host, known: Mount, told: Registry, mounts: list[mountpoint.Mount]) -> None:
+    name, owner = known.name, known.owner
     there = mountpoint.topmost(host.runtime.mountpoint(name), mounts)
-    owner = known.owner if known else _owner(name, there)
-    # One that nobody has written down was started by somebody, for somebody.
-    mount = replace(known or Mount(name, owner, asked=True), daemon=None)
-    host.registry = host.registry.has(mount)
+    host.registry = host.registry.has(replace(known, daemon=None))
     served = host.served[name] = Served(host, name, owner)
-    daemon = _daemon(host, name, owner, there, known)
+    daemon = _daemon(host, known, there)
     if daemon is not None:
         process, pidfd = daemon
         # Its mount may have been taken away, or covered: that is seen when somebody asks for it.
-        device = known.device if known and known.device else f"0:{there.connection if there else 0}"
+        device = known.device or f"0:{there.connection if there else 0}"
         served.adopt(process, pidfd, device)
         log.info("%s goes on with pid %d", name, process.pid)
         return
-    wanted = bool(known and (told.sessions_of(name) or known.asked or host.lingers(known)))
+    is_told = name in told.mounts
+    wanted = bool(told.sessions_of(name)) or (is_told and (known.asked or host.lingers(known)))
     # One that ends in order wipes its journal, and mostly because its mount was taken away.
     has_died = there is not None or host.runtime.has_journal(name)
     log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_died else "")
@@ -83,20 +88,14 @@ def _group(there: mountpoint.Mount) -> int:
     return int(options.get("group_id", there.owner or 0))
 
 
-def _daemon(
-    host: Host,
-    name: str,
-    owner: Owner,
-    there: mountpoint.Mount | None,
-    known: Mount | None,
-) -> tuple[Process, int] | None:
+def _daemon(host: Host, known: Mount, there: mountpoint.Mount | None) -> tuple[Process, int] | None:
     """The process that serves a mount, and a pidfd; None where nobody does."""
-    if known is not None and known.daemon is not None:
+    if known.daemon is not None:
         pidfd = processes.hold(known.daemon)
         return (known.daemon, pidfd) if pidfd is not None else None
-    if there is None or not there.is_ccfs or there.owner != owner.uid:
+    if there is None or not there.is_ccfs or there.owner != known.owner.uid:
         return None
-    return _listener(host.runtime.socket(name), owner.uid)
+    return _listener(host.runtime.socket(known.name), known.owner.uid)
 
 
 def _listener(path: str, uid: int) -> tuple[Process, int] | None:
