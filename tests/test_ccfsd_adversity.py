@@ -351,3 +351,26 @@ def test_killed_before_the_session_is_written_down(here: Place) -> None:
     (here.run / "state").write_text(json.dumps({**written, "mounts": [], "sessions": []}))
     here.start(*LINGER)
     wait_until(here.is_empty, "something is left")
+
+
+def test_without_a_descriptor_left() -> None:
+    """Who can't be let in is not asked after again and again, and let in later."""
+    calls: list[int] = []
+    loop = Loop()
+    reader, writer = os.pipe()
+
+    def call() -> None:
+        calls.append(0)
+        loop.rest(reader, call)
+        if len(calls) == 2:
+            loop.stop()
+
+    os.write(writer, b"x")
+    loop.watch(reader, call)
+    rounds: list[int] = []
+    loop.settle = lambda: rounds.append(0)
+    loop.run()
+    os.close(reader)
+    os.close(writer)
+    assert len(calls) == 2
+    assert len(rounds) < 10

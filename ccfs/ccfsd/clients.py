@@ -146,7 +146,10 @@ class Clients:
         for _ in range(IN_A_ROW):
             try:
                 connected, _address = self._listener.accept()
-            except OSError:  # none, or no descriptor left for one: the next round is soon
+            except BlockingIOError:
+                return
+            except OSError:  # no descriptor left for one
+                self.loop.rest(self._listener.fileno(), self._accept)
                 return
             self._welcome(connected)
 

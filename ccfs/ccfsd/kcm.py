@@ -40,7 +40,10 @@ class Handover:
         for _ in range(IN_A_ROW):
             try:
                 client, _address = self._listener.accept()
-            except OSError:
+            except BlockingIOError:
+                return
+            except OSError:  # no descriptor left for one
+                self._host.loop.rest(self._listener.fileno(), self._accept)
                 return
             self._take(client)
 

@@ -20,6 +20,8 @@ from ccfs import unforeseen
 log = logging.getLogger(__name__)
 
 Call = Callable[[], None]
+REST = 0.1
+"""Seconds until the next look where there was no room."""
 
 
 class Timer:
@@ -57,6 +59,11 @@ class Loop:
         """Watch it no more; do that before it is closed."""
         with suppress(KeyError):
             self._selector.unregister(descriptor)
+
+    def rest(self, descriptor: int, call: Call) -> None:
+        """Look away from a descriptor for a moment: there is something, but no room for it."""
+        self.forget(descriptor)
+        self.after(REST, lambda: self.watch(descriptor, call))
 
     def after(self, seconds: float, call: Call) -> Timer:
         """Have `call` called once, in so many seconds."""
