@@ -108,7 +108,10 @@ for _ in range(int(sys.argv[1])):
         except BlockingIOError:
             continue
         break
-    s.send(b"mount deadline=15000")
+    try:
+        s.send(b"mount deadline=15000")
+    except BrokenPipeError:
+        pass  # refused already
     held.append(s)
 for s in held:
     try:
