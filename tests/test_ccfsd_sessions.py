@@ -26,7 +26,7 @@ def shared_place() -> Iterator[Place]:
 @pytest.fixture
 def here(shared_place: Place) -> Iterator[Place]:
     """The place, with nothing in it before and after."""
-    assert shared_place.is_empty()
+    wait_until(shared_place.is_empty, "something is there")
     yield shared_place
     for leader in shared_place.leaders:
         leader.end()

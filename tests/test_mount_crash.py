@@ -134,8 +134,12 @@ def kill_if_there(pid: int) -> None:
 
 
 def hangs(pid: int) -> bool:
-    """Whether a process waits for an answer of the daemon, or for one that does."""
-    return Path(f"/proc/{pid}/wchan").read_text() in ("request_wait_answer", "do_rmdir")
+    """Whether a process waits for an answer of the daemon, or for the directory of one that does.
+
+    Who waits for an answer sleeps so that a signal wakes it; whatever lock it holds, others wait
+    for that in D.
+    """
+    return Path(f"/proc/{pid}/wchan").read_text() == "request_wait_answer" or state(pid) == "D"
 
 
 def test_clients_of_a_stopped_daemon_can_be_killed(here: Place, stopped: int) -> None:

@@ -112,10 +112,11 @@ class _Attempt:
 
     def result(self) -> None:
         """Raise what went wrong."""
-        if self._error is not None:
-            self._close()
-            raise self._error
-        os.close(self.signal)
+        with self._mutex:  # the thread has set `finished`, and may not have sent its signal yet
+            if self._error is not None:
+                self._close()
+                raise self._error
+            os.close(self.signal)
 
     def _close(self) -> None:
         os.close(self._descriptor)
