@@ -118,6 +118,22 @@ def peer(connection: socket.socket) -> Peer:
     return Peer(*_CREDENTIALS.unpack(told))
 
 
+def listener(path: str) -> int | None:
+    """The pid of who listens at a stream socket; None for nobody, 0 where that can't be told.
+
+    It can't where so many wait there that there is no place for another.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        try:
+            client.connect(path)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return None
+        return peer(client).pid
+
+
 class Client:
     """A connection to somebody who listens at a path; use it in a `with`.
 

@@ -505,7 +505,7 @@ def test_the_whole_api_against_a_model() -> None:
     run_state_machine_as_test(
         CCAPI,
         settings=settings(
-            max_examples=25,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -271,7 +271,7 @@ def test_a_mount_is_like_a_directory(twins: type[Directories]) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         twins,
         settings=settings(
-            max_examples=30,
+            max_examples=50,
             stateful_step_count=30,
             deadline=None,
             database=None,

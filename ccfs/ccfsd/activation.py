@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 
 from ccfs.ccfsd.runtime import RuntimeDirectoryError
+from ccfs.control import listener as listener_at
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def control(path: str) -> socket.socket:
 
 def kcm(path: str) -> socket.socket | None:
     """Where KCM clients connect; None where another server does that already, or it can't be."""
-    if _is_served(path):
+    if listener_at(path) is not None:
         log.warning("another KCM server listens at %s: not listening there", path)
         return None
     try:
@@ -75,15 +76,3 @@ def _listen(path: str, kind: socket.SocketKind) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _is_served(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.setblocking(False)
-        try:
-            client.connect(path)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return True

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import socket
 import stat
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ccfs import mountpoint
+from ccfs import control, mountpoint
 from ccfs.cli.finding import Finding
 
 KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
@@ -25,7 +23,6 @@ FEWEST_FILES = 256
 OWN_PROGRAMS = {"ccfs", "ccfsd", "ccfs.ccfsd"}
 OWN_WORDS = 3
 """Where they stand in a command line: behind an interpreter and `-m`."""
-_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +143,7 @@ def _keeps_nothing(area: str, blocks: str) -> bool:
 
 def kcm_server(here: Machine) -> Finding:
     """No other credential server takes what programs store by default."""
-    pid = _listener(here.kcm)
+    pid = control.listener(here.kcm) or None
     if pid is None:
         return Finding("kcm", "no KCM server is at the system's socket")
     said = f"process {pid} serves KCM: ccaches at {here.kcm}"
@@ -159,7 +156,7 @@ def kcm_server(here: Machine) -> Finding:
 
 def serves_kcm(here: Machine) -> bool:
     """Whether `KCM:` is ccfs here, as far as krb5.conf says nothing else."""
-    pid = _listener(here.kcm)
+    pid = control.listener(here.kcm) or None
     return pid is not None and _program(pid)[1]
 
 
@@ -174,18 +171,6 @@ def _program(pid: int) -> tuple[str, bool]:
         return "", False
     own = [os.path.basename(word) for word in words if os.path.basename(word) in OWN_PROGRAMS]
     return (own[0].partition(".")[2] or own[0], True) if own else (name, False)
-
-
-def _listener(path: str) -> int | None:
-    """The pid of who listens at a socket, None for nobody."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(_SECONDS)
-        try:
-            client.connect(path)
-            told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        except OSError:
-            return None
-    return int(struct.unpack("3i", told)[0])
 
 
 def _limit(value: int) -> str:

@@ -10,10 +10,10 @@ import os
 import resource
 import socket
 import stat
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ccfs import control
 from ccfs.errors import KcmSocketError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ OWN_DESCRIPTORS = 64
 BACKLOG = 1024
 LONGEST_PATH = 107
 """Bytes that a Unix socket's address has room for (unix(7))."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 class KcmFace:
@@ -134,7 +133,7 @@ def _clear(path: str) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise KcmSocketError(f"{path} is no socket", "name another path")
-    pid = _listener_at(path)
+    pid = control.listener(path)
     if pid is not None:
         raise KcmSocketError(
             f"process {pid} serves at {path}", "end that one, or name another path"
@@ -142,20 +141,6 @@ def _clear(path: str) -> None:
     if status.st_uid != os.geteuid():
         raise KcmSocketError(f"the socket {path} is another user's", "name another path")
     os.unlink(path)
-
-
-def _listener_at(path: str) -> int | None:
-    """The pid of who listens at a socket; None for nobody."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.setblocking(False)
-        try:
-            client.connect(path)
-        except BlockingIOError:
-            return 0  # so many wait there that there is no place for us
-        except OSError:
-            return None
-        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(told)[0])
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -42,7 +42,7 @@ def _once() -> None:
         options = MountOptions("/", allow_other=True, journal=nowhere, control=listener.fileno())
         kicker = Kicker(None, options.mountpoint)
         kept = keep(options)
-        kicker.server = server = session._server(options, None, kicker, kept)
+        kicker.server = server = session.make_server(options, None, kicker, kept)
         Operations(server)
         face = KcmFace.of(options, server)
         assert face is not None
@@ -53,13 +53,13 @@ def _once() -> None:
 
 async def _run(kicker: Kicker, server: Server, face: KcmFace, keeper: Keeper) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(session._watch_signals, kicker)
+        await nursery.start(session.watch_signals, kicker)
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
-        nursery.start_soon(session._keep_house, server, kicker)
+        nursery.start_soon(session.keep_house, server, kicker)
         await nursery.start(face.run)
         await nursery.start(keeper.run)
-        session._fuse_options(MountOptions("/", allow_other=True))
+        session.fuse_options(MountOptions("/", allow_other=True))
         await _ping(keeper)
         nursery.cancel_scope.cancel()
 

@@ -71,7 +71,7 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
     harden()
     kicker = Kicker(child, options.mountpoint, options.held)
     kept = keep(options)
-    kicker.server = server = _server(options, child, kicker, kept)
+    kicker.server = server = make_server(options, child, kicker, kept)
     face = KcmFace.of(options, server)
     try:
         _mount(options, Operations(server))
@@ -117,7 +117,7 @@ def _mount(options: MountOptions, operations: Operations) -> None:
 
     place = options.mountpoint if options.device < 0 else f"/dev/fd/{options.device}"
     try:
-        pyfuse3.init(operations, place, _fuse_options(options))
+        pyfuse3.init(operations, place, fuse_options(options))
     except RuntimeError:
         raise MountError(
             f"cannot mount on {options.mountpoint}",
@@ -125,9 +125,10 @@ def _mount(options: MountOptions, operations: Operations) -> None:
         ) from None
 
 
-def _server(
+def make_server(
     options: MountOptions, child: helper.Helper | None, kicker: Kicker, kept: Kept | LateKept | None
 ) -> Server:
+    """What all handlers share, with the store that the journal has or a new one."""
     from ccfs.ops.server import Owner, Server
     from ccfs.store import Stamp, Store, Who
 
@@ -147,7 +148,7 @@ def _server(
     )
 
 
-def _fuse_options(options: MountOptions) -> set[str]:
+def fuse_options(options: MountOptions) -> set[str]:
     """The options of the mount.
 
     Where nobody but the owner gets in the kernel need not look at modes, for which it would ask for
@@ -195,10 +196,10 @@ async def _run(
     from ccfs.daemon.keeper import Keeper
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(_watch_signals, kicker)
+        await nursery.start(watch_signals, kicker)
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
-        nursery.start_soon(_keep_house, server, kicker)
+        nursery.start_soon(keep_house, server, kicker)
         if face:
             await nursery.start(face.run)
         if options.control >= 0:
@@ -210,7 +211,7 @@ async def _run(
         nursery.cancel_scope.cancel()
 
 
-async def _watch_signals(kicker: Kicker, task_status: object = None) -> None:
+async def watch_signals(kicker: Kicker, task_status: object = None) -> None:
     """End at SIGTERM and SIGINT: first wake those who wait, then let the session go."""
     import pyfuse3
     import trio
@@ -226,7 +227,7 @@ async def _watch_signals(kicker: Kicker, task_status: object = None) -> None:
             return
 
 
-async def _keep_house(server: Server, kicker: Kicker) -> None:
+async def keep_house(server: Server, kicker: Kicker) -> None:
     """Announce what expires, and let scratch files go that nobody uses."""
     nobody = server.stamp(server.owner.uid, 0).who
     while True:
