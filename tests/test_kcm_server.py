@@ -408,7 +408,7 @@ def test_without_descriptors_the_quietest_makes_room(tmp_path: Path) -> None:
                 full: list[int] = []
                 resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
                 try:
-                    with pytest.raises(OSError, match="Too many open files"):
+                    with contextlib.suppress(OSError):
                         while True:
                             full.append(os.dup(0))
                     client.connect(house.path)
