@@ -12,6 +12,7 @@ was looked up before, so the helper learns the way to each FIFO in time.
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,8 @@ _PATHS = {KICK: ".kick.{}", LEARN: ".kick.{}", TOUCH: "by-id/{}/ccache"}
 RECORD = 24
 """Bytes of an order: the kind, a serial number in hexadecimal, spaces, a newline.
 The answer is the order, when it was carried out."""
+FAREWELL = 1.0
+"""Seconds that the child has to wake those who wait at a FIFO, and to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,23 @@ class Helper:
         os.write(self.orders, record)
 
     def end(self) -> None:
-        """Let the child end, and wait for it."""
+        """Have the child end, and wait for it; its user may have stopped it."""
         os.close(self.orders)
         os.close(self.answers)
-        with suppress(ChildProcessError):
+        with suppress(ChildProcessError, ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+            if not self._ends_in_time():
+                os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+
+    def _ends_in_time(self) -> bool:
+        poll = select.poll()
+        descriptor = os.pidfd_open(self.pid)
+        poll.register(descriptor, select.POLLIN)
+        try:
+            return bool(poll.poll(FAREWELL * 1000))
+        finally:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,17 @@ def start(mountpoint: str, held: int = -1, first: Callable[[], None] = lambda: N
     os.close(order_read)
     os.close(answer_write)
     return Helper(pid, order_write, answer_read)
+
+
+def signal_left(leader: int, number: signal.Signals) -> None:
+    """Signal the child of a daemon that is dead and has led a process group; 0: nobody.
+
+    Only while the child holds its descriptor (`held`): the number is nobody else's as long as
+    somebody is in the group.
+    """
+    if leader > 1:
+        with suppress(ProcessLookupError):
+            os.killpg(leader, number)
 
 
 def answers(data: bytes) -> list[Answer]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from ccfs import mountpoint
+from ccfs import helper, mountpoint
 from ccfs.errors import Exit
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ PERIOD = 60.0
 BACKOFF = 0.05
 """Seconds before the second try in a row; twice that before the third, and so on."""
 FAREWELL = 1.0
-"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
+"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO, and to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Supervisor:
         life = self._start(ready)
         first_only()
         while True:
-            status = self._wait()
+            daemon, status = self._wait()
             if self._is_the_end(status):
                 return status
             log.warning("the daemon has died (%s), replacing it", _how(status))
-            self._clear(life)
+            self._clear(life, daemon)
             if not self._may_try():
                 return status
             life = self._start(lambda: None)
@@ -110,6 +110,7 @@ class Supervisor:
         """Serve and end; never returns."""
         status = 1
         try:
+            os.setsid()  # by which its helper is found when it is dead
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             status = self._serve(lambda: self._note_ready(ready), life)
@@ -120,12 +121,12 @@ class Supervisor:
         self._ready[0] = 1
         ready()
 
-    def _wait(self) -> int:
-        """The exit status of the child.  Its number is nobody's afterwards: `_end` spares it."""
+    def _wait(self) -> tuple[int, int]:
+        """The child, and its exit status.  Its number is nobody's afterwards: `_end` spares it."""
         os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT)
         child, self._child = self._child, 0
         _, status = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(status)
+        return child, os.waitstatus_to_exitcode(status)
 
     def _end(self, _: int, __: FrameType | None) -> None:
         """Somebody wants the end: so shall the daemon."""
@@ -137,14 +138,12 @@ class Supervisor:
         mount = mountpoint.topmost(self._path, mountpoint.mounts())
         return mount is not None and mount.is_ccfs
 
-    def _clear(self, life: int) -> None:
+    def _clear(self, life: int, daemon: int) -> None:
         """Let waiters of the dead mount go on, end what still hangs in it, and take it away."""
         mount = mountpoint.topmost(self._path, mountpoint.mounts())
         if mount is not None:
             mountpoint.abort(mount)
-        poll = select.poll()
-        poll.register(life, select.POLLIN)
-        poll.poll(FAREWELL * 1000)
+        _let_helper_end(life, daemon)
         os.close(life)
         try:
             mountpoint.detach(self._path, lazy=True)
@@ -161,6 +160,17 @@ class Supervisor:
         if len(self._deaths) > 1:
             time.sleep(BACKOFF * 2 ** (len(self._deaths) - 2))
         return not self._ending
+
+
+def _let_helper_end(life: int, daemon: int) -> None:
+    """Wait for the helper of a dead daemon, stopped or not, which has its time and no more."""
+    poll = select.poll()
+    poll.register(life, select.POLLIN)
+    if poll.poll(0):
+        return
+    helper.signal_left(daemon, signal.SIGCONT)
+    if not poll.poll(FAREWELL * 1000):
+        helper.signal_left(daemon, signal.SIGKILL)
 
 
 def _how(status: int) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,9 +48,7 @@ def test_a_daemon_that_is_killed_is_replaced(here: Place) -> None:
     store(here, USER)
     daemon = here.daemon(USER)
     assert not children(daemon)
-    waiter = here.popen([*as_user(USER), "cat", f"/run/ccfs/{USER}/changed"])
-    wait_until(lambda: "partner" in wchan(waiter.pid), "no waiter")
-    wait_until(lambda: knows_the_way(daemon), "no helper who knows the way")
+    waiter, _ = waiting(here, daemon)
     for _ in range(3):
         old = here.daemon(USER)
         os.kill(old, signal.SIGKILL)
@@ -59,6 +58,15 @@ def test_a_daemon_that_is_killed_is_replaced(here: Place) -> None:
         assert has_it(here, USER)
     assert waiter.wait(20) == 0
     assert len([mount for mount in here.mounts() if mount.is_ccfs]) == 1
+
+
+def waiting(here: Place, daemon: int) -> tuple[subprocess.Popen[str], int]:
+    """One who waits at a FIFO of a daemon's mount, and the helper who can wake them."""
+    waiter = here.popen([*as_user(USER), "cat", f"/run/ccfs/{USER}/changed"])
+    wait_until(lambda: "partner" in wchan(waiter.pid), "no waiter")
+    wait_until(lambda: knows_the_way(daemon), "no helper who knows the way")
+    (helper,) = children(daemon)
+    return waiter, helper
 
 
 def children(pid: int) -> list[int]:
@@ -78,6 +86,45 @@ def knows_the_way(daemon: int) -> bool:
         and "pipe_read" in wchan(helper)
         for helper in children(daemon)
     )
+
+
+@pytest.mark.parametrize("who", ["the helper", "both", "the helper, again and again"])
+def test_what_its_user_has_stopped_ends_with_the_session(here: Place, who: str) -> None:
+    """Nothing of a session stays as a stopped process, which would have the daemon's memory."""
+    session = here.open(USER).values["session"]
+    daemon = here.daemon(USER)
+    waiter, helper = waiting(here, daemon)
+    os.kill(helper, signal.SIGSTOP)
+    if who == "both":
+        os.kill(daemon, signal.SIGSTOP)
+    here.close(session)
+    if "again" in who:
+        with pidfd(helper) as it:
+            while not ended(it, 0.001):
+                signal.pidfd_send_signal(it, signal.SIGSTOP)
+        waiter.kill()
+    waiter.wait(20)
+    wait_until(here.is_empty, "something is left")
+
+
+def test_a_helper_that_is_stopped_when_its_daemon_dies(here: Place) -> None:
+    """Whoever sees the end of the daemon, this ccfsd or the next."""
+    here.open(USER)
+    ccfsd = here.started[-1]
+    for follower in (None, ccfsd):
+        old = here.daemon(USER)
+        waiter, helper = waiting(here, old)
+        with pidfd(helper) as it:
+            os.kill(helper, signal.SIGSTOP)
+            if follower:
+                follower.kill()
+                follower.wait(20)
+            os.kill(old, signal.SIGKILL)
+            if follower:
+                here.start("--no-kcm")
+            assert ended(it)
+        assert waiter.wait(20) == 0
+        wait_until(lambda old=old: here.daemon(USER) not in (0, old), "no new daemon")
 
 
 def test_one_that_dies_again_and_again_is_given_up(here: Place) -> None:

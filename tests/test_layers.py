@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "helper": set(),
     "hardening": set(),
     "journals": {"errors"},
-    "supervisor": {"mountpoint", "errors"},
+    "supervisor": {"helper", "mountpoint", "errors"},
     "daemon": {
         "control",
         "hardening",
@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         "control",
         "daemon",
         "hardening",
+        "helper",
         "journals",
         "errors",
         "mountpoint",

@@ -80,6 +80,21 @@ def test_who_waits_at_a_fifo_goes_on(here: Place) -> None:
     is_back(here, old)
 
 
+def test_a_stopped_helper_ends_with_its_daemon(here: Place) -> None:
+    """And wakes those who wait: nothing of a dead daemon's memory stays."""
+    with waiting(here.path, "changed") as (waiter,):
+        [helper] = children(here.pid())
+        os.kill(helper, signal.SIGSTOP)
+        ended = select.poll()
+        descriptor = os.pidfd_open(helper)
+        ended.register(descriptor, select.POLLIN)
+        old = kill(here)
+        assert ended.poll(SECONDS * 1000)
+        os.close(descriptor)
+        assert waiter.wait(SECONDS) == 0
+    is_back(here, old)
+
+
 def pipes(pid: int) -> set[str]:
     """The pipes that a process has open."""
     directory = Path(f"/proc/{pid}/fd")

@@ -71,7 +71,7 @@ def _adopt_mount(host: Host, known: Mount, told: Registry, mounts: list[mountpoi
     # One that ends in order wipes its journal, and mostly because its mount was taken away.
     has_died = there is not None or host.runtime.has_journal(name)
     log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_died else "")
-    served.take_over(replace=wanted and has_died)
+    served.take_over(known.daemon, replace=wanted and has_died)
 
 
 def _owner(name: str, there: mountpoint.Mount | None) -> Owner:

@@ -10,16 +10,17 @@ import os
 import signal
 from collections.abc import Callable
 
+from ccfs import helper
 from ccfs.ccfsd import processes, spawn
 from ccfs.ccfsd.loop import Loop
 from ccfs.ccfsd.nursery import Nursery
-from ccfs.ccfsd.registry import Owner
+from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 FAREWELL = 1.0
-"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO."""
+"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO, and to end."""
 WIPE = 2.0
 """Seconds that a journal is overwritten for, before it is only let go."""
 LOST = 2.0
@@ -46,20 +47,25 @@ class Deaths:
         return BACKOFF * 2 ** (count - 2) if count > 1 else 0.0
 
 
-def after_helper(loop: Loop, life: int, then: Callable[[], None]) -> None:
+def after_helper(loop: Loop, life: int, daemon: Process | None, then: Callable[[], None]) -> None:
     """Call `then` once nobody waits in a dead mount any more, or can't be woken.
 
     Those who wait there are woken as long as it can be reached by a path.  `life`: reads as closed
-    when the daemon's helper has ended, and is closed by us; -1 where that can't be told.
+    when the daemon's helper has ended, and is closed by us; -1 where that can't be told.  `daemon`:
+    the one that is dead; its helper, which its user may have stopped, doesn't outlive it for long.
     """
     if life < 0 or _is_closed(life):
         _close(life)
         then()
         return
+    leader = daemon.pid if daemon else 0
+    helper.signal_left(leader, signal.SIGCONT)
 
     def over() -> None:
         limit.cancel()
         loop.forget(life)
+        if not _is_closed(life):
+            helper.signal_left(leader, signal.SIGKILL)
         _close(life)
         then()
 

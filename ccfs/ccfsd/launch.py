@@ -126,7 +126,8 @@ def prepare() -> None:
 
 
 def _settle(uid: int, gid: int, kept: set[int]) -> None:
-    os.setsid()
+    if os.getsid(0) != os.getpid():
+        os.setsid()
     privileges.close_all_but(kept)
     privileges.set_name("ccfs")
     privileges.drop(uid, gid)

@@ -126,13 +126,13 @@ class Served:
         life = self._host.runtime.open_life(self.name)
         self._has(process, pidfd, life, device, Phase.SERVING)
 
-    def take_over(self, *, replace: bool) -> None:
+    def take_over(self, daemon: Process | None, *, replace: bool) -> None:
         """Clear what a daemon has left that died while there was no ccfsd."""
         self._has_journals = self._host.runtime.has_journals(self.name)
         self._life = self._host.runtime.open_life(self.name)
         self._leaving = not replace
         self.phase = Phase.CLEARING
-        self._clear()
+        self._clear(daemon)
 
     def end(self) -> None:
         """Nobody wants it any more.  Who asks for it meanwhile gets a new one afterwards."""
@@ -228,7 +228,8 @@ class Served:
 
     def _ended(self) -> None:
         """The daemon has ended, for whatever reason."""
-        status = self._host.nursery.ended(self.process.pid) if self.process else None
+        daemon = self.process
+        status = self._host.nursery.ended(daemon.pid) if daemon else None
         self._let_go_of_the_process()
         was, self.phase = self.phase, Phase.CLEARING
         if was is Phase.STARTING:
@@ -238,7 +239,7 @@ class Served:
             self._leaving = True
         if not self._leaving:
             log.warning("the daemon of %s has died (%s), replacing it", self.name, _how(status))
-        self._clear()
+        self._clear(daemon)
 
     def _let_go_of_the_process(self) -> None:
         self._host.loop.forget(self._pidfd)
@@ -251,9 +252,9 @@ class Served:
             self._question = None
         self._host.changed(self)
 
-    def _clear(self) -> None:
+    def _clear(self, daemon: Process | None) -> None:
         life, self._life = self._life, -1
-        after_helper(self._host.loop, life, self._cleared)
+        after_helper(self._host.loop, life, daemon, self._cleared)
 
     def _cleared(self) -> None:
         """Nobody can be woken any more: take the dead mount away."""
