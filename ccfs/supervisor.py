@@ -110,7 +110,7 @@ class Supervisor:
         """Serve and end; never returns."""
         status = 1
         try:
-            os.setsid()  # by which its helper is found when it is dead
+            os.setpgid(0, 0)  # by which its helper is found when it is dead
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             status = self._serve(lambda: self._note_ready(ready), life)

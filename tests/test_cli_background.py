@@ -35,7 +35,7 @@ def test_a_daemon_stands_alone() -> None:
     os.set_inheritable(writer, True)
 
     def serve(ready: Ready, _: Life) -> int:
-        alone = os.getsid(0) == os.getpid() and os.getcwd() == "/" and os.umask(0) == 0o077
+        alone = os.getsid(0) == os.getppid() and os.getcwd() == "/" and os.umask(0) == 0o077
         ready()
         null = os.stat(os.devnull)
         standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))

@@ -126,7 +126,7 @@ def prepare() -> None:
 
 
 def _settle(uid: int, gid: int, kept: set[int]) -> None:
-    if os.getsid(0) != os.getpid():
+    if os.getpgrp() != os.getpid():  # as the child of a supervisor is already
         os.setsid()
     privileges.close_all_but(kept)
     privileges.set_name("ccfs")
