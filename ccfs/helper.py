@@ -112,7 +112,8 @@ def _run(mountpoint: str, orders: int, out: int, held: int, first: Callable[[], 
     status = 1
     try:
         _keep_only({orders, out, held} - {-1})
-        for number in (signal.SIGINT, signal.SIGTERM):
+        # The kernel sends SIGHUP to a group that has lost its leader, and has stopped members.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         first()
         _serve(mountpoint, orders, out)
