@@ -20,6 +20,9 @@ from ccfs.errors import DeadMountError, DeniedError, MountpointError, NoAnswerEr
 
 FSTYPE = "fuse.ccfs"
 FUSE_DEVICE = "/dev/fuse"
+FUSE_NUMBER = (10, 229)
+"""The device's major and minor number (Documentation/admin-guide/devices.txt)."""
+WRONG_DEVICE = "see what it is with 'ls -l', take it away, then 'modprobe fuse'"
 FUSECTL = "/sys/fs/fuse/connections"
 ANSWER_SECONDS = 5.0
 
@@ -89,6 +92,12 @@ def _unescape(field: str) -> str:
     r"""Undo the kernel's `\ooo` for space, tab, newline and backslash."""
     first, *rest = field.split("\\")
     return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
+def is_fuse_device(status: os.stat_result) -> bool:
+    """Whether this is the device: a file or another device in its place mounts nothing."""
+    number = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    return stat.S_ISCHR(status.st_mode) and number == FUSE_NUMBER
 
 
 def mounts() -> list[Mount]:
@@ -204,11 +213,21 @@ def prepare(path: str) -> None:
     except FileExistsError:
         _check(path)
     except FileNotFoundError:
-        parent = os.path.dirname(path)
-        raise MountpointError(f"{parent} does not exist", "make it, or name another") from None
+        raise _without_place(path) from None
     except OSError as error:
         hint = "name a place of your own"
         raise MountpointError(f"cannot make {path}: {_strerror(error)}", hint) from None
+
+
+def _without_place(path: str) -> MountpointError:
+    """What to say where mkdir(2) finds nothing to make a directory in."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        return MountpointError(f"{parent} does not exist", "make it, or name another")
+    return MountpointError(
+        f"cannot make {path}: the file system of {parent} has no place for it",
+        "name a place of your own",
+    )
 
 
 def _check(path: str) -> None:

@@ -59,6 +59,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["mount", "--replcae"],
         ["mount", "a", "b"],
         ["mount", "--max-ccaches", "none"],
+        ["mount", "--kcm-socket", ""],
         ["list", "--lines", "3"],
     ],
 )

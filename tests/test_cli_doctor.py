@@ -240,18 +240,23 @@ def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("device", "uid", "told"),
-    [("/dev/null", 1000, ""), ("/dev/absent", 0, "there is no"), ("/etc/passwd", 0, "no device")],
+    [
+        ("/dev/fuse", 0, ""),
+        ("/dev/absent", 0, "there is no"),
+        ("/etc/passwd", 0, "is not the FUSE device"),
+        ("/dev/null", 1000, "is not the FUSE device"),
+    ],
 )
 def test_fuse_device(device: str, uid: int, told: str) -> None:
     finding = machine.fuse_device(Machine({}, uid, device=device))
-    assert finding.ok is not told
+    assert finding.ok is (not told)
     assert told in finding.what
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="makes a device: run as root")
 def test_a_fuse_device_of_root_alone(tmp_path: Path) -> None:
     device = tmp_path / "fuse"
-    os.mknod(device, 0o020600, os.makedev(1, 3))
+    os.mknod(device, 0o020600, os.makedev(*mountpoint.FUSE_NUMBER))
     finding = machine.fuse_device(Machine({}, 1000, device=str(device)))
     assert "mode 0600, uid 1000 may not open it" in finding.what
     assert "chmod 666" in finding.hint

@@ -163,6 +163,27 @@ def test_a_bad_mountpoint(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("option", ["--journal=/dev/shm/never/made", "--journal-on-disk"])
+def test_options_that_contradict_each_other(tmp_path: Path, option: str) -> None:
+    status, error = said(run_ccfs("mount", "--no-journal", option, tmp_path / "ccfs"))
+    name = option.partition("=")[0]
+    assert (status, error) == (
+        Exit.USAGE,
+        f"ccfs: error: --no-journal and {name} contradict each other",
+    )
+    assert not (tmp_path / "ccfs").exists()
+
+
+@pytest.mark.parametrize("name", ["ccfs/kcm", "ccfs/caches/kcm"])
+def test_a_kcm_socket_that_the_mount_would_hide(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ccfs").mkdir()
+    done = run_ccfs("mount", "--kcm-socket", tmp_path / name, tmp_path / "ccfs")
+    assert said(done)[0] == Exit.KCM_SOCKET
+    assert "the mount would hide" in done.stderr
+    assert not (tmp_path / "ccfs/kcm").exists()
+    assert not is_mounted(tmp_path / "ccfs")
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts(mount: Mounted, sent: signal.Signals) -> None:
     mount.process.send_signal(sent)

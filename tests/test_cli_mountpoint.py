@@ -84,6 +84,8 @@ def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
             mountpoint.prepare(str(tmp_path / place))
     with pytest.raises(MountpointError, match="is busy: a file system of type proc"):
         mountpoint.prepare("/proc")
+    with pytest.raises(MountpointError, match="cannot make /proc/x: the file system of /proc has"):
+        mountpoint.prepare("/proc/x")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")

@@ -61,3 +61,12 @@ def test_no_fuse_device() -> None:
         mount.check_fuse("/nowhere/fuse", "/bin")
     assert told.value.reason == "there is no /nowhere/fuse"
     assert "modprobe fuse" in told.value.hint
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/etc/passwd"])
+def test_something_else_in_the_device_s_place(device: str) -> None:
+    """libfuse would say no more than "Invalid argument"."""
+    with pytest.raises(MountError) as told:
+        mount.check_fuse(device, "/bin")
+    assert told.value.reason == f"{device} is not the FUSE device"
+    assert "modprobe fuse" in told.value.hint

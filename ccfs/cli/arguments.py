@@ -56,6 +56,13 @@ def _positive(number: int, text: str) -> int:
     return number
 
 
+def _path(text: str) -> str:
+    """A path, absolute: the daemon has another working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("not a path: ''")
+    return abspath(text)
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line as a namespace; UsageError when it can't be understood."""
     return _parser().parse_args(argv)
@@ -114,7 +121,7 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     flag("--journal", metavar="PATH", help="where changes are kept for the case of a crash")
     flag("--no-journal", action="store_true", help="keep nothing: a crash loses all")
     flag("--journal-on-disk", action="store_true", help="let the journal be on a disk")
-    flag("--kcm-socket", type=abspath, metavar="PATH", help="serve KCM: ccaches there, too")
+    flag("--kcm-socket", type=_path, metavar="PATH", help="serve KCM: ccaches there, too")
     flag("--max-ccaches", type=count, metavar="N", help="most ccaches at a time")
     flag("--max-ccache-size", type=size, metavar="SIZE", help="largest ccache, such as 8M")
     flag("--max-total-size", type=size, metavar="SIZE", help="all ccaches together")

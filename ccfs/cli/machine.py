@@ -56,8 +56,8 @@ def fuse_device(here: Machine) -> Finding:
         hint = "'modprobe fuse'; give it to a container with '--device /dev/fuse'"
         return Finding(name, f"there is no {here.device}", hint)
     said = f"{here.device} has mode {stat.S_IMODE(status.st_mode):04o}"
-    if not stat.S_ISCHR(status.st_mode):
-        return Finding(name, f"{here.device} is no device", "remove it, then 'modprobe fuse'")
+    if not mountpoint.is_fuse_device(status):
+        return Finding(name, f"{here.device} is not the FUSE device", mountpoint.WRONG_DEVICE)
     if not _may_use(status, here.uid):
         return Finding(name, f"{said}, uid {here.uid} may not open it", "as root: 'chmod 666' it")
     return Finding(name, said)

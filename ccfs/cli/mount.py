@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from ccfs import mountpoint
 from ccfs.cli import background, place
-from ccfs.errors import AlreadyMountedError, DeniedError, Exit, MountError
+from ccfs.errors import (
+    AlreadyMountedError,
+    DeniedError,
+    Exit,
+    KcmSocketError,
+    MountError,
+    UsageError,
+)
 from ccfs.mountpoint import State
 
 if TYPE_CHECKING:
@@ -32,11 +39,13 @@ _LIMITS = {
 
 def run(arguments: Namespace) -> int:
     """Mount, and return once the mount answers (or, in the foreground, once it has ended)."""
+    _check(arguments)
     if _is_plain(arguments) and (served := place.asked()):
         check_answer(served)
         _print_export_line(served)
         return Exit.OK
     path = place.new(arguments.mountpoint)
+    _check_socket(arguments.kcm_socket, path)
     clear_the_way(path, arguments.replace)
     check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
     mountpoint.prepare(path)
@@ -47,6 +56,25 @@ def run(arguments: Namespace) -> int:
     check_answer(path)
     _print_export_line(path)
     return Exit.OK
+
+
+def _check(arguments: Namespace) -> None:
+    """Raise UsageError for options that contradict each other."""
+    if not arguments.no_journal:
+        return
+    for option in ("journal", "journal_on_disk"):
+        if getattr(arguments, option):
+            said = f"--no-journal and --{option.replace('_', '-')} contradict each other"
+            raise UsageError(said, "leave one of them out")
+
+
+def _check_socket(socket: str | None, path: str) -> None:
+    """Raise KcmSocketError for a socket that the mount at `path` would hide."""
+    if not socket:
+        return
+    directory = mountpoint.resolve(os.path.dirname(socket))
+    if os.path.join(directory, "").startswith(os.path.join(path, "")):
+        raise KcmSocketError(f"the mount would hide {socket}", "name a path beside it")
 
 
 def _is_plain(arguments: Namespace) -> bool:
@@ -85,11 +113,15 @@ def _take_away(path: str) -> None:
 
 def check_fuse(device: str, search: str) -> None:
     """MountError unless the caller can use `device` and finds fusermount3 in `search` (a PATH)."""
-    if not os.path.exists(device):
+    try:
+        status = os.stat(device)
+    except OSError:
         raise MountError(
             f"there is no {device}",
             "load it with 'modprobe fuse'; give it to a container with '--device /dev/fuse'",
-        )
+        ) from None
+    if not mountpoint.is_fuse_device(status):
+        raise MountError(f"{device} is not the FUSE device", mountpoint.WRONG_DEVICE)
     if not os.access(device, os.R_OK | os.W_OK):
         raise MountError(f"no permission to open {device}", f"as root: 'chmod 666 {device}'")
     if os.geteuid() != 0 and not _finds("fusermount3", search):
