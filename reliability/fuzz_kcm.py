@@ -6,7 +6,8 @@
 Messages are mutations of what clients send, cut anywhere on their way.  Each run of messages begins
 with a fresh store and follows from its number, so that one that fails can be done again:
 `--seed NUMBER --count 1000`.  After each the store's invariants hold and nothing is held any more;
-nothing but the codes of the protocol is answered, and the log stays empty.
+nothing but the codes of the protocol is answered, what is kept to be said again is what would be
+said anew, and the log stays empty.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from ccfs.kcm.codes import Code
 from ccfs.kcm.opcodes import OPERATIONS
-from ccfs.kcm.service import TOO_LARGE, Service
+from ccfs.kcm.service import TOO_LARGE, Peer, Service
 from ccfs.kcm.wire import ProtocolError, Requests, Room, TooLarge
 from ccfs.ops import refs
 from ccfs.store import Limits
@@ -32,6 +33,7 @@ from reliability.fuzz_ops import Complaints, blocks, peak, resident
 from tests import kcm, mounting
 from tests.direct import UID, FileSystem
 from tests.kcm import credential, lengthed, principal, request, tag, u32
+from tests.kcm_fresh import check_kept
 from tests.mounting import mounts
 from tests.storing import check
 
@@ -178,6 +180,11 @@ class Run:
                     break
         self._end()
 
+    def _answer(self, peer: Peer, message: bytes) -> bytes:
+        reply = peer.answer(message)
+        check_kept(peer)
+        return reply
+
     def _connection_ends(self) -> bool:
         """A connection with some messages; whether it was ended, by whomever."""
         requests, peer = Requests(20_000, self.room), self.service.peer(UID, 1)
@@ -187,7 +194,7 @@ class Run:
             for piece in pieces(self.last, self.choose):
                 requests.feed(piece)
                 while (one := requests.take()) is not None:
-                    self._reply(TOO_LARGE if isinstance(one, TooLarge) else peer.answer(one))
+                    self._reply(TOO_LARGE if isinstance(one, TooLarge) else self._answer(peer, one))
         except ProtocolError:
             return True
         finally:

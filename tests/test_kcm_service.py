@@ -15,6 +15,7 @@ from ccfs.store import Limits
 from tests import kcm
 from tests.direct import UID, FileSystem
 from tests.kcm import Reply, credential, lengthed, principal, request, split, tag, u32
+from tests.kcm_fresh import check_kept
 from tests.storing import V3, check, record, whole
 
 ALICE = principal("alice@R")
@@ -40,7 +41,8 @@ class Kcm:
         return reply
 
     def check(self) -> None:
-        """The store is what it should be, with all that is open in it."""
+        """The store is what it should be, with all that is open in it, and so is what is kept."""
+        check_kept(self.peer)
         handles = self.fs.server.handles.values()
         check(self.fs.server.store, [h._file for h in handles if isinstance(h, BytesHandle)])
 

@@ -133,7 +133,7 @@ def test_who_leaves_gives_the_room_back() -> None:
 @pytest.mark.parametrize("version", [b"\1\0", b"\2\1", b"\0\2", b"\x7f\xff"])
 def test_another_version(version: bytes) -> None:
     with pytest.raises(ProtocolError):
-        wire.opcode_of(version + b"\0\0")
+        wire.check_version(version + b"\0\0")
 
 
 def test_what_a_reply_looks_like() -> None:

@@ -172,6 +172,124 @@ def test_what_a_request_sets_off_is_done_before_sleeping(loop: Loop) -> None:
         run(loop, serve, other)
 
 
+class Asked:
+    """Somebody who is answered without a pass: a byte is a question.  `flood`: it never ends."""
+
+    def __init__(self, question: int, asker: int, *, flood: bool = False) -> None:
+        self.question, self.asker, self.flood = question, asker, flood
+        self.answered = 0
+        self.answers = threading.Semaphore(0)
+        os.set_blocking(question, False)
+
+    def ask(self) -> None:
+        os.write(self.asker, b"?")
+
+    def answer(self) -> int:
+        try:
+            os.read(self.question, 1)
+        except BlockingIOError:
+            return 0
+        self.answered += 1
+        self.answers.release()
+        if self.flood:
+            self.ask()
+        return 1
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+def test_those_who_ask_are_answered_without_a_pass(
+    prompt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asleep, and while it looks for the next one: trio has no turn until the request is there."""
+    monkeypatch.setattr(Load, "leaves_a_core", lambda self, now: prompt)
+    loop, passes = Loop(), 0
+    give_turns = loop._pass
+
+    async def count() -> None:
+        nonlocal passes
+        passes += 1
+        await give_turns()
+
+    monkeypatch.setattr(loop, "_pass", count)
+    with pipe() as (device, client), pipe() as ends:
+        asked = Asked(*ends)
+
+        def ask_all() -> None:
+            for _ in range(3 * BATCH):
+                asked.ask()
+                asked.answers.acquire(timeout=SECONDS)
+            os.write(client, b"x")
+
+        async def serve() -> None:
+            assert loop.answer(asked.question, asked.answer)
+            thread = threading.Thread(target=ask_all)
+            thread.start()
+            await loop.wait_readable(device)
+            thread.join()
+            assert asked.answered == 3 * BATCH
+            assert passes <= 1  # the first, before it sleeps
+
+        run(loop, serve)
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+def test_a_flood_of_those_who_ask_leaves_turns_to_others(
+    prompt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests, timers, connections and threads come in between."""
+    monkeypatch.setattr(Load, "leaves_a_core", lambda self, now: prompt)
+    loop = Loop()
+    with pipe() as (device, client), pipe() as ends, pipe() as (connection, peer):
+        asked, seen = Asked(*ends, flood=True), set()
+
+        async def others() -> None:
+            await trio.sleep(0.001)
+            seen.add("timer")
+            threading.Timer(0.001, os.write, (peer, b"x")).start()
+            await trio.lowlevel.wait_readable(connection)
+            seen.add("connection")
+            await trio.to_thread.run_sync(lambda: None)
+            seen.add("thread")
+            os.write(client, b"x")
+
+        async def serve() -> None:
+            assert loop.answer(asked.question, asked.answer)
+            asked.ask()
+            await loop.wait_readable(device)
+            seen.add("request")
+
+        run(loop, serve, others)
+        assert seen == {"timer", "connection", "thread", "request"}
+        assert asked.answered > 0
+
+
+def test_a_flood_of_requests_leaves_turns_to_those_who_ask() -> None:
+    loop = Loop()
+    with pipe() as (device, client), pipe() as ends:
+        asked = Asked(*ends)
+
+        async def serve() -> None:
+            assert loop.answer(asked.question, asked.answer)
+            os.write(client, b"x")
+            asked.ask()
+            for _ in range(2 * BATCH):
+                await loop.wait_readable(device)
+            assert asked.answered == 1
+
+        run(loop, serve)
+
+
+def test_where_it_sleeps_in_trio_it_answers_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has something to answer is told so, and waits in a task."""
+    monkeypatch.setattr(daemon_loop, "_descriptor_of_trio", lambda: -1)
+    loop = Loop()
+
+    async def serve() -> None:
+        assert not loop.answer(0, lambda: 1)
+
+    run(loop, serve)
+
+
 @pytest.mark.parametrize("flood", [True, False])
 def test_the_end(loop: Loop, flood: bool) -> None:
     with pipe() as (device, client):

@@ -19,6 +19,7 @@ from ccfs.errors import KcmSocketError
 if TYPE_CHECKING:
     import trio
 
+    from ccfs.daemon.loop import Loop
     from ccfs.daemon.options import MountOptions
     from ccfs.ops.server import Server
 
@@ -72,17 +73,10 @@ class KcmFace:
         """How many clients are connected."""
         return self._kcm.connections
 
-    def fileno(self) -> int:
-        """What is readable when there is something to answer."""
-        return self._kcm.fileno()
-
-    def answer_all(self) -> None:
-        """Answer whoever has asked; never waits."""
-        self._kcm.answer_all()
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Serve until cancelled."""
-        await self._kcm.run(self._listener, task_status)
+    async def run(self, loop: Loop | None, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve until cancelled, by the loop where it does that."""
+        attended = bool(loop and loop.answer(self._kcm.fileno(), self._kcm.answer_all))
+        await self._kcm.run(self._listener, attended=attended, task_status=task_status)
 
     def serve_connection(self, client: socket.socket) -> None:
         """Serve a client that is connected already; only while `run` runs."""

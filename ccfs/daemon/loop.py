@@ -93,7 +93,7 @@ class Loop:
         self._device = -1
         self._others = -1
         self._asked = -1
-        self._answer: Callable[[], None] | None = None
+        self._answer: Callable[[], int] = _nobody
         self._request = select.poll()
         self._anything = select.poll()
         self._left = 0
@@ -126,13 +126,17 @@ class Loop:
         self._left -= 1
         self._tick.guard()
 
-    def answer(self, descriptor: int, answer: Callable[[], None]) -> None:
-        """Have `answer` called whenever `descriptor` is readable, without a pass: it never waits.
+    def answer(self, descriptor: int, answer: Callable[[], int]) -> bool:
+        """Have `answer` called whenever `descriptor` is readable, without a pass through trio.
 
-        A task that waits for the descriptor has to do the same, for when we have no need to sleep.
+        It never waits, and returns how many it has answered.  False where a task has to wait for
+        the descriptor, because we wait in trio ourselves.  To be called in trio.
         """
+        if _descriptor_of_trio() < 0:
+            return False
         self._asked, self._answer = descriptor, answer
         self._anything.register(descriptor, select.POLLIN)
+        return True
 
     def _attend(self, device: int) -> None:
         """Know what to look at."""
@@ -159,6 +163,7 @@ class Loop:
         await trio.lowlevel.checkpoint()
         if self._closing:
             raise trio.ClosedResourceError
+        self._answer()
         self._renew()
 
     def _renew(self) -> None:
@@ -176,44 +181,44 @@ class Loop:
         return False
 
     async def _sleep(self) -> bool:
-        """Sleep until there is a request, or anything for others; whether it is a request alone."""
+        """Sleep until there is a request or anything for others; whether it is a request alone.
+
+        Those who can be answered without a pass are, and then it sleeps again.
+        """
         if self.runnable.waiting:
             return False
         self._tick.rest(long=self._others < 0)
         if self._others < 0:
             await trio.lowlevel.wait_readable(self._device)
             return True
-        came = self._anything.poll(self._longest())
-        if len(came) == 1 and came[0][0] == self._device:
-            return True
-        return self._come({descriptor for descriptor, _ in came}) == {self._device}
-
-    def _come(self, came: set[int]) -> set[int]:
-        """The descriptors that are ready, where these are.  What needs no pass is answered."""
-        for _ in range(BATCH):
-            if self._answer is None or self._asked not in came:
-                return came
-            self._answer()
-            if self._device in came:
-                return {self._device}
+        while (came := self._doze()) == [self._asked]:
+            self._converse()
+            if self._request.poll(0):
+                return True
             if self.runnable.waiting:
-                break
-            came = self._soon()
-        return set()
+                return False
+        return self._device in came and self._others not in came
 
-    def _soon(self) -> set[int]:
-        """What is ready next: looked for without sleeping at first, where the last one came so."""
-        began = time.monotonic()
-        if self._prompt and self._load.leaves_a_core(began):
-            while time.monotonic() - began < SPIN:
-                if came := self._ready(0):
-                    return came
-        came = self._ready(self._longest())
-        self._prompt = time.monotonic() - began < SPIN
-        return came
+    def _doze(self) -> list[int]:
+        """Which descriptors are ready, [] when it is time for some other task."""
+        longest = self._longest()
+        asleep = time.monotonic()
+        came = [descriptor for descriptor, _ in self._anything.poll(longest)]
+        self._prompt = time.monotonic() - asleep < SPIN
+        return came if longest else []
 
-    def _ready(self, longest: float) -> set[int]:
-        return {descriptor for descriptor, _ in self._anything.poll(longest)}
+    def _converse(self) -> None:
+        """Answer who asks, and where the last one came at once whoever asks next."""
+        answer, request, clock = self._answer, self._request.poll, time.monotonic
+        left, quiet = BATCH - answer(), clock()
+        if not self._prompt or not self._load.leaves_a_core(quiet):
+            return
+        while left > 0 and not request(0):
+            if answered := answer():
+                left -= answered
+                quiet = clock()
+            elif clock() - quiet > SPIN:
+                return
 
     def _longest(self) -> float:
         """Milliseconds until some other task wants to get up."""
@@ -222,6 +227,11 @@ class Loop:
             left = trio.lowlevel.current_statistics().seconds_to_next_deadline
             self._deadline = time.monotonic() + left
         return max(0.0, min(self._deadline - time.monotonic(), LONGEST)) * 1000
+
+
+def _nobody() -> int:
+    """Where nobody asks but the kernel."""
+    return 0
 
 
 def _descriptor_of_trio() -> int:

@@ -48,16 +48,16 @@ def _once() -> None:
         assert face is not None
         keeper = Keeper(listener.detach(), server, face)
         with closing(keeper), Loop() as loop:
-            trio.run(_run, kicker, server, face, keeper, instruments=[loop.runnable])
+            trio.run(_run, kicker, server, face, keeper, loop, instruments=[loop.runnable])
 
 
-async def _run(kicker: Kicker, server: Server, face: KcmFace, keeper: Keeper) -> None:
+async def _run(kicker: Kicker, server: Server, face: KcmFace, keeper: Keeper, loop: Loop) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(session.watch_signals, kicker)
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
         nursery.start_soon(session.keep_house, server, kicker)
-        await nursery.start(face.run)
+        await nursery.start(face.run, loop)
         await nursery.start(keeper.run)
         session.fuse_options(MountOptions("/", allow_other=True))
         await _ping(keeper)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ccfs.daemon.kept import Kept
     from ccfs.daemon.kicker import Kicker
     from ccfs.daemon.late import LateKept
+    from ccfs.daemon.loop import Loop
     from ccfs.ops.operations import Operations
     from ccfs.ops.server import Server
 
@@ -178,9 +179,7 @@ def _run_loop(
     from ccfs.daemon.loop import Loop
 
     with Loop() as loop:
-        if face:
-            loop.answer(face.fileno(), face.answer_all)
-        trio.run(_run, options, server, kicker, face, ready, instruments=[loop.runnable])
+        trio.run(_run, options, server, kicker, face, ready, loop, instruments=[loop.runnable])
 
 
 async def _run(
@@ -189,6 +188,7 @@ async def _run(
     kicker: Kicker,
     face: KcmFace | None,
     ready: Callable[[], None],
+    loop: Loop | None = None,
 ) -> None:
     import pyfuse3
     import trio
@@ -201,7 +201,7 @@ async def _run(
         nursery.start_soon(kicker.show_news)
         nursery.start_soon(keep_house, server, kicker)
         if face:
-            await nursery.start(face.run)
+            await nursery.start(face.run, loop)
         if options.control >= 0:
             await nursery.start(Keeper(options.control, server, face).run)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)

@@ -192,12 +192,14 @@ class Operation:
     """One row: the name that `stats` counts it by, and what it does.
 
     `handle(view, data, at)` gets a request and where its payload begins, and returns the reply's
-    payload.  `changes`: whether there may be something to settle afterwards.
+    payload.  `changes`: whether there may be something to settle afterwards.  `repeats`: whether
+    the same request gets the same reply, whoever asks, until there is.
     """
 
     name: str
     handle: Handler
     changes: bool = False
+    repeats: bool = False
 
 
 OPERATIONS: dict[int, Operation] = {
@@ -206,19 +208,19 @@ OPERATIONS: dict[int, Operation] = {
     4: Operation("kcm_initialize", _initialize, changes=True),
     5: Operation("kcm_destroy", _destroy, changes=True),
     6: Operation("kcm_store", _store, changes=True),
-    7: Operation("kcm_retrieve", _retrieve),
-    8: Operation("kcm_get_principal", _get_principal),
-    9: Operation("kcm_cred_uuids", _get_cred_uuid_list),
-    10: Operation("kcm_cred_by_uuid", _get_cred_by_uuid),
+    7: Operation("kcm_retrieve", _retrieve, repeats=True),
+    8: Operation("kcm_get_principal", _get_principal, repeats=True),
+    9: Operation("kcm_cred_uuids", _get_cred_uuid_list, repeats=True),
+    10: Operation("kcm_cred_by_uuid", _get_cred_by_uuid, repeats=True),
     11: Operation("kcm_remove_cred", _remove_cred, changes=True),
     12: Operation("kcm_set_flags", _set_flags),
     17: Operation("kcm_move_cache", _move_cache, changes=True),
-    18: Operation("kcm_cache_uuids", _get_cache_uuid_list),
-    19: Operation("kcm_cache_by_uuid", _get_cache_by_uuid),
-    20: Operation("kcm_get_default", _get_default_cache),
+    18: Operation("kcm_cache_uuids", _get_cache_uuid_list, repeats=True),
+    19: Operation("kcm_cache_by_uuid", _get_cache_by_uuid, repeats=True),
+    20: Operation("kcm_get_default", _get_default_cache, repeats=True),
     21: Operation("kcm_set_default", _set_default_cache, changes=True),
-    22: Operation("kcm_get_offset", _get_kdc_offset),
+    22: Operation("kcm_get_offset", _get_kdc_offset, repeats=True),
     23: Operation("kcm_set_offset", _set_kdc_offset, changes=True),
-    13001: Operation("kcm_cred_list", _get_cred_list),
+    13001: Operation("kcm_cred_list", _get_cred_list, repeats=True),
     13002: Operation("kcm_replace", _replace, changes=True),
 }

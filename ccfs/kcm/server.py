@@ -3,10 +3,10 @@
 Knows sockets and when they are ready; never what a message says.
 
 There is one descriptor that is readable when anybody has something to ask, and one function that
-answers them all without waiting: a task of trio waits for the descriptor, and whoever has a
-shorter way than a pass through trio may call the function itself.  A client that does not read its
-reply is read from no more until it does; of what is too large to be held for all connections at a
-time there is an answer that says so.
+answers them all without waiting: a task of trio waits for the descriptor, unless whoever runs the
+server has a shorter way than a pass through trio and does so itself.  A client that does not read
+its reply is read from no more until it does; of what is too large to be held for all connections
+at a time there is an answer that says so.
 """
 
 import logging
@@ -68,9 +68,14 @@ class KcmServer:
     async def run(
         self,
         listener: socket.socket | None = None,
+        *,
+        attended: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until cancelled; `listener`: where clients connect, if it is for us to accept."""
+        """Serve until cancelled; `listener`: where clients connect, if it is for us to accept.
+
+        `attended`: somebody else calls `answer_all` whenever there is something to answer.
+        """
         if listener is not None:
             listener.setblocking(False)
             self._listener = listener
@@ -79,7 +84,7 @@ class KcmServer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look_after)
                 task_status.started()
-                while True:
+                while not attended:
                     await trio.lowlevel.wait_readable(self._ready.fileno())
                     self.answer_all()
         finally:
@@ -104,23 +109,25 @@ class KcmServer:
         requests = wire.Requests(self._limit, self.room)
         connection = Connection(client, peer, requests, self._ready, self.room)
         self._connections[client.fileno()] = connection
-        self._live(connection)
+        self._tick += 1
+        connection.used = self._tick
 
-    def answer_all(self) -> None:
-        """Answer whoever has asked, as far as that can be done now; never waits, never raises."""
-        for descriptor, _ in self._ready.poll(0, AT_ONCE):
+    def answer_all(self) -> int:
+        """Answer whoever has asked, as far as that can be done now; never waits, never raises.
+
+        Returns how many there were.
+        """
+        asking = self._ready.poll(0, AT_ONCE)
+        for descriptor, _ in asking:
             connection = self._connections.get(descriptor)
             if connection is None:
                 self._accept()
-            else:
-                self._live(connection)
-                if not connection.turn():
-                    self._close(connection)
-
-    def _live(self, connection: "Connection") -> None:
-        """A sign of life."""
-        self._tick += 1
-        connection.used = self._tick
+                continue
+            self._tick += 1
+            connection.used = self._tick
+            if not connection.turn():
+                self._close(connection)
+        return len(asking)
 
     def _accept(self) -> None:
         """Take one that is there: of one that isn't we might hear that there is no descriptor."""
@@ -215,7 +222,13 @@ class Connection:
         that nobody thought of.
         """
         try:
-            return self._turn()
+            if self._rest or not self._requests.idle:
+                return self._go_on()
+            data = self._socket.recv(FIRST)
+            if wire.single(data):
+                self._reply(self._peer.answer(data[4:]))
+                return True
+            return self._feed(data)
         except (BlockingIOError, InterruptedError):
             return True
         except OSError:
@@ -242,21 +255,20 @@ class Connection:
         self._ready.unregister(self._socket)
         self._socket.close()
 
-    def _turn(self) -> bool:
-        """As a rule this is one recv, one request and one send."""
-        requests = self._requests
+    def _go_on(self) -> bool:
+        """Where the last turn has ended in the middle of a reply or of a request."""
         if self._rest and not self._send_more():
             return True
-        if not (requests.idle or self._answer_held()):
+        if not (self._requests.idle or self._answer_held()):
             return True
-        data = self._socket.recv(min(requests.missing, PIECE) or FIRST)
+        return self._feed(self._socket.recv(min(self._requests.missing, PIECE) or FIRST))
+
+    def _feed(self, data: bytes) -> bool:
+        """Bytes of a request, or of more than one; False where there are no more to come."""
         if not data:
             return False
-        if requests.idle and wire.single(data):
-            self._reply(self._peer.answer(data[4:]))
-        else:
-            requests.feed(data)
-            self._answer_held()
+        self._requests.feed(data)
+        self._answer_held()
         return True
 
     def _answer_held(self) -> bool:

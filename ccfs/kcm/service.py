@@ -19,6 +19,7 @@ UNKNOWN = "kcm_unknown"
 """What opcodes without a row are counted as."""
 
 _REFUSALS = {code: wire.reply(code) for code in Code}
+_BY_HEAD = {wire.head(opcode): operation for opcode, operation in OPERATIONS.items()}
 TOO_LARGE = _REFUSALS[Code.CC_NOMEM]
 """The reply to a request that was passed over, and in place of one there is no room for."""
 
@@ -43,10 +44,11 @@ class Service:
 class Peer:
     """One connection's requests."""
 
-    __slots__ = ("_host", "_requests", "_view")
+    __slots__ = ("_host", "_memo", "_requests", "_view")
 
     def __init__(self, host: Host, view: View) -> None:
         self._host = host
+        self._memo = host.store.ledger.memo
         self._requests = host.requests
         self._view = view
 
@@ -55,18 +57,30 @@ class Peer:
 
         A change is kept, and known to all who have to know, before there is a reply.
         """
-        operation = OPERATIONS.get(wire.opcode_of(request))
+        operation = _BY_HEAD.get(request[: wire.HEAD])
         if operation is None:
-            self._requests[UNKNOWN] += 1
-            return _REFUSALS[UNSUPPORTED]
+            return self._unknown(request)
         self._requests[operation.name] += 1
+        made = self._memo.find(request) if operation.repeats else None
+        return made or self._perform(operation, request)
+
+    def _unknown(self, request: bytes) -> bytes:
+        """The reply to an opcode without a row; ProtocolError for no opcode at all."""
+        wire.check_version(request)
+        self._requests[UNKNOWN] += 1
+        return _REFUSALS[UNSUPPORTED]
+
+    def _perform(self, operation: Operation, request: bytes) -> bytes:
         try:
             payload = operation.handle(self._view, request, wire.HEAD)
         except Exception as error:
             return _REFUSALS[self._refused(error, operation)]
         if operation.changes and not self._settle():
             return _REFUSALS[UNKEPT]
-        return wire.reply(0, payload)
+        reply = wire.reply(0, payload)
+        if operation.repeats:
+            self._memo.keep(request, reply)
+        return reply
 
     def _refused(self, error: Exception, operation: Operation) -> Code:
         """The code for a refusal; what a step did before it was refused is settled."""

@@ -141,12 +141,15 @@ def single(data: bytes) -> bool:
     return len(data) >= 8 and _LENGTH.unpack_from(data)[0] == len(data) - 4
 
 
-def opcode_of(request: bytes) -> int:
-    """What a request (from its version on) asks for.  ProtocolError for another version."""
-    version, opcode = _HEAD.unpack_from(request)
-    if version != VERSION:
+def head(opcode: int) -> bytes:
+    """How a request of an opcode begins, behind its length."""
+    return _HEAD.pack(VERSION, opcode)
+
+
+def check_version(request: bytes) -> None:
+    """ProtocolError for a request (from its version on) of another version."""
+    if _HEAD.unpack_from(request)[0] != VERSION:
         raise ProtocolError("version 2.0")
-    return int(opcode)
 
 
 def reply(status: int, payload: bytes = b"") -> bytes:

@@ -11,6 +11,7 @@ from ccfs.store.ccache import Ccache, Register
 from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.events import EventLog
 from ccfs.store.generation import Generation
+from ccfs.store.memo import Memo
 from ccfs.store.values import Limits, Stamp, Stored, What, Who
 
 REFUSALS = 1.0
@@ -68,6 +69,8 @@ class Effects:
 class Ledger:
     """The store's one counter of everything.
 
+    `memo`: what the layer above has made of the content, as long as no step has had an effect.
+
     Serial numbers begin with the start time in milliseconds, so that they are not met again after
     a restart either.
     """
@@ -79,6 +82,7 @@ class Ledger:
         self.effects = Effects()
         self.register = Register(int(now * 1000))
         self.events = EventLog(limits.events, self.number)
+        self.memo = Memo()
         self._refused = -math.inf
 
     def number(self) -> int:
@@ -90,6 +94,7 @@ class Ledger:
         if not self.effects:
             return None
         taken, self.effects = self.effects, Effects()
+        self.memo.clear()
         return taken
 
     def from_behind(self) -> None:
