@@ -162,16 +162,32 @@ def krb5ccname(path: str, here: Machine) -> Finding:
     """The programs of this shell use the mount."""
     name = here.environment.get("KRB5CCNAME", "")
     hint = f"run '{place.export_line(path)}'"
-    if not name:
+    if not here.residual:
         return Finding("krb5ccname", "KRB5CCNAME is not set", hint)
-    if name.startswith("KCM:") and serves_kcm(here):
-        return Finding("krb5ccname", f"KRB5CCNAME={name}, which ccfs serves")
+    said = f"KRB5CCNAME={name}" if name else f"KRB5CCNAME is not set: krb5.conf's {here.ccname}"
+    if here.residual.startswith("KCM:"):
+        fault = _kcm_fault(here)
+        more = "" if fault else ", which ccfs serves"
+    else:
+        fault, more = _fault(path, here.residual), ""
+    return Finding("krb5ccname", f"{said}{fault}{more}", hint if fault else "")
+
+
+def _kcm_fault(here: Machine) -> str:
+    """What is wrong with a KCM ccache as the one that programs use; "" for nothing."""
+    if not serves_kcm(here):
+        return " points elsewhere"
+    uid, separator, _ = here.residual.removeprefix("KCM:").partition(":")
+    own = uid == str(here.uid) or not (uid or separator)
+    return "" if own else f" is no name for uid {here.uid}"
+
+
+def _fault(path: str, name: str) -> str:
+    """The same for a ccache that should be in the mount at `path`."""
     file, directory = _places(name)
     if not file.startswith(path + "/"):
-        return Finding("krb5ccname", f"KRB5CCNAME={name} points elsewhere", hint)
-    if not os.path.isdir(directory):
-        return Finding("krb5ccname", f"KRB5CCNAME={name} is stale: there is no such place", hint)
-    return Finding("krb5ccname", f"KRB5CCNAME={name}")
+        return " points elsewhere"
+    return "" if os.path.isdir(directory) else " is stale: there is no such place"
 
 
 def _places(name: str) -> tuple[str, str]:

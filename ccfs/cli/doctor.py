@@ -26,7 +26,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _findings(given: str | None) -> Iterator[Finding]:
-    here = machine.Machine(os.environ, os.geteuid())
+    here = machine.Machine.of(os.environ, os.geteuid())
     yield from machine.check(here)
     try:
         path = place.of(given)

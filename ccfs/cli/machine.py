@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs import control, mountpoint
+from ccfs.cli import krb5conf
 from ccfs.cli.finding import Finding
 
 KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
@@ -27,7 +28,11 @@ OWN_WORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine as one user sees it; the paths are where such things are."""
+    """The machine as one user sees it; the paths are where such things are.
+
+    `kcm`: the socket where KCM: is looked for; `ccname`: the ccache of programs without KRB5CCNAME,
+    "" where krb5.conf names none.
+    """
 
     environment: Mapping[str, str]
     uid: int
@@ -35,6 +40,19 @@ class Machine:
     swaps: str = "/proc/swaps"
     blocks: str = "/sys/class/block"
     kcm: str = KCM_SOCKET
+    ccname: str = ""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], uid: int) -> Machine:
+        """What the caller sees, by the environment and krb5.conf."""
+        socket = krb5conf.libdefault("kcm_socket", environment) or KCM_SOCKET
+        ccname = krb5conf.libdefault("default_ccache_name", environment)
+        return cls(environment, uid, kcm=socket, ccname=ccname)
+
+    @property
+    def residual(self) -> str:
+        """The ccache that programs use here; "" where nothing names one."""
+        return self.environment.get("KRB5CCNAME") or self.ccname
 
     def program(self, name: str) -> str | None:
         """The path of a program, None where the user has none of that name."""
@@ -142,10 +160,13 @@ def _keeps_nothing(area: str, blocks: str) -> bool:
 
 
 def kcm_server(here: Machine) -> Finding:
-    """No other credential server takes what programs store by default."""
+    """No other credential server takes what programs store; where KCM: is used, there is one."""
     pid = control.listener(here.kcm) or None
+    if pid is None and here.residual.startswith("KCM:"):
+        hint = f"start ccfsd, or 'ccfs mount --kcm-socket {here.kcm}' (docs/kcm.md)"
+        return Finding("kcm", f"programs use {here.residual}, and nobody is at {here.kcm}", hint)
     if pid is None:
-        return Finding("kcm", "no KCM server is at the system's socket")
+        return Finding("kcm", f"no KCM server is at {here.kcm}")
     said = f"process {pid} serves KCM: ccaches at {here.kcm}"
     name, ours = _program(pid)
     if ours:
@@ -155,7 +176,7 @@ def kcm_server(here: Machine) -> Finding:
 
 
 def serves_kcm(here: Machine) -> bool:
-    """Whether `KCM:` is ccfs here, as far as krb5.conf says nothing else."""
+    """Whether `KCM:` is ccfs here."""
     pid = control.listener(here.kcm) or None
     return pid is not None and _program(pid)[1]
 
