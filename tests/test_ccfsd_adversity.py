@@ -176,6 +176,33 @@ def test_numbers_are_not_used_again_after_a_damage(here: Place, damage: str | No
     assert here.status()["sessions"] == 1, (first, other)
 
 
+def server(where: Place, uid: int) -> str:
+    """Which daemon answers in a mount."""
+    return where.sh(f"head -1 /run/ccfs/{uid}/info", uid)
+
+
+def test_no_room_in_run(here: Place) -> None:
+    """No session begins that the next ccfsd would not know of, and it keeps what is there."""
+    here.sh("mount -o remount,size=1m /run")
+    first = here.open(USER).values["session"]
+    store(here, USER)
+    here.sh("cat /dev/zero > /run/filling", status=None)
+    with pytest.raises(control.RefusedError, match="cannot write /run/ccfs/state: no space left"):
+        here.open(64107)
+    os.kill(here.daemon(USER), signal.SIGKILL)
+    assert here.ask_as(USER, "mount deadline=20000").startswith("ok ")
+    replaced = server(here, USER)
+    kill_ccfsd(here)
+    here.start(*LINGER)
+    assert (server(here, USER), here.status()["sessions"]) == (replaced, 1)
+    assert has_it(here, USER)
+    here.sh("rm /run/filling")
+    other = here.open(64107).values["session"]
+    assert int(other) > int(first)
+    here.close(first)
+    assert here.status()["sessions"] == 1
+
+
 def test_a_source_with_a_name_that_no_import_has_room_for(here: Place) -> None:
     """It is answered, and the mount goes with the session."""
     words = f"open uid={USER} gid={USER} ccache=/"

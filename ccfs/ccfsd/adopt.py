@@ -26,7 +26,7 @@ def adopt(host: Host) -> None:
     """Have the host know everything that is there, and clear away what nobody wants."""
     remembered = _remembered(host)
     # Logins that nobody knows any more still have their numbers, and will close them.
-    told = host.registry = remembered or Registry(following=time.time_ns() // 1_000_000)
+    told = host.registry = remembered or Registry(following=_beyond())
     mounts = mountpoint.mounts()
     for name in sorted(host.runtime.names() | {*told.mounts}):
         known = told.mounts.get(name)
@@ -53,6 +53,11 @@ def _remembered(host: Host) -> Registry | None:
     return told or (None if host.runtime.names() else Registry())
 
 
+def _beyond() -> int:
+    """A number that no session has had while this system runs: they never come that fast."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
 def _adopt_mount(host: Host, known: Mount, told: Registry, mounts: list[mountpoint.Mount]) -> None:
     name, owner = known.name, known.owner
     there = mountpoint.topmost(host.runtime.mountpoint(name), mounts)
@@ -62,7 +67,8 @@ def _adopt_mount(host: Host, known: Mount, told: Registry, mounts: list[mountpoi
     if daemon is not None:
         process, pidfd = daemon
         # Its mount may have been taken away, or covered: that is seen when somebody asks for it.
-        device = known.device or f"0:{there.connection if there else 0}"
+        device = known.device if process == known.daemon else ""
+        device = device or f"0:{there.connection if there else 0}"
         served.adopt(process, pidfd, device)
         log.info("%s goes on with pid %d", name, process.pid)
         return
@@ -90,9 +96,10 @@ def _group(there: mountpoint.Mount) -> int:
 
 def _daemon(host: Host, known: Mount, there: mountpoint.Mount | None) -> tuple[Process, int] | None:
     """The process that serves a mount, and a pidfd; None where nobody does."""
-    if known.daemon is not None:
-        pidfd = processes.hold(known.daemon)
-        return (known.daemon, pidfd) if pidfd is not None else None
+    pidfd = processes.hold(known.daemon) if known.daemon else None
+    if known.daemon is not None and pidfd is not None:
+        return known.daemon, pidfd
+    # It may have been replaced when that could not be written down.
     if there is None or not there.is_ccfs or there.owner != known.owner.uid:
         return None
     return _listener(host.runtime.socket(known.name), known.owner.uid)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from ccfs import control
 from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.control import MalformedError, Message, Peer
+from ccfs.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ class Connection:
             self._clients.handle(self, control.decode(data))
         except MalformedError as error:
             self.refuse(str(error))
+        except UserError as error:
+            self.refuse(error.reason)
 
 
 class Clients:

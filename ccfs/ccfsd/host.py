@@ -22,6 +22,7 @@ from ccfs.ccfsd.served import Phase, Served
 from ccfs.ccfsd.settings import Settings
 from ccfs.ccfsd.surroundings import Want
 from ccfs.control import Message
+from ccfs.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ DESTROY = 60.0
 one by then."""
 SLOW = 2.0
 """Seconds that a daemon may start before it keeps no others from starting."""
+
+
+class UnwritableError(UserError):
+    """What the next ccfsd must know can't be written down."""
 
 
 class Host:
@@ -53,6 +58,7 @@ class Host:
         self._starting: dict[Served, bool] = {}
         self._is_starting_next = False
         self._saved: Registry | None = None
+        self._unwritable = ""
 
     def want(
         self,
@@ -86,8 +92,13 @@ class Host:
         return True
 
     def number(self) -> int:
-        """The number of a new session."""
+        """The number of a new session.
+
+        UnwritableError where the next ccfsd would not know of it, and might give it to another.
+        """
         self.registry, number = self.registry.numbered()
+        if not self.save():
+            raise UnwritableError(f"cannot write {self.runtime.state}: {self._unwritable}")
         return number
 
     def open(self, session: Session, pidfd: int, user: str) -> None:
@@ -170,16 +181,20 @@ class Host:
             served.end()
         self._stop_when_empty()
 
-    def save(self) -> None:
-        """Have in the file what the next ccfsd must know."""
+    def save(self) -> bool:
+        """Have in the file what the next ccfsd must know; whether it is there."""
         if self.registry is self._saved:
-            return
+            return True
+        before, self._unwritable = self._unwritable, ""
         try:
             statefile.write(self.runtime.state, self.registry)
         except OSError as error:
-            log.error("cannot write %s: %s", self.runtime.state, error.strerror)
-        else:
-            self._saved = self.registry
+            self._unwritable = (error.strerror or str(error)).lower()
+            if self._unwritable != before:  # it is tried again and again
+                log.error("cannot write %s: %s", self.runtime.state, self._unwritable)
+            return False
+        self._saved = self.registry
+        return True
 
     # What a mount needs of us (served.Surroundings).
 

@@ -48,11 +48,11 @@ class Opening:
         self._import = _choice(request, "import", IMPORTS)
         own = _choice(request, "scope", SCOPES) == "session"
         uid, gid = request.number("uid", NOBODY - 1), request.number("gid", NOBODY - 1)
+        self._number = host.number()
         leader = processes.peer(connection.socket)
         if leader is None:
             raise MalformedError("who asks has ended")
         self._leader, self._pidfd = leader
-        self._number = host.number()
         self._own = own
         self._own_ccache = ""
         self._name = f"{uid}.{self._number}" if own else str(uid)
