@@ -86,6 +86,22 @@ def test_a_session_ends_while_its_daemon_is_replaced(here: Place) -> None:
     wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
 
 
+def test_a_session_ends_that_ccfsd_can_tell_nobody_of(here: Place) -> None:
+    """The next one tells the daemon, even if that is another by then."""
+    here.open(USER)
+    asked = {"import": "session", "ccache": str(source(here, USER))}
+    own = here.open(USER, **asked).values
+    daemon = here.daemon(USER)
+    with stopped(daemon):
+        here.close(own["session"])
+        kill_ccfsd(here)
+    os.kill(daemon, signal.SIGKILL)
+    here.start(*LINGER)
+    wait_until(lambda: is_mounted(here, USER), "no mount")
+    wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
+    wait_until(lambda: not here.state()["mounts"][0]["doomed"], "it is not over")
+
+
 def test_an_import_that_comes_too_late(here: Place) -> None:
     """A daemon that did nothing for a while takes nothing away that nobody waits for any more."""
     here.open(USER)

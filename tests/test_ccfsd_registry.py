@@ -26,6 +26,12 @@ def test_sessions_keep_a_mount() -> None:
     assert registry.closed(second).lost("1000") == Registry(following=3)
 
 
+def test_a_ccache_is_doomed_until_it_is_no_more() -> None:
+    registry = Registry().has(Mount("1000", OWNER)).doomed("1000", "one").doomed("1000", "two")
+    assert registry.destroyed("1000", "one").mounts["1000"].doomed == ("two",)
+    assert registry.lost("1000").destroyed("1000", "two") == Registry()
+
+
 def test_what_was_is_not_changed() -> None:
     before = Registry()
     before.has(Mount("1000", OWNER)).opened(Session(1, "1000", LEADER))
@@ -35,7 +41,8 @@ def test_what_was_is_not_changed() -> None:
 texts = st.text(max_size=20)
 processes = st.builds(Process, st.integers(1, 1 << 22), st.integers(0, 1 << 60))
 owners = st.builds(Owner, st.integers(0, (1 << 32) - 2), st.integers(0, (1 << 32) - 2), texts)
-mounts = st.builds(Mount, texts, owners, st.none() | processes, texts, st.booleans())
+names = st.lists(texts, max_size=3).map(tuple)
+mounts = st.builds(Mount, texts, owners, st.none() | processes, texts, st.booleans(), names)
 sessions = st.builds(Session, st.integers(1, 1 << 60), texts, processes, texts, texts)
 registries = st.builds(
     lambda following, held, led: Registry(

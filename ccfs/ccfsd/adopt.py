@@ -40,7 +40,8 @@ def adopt(host: Host) -> None:
     for session in told.sessions.values():
         _adopt_session(host, session)
     for name in [*host.served]:
-        host.consider(name)
+        if not host.consider(name):
+            host.destroy_doomed(name)
 
 
 def _remembered(host: Host) -> Registry | None:

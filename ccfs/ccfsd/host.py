@@ -52,7 +52,7 @@ class Host:
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
         self._leaders: dict[int, int] = {}
-        self._errands: dict[str, set[Callable[[], None]]] = {}
+        self._errands: dict[tuple[str, str], Callable[[], None]] = {}
         self._logins: deque[Served] = deque()
         self._others: deque[Served] = deque()
         self._starting: dict[Served, bool] = {}
@@ -109,6 +109,7 @@ class Host:
             self.registry = self.registry.has(mount)
         self.registry = self.registry.opened(session)
         self.lead(session, pidfd)
+        self.destroy_doomed(session.mount)
 
     def lead(self, session: Session, pidfd: int) -> None:
         """The end of a session's leader is that of the session."""
@@ -126,7 +127,8 @@ class Host:
             self.loop.forget(pidfd)
             os.close(pidfd)
         if not self.consider(session.mount, was_session=True) and session.ccache:
-            self.destroy(session.mount, session.ccache)
+            self.registry = self.registry.doomed(session.mount, session.ccache)
+            self.destroy_doomed(session.mount)
 
     def consider(self, name: str, *, was_session: bool = False) -> bool:
         """End a mount that nobody keeps any more; whether that is so."""
@@ -137,32 +139,43 @@ class Host:
             return False
         if self.lingers(mount):
             return False
-        for drop in self._errands.pop(name, ()):
-            drop()
+        for errand in [one for one in self._errands if one[0] == name]:
+            self._errands.pop(errand)()
         served.end()
         return True
 
-    def destroy(self, name: str, ccache: str) -> None:
-        """Have the daemon of a mount destroy a ccache, this one or the one that replaces it."""
-        errands = self._errands.setdefault(name, set())
+    def destroy_doomed(self, name: str) -> None:
+        """Have the daemon of a mount destroy what has no session any more.
+
+        This daemon or the one that replaces it; what can't be destroyed now is at the next session.
+        """
+        mount = self.registry.mounts[name]
+        for ccache in mount.doomed:
+            if (name, ccache) not in self._errands:
+                self._destroy(name, mount.owner, ccache)
+
+    def _destroy(self, name: str, owner: Owner, ccache: str) -> None:
+        errand = name, ccache
 
         def ready(served: Served) -> None:
-            errands.discard(drop)
             served.ask(control.encode("destroy", ccache=ccache), answer, DESTROY)
 
         def answer(reply: Message | None, why: str) -> None:
             if reply is None:
                 failed(why)
+                return
+            self._errands.pop(errand, None)
+            self.registry = self.registry.destroyed(name, ccache)
 
         def failed(why: str) -> None:
-            errands.discard(drop)
+            self._errands.pop(errand, None)
             log.warning("cannot destroy %s of %s: %s", ccache, name, why)
 
         def drop() -> None:
             cancel()
 
-        errands.add(drop)
-        cancel = self.want(name, self.served[name].owner, DESTROY, ready, failed)
+        self._errands[errand] = drop
+        cancel = self.want(name, owner, DESTROY, ready, failed)
 
     def lingers(self, mount: Mount | None) -> bool:
         """Whether the mount's user has asked that what is theirs outlives their sessions."""

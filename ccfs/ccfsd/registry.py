@@ -35,6 +35,7 @@ class Mount:
 
     `name`: the uid, or UID.SESSION for a session's own.  `daemon`: who serves it, None for nobody.
     `device`: its device number as mountinfo has it.  `asked`: somebody wants it who has no session.
+    `doomed`: ccaches of sessions that have ended, until the daemon has destroyed them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Mount:
     daemon: Process | None = None
     device: str = ""
     asked: bool = False
+    doomed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,18 @@ class Registry:
     def has(self, mount: Mount) -> Registry:
         """A mount is, or is now, like this."""
         return replace(self, mounts={**self.mounts, mount.name: mount})
+
+    def doomed(self, name: str, ccache: str) -> Registry:
+        """A ccache has no session any more."""
+        mount = self.mounts[name]
+        return self.has(replace(mount, doomed=(*mount.doomed, ccache)))
+
+    def destroyed(self, name: str, ccache: str) -> Registry:
+        """A ccache is no more; nor may its mount be."""
+        mount = self.mounts.get(name)
+        if mount is None:
+            return self
+        return self.has(replace(mount, doomed=tuple(c for c in mount.doomed if c != ccache)))
 
     def lost(self, name: str) -> Registry:
         """A mount is no more."""

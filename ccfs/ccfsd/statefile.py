@@ -29,6 +29,7 @@ def encode(registry: Registry) -> bytes:
                     "daemon": _pair(mount.daemon),
                     "device": mount.device,
                     "asked": mount.asked,
+                    "doomed": mount.doomed,
                 }
                 for mount in registry.mounts.values()
             ],
@@ -98,7 +99,8 @@ def _process(pair: Any) -> Process:
 def _mount(told: Any) -> Mount:
     owner = Owner(int(told["uid"]), int(told["gid"]), str(told["user"]))
     daemon = _process(told["daemon"]) if told["daemon"] else None
-    return Mount(str(told["name"]), owner, daemon, str(told["device"]), bool(told["asked"]))
+    doomed = tuple(str(ccache) for ccache in told.get("doomed", ()))  # an older ccfsd has none
+    return Mount(str(told["name"]), owner, daemon, str(told["device"]), bool(told["asked"]), doomed)
 
 
 def _session(told: Any) -> Session:
