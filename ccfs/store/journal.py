@@ -3,44 +3,41 @@
 An SQLite database in WAL mode on a file that somebody else has chosen and checked.  It holds
 complete records only; scratch files and incomplete tails die with their descriptors.  Every row has
 a checksum, every ccache the sum over its records, the whole the sum over its ccaches and the number
-of the last step, so that what is read back is what was written, or an error.
+of the last step, so that what is read back is what was written, or an error.  A step that has
+stored one record and nothing else is that record's row alone, with the number of the step; what it
+means for ccache and whole is written with the next step of another kind.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ccfs.store.saved import Saved, SavedCcache, SavedRecord
+from ccfs.store.recall import WRONG, DamagedError, ForeignError, recall
+from ccfs.store.tables import (
+    APPLICATION,
+    MASK,
+    PUT_CCACHE,
+    PUT_RECORD,
+    SCHEMA,
+    TOUCH_CCACHE,
+    TOUCH_WHOLE,
+    VERSION,
+    Row,
+    sum_of_ccache,
+    sum_of_record,
+    sum_of_whole,
+)
 
 if TYPE_CHECKING:
     from ccfs.store.ccache import Ccache
     from ccfs.store.ledger import Effects
+    from ccfs.store.saved import Saved
     from ccfs.store.store import Store
 
-VERSION = 3
-APPLICATION = 0x63636673  # "ccfs"
-_MASK = (1 << 62) - 1
+__all__ = ["DamagedError", "ForeignError", "InUseError", "Journal"]
 
-_SCHEMA = """
-CREATE TABLE whole (id INTEGER PRIMARY KEY, mountpoint BLOB, uid INTEGER, step INTEGER,
-    change_time INTEGER, last INTEGER, total INTEGER, sum INTEGER);
-CREATE TABLE ccache (serial INTEGER PRIMARY KEY, name BLOB, place INTEGER, change_time INTEGER,
-    last_default INTEGER, mtime REAL, prefix BLOB, total INTEGER, sum INTEGER);
-CREATE TABLE record (ccache INTEGER, serial INTEGER, place INTEGER, name TEXT, data BLOB,
-    sum INTEGER, PRIMARY KEY (ccache, serial)) WITHOUT ROWID;
-"""
-_WHOLE = b"whole %d:%b %d %d %d %d %d"
-_CCACHE = b"ccache %d %d:%b %d %d %d %a %d:%b %d"
-_RECORD = b"record %d %d %d %d:%b %d:%b"
-_TOUCH_CCACHE = "UPDATE ccache SET change_time = ?, mtime = ?, total = ?, sum = ? WHERE serial = ?"
-_TOUCH_WHOLE = (
-    "UPDATE whole SET step = ?, change_time = ?, last = ?, total = ?, sum = ? WHERE id = 1"
-)
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
@@ -51,30 +48,8 @@ _PRAGMAS = (
 )
 
 
-class DamagedError(Exception):
-    """The journal can't be used; the message says why and holds nothing of its content."""
-
-
 class InUseError(Exception):
     """Another process has the journal open."""
-
-
-class ForeignError(Exception):
-    """The journal is that of another mountpoint, and none of our business."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """What the journal has of a ccache: the sum over its records, and of its own row.
-
-    `fixed`: the fields that few steps change, where they are known to be in the journal.
-    `records`: the sum of each record, by its serial number.
-    """
-
-    total: int = 0
-    sum: int = 0
-    fixed: tuple[object, ...] = ()
-    records: dict[int, int] = field(default_factory=dict)
 
 
 class Journal:
@@ -86,8 +61,9 @@ class Journal:
 
     def __init__(self, path: str, confirm: Callable[[int], None]) -> None:
         self._confirm = confirm
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, Row] = {}
         self._owners: dict[int, int] = {}
+        self._late: set[int] = set()
         self._total = 0
         self.step = 0
         self._broken = False
@@ -110,7 +86,7 @@ class Journal:
         self._mountpoint, self._uid = _blob(mountpoint), uid
         begin = (self._mountpoint, uid)
         try:
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(SCHEMA)
             self._db.execute(f"PRAGMA application_id = {APPLICATION}")
             self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._db.execute("INSERT INTO whole VALUES (1, ?, ?, 0, 0, 0, 0, 0)", begin)
@@ -124,10 +100,16 @@ class Journal:
         Raises DamagedError for a journal that is damaged, of another version, of another owner, or
         that has lost its end; ForeignError for one of another mountpoint.
         """
+        self._mountpoint, self._uid = _blob(mountpoint), uid
         try:
-            return self._load(mountpoint, uid, step)
-        except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
+            found = recall(self._db, self._mountpoint, uid, step)
+        except (sqlite3.Error, *WRONG) as error:
             raise DamagedError(_reason(error)) from None
+        self._rows, self._late, self._total = found.rows, found.late, found.total
+        for owner, row in found.rows.items():
+            self._owners.update(dict.fromkeys(row.records, owner))
+        self.step = found.step
+        return found.saved
 
     def commit(self, store: Store, effects: Effects) -> None:
         """Have one step in the journal.
@@ -136,14 +118,14 @@ class Journal:
         """
         if self._broken:
             self.rewrite(store)
-            return
-        with _Transaction(self):
-            self._remove(effects)
-            for serial in effects.changed | effects.rewritten:
-                ccache = store.collection.by_serial(serial)
-                if ccache is not None:
-                    self._put_ccache(ccache, effects)
-            self._put_whole(store)
+        elif not self._append(store, effects):
+            with _Transaction(self):
+                self._remove(effects)
+                for serial in effects.changed | effects.rewritten | self._late:
+                    ccache = store.collection.by_serial(serial)
+                    if ccache is not None:
+                        self._put_ccache(ccache, effects)
+                self._put_whole(store)
 
     def rewrite(self, store: Store) -> None:
         """Write everything anew."""
@@ -170,64 +152,30 @@ class Journal:
         """Close the database."""
         self._db.close()
 
-    def _load(self, mountpoint: str, uid: int, step: int) -> Saved:
-        self._check_kind()
-        whole = self._db.execute("SELECT * FROM whole").fetchall()
-        if len(whole) != 1 or _sum(_WHOLE, *whole[0][1:-1]) != whole[0][-1]:
-            raise DamagedError("it is damaged")
-        _, where, owner, have, change_time, last, total, _ = whole[0]
-        if where != _blob(mountpoint):
-            raise ForeignError
-        if owner != uid:
-            raise DamagedError("it is another user's")
-        if have < step:
-            raise DamagedError("it has lost its last changes")
-        records: dict[object, list[tuple[Any, ...]]] = {}
-        for row in self._db.execute("SELECT * FROM record"):
-            records.setdefault(row[0], []).append(row)
-        rows = self._db.execute("SELECT * FROM ccache").fetchall()
-        read = [self._load_ccache(row, records.get(row[0], [])) for row in rows]
-        ccaches = sorted(read, key=attrgetter("rank"))
-        if self._total != total or not ccaches:
-            raise DamagedError("it is damaged")
-        self._mountpoint, self._uid, self.step = where, uid, have
-        return Saved(change_time, last, tuple(ccaches))
-
-    def _check_kind(self) -> None:
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION:
-            raise DamagedError("it is no journal of ccfs")
-        if version != VERSION:
-            raise DamagedError(f"it is of version {version}, this ccfs writes {VERSION}")
-        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise DamagedError("it is damaged")
-
-    def _load_ccache(self, row: tuple[object, ...], found: list[tuple[Any, ...]]) -> SavedCcache:
-        serial, name, rank, change_time, last_default, mtime, prefix, total, check = row
-        if _sum(_CCACHE, *row[:-1]) != check:
-            raise DamagedError("it is damaged")
-        found.sort(key=itemgetter(2))
-        if any(_sum(_RECORD, *r[:-1]) != r[-1] for r in found):
-            raise DamagedError("it is damaged")
-        owner, sums = int(str(serial)), {r[1]: r[-1] for r in found}
-        mine = _Row(sum(sums.values()) & _MASK, int(str(check)), records=sums)
-        if mine.total != total:
-            raise DamagedError("it is damaged")
-        self._rows[owner] = mine
-        self._owners.update(dict.fromkeys(sums, owner))
-        self._total = self._total + mine.sum & _MASK
-        return SavedCcache(
-            owner,
-            bytes(name),  # type: ignore[call-overload]
-            int(str(rank)),
-            int(str(change_time)),
-            int(str(last_default)),
-            float(str(mtime)),
-            bytes(prefix),  # type: ignore[call-overload]
-            tuple(SavedRecord(r[1], r[3], r[4]) for r in found),
-        )
+    def _append(self, store: Store, effects: Effects) -> bool:
+        """Have the step in one row, where it has stored one record and nothing else."""
+        if effects.records or effects.ccaches or effects.rewritten or len(effects.changed) != 1:
+            return False
+        (owner,) = effects.changed
+        added, ccache = effects.added.get(owner, ()), store.collection.by_serial(owner)
+        row = self._rows.get(owner)
+        if len(added) != 1 or ccache is None or row is None or row.fixed != _fixed(ccache):
+            return False
+        (stored,) = added
+        data = ccache.image.record(stored.serial) if ccache.image else None
+        if data is None:
+            return False
+        step, ledger = self.step + 1, store.ledger
+        made = (step, ccache.change_time, ccache.mtime, ledger.change_time, ledger.register.last)
+        try:
+            self._put_records(ccache, [(stored.serial, stored.serial, stored.name, data)], made)
+        except Exception as error:
+            self._broken = True
+            raise DamagedError(_reason(error)) from None
+        self._late.add(owner)
+        self.step = step
+        self._confirm(step)
+        return True
 
     def _remove(self, effects: Effects) -> None:
         gone: dict[int, list[int]] = {}
@@ -241,7 +189,7 @@ class Journal:
             row = self._rows.get(serial)
             if row is not None:
                 self._drop(serial, [*row.records])
-                self._total = self._total - row.sum & _MASK
+                self._total = self._total - row.sum & MASK
                 self._db.execute("DELETE FROM ccache WHERE serial = ?", (serial,))
                 del self._rows[serial]
 
@@ -251,7 +199,7 @@ class Journal:
         for serial in serials:
             row.total -= row.records.pop(serial)
             del self._owners[serial]
-        row.total &= _MASK
+        row.total &= MASK
         if row.records:
             pairs = [(owner, serial) for serial in serials]
             self._db.executemany("DELETE FROM record WHERE ccache = ? AND serial = ?", pairs)
@@ -272,7 +220,7 @@ class Journal:
 
     def _put_all(self, ccache: Ccache) -> None:
         """All of one ccache, its records in their places."""
-        row = self._rows.setdefault(ccache.serial, _Row())
+        row = self._rows.setdefault(ccache.serial, Row())
         self._drop(ccache.serial, [*row.records])
         records = ccache.image.records() if ccache.image else []
         self._put_records(
@@ -280,43 +228,51 @@ class Journal:
         )
         self._put_row(ccache)
 
-    def _put_records(self, ccache: Ccache, added: list[tuple[int, int, str, bytes]]) -> None:
-        """Records as (serial, place, name, data)."""
+    def _put_records(
+        self,
+        ccache: Ccache,
+        added: list[tuple[int, int, str, bytes]],
+        made: tuple[float, ...] = (0, 0, 0.0, 0, 0),
+    ) -> None:
+        """Records as (serial, place, name, data).
+
+        `made`: the number of the step and what it has made, where nothing else is written of it.
+        """
         owner, rows = ccache.serial, []
         row = self._rows[owner]
-        for serial, place, name, data in added:
-            check = _sum(_RECORD, owner, serial, place, name, data)
-            rows.append((owner, serial, place, name, data, check))
-            row.records[serial] = check
+        for record in added:
+            check = sum_of_record(owner, *record, *made)
+            rows.append((owner, *record, *made, check))
+            row.records[record[0]] = check
             row.total += check
-            self._owners[serial] = owner
-        row.total &= _MASK
+            self._owners[record[0]] = owner
+        row.total &= MASK
         if rows:
-            self._db.executemany("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(PUT_RECORD, rows)
 
     def _put_row(self, ccache: Ccache) -> None:
-        row, image, serial = self._rows[ccache.serial], ccache.image, ccache.serial
-        prefix = bytes(image.data[: image.body]) if image and image.prefix else b""
-        name, rank, default = ccache.name, ccache.rank, ccache.last_default_time
-        fixed, changed, mtime = (name, rank, default, prefix), ccache.change_time, ccache.mtime
-        check = _sum(_CCACHE, serial, name, rank, changed, default, mtime, prefix, row.total)
-        self._total = self._total - row.sum + check & _MASK
+        row, serial, fixed = self._rows[ccache.serial], ccache.serial, _fixed(ccache)
+        name, rank, default, prefix = fixed
+        changed, mtime = ccache.change_time, ccache.mtime
+        check = sum_of_ccache(serial, name, rank, changed, default, mtime, prefix, row.total)
+        self._total = self._total - row.sum + check & MASK
         row.sum = check
         if row.fixed == fixed:
-            self._db.execute(_TOUCH_CCACHE, (changed, mtime, row.total, check, serial))
+            self._db.execute(TOUCH_CCACHE, (changed, mtime, row.total, check, serial))
             return
         row.fixed = fixed
         self._db.execute(
-            "INSERT OR REPLACE INTO ccache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (serial, name, rank, changed, default, mtime, prefix, row.total, check),
+            PUT_CCACHE, (serial, name, rank, changed, default, mtime, prefix, row.total, check)
         )
 
     def _put_whole(self, store: Store) -> None:
+        """The last of a step: all that was late is written."""
         self.step += 1
+        self._late.clear()
         ledger = store.ledger
         fields = (self.step, ledger.change_time, ledger.register.last, self._total)
-        check = _sum(_WHOLE, self._mountpoint, self._uid, *fields)
-        self._db.execute(_TOUCH_WHOLE, (*fields, check))
+        check = sum_of_whole(self._mountpoint, self._uid, *fields)
+        self._db.execute(TOUCH_WHOLE, (*fields, check))
 
 
 class _Transaction:
@@ -351,21 +307,11 @@ class _Transaction:
         return DamagedError(_reason(error))
 
 
-def _sum(row: bytes, *fields: Any) -> int:
-    """A checksum of 62 bits over the fields of a row, each whole number or text as it is, or bytes.
-
-    TypeError for a field that is none of what it should be.
-    """
-    values: list[Any] = []
-    for value in fields:
-        kind = value.__class__
-        if kind is str:
-            value = value.encode("utf-8", "surrogateescape")
-            values.append(len(value))
-        elif kind is bytes:
-            values.append(len(value))
-        values.append(value)
-    return int.from_bytes(blake2b(row % tuple(values), digest_size=8).digest(), "big") & _MASK
+def _fixed(ccache: Ccache) -> tuple[bytes, int, int, bytes]:
+    """What few steps change of a ccache's row: name, place, last time as the default, prefix."""
+    image = ccache.image
+    prefix = bytes(memoryview(image.data)[: image.body]) if image and image.prefix else b""
+    return ccache.name, ccache.rank, ccache.last_default_time, prefix
 
 
 def _blob(path: str) -> bytes:
