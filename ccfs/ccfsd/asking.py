@@ -5,6 +5,7 @@ Knows a socket's path, a packet out and one back; never what they say.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,9 @@ from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.control import Message
 
 AGAIN = 0.05
-"""Seconds until the next try where so many ask that there is no place in the queue."""
+"""Seconds until the next try where there is no place in the queue, or no descriptor left."""
+_LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What ccfsd itself is out of: no fault of the daemon's, whose time hasn't begun."""
 
 Answer = Callable[[Message | None, str], None]
 """Called once, with the reply, or None and what came instead."""
@@ -38,7 +41,8 @@ class Question:
         self._answer: Answer | None = answer
         self._socket: socket.socket | None = None
         self._again: Timer | None = None
-        self._limit = loop.after(seconds, lambda: self._end(None, "no answer in time"))
+        self._seconds = seconds
+        self._limit = self._wait()
         self._connect()
 
     def drop(self) -> None:
@@ -46,22 +50,30 @@ class Question:
         self._answer = None
         self._close()
 
+    def _wait(self) -> Timer:
+        return self._loop.after(self._seconds, lambda: self._end(None, "no answer in time"))
+
     def _connect(self) -> None:
+        try:
+            self._send()
+        except OSError as error:
+            self._forget_socket()
+            if error.errno in _LACKING:
+                self._limit.cancel()
+                self._limit = self._wait()
+            elif not isinstance(error, BlockingIOError):
+                # Not from here: whoever asks may still be busy with asking.
+                why = (error.strerror or str(error)).lower()
+                self._again = self._loop.after(0, lambda: self._end(None, why))
+                return
+            self._again = self._loop.after(AGAIN, self._connect)
+
+    def _send(self) -> None:
         self._socket = connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.setblocking(False)
-        try:
-            connection.connect(self._path)
-            socket.send_fds(connection, [self._data], list(self._passed))
-        except BlockingIOError:
-            connection.close()
-            self._socket = None
-            self._again = self._loop.after(AGAIN, self._connect)
-        except OSError as error:
-            # Not from here: whoever asks may still be busy with asking.
-            why = (error.strerror or str(error)).lower()
-            self._again = self._loop.after(0, lambda: self._end(None, why))
-        else:
-            self._loop.watch(connection.fileno(), self._hear)
+        connection.connect(self._path)
+        socket.send_fds(connection, [self._data], list(self._passed))
+        self._loop.watch(connection.fileno(), self._hear)
 
     def _hear(self) -> None:
         assert self._socket is not None
@@ -87,6 +99,9 @@ class Question:
         self._limit.cancel()
         if self._again is not None:
             self._again.cancel()
+        self._forget_socket()
+
+    def _forget_socket(self) -> None:
         if self._socket is not None:
             self._loop.forget(self._socket.fileno())
             self._socket.close()

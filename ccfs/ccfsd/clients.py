@@ -117,6 +117,8 @@ class Connection:
             self.refuse(str(error))
         except UserError as error:
             self.refuse(error.reason)
+        except OSError as error:  # no descriptor left for what it takes
+            self.refuse((error.strerror or str(error)).lower())
 
 
 class Clients:

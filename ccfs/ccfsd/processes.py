@@ -1,7 +1,8 @@
 """Processes that are watched: which one it is, and whether it still is.
 
 Knows pidfds and /proc; never what a process does.  A pid alone names nobody: it is somebody else's
-after its process has ended.
+after its process has ended.  Where there is no descriptor left to look with, that is an OSError:
+nobody has ended because of it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def of(pid: int, *, ended: bool = False) -> Process | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") and not ended else Process(pid, int(fields[19]))
 
@@ -34,9 +35,9 @@ def hold(process: Process) -> int | None:
     """A pidfd of a process; None when it has ended."""
     try:
         descriptor = os.pidfd_open(process.pid)
-    except OSError:
+    except ProcessLookupError:
         return None
-    if of(process.pid) == process:
+    if _of(process.pid, descriptor) == process:
         return descriptor
     os.close(descriptor)
     return None
@@ -49,7 +50,7 @@ def peer(connection: socket.socket) -> tuple[Process, int] | None:
         descriptor = int(_INT.unpack(told)[0])
     except OSError:
         return _peer_by_pid(connection)
-    process = of(control.peer(connection).pid)
+    process = _of(control.peer(connection).pid, descriptor)
     if process is not None:
         return process, descriptor
     os.close(descriptor)
@@ -61,6 +62,15 @@ def _peer_by_pid(connection: socket.socket) -> tuple[Process, int] | None:
     process = of(control.peer(connection).pid)
     descriptor = hold(process) if process else None
     return (process, descriptor) if process and descriptor is not None else None
+
+
+def _of(pid: int, descriptor: int) -> Process | None:
+    """The process that has a pid now; the descriptor goes where that can't be seen."""
+    try:
+        return of(pid)
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def send(pidfd: int, number: signal.Signals) -> None:

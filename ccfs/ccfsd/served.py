@@ -91,7 +91,7 @@ class Served:
 
     def ping(self) -> None:
         """See that the daemon answers; one that doesn't is replaced."""
-        if self._question is None:
+        if self._question is None and self.process is not None:
             self._question = self.ask(b"ping", self._heard, self._host.settings.hang)
 
     def ask(
@@ -181,7 +181,7 @@ class Served:
         self._requests = -1
         self._host.loop.watch(pidfd, self._ended)
         self._host.changed(self)
-        self.ping()
+        self._host.loop.after(0, self.ping)  # not before all that is there has its descriptors
         self._beat = self._host.loop.after(self._host.settings.period, self._check)
 
     def _check(self) -> None:

@@ -92,8 +92,10 @@ def _pair(process: Process | None) -> list[int] | None:
 
 
 def _process(pair: Any) -> Process:
-    pid, start = pair
-    return Process(int(pid), int(start))
+    pid, start = (int(number) for number in pair)
+    if pid < 1:
+        raise ValueError("no process")
+    return Process(pid, start)
 
 
 def _mount(told: Any) -> Mount:

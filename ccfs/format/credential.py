@@ -25,6 +25,7 @@ from ccfs.format.principal import (
     Principal,
     decode_principal,
     encode_principal,
+    principal_of,
     skip_principal,
 )
 from ccfs.format.wire import (
@@ -252,9 +253,10 @@ def outline_credential(data: Buffer, offset: int, dialect: Dialect) -> Outline:
     order = dialect.order
     size = len(data)
     try:
-        at = skip_principal(data, offset, dialect, size)
-        server, at = decode_principal(data, at, dialect)
-        at = skip_data(data, at + _enctype_size(dialect), order, size)
+        start = skip_principal(data, offset, dialect, size)
+        end = skip_principal(data, start, dialect, size)
+        server = principal_of(bytes(data[start:end]), dialect)
+        at = skip_data(data, end + _enctype_size(dialect), order, size)
         authtime, _, endtime, _ = order.u32x4.unpack_from(data, at)
     except error:
         raise FormatError(offset, "a complete record") from None

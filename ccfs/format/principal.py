@@ -12,6 +12,7 @@ The text is that of krb5_parse_name and krb5_unparse_name: components between `/
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
@@ -21,7 +22,6 @@ from ccfs.format.wire import (
     check_count,
     read_count,
     read_int,
-    skip_data,
     write_data,
     write_int,
 )
@@ -126,6 +126,12 @@ def decode_principal(data: Buffer, offset: int, dialect: Dialect) -> tuple[Princ
     return Principal(name_type, names[0], tuple(names[1:])), offset
 
 
+@lru_cache(maxsize=4096)
+def principal_of(data: bytes, dialect: Dialect) -> Principal:
+    """The principal that `data` is: the same names come again and again."""
+    return decode_principal(data, 0, dialect)[0]
+
+
 def encode_principal(principal: Principal, dialect: Dialect) -> bytes:
     """The bytes of a principal; version 1 has no place for its name type."""
     order = dialect.order
@@ -154,7 +160,9 @@ def skip_principal(data: Buffer, offset: int, dialect: Dialect, limit: int) -> i
         offset += 4
         parts = order.u32.unpack_from(data, offset)[0] + 1
     check_count(offset, parts, 4, limit)
-    offset += 4
+    start, offset, length = offset, offset + 4, order.u32.unpack_from
     for _ in range(parts):
-        offset = skip_data(data, offset, order, limit)
+        offset += 4 + length(data, offset)[0]
+        if offset > limit:
+            raise FormatError(start, f"a principal that ends within {limit} bytes")
     return offset

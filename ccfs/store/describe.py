@@ -3,6 +3,7 @@
 Knows the format, and gives a record the stem of its file name.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from ccfs.format.config import config_key
@@ -34,10 +35,15 @@ def describe(record: bytes, dialect: Dialect) -> Description:
 
 def description_of(outline: Outline) -> Description:
     """The description of a record that is not removed."""
-    server = outline.server
+    return Description(*_listed(outline.server), outline.endtime)
+
+
+@lru_cache(maxsize=4096)
+def _listed(server: Principal) -> tuple[str, bool, bool]:
+    """The stem of the file name, whether it is a configuration entry, whether a TGT."""
     key = config_key(server)
     stem = config_name(key.key, key.principal) if key else encode_name(unparse_name(server))
-    return Description(stem, key is not None, is_tgt(server), outline.endtime)
+    return stem, key is not None, is_tgt(server)
 
 
 def config_name(key: bytes, principal: bytes | None) -> str:

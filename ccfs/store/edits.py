@@ -137,7 +137,7 @@ class Edits:
     def _add(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         image, _ = _initialised(ccache)
         self._contents.set_aside(ccache)
-        delta = image.append(record)
+        delta = image.append(record, whole=True)
         self._contents.apply(ccache, delta, at, was=True)
         return delta.added[0] if delta.added else None
 

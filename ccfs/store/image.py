@@ -129,12 +129,15 @@ class Image:
         found = bisect_right(self.spans, offset, key=_start) - 1
         return self.spans[found] if found >= 0 and offset < self.spans[found].end else None
 
-    def append(self, data: bytes) -> Delta:
-        """Add bytes at the end; complete records count at once."""
+    def append(self, data: bytes, *, whole: bool = False) -> Delta:
+        """Add bytes at the end; complete records count at once.
+
+        `whole`: they are known to be one record, behind which there is no tail.
+        """
         before = len(self.data)
         self.data += data
         try:
-            return self._index_more()
+            return self._index_more([len(self.data)] if whole else None)
         except StoreError:
             del self.data[before:]
             raise
@@ -210,8 +213,8 @@ class Image:
         prefix = bytes(self.data[: self.body])
         self.rebuild(prefix, [pair for pair in self.records() if pair[1]])
 
-    def _index_more(self) -> Delta:
-        """Index what has become complete at the end."""
+    def _index_more(self, ends: list[int] | None = None) -> Delta:
+        """Index what has become complete at the end.  `ends`: of the records, where known."""
         prefix, body = self.prefix, self.body
         if prefix is None:
             found = _scan_prefix(self.data, self._limit)
@@ -219,7 +222,7 @@ class Image:
                 return Delta()
             prefix, body = found
         at = max(self.complete, body)
-        ends = self._ends(at, prefix.header.dialect)
+        ends = self._ends(at, prefix.header.dialect) if ends is None else ends
         described = self._describe([at, *ends], prefix.header.dialect)
         fresh, self.prefix, self.body = self.prefix is None, prefix, body
         self.complete = ends[-1] if ends else at

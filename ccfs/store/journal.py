@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ccfs.store.recall import WRONG, DamagedError, ForeignError, recall
 from ccfs.store.tables import (
@@ -46,6 +46,13 @@ _PRAGMAS = (
     "temp_store = MEMORY",
     "wal_autocheckpoint = 500",  # pages: the log is in memory, and read as a whole at the start
 )
+
+_Record = tuple[int, int, str, bytes]
+"""Serial number, place, name, bytes."""
+_Made = tuple[int, int, float, int, int]
+"""The number of a step, and what it has made of its ccache's row and of the whole."""
+_WRITTEN: _Made = (0, 0, 0.0, 0, 0)
+"""Where that is in rows of their own."""
 
 
 class InUseError(Exception):
@@ -168,10 +175,12 @@ class Journal:
         step, ledger = self.step + 1, store.ledger
         made = (step, ccache.change_time, ccache.mtime, ledger.change_time, ledger.register.last)
         try:
-            self._put_records(ccache, [(stored.serial, stored.serial, stored.name, data)], made)
+            record = (stored.serial, stored.serial, stored.name, data)
+            self._db.execute(PUT_RECORD, _counted(row, owner, record, made))
         except Exception as error:
             self._broken = True
             raise DamagedError(_reason(error)) from None
+        self._owners[stored.serial] = owner
         self._late.add(owner)
         self.step = step
         self._confirm(step)
@@ -228,25 +237,11 @@ class Journal:
         )
         self._put_row(ccache)
 
-    def _put_records(
-        self,
-        ccache: Ccache,
-        added: list[tuple[int, int, str, bytes]],
-        made: tuple[float, ...] = (0, 0, 0.0, 0, 0),
-    ) -> None:
-        """Records as (serial, place, name, data).
-
-        `made`: the number of the step and what it has made, where nothing else is written of it.
-        """
-        owner, rows = ccache.serial, []
+    def _put_records(self, ccache: Ccache, added: list[_Record]) -> None:
+        owner = ccache.serial
         row = self._rows[owner]
-        for record in added:
-            check = sum_of_record(owner, *record, *made)
-            rows.append((owner, *record, *made, check))
-            row.records[record[0]] = check
-            row.total += check
-            self._owners[record[0]] = owner
-        row.total &= MASK
+        rows = [_counted(row, owner, record, _WRITTEN) for record in added]
+        self._owners.update((record[0], owner) for record in added)
         if rows:
             self._db.executemany(PUT_RECORD, rows)
 
@@ -305,6 +300,14 @@ class _Transaction:
     def _failed(self, error: Exception) -> DamagedError:
         self._journal._broken = True
         return DamagedError(_reason(error))
+
+
+def _counted(row: Row, owner: int, record: _Record, made: _Made) -> tuple[Any, ...]:
+    """A record as its row in the database, which its ccache counts from now on."""
+    check = sum_of_record(owner, *record, *made)
+    row.records[record[0]] = check
+    row.total = row.total + check & MASK
+    return (owner, *record, *made, check)
 
 
 def _fixed(ccache: Ccache) -> tuple[bytes, int, int, bytes]:
