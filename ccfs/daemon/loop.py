@@ -193,8 +193,6 @@ class Loop:
             return True
         while (came := self._doze()) == [self._asked]:
             self._converse()
-            if self._request.poll(0):
-                return True
             if self.runnable.waiting:
                 return False
         return self._device in came and self._others not in came
