@@ -31,6 +31,8 @@ MOST_ASKED = 1000
 DESTROY = 60.0
 """Seconds that a daemon has to destroy the ccache of a session that has ended; it may be another
 one by then."""
+AHEAD = 1000
+"""Sessions that can begin while nothing can be written down."""
 SLOW = 2.0
 """Seconds that a daemon may start before it keeps no others from starting."""
 
@@ -58,6 +60,7 @@ class Host:
         self._starting: dict[Served, bool] = {}
         self._is_starting_next = False
         self._saved: Registry | None = None
+        self._promised = 0
         self._unwritable = ""
 
     def want(
@@ -91,13 +94,14 @@ class Host:
         self.registry = self.registry.has(replace(mount or Mount(name, owner), asked=True))
         return True
 
-    def number(self) -> int:
-        """The number of a new session.
+    def number(self, *, new: bool) -> int:
+        """The number of a new session; `new`: nobody has had its mount before.
 
-        UnwritableError where the next ccfsd would not know of it, and might give it to another.
+        UnwritableError where the next ccfsd would not know of the mount, or might give the number
+        to another.
         """
         self.registry, number = self.registry.numbered()
-        if not self.save():
+        if (new or number >= self._promised) and not self.save():
             raise UnwritableError(f"cannot write {self.runtime.state}: {self._unwritable}")
         return number
 
@@ -200,13 +204,14 @@ class Host:
             return True
         before, self._unwritable = self._unwritable, ""
         try:
-            statefile.write(self.runtime.state, self.registry)
+            promised = self.registry.following + AHEAD
+            statefile.write(self.runtime.state, replace(self.registry, following=promised))
         except OSError as error:
             self._unwritable = (error.strerror or str(error)).lower()
             if self._unwritable != before:  # it is tried again and again
                 log.error("cannot write %s: %s", self.runtime.state, self._unwritable)
             return False
-        self._saved = self.registry
+        self._saved, self._promised = self.registry, promised
         return True
 
     # What a mount needs of us (served.Surroundings).

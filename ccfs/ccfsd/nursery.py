@@ -77,7 +77,11 @@ class Nursery:
         self._socket = self._open()
 
     def _bear(self, order: bytes, passed: list[int]) -> Born:
-        socket.send_fds(self._socket, [order], passed)
+        room = os.dup(self._socket.fileno())  # for the child's: nobody is born who can't be watched
+        try:
+            socket.send_fds(self._socket, [order], passed)
+        finally:
+            os.close(room)
         reply, descriptors, _, _ = socket.recv_fds(self._socket, _ROOM, 1)
         if not reply:
             raise EOFError

@@ -48,7 +48,7 @@ class Opening:
         self._import = _choice(request, "import", IMPORTS)
         own = _choice(request, "scope", SCOPES) == "session"
         uid, gid = request.number("uid", NOBODY - 1), request.number("gid", NOBODY - 1)
-        self._number = host.number()
+        self._number = host.number(new=own or str(uid) not in host.registry.mounts)
         leader = processes.peer(connection.socket)
         if leader is None:
             raise MalformedError("who asks has ended")

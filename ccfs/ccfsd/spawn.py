@@ -36,19 +36,20 @@ class Spawned:
 
 def spawn(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Spawned:
     """Mount, and fork a daemon that serves it.  Raises UserError, OSError: nothing is left then."""
-    with ExitStack() as undo, ExitStack() as ours:
+    with ExitStack() as undo:
         runtime.remove_socket(name)
         undo.callback(runtime.remove_socket, name)
         path = runtime.make_mountpoint(name)
         life, held = _life(runtime.life(name))
         undo.callback(os.close, life)
-        ours.callback(os.close, held)
-        listener = ours.enter_context(_listen(runtime.socket(name)))
-        device = launch.attach(path, owner.uid, owner.gid)
-        ours.callback(os.close, device)
-        undo.callback(launch.detach, path)
-        values = {"serve": name, "path": path, "journal": runtime.journal(name)}
-        born = nursery.bear(owner.uid, owner.gid, values, [held, device, listener.fileno()])
+        with ExitStack() as theirs:
+            theirs.callback(os.close, held)
+            listener = theirs.enter_context(_listen(runtime.socket(name)))
+            device = launch.attach(path, owner.uid, owner.gid)
+            theirs.callback(os.close, device)
+            undo.callback(launch.detach, path)
+            values = {"serve": name, "path": path, "journal": runtime.journal(name)}
+            born = nursery.bear(owner.uid, owner.gid, values, [held, device, listener.fileno()])
         undo.callback(os.close, born.pidfd)
         process = processes.of(born.pid, ended=True)
         if process is None:
@@ -96,7 +97,11 @@ def _wipe(directory: str) -> int:
 def _life(path: str) -> tuple[int, int]:
     os.mkfifo(path, 0o600)
     life = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    return life, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return life, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except BaseException:
+        os.close(life)
+        raise
 
 
 def _listen(path: str) -> socket.socket:
