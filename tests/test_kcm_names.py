@@ -13,6 +13,7 @@ from ccfs.store.errors import BadNameError
     ("uid", "name", "ccache"),
     [
         (1000, b"1000", None),
+        (1000, b"", None),
         (1000, b"1000:", b""),
         (1000, b"1000:x", b"x"),
         (1000, b"1000:a:b/c", b"a:b/c"),
@@ -31,7 +32,6 @@ def test_own_names(uid: int, name: bytes, ccache: bytes | None) -> None:
     ("uid", "name"),
     [
         (1000, b"x"),
-        (1000, b""),
         (1000, b":x"),
         (1000, b"1001:x"),
         (1000, b"10001:x"),

@@ -271,6 +271,28 @@ def test_a_client_that_never_reads_is_given_up(
     play(tmp_path, scene)
 
 
+@pytest.mark.parametrize("sent", [1, 4, 8, 100])
+def test_a_client_that_never_ends_its_request_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    """What it has taken of the room is there for others again, and quiet ones may stay."""
+    monkeypatch.setattr(serving, "STALLED", 0.05)
+    large = request(kcm.STORE, NAME, bytes(500_000))
+
+    async def scene(house: House) -> None:
+        room = house.kcm.room.left
+        async with await house.connect() as quiet, await house.connect() as talk:
+            await quiet.ask(request(kcm.NOOP))
+            await talk.stream.send_all(large[:sent])
+            with pytest.raises((EOFError, trio.BrokenResourceError)):
+                await talk.receive()
+            await house.until(lambda: house.kcm.room.left == room)
+            assert house.kcm.connections == 1
+            assert (await quiet.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+
+
 def test_a_thousand_connections(tmp_path: Path) -> None:
     """All of them stay, and each is served."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

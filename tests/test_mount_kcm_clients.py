@@ -183,9 +183,9 @@ def test_heimdal_with_one_ccache(client: HeimdalClient) -> None:
 
 
 @pytest.mark.heimdal
-def test_heimdal_with_a_collection(client: HeimdalClient) -> None:
-    """By the bare uid: its kinit makes a ccache for each user and switches to it."""
-    name = f"KCM:{UID}"
+@pytest.mark.parametrize("name", [f"KCM:{UID}", "KCM:"])
+def test_heimdal_with_a_collection(client: HeimdalClient, name: str) -> None:
+    """By the bare uid or nothing: its kinit makes a ccache for each user and switches to it."""
     sent = client.served.recording.take
     client.kinit(name, "alice")
     client.kinit(name, "bob")

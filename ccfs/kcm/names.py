@@ -1,5 +1,6 @@
 """Names of ccaches as KCM has them: `UID:x` is the ccache x, a bare `UID` the default.
 
+So is no name at all: Heimdal's programs send what stands behind `KCM:`, MIT's ask for a name.
 Knows one uid and the text of names; never which ccaches there are.
 """
 
@@ -18,11 +19,11 @@ class Names:
     def ccache(self, name: bytes) -> bytes | None:
         """The ccache's own name, None for the default's.
 
-        Raises BadNameError for a name of another uid, or of none.
+        Raises BadNameError for a name without the uid, or of another one.
         """
         if name.startswith(self.prefix):
             return name[len(self.prefix) :]
-        if name == self.bare:
+        if name == self.bare or not name:
             return None
         raise BadNameError("a name that begins with the caller's uid and a colon")
 

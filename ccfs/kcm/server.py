@@ -5,8 +5,9 @@ Knows sockets and when they are ready; never what a message says.
 There is one descriptor that is readable when anybody has something to ask, and one function that
 answers them all without waiting: a task of trio waits for the descriptor, unless whoever runs the
 server has a shorter way than a pass through trio and does so itself.  A client that does not read
-its reply is read from no more until it does; of what is too large to be held for all connections
-at a time there is an answer that says so.
+its reply is read from no more until it does, and one that stops in the middle of anything is let
+go after a while; of what is too large to be held for all connections at a time there is an answer
+that says so.
 """
 
 import logging
@@ -32,7 +33,7 @@ PIECE = 256 * 1024
 AT_ONCE = 16
 """Connections that are answered before others have their turn."""
 STALLED = 60.0
-"""Seconds, or up to twice that, after which a client that reads no more of its reply is let go."""
+"""Seconds, or up to twice that, after which a client that stops in the middle is let go."""
 
 _CREDENTIALS = struct.Struct("3i")
 _SHORT = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
@@ -240,9 +241,9 @@ class Connection:
         return False
 
     def stalls(self) -> bool:
-        """Whether the client has taken nothing of its reply since this was last asked."""
+        """Whether a reply or a request is no further than when this was last asked."""
         moved, self._moved = self._moved, False
-        return bool(self._rest) and not moved
+        return bool(self._rest or not self._requests.idle) and not moved
 
     def close(self) -> None:
         """The connection's end.
@@ -267,6 +268,7 @@ class Connection:
         """Bytes of a request, or of more than one; False where there are no more to come."""
         if not data:
             return False
+        self._moved = True
         self._requests.feed(data)
         self._answer_held()
         return True
