@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -92,12 +93,11 @@ class Source:
         since it was read, or where it can't be removed: it stays.
         """
         try:
-            there = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
-            if _state(there) != self._state:
-                raise SourceError(f"{shown(self.path)} has changed since it was read, and stays")
+            if _state(self._look(self._name)) != self._state:
+                raise self._changed()
             with self._writable() as writer:
-                os.unlink(self._name, dir_fd=self._directory)
-                _overwrite(writer, there.st_size)
+                self._unlink()
+                _overwrite(writer, os.fstat(self._file).st_size)
         except OSError as error:
             raise SourceError(f"cannot remove {shown(self.path)}: {_why(error)}") from None
 
@@ -112,6 +112,29 @@ class Source:
             if descriptor >= 0:
                 os.close(descriptor)
         self._file = self._directory = -1
+
+    def _unlink(self) -> None:
+        """Remove this file, and no other that is put in its place at this very moment.
+
+        unlink(2) takes whatever has the name.  So the file gets one that nobody knows: what is
+        there then is what is removed.
+        """
+        aside = f".{secrets.token_hex(16)}"
+        self._rename(self._name, aside)
+        try:
+            # Its new name has changed the last of them, the time of that (stat(2)).
+            if _state(self._look(aside))[:-1] != self._state[:-1]:
+                raise self._changed()
+            os.unlink(aside, dir_fd=self._directory)
+        except BaseException:
+            self._rename(aside, self._name)
+            raise
+
+    def _look(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+
+    def _rename(self, name: str, to: str) -> None:
+        os.rename(name, to, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def _open(self, limit: int) -> None:
         self._file = os.open(self._name, os.O_RDONLY | _FLAGS, dir_fd=self._directory)
@@ -142,11 +165,14 @@ class Source:
             writer = os.open(self._name, os.O_WRONLY | _FLAGS, dir_fd=self._directory)
         try:
             if writer >= 0 and _state(os.fstat(writer)) != self._state:
-                raise SourceError(f"{shown(self.path)} has changed since it was read, and stays")
+                raise self._changed()
             yield writer
         finally:
             if writer >= 0:
                 os.close(writer)
+
+    def _changed(self) -> SourceError:
+        return SourceError(f"{shown(self.path)} has changed since it was read, and stays")
 
     def _refused(self, why: str) -> SourceError:
         return SourceError(f"cannot import {shown(self.path)}: {why}")

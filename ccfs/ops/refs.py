@@ -4,7 +4,7 @@ A number is a serial number of the store (0 for the mount itself) and a slot.  S
 never reused, so neither are inode numbers.  This file knows numbers only.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -65,9 +65,15 @@ class Ref(NamedTuple):
         return self.serial << _SHIFT | self.slot
 
 
-def inodes(serials: Iterable[int], slots: Iterable[Slot]) -> Iterator[int]:
-    """The inode numbers of all these slots of all these serial numbers."""
-    return (serial << _SHIFT | slot for slot in slots for serial in serials)
+def among(inodes: set[int], serials: Collection[int], slots: Collection[int]) -> list[int]:
+    """Those of some inodes that are one of these slots of one of these serial numbers.
+
+    There may be thousands of either: whichever are fewer are gone through.
+    """
+    if len(inodes) < len(serials) * len(slots):
+        wanted = set(serials)
+        return [i for i in inodes if i >> _SHIFT in wanted and i & _MASK in slots]
+    return [i for slot in slots for serial in serials if (i := serial << _SHIFT | slot) in inodes]
 
 
 ROOT = Ref(0, Slot.ROOT)

@@ -224,9 +224,7 @@ class Server:
             self.scrub()
 
     def _tell(self, effects: Effects) -> None:
-        for serial in effects.records:
-            self.texts.pop(serial, None)
-            self.sizes.pop(serial, None)
+        self._forget_texts(effects.records)
         for inode in stale_records(effects.records, self.held):
             self._invalidate(inode)
         for one in stale(effects):
@@ -242,6 +240,13 @@ class Server:
         if effects.logged:
             for poll in self.polls.values():
                 poll.notify()
+
+    def _forget_texts(self, serials: list[int]) -> None:
+        """These credentials are gone; mostly nobody has looked at any of them."""
+        if self.sizes:
+            for serial in serials:
+                self.texts.pop(serial, None)
+                self.sizes.pop(serial, None)
 
     def _invalidate(self, inode: int) -> None:
         """Have the kernel drop what it holds, but for what the answer to this step brings it."""

@@ -3,9 +3,9 @@
 Knows numbers only: what the kernel holds of them is the server's to know.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection
 
-from ccfs.ops.refs import Ref, Slot, inodes
+from ccfs.ops.refs import Ref, Slot, among
 from ccfs.store.ledger import LISTED, Effects
 
 _GROUP = (
@@ -22,12 +22,12 @@ _GROUP = (
 )
 
 
-_RECORD = (Slot.TEXT, Slot.VALUE)
+_RECORD = (int(Slot.TEXT), int(Slot.VALUE))
 
 
-def stale_records(serials: Iterable[int], held: Container[int]) -> list[int]:
-    """Those of `held` that are records': there may be thousands of them, nearly all unknown."""
-    return [inode for inode in inodes(serials, _RECORD) if inode in held]
+def stale_records(serials: Collection[int], held: set[int]) -> list[int]:
+    """Those of `held` that are records': mostly there is none."""
+    return among(held, serials, _RECORD) if serials else []
 
 
 def stale(effects: Effects) -> list[Ref]:

@@ -203,13 +203,18 @@ class Journal:
                 del self._rows[serial]
 
     def _drop(self, owner: int, serials: list[int]) -> None:
-        """Records of one ccache, in one statement where they are all it has."""
+        """Records of one ccache, in one statement where they are all it has.
+
+        Where nobody has any then, SQLite drops the pages and not one row after the other.
+        """
         row = self._rows[owner]
         for serial in serials:
             row.total -= row.records.pop(serial)
             del self._owners[serial]
         row.total &= MASK
-        if row.records:
+        if not self._owners and serials:
+            self._db.execute("DELETE FROM record")
+        elif row.records:
             pairs = [(owner, serial) for serial in serials]
             self._db.executemany("DELETE FROM record WHERE ccache = ? AND serial = ?", pairs)
         elif serials:
