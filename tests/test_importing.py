@@ -236,6 +236,26 @@ def test_a_file_put_in_its_place_at_the_last_moment_is_not_overwritten(
     assert source.read_bytes() == DATA
 
 
+@pytest.mark.parametrize("kind", ["another file", "a link to it", "a directory"])
+def test_what_is_put_in_its_place_when_it_is_removed_stays(
+    source: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """However late: no file is removed but the one that was read."""
+    with importing.opened(str(source), LIMIT) as opened:
+        rename, before = os.rename, []
+
+        def and_before_it_changes(*arguments: object, **options: object) -> None:
+            monkeypatch.setattr(os, "rename", rename)
+            CHANGES[kind](source)
+            before.append(listing(source.parent))
+            rename(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(os, "rename", and_before_it_changes)
+        with pytest.raises(SourceError, match="has changed since it was read, and stays"):
+            opened.remove()
+    assert [listing(source.parent)] == before
+
+
 def test_a_directory_put_in_place_of_its_directory_does_not_matter(place: Path) -> None:
     """The file that was opened goes, by its directory's descriptor."""
     (place / "a").mkdir()
