@@ -32,8 +32,9 @@ LEADER = """
 import socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 s.connect(sys.argv[1])
-s.send(sys.argv[2].encode())
-print(s.recv(5000).decode(), flush=True)
+for words in sys.argv[2:]:
+    s.send(words.encode())
+    print(s.recv(5000).decode(), flush=True)
 sys.stdin.read()
 """
 ASK = LEADER.replace("sys.stdin.read()\n", "")
@@ -177,11 +178,12 @@ class Place:
         with self.client() as client:
             return {key: int(value) for key, value in client.ask("status").values.items()}
 
-    def leader(self, uid: int, **more: str | int) -> Leader:
-        """A process that opens a session."""
-        words = " ".join(["open", *(f"{k}={v}" for k, v in request(uid, **more).items())])
+    def leader(self, *uids: int, **more: str | int) -> Leader:
+        """A process that opens a session, or one after the other; its reply is the first."""
+        asked = [request(uid, **more) for uid in uids]
+        words = [" ".join(["open", *(f"{k}={v}" for k, v in one.items())]) for one in asked]
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", LEADER, str(self.run / "control"), words],
+            [sys.executable, "-I", "-c", LEADER, str(self.run / "control"), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -193,7 +195,9 @@ class Place:
 
     def ask_as(self, uid: int, words: str) -> str:
         """What a user is answered; a traceback where the connection is cut."""
-        code = ASK.replace("sys.argv[1]", "'/run/ccfs/control'").replace("sys.argv[2]", repr(words))
+        code = ASK.replace("sys.argv[1]", "'/run/ccfs/control'").replace(
+            "sys.argv[2:]", repr([words])
+        )
         return self.sh(f'/usr/bin/python3 -I -c "{code}"', uid, status=None).strip()
 
     def state(self) -> dict[str, object]:

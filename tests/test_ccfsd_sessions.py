@@ -3,10 +3,12 @@
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ccfs.ccfsd import processes
 from ccfs.control import RefusedError
 from tests.ccfsd import Place, as_user, ended, is_alive, place, request
 from tests.clients.python import records
@@ -120,6 +122,27 @@ def test_a_leader_that_is_killed_ends_its_session(here: Place) -> None:
     assert here.sh("cat /run/ccfs/64101/info", 64101)
     other.end()
     wait_until(here.is_empty, "something is left")
+
+
+def test_one_process_with_several_sessions(here: Place) -> None:
+    """Each ends by itself, and all with the process."""
+    leader = here.leader(64101, 64101, 64102)
+    wait_until(lambda: here.status()["sessions"] == 3, "a session is missing")
+    here.close(leader.values["session"])
+    assert here.status() | {"pid": 0} == {"pid": 0, "daemons": 2, "sessions": 2}
+    assert here.sh("cat /run/ccfs/64101/info", 64101)
+    leader.end()
+    wait_until(here.is_empty, "something is left")
+
+
+def test_a_number_that_is_another_process_by_now() -> None:
+    """Nobody else is taken for one who has ended."""
+    me = processes.of(os.getpid())
+    assert me is not None
+    descriptor = processes.hold(me)
+    assert descriptor is not None
+    os.close(descriptor)
+    assert processes.hold(replace(me, start=me.start - 1)) is None
 
 
 def test_who_gives_up_has_no_session(here: Place) -> None:
