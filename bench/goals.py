@@ -12,6 +12,7 @@ Value = float | None
 Measure = Callable[[Results], Value]
 
 OPERATIONS, PROCESSES, REQUESTS = "operations", "processes", "requests"
+WIRE = ("GET_PRINCIPAL", "RETRIEVE", "GET_CRED_LIST", "GET_CRED_BY_UUID", "STORE", "INITIALIZE")
 WHOLE = ("klist", "kvno", "kinit -k", "handshake")
 
 
@@ -31,21 +32,21 @@ class Goal:
         return shown >= self.limit if self.at_least else shown <= self.limit
 
 
-def slower(part: str, work: str, size: int, than: str = "file") -> Measure:
+def slower(part: str, work: str, size: int, than: str = "file", peer: str = "ccfs") -> Measure:
     """How many times the time of another peer ccfs takes."""
 
     def measure(results: Results) -> Value:
-        ours, theirs = (results.median(part, work, size, peer) for peer in ("ccfs", than))
+        ours, theirs = (results.median(part, work, size, one) for one in (peer, than))
         return ours / theirs if ours and theirs else None
 
     return measure
 
 
-def faster(part: str, work: str, size: int, than: str) -> Measure:
+def faster(part: str, work: str, size: int, than: str, peer: str = "ccfs") -> Measure:
     """How many times the time of ccfs another peer takes."""
 
     def measure(results: Results) -> Value:
-        ratio = slower(part, work, size, than)(results)
+        ratio = slower(part, work, size, than, peer)(results)
         return 1 / ratio if ratio else None
 
     return measure
@@ -117,6 +118,15 @@ def against_daemons() -> Iterator[Goal]:
         yield Goal(what, 1.0, "x", True, faster(PROCESSES, work, 0, "heimdal"))
 
 
+def on_a_connection() -> Iterator[Goal]:
+    """KCM's requests, against the daemon that keeps what it is told and one that does not."""
+    without = {"sssd": ("RETRIEVE",)}  # it has no such request
+    for than, name in (("sssd", "sssd-kcm"), ("plain-kcm", "plain Python")):
+        for work in (work for work in WIRE if work not in without.get(than, ())):
+            what = f"{work}, 42 credentials, faster than {name} on an open connection"
+            yield Goal(what, 1.0, "x", True, faster("KCM requests", work, 42, than, "ccfs-kcm"))
+
+
 def requests() -> Iterator[Goal]:
     """Requests that a client waits for."""
     limits = {"principal": (1, 2), "iterate": (1, 2), "store": (4, 5), "initialize": (6, 8)}
@@ -147,4 +157,4 @@ def others() -> Iterator[Goal]:
 
 def goals() -> list[Goal]:
     """All goals, in the order of the table."""
-    return [*against_file(), *against_daemons(), *requests(), *others()]
+    return [*against_file(), *against_daemons(), *on_a_connection(), *requests(), *others()]
