@@ -586,6 +586,24 @@ def test_what_is_gone_is_nowhere_in_the_files() -> None:
         same_after(made)
 
 
+@pytest.mark.parametrize("size", [0, 100, 3000, 9000])
+def test_nothing_is_left_of_the_only_ccache(size: int) -> None:
+    """Whose records go all at once, whatever pages they were on."""
+    with kept() as made:
+        ccache = fill(made.store, whole())
+        for number in range(60):
+            ticket = mark(number) + bytes(size) + mark(number)
+            made.store.edits.store(ccache, record(b"h/%d@R" % number, ticket=ticket), at())
+            made.settle()
+            if number == 30:
+                made.server.scrub()
+        assert all(mark(number) in made.bytes() for number in range(60))
+        made.store.uninitialise(ccache, at())
+        made.settle()
+        assert not any(mark(number) in made.bytes() for number in range(60))
+        same_after(made)
+
+
 def test_configuration_and_removed_records_in_between() -> None:
     """A record marked as removed is not kept, and those around it stay in order."""
     with kept(Limits()) as made:
