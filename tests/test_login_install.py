@@ -44,7 +44,8 @@ HIDING = (
 
 CONTROL = "/run/ccfs/control"
 CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7}
-CAPABILITIES |= {"SETPCAP": 8, "IPC_LOCK": 14, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
+CAPABILITIES |= {"SETPCAP": 8, "IPC_LOCK": 14, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
+CAPABILITIES |= {"SYS_RESOURCE": 24}
 """Their numbers (capabilities(7))."""
 
 
@@ -163,7 +164,7 @@ def bounds(place: Stage) -> set[int]:
 def test_ccfsd_as_the_units_start_it(place: Stage, installed: Path) -> None:
     """At the first request, with the socket that systemd gives it and the capabilities it is left.
 
-    Those of the unit that this machine has, too.
+    Those of the unit that this machine has, too.  Others' processes are hidden there (proc(5)).
     """
     activate = require("systemd", "apt-get install systemd", ["systemd-socket-activate"])
     unit = (installed / "usr/local/lib/systemd/system/ccfsd.service").read_text()
@@ -179,6 +180,7 @@ def test_ccfsd_as_the_units_start_it(place: Stage, installed: Path) -> None:
         f"--bounding-set=-all,{','.join(left)}",
     )
     place.run("mkdir", "-p", "-m", "755", "/run/ccfs")
+    place.run("mount", "-t", "proc", "-o", "hidepid=2,gid=1", "proc", "/proc")
     service = place.service("units", f"optional pam_ccfs.so {PATIENT}")
     process = place.start(*socket_activate, *setpriv, "ccfsd", "--no-kcm", stderr=subprocess.PIPE)
     try:
@@ -192,6 +194,7 @@ def test_ccfsd_as_the_units_start_it(place: Stage, installed: Path) -> None:
     finally:
         end_all(place, "ccfsd")
         process.communicate(timeout=BOUND)
+        place.run("umount", "-l", "/proc")
 
 
 def test_systemd_tmpfiles_makes_the_directory(place: Stage) -> None:
