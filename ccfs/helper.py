@@ -42,7 +42,7 @@ class Helper:
     answers: int
 
     def send(self, kind: bytes, serial: str) -> None:
-        """Give an order.  Raises OSError where the child is gone."""
+        """Give an order.  Raises OSError where the child is gone, or has stood still for long."""
         record = (kind + serial.encode("ascii")).ljust(RECORD - 1) + b"\n"
         os.write(self.orders, record)
 
@@ -87,6 +87,7 @@ def start(mountpoint: str, held: int = -1, first: Callable[[], None] = lambda: N
         _run(mountpoint, order_read, answer_write, held, first)
     os.close(order_read)
     os.close(answer_write)
+    os.set_blocking(order_write, False)
     return Helper(pid, order_write, answer_read)
 
 

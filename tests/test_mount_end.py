@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import mountpoint
+from ccfs import helper, mountpoint
 from tests.clients.python import records
 from tests.conftest import MakeMount
 from tests.mounting import Mounted, first_line, is_mounted, run_ccfs, tear_down
@@ -163,6 +163,18 @@ def test_the_helper_is_replaced(mount: Mounted) -> None:
     (new,) = children(mount.pid)
     assert not [target for target in targets(new) if "fuse" in target]
     ends(mount, signal.SIGTERM)
+
+
+def test_a_helper_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
+    """Not whoever gives it orders, however many, nor whoever lets it go."""
+    child = helper.start(str(tmp_path))
+    os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(BlockingIOError):
+        for _ in range(1 << 20):
+            child.send(helper.KICK, "1")
+    child.end()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
 
 
 BUG = """
