@@ -32,11 +32,9 @@ FAREWELL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One daemon's.  `held`: a descriptor to hold while it, or its helper, lives; `again`: whether
-    it comes after one that has died."""
+    """One daemon's.  `held`: a descriptor to hold while it, or its helper, lives; -1: none."""
 
     held: int
-    again: bool
 
 
 Serve = Callable[[Callable[[], None], Life], int]
@@ -47,11 +45,13 @@ class Supervisor:
     """Keeps one mount served.
 
     `serve` runs in a child process and returns its exit status: 0 when the end was wanted.
+    `died` is called here when a child has died, before there may be another one.
     """
 
-    def __init__(self, path: str, serve: Serve) -> None:
+    def __init__(self, path: str, serve: Serve, died: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._serve = serve
+        self._died = died
         self._child = 0
         self._ending = False
         self._deaths: list[float] = []
@@ -74,6 +74,7 @@ class Supervisor:
             daemon, status = self._wait()
             if self._is_the_end(status):
                 return status
+            self._died()
             log.warning("the daemon has died (%s), replacing it", _how(status))
             self._clear(life, daemon)
             if not self._may_try():
@@ -100,7 +101,7 @@ class Supervisor:
         self._child = os.fork()
         if self._child == 0:
             os.close(life)
-            self._be_child(ready, Life(held, self._was_ready))
+            self._be_child(ready, Life(held))
         os.close(held)
         if self._ending:
             self._end(signal.SIGTERM, None)

@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "helper": set(),
     "hardening": set(),
     "journals": {"errors"},
+    "kcmsocket": {"control", "errors"},
     "supervisor": {"helper", "mountpoint", "errors"},
     "daemon": {
         "control",
@@ -38,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
         "helper",
         "importing",
         "journals",
+        "kcmsocket",
         "ops",
         "kcm",
         "store",
@@ -64,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
         "importing",
         "daemon",
         "journals",
+        "kcmsocket",
         "supervisor",
         "ccfsd",
         "errors",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 START_SECONDS = 20.0
 
+_Duties = tuple[Callable[[], None], Callable[[], None], Callable[[], None]]
+"""What `start` has the keeper do first, afterwards, and at each death."""
+
 _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
@@ -31,21 +34,23 @@ _HINT = "run 'ccfs mount --foreground --debug' to see why"
 def start(
     path: str,
     serve: Serve,
-    log: Callable[[], None] = lambda: None,
+    first: Callable[[], None] = lambda: None,
     after: Callable[[], None] = lambda: None,
+    died: Callable[[], None] = lambda: None,
 ) -> int:
     """Keep `serve` running for the mount at `path`; return the keeper's pid once it is ready.
 
-    `log()` is called in the keeper, which has something to say when a daemon dies; `after()` in it
-    when there will be no other daemon.
-    Raises the UserError that `serve` raised, or one that says how the daemon ended instead.
+    In the keeper `first()` is called before there is a daemon, `died()` when one has died, and
+    `after()` when there will be no other.
+    Raises the UserError that `first` or `serve` raised, or one that says how the daemon ended
+    instead; the keeper has ended then, too.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(path, serve, log, after, writer)
+        _become_daemon(path, serve, (first, after, died), writer)
     os.close(writer)
     try:
         said = _collect(reader)
@@ -76,12 +81,12 @@ def _judge(said: bytes, child: int) -> None:
     """Raise what the child says went wrong, or what can be told of its end."""
     if said == _READY:
         return
+    _, status = os.waitpid(child, 0)
     if said:
         import json
 
         told = json.loads(said)
         raise UserError(told["reason"], told["hint"], Exit(told["status"]))
-    _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     how = f"by signal {-code}" if code < 0 else f"with status {code}"
     raise UserError(f"the daemon ended {how} before it was ready", _HINT)
@@ -93,20 +98,29 @@ def _end(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(
-    path: str, serve: Serve, log: Callable[[], None], after: Callable[[], None], writer: int
-) -> NoReturn:
+def _become_daemon(path: str, serve: Serve, duties: _Duties, writer: int) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
     status = int(Exit.UNEXPECTED)
     try:
-        kept = _let_go_of_the_terminal(writer)
-        log()
-        status = _supervise(path, serve, writer, kept)
-        after()
+        status = _keep(path, serve, duties, writer)
         if status < 0:
             _die_of(-status)
     finally:
         os._exit(status)
+
+
+def _keep(path: str, serve: Serve, duties: _Duties, writer: int) -> int:
+    first, after, died = duties
+    kept = _let_go_of_the_terminal(writer)
+    try:
+        first()
+    except Exception as error:
+        os.write(writer, _report(error, ""))
+        return int(Exit.UNEXPECTED)
+    try:
+        return _supervise(path, serve, died, writer, kept)
+    finally:
+        after()
 
 
 def _die_of(number: int) -> None:
@@ -116,7 +130,7 @@ def _die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _supervise(path: str, serve: Serve, writer: int, kept: int) -> int:
+def _supervise(path: str, serve: Serve, died: Callable[[], None], writer: int, kept: int) -> int:
     """Keep a daemon running; only the first one tells its fate to who waits for it."""
     from ccfs.supervisor import Supervisor
 
@@ -135,7 +149,7 @@ def _supervise(path: str, serve: Serve, writer: int, kept: int) -> int:
         os.close(kept)
         os.close(writer)
 
-    return Supervisor(path, once).run(lambda: None, let_go)
+    return Supervisor(path, once, died).run(lambda: None, let_go)
 
 
 def _let_go_of_the_terminal(writer: int) -> int:

@@ -26,6 +26,7 @@ from ccfs.mountpoint import State
 
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
+    from ccfs.kcmsocket import KcmSocket
     from ccfs.supervisor import Life
 
 _LIMITS = {
@@ -152,29 +153,70 @@ def _serve_in_front(arguments: Namespace, path: str, journal: str) -> int:
     from ccfs.supervisor import Life
 
     logs.to_stderr(arguments.debug)
-    alone = Life(held=-1, again=False)
+    alone = Life(held=-1)
     return _serve(arguments, path, journal, lambda: _print_export_line(path), alone)
 
 
 def _serve_behind(arguments: Namespace, path: str, journal: str) -> None:
     from ccfs.cli import logs
 
-    def serve(ready: Callable[[], None], life: Life) -> int:
-        return _serve(arguments, path, journal, ready, life)
+    kcm = _Kcm(arguments.kcm_socket)
 
-    background.start(path, serve, lambda: logs.to_syslog(arguments.debug))
+    def first() -> None:
+        logs.to_syslog(arguments.debug)
+        kcm.open()
+
+    def serve(ready: Callable[[], None], life: Life) -> int:
+        return _serve(arguments, path, journal, ready, life, kcm.socket)
+
+    background.start(path, serve, first, kcm.remove, kcm.show)
+
+
+class _Kcm:
+    """The keeper's part in KCM: the socket that one daemon after another serves at, if any."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self.socket: KcmSocket | None = None
+
+    def open(self) -> None:
+        """Listen, before there is a daemon.  Raises KcmSocketError."""
+        if self._path:
+            from ccfs.kcmsocket import KcmSocket
+
+            self.socket = KcmSocket(self._path)
+
+    def show(self) -> None:
+        """The daemon has died: who connects is to hear of a process that is there."""
+        if self.socket:
+            self.socket.show()
+
+    def remove(self) -> None:
+        """There will be no other daemon."""
+        if self.socket:
+            self.socket.remove()
 
 
 def _serve(
-    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], life: Life
+    arguments: Namespace,
+    path: str,
+    journal: str,
+    ready: Callable[[], None],
+    life: Life,
+    kcm: KcmSocket | None = None,
 ) -> int:
     from ccfs import daemon
 
-    return daemon.serve(options(arguments, path, journal, life), ready)
+    return daemon.serve(options(arguments, path, journal, life, kcm), ready)
 
 
-def options(arguments: Namespace, path: str, journal: str, life: Life) -> MountOptions:
-    """What the daemon is told, from the command line as `arguments.parse` gives it."""
+def options(
+    arguments: Namespace, path: str, journal: str, life: Life, kcm: KcmSocket | None = None
+) -> MountOptions:
+    """What the daemon is told, from the command line as `arguments.parse` gives it.
+
+    `kcm`: the socket that KCM clients connect to, where somebody else keeps it.
+    """
     from ccfs.daemon import MountOptions
     from ccfs.store import Limits
 
@@ -187,8 +229,8 @@ def options(arguments: Namespace, path: str, journal: str, life: Life) -> MountO
         plain_loop=arguments.plain_loop,
         journal=journal,
         kcm_socket=arguments.kcm_socket or "",
+        kcm_kept=kcm,
         held=life.held,
-        again=life.again,
         limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
     )
 

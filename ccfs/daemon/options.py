@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ccfs.store.values import Limits
+
+if TYPE_CHECKING:
+    from ccfs.kcmsocket import KcmSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +18,8 @@ class MountOptions:
     `mountpoint`: absolute, without symbolic links.  `allow_root`: uid 0 may use the mount, too;
     `allow_other`: processes of the owner that run on other terms (setfsuid) may.  `journal`: the
     path of the journal, "" for none.  `kcm_socket`: where KCM clients connect, absolute, "" for
-    nowhere.  `held`: a descriptor that the helper keeps open, -1 for none.  `again`: this mount had
-    a daemon before, which has died.
+    nowhere; `kcm_kept`: it is there already, and whoever started us keeps it.  `held`: a descriptor
+    that the helper keeps open, -1 for none.
     `device`: the descriptor of a mount that whoever started us has made, and takes away; -1: we
     mount.  `control`: a listening socket at which that one has things to ask; -1 for none.
     `plain_loop`: wait for requests as pyfuse3 and trio do, without `ccfs.daemon.loop`.
@@ -26,8 +30,8 @@ class MountOptions:
     allow_other: bool = False
     journal: str = ""
     kcm_socket: str = ""
+    kcm_kept: KcmSocket | None = None
     held: int = -1
-    again: bool = False
     device: int = -1
     control: int = -1
     debug: bool = False

@@ -78,7 +78,7 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
         _mount(options, Operations(server))
     except MountError:
         if face:
-            face.close()
+            face.close(wanted=False)
         raise
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
@@ -90,7 +90,7 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
         # In this order: who is about to wait at a FIFO is woken while the way there is known.
         pyfuse3.close(unmount=False)
         if face:
-            face.close()
+            face.close(wanted=wanted)
         kicker.end()
         if wanted and options.device < 0:
             _unmount(options.mountpoint)
@@ -146,6 +146,7 @@ def make_server(
         helper=child.pid if child else 0,
         journal=kept.journal if kept else None,
         journal_path=options.journal,
+        kcm_socket=options.kcm_socket,
     )
 
 

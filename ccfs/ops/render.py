@@ -54,6 +54,7 @@ def _mount_info(server: Server) -> list[tuple[str, object]]:
         ("pid", server.pid),
         ("version", __version__),
         ("journal", server.journal_path.replace("\n", "%0A")),
+        ("kcm_socket", server.kcm_socket.replace("\n", "%0A")),
         ("default", encode_name(store.collection.default.name)),
         ("change_time", store.ledger.change_time),
         ("ccaches", len(ccaches)),

@@ -83,6 +83,7 @@ class Server:
     asking: Who = field(default_factory=lambda: Who(0, 0, "ccfs"))
     journal: "Keeping | None" = None
     journal_path: str = ""
+    kcm_socket: str = ""
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: set[int] = field(default_factory=set)
