@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,35 @@ def test_what_fusermount3_prints_is_told() -> None:
     with pytest.raises(UserError) as told:
         background.start(PATH, serve)
     assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
+
+
+def test_what_the_keeper_does_itself(tmp_path: Path) -> None:
+    """First of all, and when all is over; it has ended when an error is told."""
+    done = tmp_path / "done"
+
+    def note(what: str) -> None:
+        with done.open("a") as file:
+            file.write(f"{what} {os.getpid()}\n")
+
+    def serve(ready: Ready, _: Life) -> int:
+        note("serve")
+        raise DeadMountError("it is dead", "bury it")
+
+    with pytest.raises(UserError):
+        background.start(PATH, serve, lambda: note("first"), lambda: note("after"))
+    what, pids = zip(*(line.split() for line in done.read_text().splitlines()), strict=True)
+    assert what == ("first", "serve", "after")
+    assert pids[0] == pids[2] != pids[1]
+
+
+def test_what_the_keeper_cannot_do_is_told_as_well() -> None:
+    def refuse() -> None:
+        raise DeadMountError("it is dead", "bury it")
+
+    with pytest.raises(UserError) as told:
+        background.start(PATH, lambda *_: 0, refuse)
+    assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
+    assert told.value.status is Exit.DEAD_MOUNT
 
 
 def test_an_unforeseen_failure_is_one_line() -> None:

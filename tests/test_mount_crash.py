@@ -274,6 +274,17 @@ def test_what_it_says_of_deaths(caplog: pytest.LogCaptureFixture, tmp_path: Path
     assert caplog.messages == ["the journal can't be used, giving up"]
 
 
+def test_what_is_done_at_a_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before there is another daemon."""
+    monkeypatch.setattr(Supervisor, "_is_mounted", lambda _: True)
+    script = Scripted(5)
+
+    def died() -> None:
+        script.ends[:] = [0]
+
+    assert Supervisor(str(tmp_path), script, died).run(lambda: None, lambda: None) == 0
+
+
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """A supervisor that runs in the test takes its signals."""
