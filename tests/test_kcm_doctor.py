@@ -82,6 +82,17 @@ def test_names_of_kcm(name: str, ok: bool, monkeypatch: pytest.MonkeyPatch) -> N
         assert checkmount.krb5ccname("/m", here).ok is ok
 
 
+def test_the_socket_of_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ccfs serves there, but not this mount, which says in `info` where it does."""
+    monkeypatch.setattr(checkmount, "serves_kcm", lambda _: True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    here = Machine({"KRB5CCNAME": "KCM:"}, 7, kcm=f"{tmp_path}/link/kcm")
+    assert checkmount.krb5ccname("/m", here, f"{tmp_path}/kcm").ok
+    found = checkmount.krb5ccname("/m", here, f"{tmp_path}/other")
+    assert found.what == "KRB5CCNAME=KCM: points elsewhere"
+    assert found.hint.endswith(f"or set kcm_socket = {tmp_path}/other in krb5.conf")
+
+
 def test_a_directory_that_krb5_conf_names(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     text = f"[libdefaults]\n default_ccache_name = DIR:{tmp_path}/dir\n"

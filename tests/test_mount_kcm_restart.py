@@ -21,7 +21,7 @@ from reliability.place import Place, children, parent, place, serving
 from tests import kcm
 from tests.clients.run import run
 from tests.kcm import Client, credential
-from tests.mounting import run_ccfs
+from tests.mounting import is_mounted
 from tests.shell import SECONDS, wait_until
 
 TGT = "krbtgt/R@R"
@@ -81,12 +81,11 @@ def test_who_connects_in_the_gap_is_answered_by_the_next_daemon(here: Place) -> 
 
 
 def test_in_the_gap_no_other_mount_gets_the_socket(here: Place) -> None:
-    with gap(here):
-        other = here.directory / "other"
-        done = run_ccfs("mount", "--no-journal", "--kcm-socket", at(here), other)
+    with gap(here) as dead, place() as other:
+        done = other.run("mount", "--no-journal", "--kcm-socket", str(at(here)), str(other.path))
         assert done.returncode == Exit.KCM_SOCKET
-        assert f"serves at {at(here)}" in done.stderr
-        assert not other.exists() or os.listdir(other) == []
+        assert f"process {dead} serves at {at(here)}" in done.stderr
+        assert not is_mounted(other.path)
     with Client(at(here)) as client:
         assert client.records("tkt") == [credential(TGT)]
 

@@ -55,7 +55,7 @@ def _within(
 ) -> Iterator[Finding]:
     yield from daemon(said, here)
     yield from journal(str(said.get("journal") or ""), empty=not said.get("bytes"))
-    yield krb5ccname(path, here)
+    yield krb5ccname(path, here, str(said.get("kcm_socket") or ""))
     yield from ccache_findings(ccaches, now)
 
 
@@ -158,28 +158,35 @@ def _in_memory(path: str) -> Finding:
     return Finding("journal-place", f"{path} is on a disk, where secrets stay", hint)
 
 
-def krb5ccname(path: str, here: Machine) -> Finding:
-    """The programs of this shell use the mount."""
+def krb5ccname(path: str, here: Machine, socket: str = "") -> Finding:
+    """The programs of this shell use the mount; `socket`: where it serves KCM clients by itself."""
     name = here.environment.get("KRB5CCNAME", "")
     hint = f"run '{place.export_line(path)}'"
     if not here.residual:
         return Finding("krb5ccname", "KRB5CCNAME is not set", hint)
     said = f"KRB5CCNAME={name}" if name else f"KRB5CCNAME is not set: krb5.conf's {here.ccname}"
     if here.residual.startswith("KCM:"):
-        fault = _kcm_fault(here)
+        fault = _kcm_fault(here, socket)
         more = "" if fault else ", which ccfs serves"
+        if socket and not _same(socket, here.kcm):
+            hint += f", or set kcm_socket = {socket} in krb5.conf"
     else:
         fault, more = _fault(path, here.residual), ""
     return Finding("krb5ccname", f"{said}{fault}{more}", hint if fault else "")
 
 
-def _kcm_fault(here: Machine) -> str:
+def _kcm_fault(here: Machine, socket: str) -> str:
     """What is wrong with a KCM ccache as the one that programs use; "" for nothing."""
-    if not serves_kcm(here):
+    if not serves_kcm(here) or (socket and not _same(socket, here.kcm)):
         return " points elsewhere"
     uid, separator, _ = here.residual.removeprefix("KCM:").partition(":")
     own = uid == str(here.uid) or not (uid or separator)
     return "" if own else f" is no name for uid {here.uid}"
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two paths lead to the same place."""
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _fault(path: str, name: str) -> str:
