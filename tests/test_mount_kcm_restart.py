@@ -133,7 +133,7 @@ def unmounted(here: Place) -> None:
 
 
 def taken_away(here: Place) -> None:
-    mountpoint.detach(str(here.path), lazy=False)
+    mountpoint.detach(str(here.path), lazy=True)  # the helper may still be in it
 
 
 def taken_away_in_the_gap(here: Place) -> None:
