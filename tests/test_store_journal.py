@@ -391,6 +391,72 @@ def test_a_step_without_room_is_refused_and_the_next_one_mends_it() -> None:
         assert seen(back) == seen(files.server.store)
 
 
+class Failing:
+    """A database in which the statement of a number fails, counted from 0; ROLLBACK never does."""
+
+    def __init__(self, database: sqlite3.Connection, number: int) -> None:
+        self._database = database
+        self.left = number
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._database, name)
+
+    def execute(self, statement: str, *values: object) -> object:
+        self._count(statement)
+        return self._database.execute(statement, *values)  # type: ignore[arg-type]
+
+    def executemany(self, statement: str, rows: object) -> object:
+        self._count(statement)
+        return self._database.executemany(statement, rows)  # type: ignore[arg-type]
+
+    def _count(self, statement: str) -> None:
+        if statement == "ROLLBACK":
+            return
+        self.left -= 1
+        if self.left == -1:
+            raise sqlite3.OperationalError("no more")
+
+
+STEPS: dict[str, tuple[Callable[[Store, Ccache, Ccache], object], int]] = {
+    "store": (lambda s, a, _: s.edits.store(a, record(b"new/one@R"), at(50)), 1),
+    "remove": (lambda s, a, _: s.edits.remove(a, max(a.serials), at(50)), 6),
+    "empty": (lambda s, a, _: s.uninitialise(a, at(50)), 6),
+    "replace": (lambda s, a, _: s.put(a.name, whole(record(b"new/one@R")), at(50)), 7),
+    "move": (lambda s, a, b: s.move(a, b, at(50)), 8),
+    "default": (lambda s, _, b: s.collection.set_default(b, at(50)), 5),
+}
+"""Steps over two ccaches, each with a record that is late, and what they ask of the database."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_fails_anywhere(step: str) -> None:
+    """It has not been; those before it have, whose rows it was to write; and the next one mends."""
+    make, count = STEPS[step]
+    for number in range(count + 1):
+        with kept() as made:
+            first, second = (fill(made.store, whole(record(TGT)), n) for n in (b"tkt", b"work"))
+            made.settle()
+            for ccache in (first, second):
+                made.store.edits.store(ccache, record(b"late@R"), at(9))
+                made.settle()
+            before, database = seen(made.store), made.journal._db
+            made.journal._db = Failing(database, number)  # type: ignore[assignment]
+            make(made.store, first, second)
+            if number == count:
+                made.settle()
+                same_after(made)
+                continue
+            with pytest.raises(DamagedError, match="no more"):
+                made.settle()
+            back = made.killed()
+            assert seen(back.store) == before
+            back.close()
+            made.journal._db = database
+            made.store.edits.set_principal(second, BOB, at(60))
+            made.settle()
+            same_after(made)
+
+
 @pytest.mark.usefixtures("root")
 def test_a_full_file_system(tmp_path: Path) -> None:
     """EIO for the client while there is no room, and all of it kept once there is."""
