@@ -23,8 +23,10 @@ from ccfs.format.principal import Principal, parse_name
 from ccfs.store import Limits, Stamp, Store, Who
 from ccfs.store.ccache import Ccache
 from ccfs.store.describe import cut_name, describe
+from ccfs.store.errors import DamagedError
 from ccfs.store.files import OpenFile
 from ccfs.store.generation import Generation
+from ccfs.store.ledger import Effects
 
 NOW = 1_700_000_000.0
 USER = Who(1000, 4242, "kinit")
@@ -259,3 +261,22 @@ def _generations(store: Store, files: list[OpenFile]) -> Iterable[Generation]:
     yield from (c.current for c in store.collection.all() if c.current)
     for place in (0, *(c.serial for c in store.collection.all())):
         yield from (g for _, g in store.scratch.names(place))
+
+
+class Refusing:
+    """A journal without room, at first."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+        self.kept = 0
+
+    def commit(self, store: Store, effects: Effects) -> None:
+        if self.refuses:
+            raise DamagedError("full")
+        self.kept += 1
+
+    def scrub(self) -> bool:
+        return not self.refuses
+
+    def clean(self) -> bool:
+        return not self.refuses

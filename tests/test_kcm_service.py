@@ -16,7 +16,7 @@ from tests import kcm
 from tests.direct import UID, FileSystem
 from tests.kcm import Reply, credential, lengthed, principal, request, split, tag, u32
 from tests.kcm_fresh import check_kept
-from tests.storing import V3, check, record, whole
+from tests.storing import V3, Refusing, check, record, whole
 
 ALICE = principal("alice@R")
 ABSENT = kcm.NOFILE
@@ -556,6 +556,26 @@ def test_what_is_not_kept_is_not_said_to_be_done(
     assert kc.status(opcode, payload) == kcm.WRITE
     assert "settle failed: OSError" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payload"),
+    [(kcm.SET_DEFAULT_CACHE, n("b")), (kcm.SET_KDC_OFFSET, n("tkt") + u32(4))],
+)
+def test_what_was_not_kept_is_not_done_when_it_is_asked_for_again(
+    kc: Kcm, opcode: int, payload: bytes
+) -> None:
+    """Although it changes nothing any more: not before the journal has it."""
+    journal = Refusing()
+    kc.initialize()
+    kc.fs.server.journal = journal
+    assert [kc.status(opcode, payload) for _ in range(2)] == [kcm.WRITE] * 2
+    assert kc.call(kcm.GET_PRINCIPAL, n("tkt")) == ALICE
+    journal.refuses = False
+    assert kc.call(opcode, payload) == b""
+    assert journal.kept == 1
+    assert kc.call(opcode, payload) == b""
+    assert journal.kept == 1
 
 
 @pytest.mark.parametrize("opcode", [kcm.GET_PRINCIPAL, kcm.STORE])

@@ -13,6 +13,7 @@ from ccfs.ops.node import Node
 from ccfs.store import errors
 from tests.clients.python import records
 from tests.direct import Caller, FileSystem, finish, refused
+from tests.storing import Refusing
 
 IMAGE = records.ccache(["host/one"])
 SECRET = "the session key"
@@ -118,6 +119,21 @@ def test_a_bug_in_telling_the_outside(
     assert SECRET not in caplog.text
     with refused(errno.ENOENT):
         fs.walk("caches/tkt/ccache")
+
+
+def test_what_was_not_kept_is_refused_until_it_is(fs: FileSystem) -> None:
+    """Also where the same is asked for again and changes nothing any more; who reads may."""
+    fs.mkdir("caches/work")
+    journal = fs.server.journal = Refusing()
+    for _ in range(2):
+        with refused(errno.EIO):
+            fs.write("dir/primary", b"tkt.work\n")
+    assert fs.read("caches/tkt/ccache") == IMAGE
+    journal.refuses = False
+    fs.write("dir/primary", b"tkt.work\n")
+    assert journal.kept == 1
+    fs.write("dir/primary", b"tkt.work\n")
+    assert (journal.kept, fs.readlink("default")) == (1, b"caches/work")
 
 
 def test_every_refusal_has_its_errno() -> None:

@@ -10,7 +10,12 @@ from types import FrameType
 
 import pytest
 
-from ccfs.store import Limits, Store
+from ccfs.format import names
+from ccfs.format import principal as principals
+from ccfs.format.credential import Outline
+from ccfs.format.dialect import DIALECT_V4
+from ccfs.format.principal import Principal, encode_principal
+from ccfs.store import Limits, Store, describe
 from ccfs.store.ccache import Ccache
 from tests.storing import (
     NOW,
@@ -141,3 +146,18 @@ def test_removing_one_costs_what_it_touches(
         middle = list(ccache.serials)[len(ccache.serials) // 2]
         counted.append(calls(lambda s=store, c=ccache, n=middle: s.edits.remove(c, n, at())))  # type: ignore[misc]
     assert counted[0] <= counted[1] <= counted[0] + 20
+
+
+def test_long_names_are_not_remembered() -> None:
+    """A name may be as long as a ccache, and memory is locked: nobody fills it with names."""
+    long = b"n" * 100_000
+    principal = Principal(1, b"R", (long, b"h"))
+    data = encode_principal(principal, DIALECT_V4)
+    remembered = [names._encoded_again, principals._again, describe._listed_again]
+    before = [cache.cache_info().currsize for cache in remembered]
+    assert names.encode_name(long) == long.decode()
+    assert principals.principal_of(data, DIALECT_V4) == principal
+    assert describe.description_of(Outline(principal, 7, False)).endtime == 7
+    assert [cache.cache_info().currsize for cache in remembered] == before
+    most = [cache.cache_info().maxsize for cache in remembered]
+    assert most == [names.REMEMBERED] * 3

@@ -22,8 +22,8 @@ from ccfs.journals import Step
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
-from ccfs.store.errors import StoreError
-from ccfs.store.journal import DamagedError, ForeignError, Journal
+from ccfs.store.errors import DamagedError, ForeignError, StoreError
+from ccfs.store.journal import Journal
 from ccfs.store.scratch import COLLECTION
 from reliability import damage
 from tests.direct import FileSystem, Outside
@@ -263,7 +263,7 @@ class Survives(RuleBasedStateMachine):
 
     @rule()
     def idle(self) -> None:
-        self.made.server.scrub()
+        self.made.server.tend()
 
     @invariant()
     def comes_back(self) -> None:
@@ -392,11 +392,17 @@ def test_a_step_without_room_is_refused_and_the_next_one_mends_it() -> None:
 
 
 class Failing:
-    """A database in which the statement of a number fails, counted from 0; ROLLBACK never does."""
+    """A database in which the statement of a number fails, counted from 0; ROLLBACK never does.
 
-    def __init__(self, database: sqlite3.Connection, number: int) -> None:
+    Unless nothing `takes_back`: then all that follow fail, too.
+    """
+
+    def __init__(
+        self, database: sqlite3.Connection, number: int, *, takes_back: bool = True
+    ) -> None:
         self._database = database
         self.left = number
+        self.takes_back = takes_back
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._database, name)
@@ -410,10 +416,10 @@ class Failing:
         return self._database.executemany(statement, rows)  # type: ignore[arg-type]
 
     def _count(self, statement: str) -> None:
-        if statement == "ROLLBACK":
+        if statement == "ROLLBACK" and self.takes_back:
             return
         self.left -= 1
-        if self.left == -1:
+        if self.left == -1 or (self.left < 0 and not self.takes_back):
             raise sqlite3.OperationalError("no more")
 
 
@@ -457,6 +463,40 @@ def test_a_step_that_fails_anywhere(step: str) -> None:
             same_after(made)
 
 
+def test_a_step_that_cannot_be_taken_back() -> None:
+    """COMMIT fails, and ROLLBACK, too: the next step begins with that."""
+    with kept() as made:
+        ccache = fill(made.store, whole(record(TGT)))
+        made.settle()
+        database = made.journal._db
+        made.journal._db = Failing(database, 3, takes_back=False)  # type: ignore[assignment]
+        made.store.edits.set_kdc_offset(ccache, 5, at())
+        for _ in range(2):
+            with pytest.raises(DamagedError, match="no more"):
+                made.settle()
+        made.journal._db = database
+        made.settle()
+        same_after(made)
+
+
+def test_what_could_not_be_kept_is_kept_with_the_next_look() -> None:
+    """Also where that has nothing of its own to keep."""
+    with kept() as made:
+        ccache = fill(made.store, whole(record(TGT)))
+        made.settle()
+        database = made.journal._db
+        made.journal._db = Failing(database, 0, takes_back=False)  # type: ignore[assignment]
+        made.store.edits.set_kdc_offset(ccache, 5, at())
+        with pytest.raises(DamagedError):
+            made.settle()
+        made.server.tend()
+        assert made.server.unkept
+        made.journal._db = database
+        made.server.tend()
+        assert not made.server.unkept
+        same_after(made)
+
+
 @pytest.mark.usefixtures("root")
 def test_a_full_file_system(tmp_path: Path) -> None:
     """EIO for the client while there is no room, and all of it kept once there is."""
@@ -475,11 +515,11 @@ def test_a_full_file_system(tmp_path: Path) -> None:
         made.store.edits.store(ccache, big, at())
         with pytest.raises(DamagedError):
             made.settle()
-        made.server.scrub()
+        made.server.tend()
         ballast.unlink()
         made.store.edits.store(ccache, record(b"host/www@R"), at())
         made.settle()
-        made.server.scrub()
+        made.server.tend()
         made.close()
         back = Kept(place / "journal")
         assert seen(back.store) == seen(made.store)
@@ -553,6 +593,7 @@ FIRST, LAST = "(SELECT min(step) FROM record WHERE step > 2)", "(SELECT max(step
         ("UPDATE record SET ccache_change_time = 1", "damaged"),
         (f"UPDATE record SET step = step + 1 WHERE step = {LAST}", "damaged"),
         ("UPDATE record SET name = x'00ff'", "damaged"),
+        ("UPDATE record SET place = place + 0.5", "damaged"),
         ("DELETE FROM ccache WHERE name = x'776f726b'", "damaged"),
     ],
 )
@@ -599,7 +640,7 @@ def test_one_of_another_mountpoint_or_owner_or_in_use() -> None:
 def test_one_that_another_process_has() -> None:
     with kept() as made:
         program = (
-            "import sys; from ccfs.store.journal import *\n"
+            "import sys; from ccfs.store.errors import *; from ccfs.store.journal import *\n"
             "try: Journal(sys.argv[1], print)\n"
             "except InUseError: print('in use')"
         )
@@ -637,7 +678,7 @@ def test_what_is_gone_is_nowhere_in_the_files() -> None:
                 del live[gone]
                 made.store.edits.remove(ccache, gone, at())
                 made.settle()
-        made.server.scrub()
+        made.server.tend()
         data = made.bytes()
         assert {n for n in range(400) if mark(n) in data} == set(live.values())
         assert 0 < len(live) < 300
@@ -652,6 +693,37 @@ def test_what_is_gone_is_nowhere_in_the_files() -> None:
         same_after(made)
 
 
+SIZES = [[0, 100], [100, 600, 3000], [1000, 1200, 1500], [3000, 3900, 9000], [0, 600, 30_000]]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_is_left_of_rows_that_have_moved(seed: int) -> None:
+    """Among several ccaches, in the order of chance: SQLite moves rows and leaves copies behind."""
+    chance = random.Random(seed)
+    sizes = SIZES[seed % len(SIZES)]
+    with kept() as made:
+        ccaches = [fill(made.store, whole(), name) for name in (b"tkt", b"a", b"b", b"c")]
+        live: dict[int, tuple[Ccache, int]] = {}
+        for number in range(120):
+            ccache, said = chance.choice(ccaches), chance.random()
+            if said < 0.65 or not live:
+                ticket = mark(number) * (1 + (chance.choice(sizes) + chance.randrange(50)) // 23)
+                new = record(b"h/%d@R" % number, ticket=ticket)
+                stored = made.store.edits.store(ccache, new, at())
+                assert stored is not None
+                live[number] = (ccache, stored.serial)
+            elif said < 0.95:
+                made.store.edits.remove(*live.pop(chance.choice(list(live))), at())
+            else:
+                made.store.reset(ccache, ALICE, at())
+                live = {n: where for n, where in live.items() if where[0] is not ccache}
+            made.settle()
+        made.server.tend()
+        data = made.bytes()
+        assert {n for n in range(120) if mark(n) in data} == set(live)
+        same_after(made)
+
+
 @pytest.mark.parametrize("size", [0, 100, 3000, 9000])
 def test_nothing_is_left_of_the_only_ccache(size: int) -> None:
     """Whose records go all at once, whatever pages they were on."""
@@ -662,7 +734,7 @@ def test_nothing_is_left_of_the_only_ccache(size: int) -> None:
             made.store.edits.store(ccache, record(b"h/%d@R" % number, ticket=ticket), at())
             made.settle()
             if number == 30:
-                made.server.scrub()
+                made.server.tend()
         assert all(mark(number) in made.bytes() for number in range(60))
         made.store.uninitialise(ccache, at())
         made.settle()

@@ -30,7 +30,7 @@ class Kept:
     @classmethod
     def open(cls, options: MountOptions) -> Kept:
         """Open or make the journal; JournalError where it can't be used."""
-        from ccfs.store.journal import DamagedError, InUseError
+        from ccfs.store.errors import DamagedError, InUseError
 
         path = options.journal
         fresh = not journals.check_file(path)
@@ -63,7 +63,7 @@ class Kept:
 
     def _made(self, options: MountOptions, at: Stamp) -> Store:
         from ccfs.store import Store
-        from ccfs.store.journal import DamagedError
+        from ccfs.store.errors import DamagedError
 
         store = Store(options.limits, at)
         try:
@@ -75,8 +75,7 @@ class Kept:
 
     def _loaded(self, options: MountOptions, at: Stamp) -> Store:
         from ccfs.store import Store
-        from ccfs.store.errors import StoreError
-        from ccfs.store.journal import DamagedError, ForeignError
+        from ccfs.store.errors import DamagedError, ForeignError, StoreError
 
         path = self._path
         try:

@@ -67,6 +67,10 @@ class LateKept:
         """Take out what the log of changes has of removed secrets; whether that was done."""
         return self._kept is None or self._kept.journal.scrub()
 
+    def clean(self) -> bool:
+        """Take out all that is left of removed secrets; whether that was done."""
+        return self._kept is None or self._kept.journal.clean()
+
     def close(self, *, wipe: bool) -> None:
         """Close it; `wipe`: its content is wanted no more."""
         if self._kept is not None:
@@ -74,7 +78,7 @@ class LateKept:
 
     def _make(self, store: Store) -> Kept:
         """Begin it with all that the store has, the step that is to be kept included."""
-        from ccfs.store.journal import DamagedError
+        from ccfs.store.errors import DamagedError
 
         try:
             kept = Kept.open(self._options)

@@ -236,6 +236,5 @@ async def keep_house(server: Server, kicker: Kicker) -> None:
         now = server.clock()
         server.store.ledger.announce(now, nobody)
         server.store.expire(now)
-        server.settle()
-        server.scrub()
+        server.tend()
         kicker.expect(server.store.ledger.register.next_deadline())

@@ -10,14 +10,21 @@ from functools import lru_cache
 
 from ccfs.format.errors import FormatError
 
+REMEMBERED = 1024
+"""How many names are remembered that come again and again, here and wherever names are read."""
+SHORT = 512
+"""Bytes of the longest of them: a name may be as long as a ccache, and memory is locked."""
 _EMPTY = "%00"
 _SPECIAL = re.compile("[\x00-\x1f\x7f/%~\udc80-\udcff]|^\\.")
 _ENCODED = re.compile("%[0-9A-F]{2}")
 
 
-@lru_cache(maxsize=4096)
 def encode_name(raw: bytes) -> str:
     """The file name of `raw`.  FormatError when it has a NUL byte: no name has one."""
+    return _encoded_again(raw) if len(raw) <= SHORT else _encoded(raw)
+
+
+def _encoded(raw: bytes) -> str:
     if not raw:
         return _EMPTY
     nul = raw.find(0)
@@ -28,6 +35,9 @@ def encode_name(raw: bytes) -> str:
 
 def _encode(match: re.Match[str]) -> str:
     return f"%{match[0].encode('utf-8', 'surrogateescape')[0]:02X}"
+
+
+_encoded_again = lru_cache(maxsize=REMEMBERED)(_encoded)
 
 
 def decode_name(text: str) -> bytes:

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
+from ccfs.format.names import REMEMBERED, SHORT
 from ccfs.format.wire import (
     COUNT_MAX,
     Buffer,
@@ -126,10 +127,16 @@ def decode_principal(data: Buffer, offset: int, dialect: Dialect) -> tuple[Princ
     return Principal(name_type, names[0], tuple(names[1:])), offset
 
 
-@lru_cache(maxsize=4096)
 def principal_of(data: bytes, dialect: Dialect) -> Principal:
     """The principal that `data` is: the same names come again and again."""
+    return _again(data, dialect) if len(data) <= SHORT else _whole(data, dialect)
+
+
+def _whole(data: bytes, dialect: Dialect) -> Principal:
     return decode_principal(data, 0, dialect)[0]
+
+
+_again = lru_cache(maxsize=REMEMBERED)(_whole)
 
 
 def encode_principal(principal: Principal, dialect: Dialect) -> bytes:

@@ -36,6 +36,9 @@ class HasServer(Protocol):
 
 S = TypeVar("S", bound=HasServer)
 
+CHANGES = frozenset(("setattr", "mkdir", "symlink", "unlink", "rmdir", "rename", "create", "write"))
+"""Handlers that are asked for a change, and may find that it was made already."""
+
 
 def handler(
     function: Callable[[S, *Ts], R],
@@ -45,6 +48,7 @@ def handler(
     Afterwards the outside is told what has changed, also by a step that was refused half way.
     """
     name = function.__name__
+    changes = name in CHANGES
     HANDLERS.append(name)
 
     @functools.wraps(function)
@@ -58,7 +62,8 @@ def handler(
             _settle(server)
             known = error.errno if isinstance(error, pyfuse3.FUSEError) else _errno(error, name)
             raise pyfuse3.FUSEError(known) from None
-        if server.unsettled and not _settle(server):
+        wanted = server.unsettled or (changes and server.unkept)
+        if wanted and not _settle(server):
             raise pyfuse3.FUSEError(errno.EIO)
         return result
 

@@ -16,6 +16,7 @@ from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.stale import stale, stale_records
 from ccfs.store import Stamp, Store, Who
+from ccfs.store.errors import DamagedError
 from ccfs.store.ledger import Effects
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ MAX_TEXTS = 4096
 """How many texts of credentials are kept."""
 MAX_SIZES = 65_536
 """How many sizes of such texts are kept: a listing wants nothing else of them."""
+
+_NO_ROOM = "removed secrets are still in the journal, which has no room to grow"
 
 
 class Kernel(Protocol):
@@ -70,6 +73,7 @@ class Server:
     polls a growing file, by its handle.  They stay until it is released: epoll asks for the state
     of a file again without naming itself again.  `held`: inodes whose attributes the kernel may
     hold.
+    `unkept`: whether the journal lacks a step that it could not keep.
     """
 
     store: Store
@@ -99,7 +103,8 @@ class Server:
     _handle: int = 0
     _tick: int = 0
     _given: int = 0
-    _unscrubbed: bool = False
+    unkept: bool = False
+    _unclean: bool = True
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a process asks for."""
@@ -202,27 +207,34 @@ class Server:
         """
         effects = self.store.ledger.take_effects()
         if effects is None:
+            if self.unkept:
+                self._keep(Effects())
             return
         try:
             self._keep(effects)
         finally:
             self._tell(effects)
 
-    def scrub(self) -> None:
-        """Have the journal forget what was removed, if anything has changed since the last time."""
-        if self.journal and self._unscrubbed:
-            self._unscrubbed = not self.journal.scrub()
-        if self._unscrubbed:
-            log.warning("removed secrets are still in the journal, which has no room to grow")
+    def tend(self) -> None:
+        """What wants to be done now and then: keep what could not be kept, forget what is gone."""
+        try:
+            self.settle()
+        except DamagedError as error:
+            log.warning("the journal cannot keep what has changed: %s", error)
+        if self.journal and self._unclean:
+            self._unclean = not self.journal.clean()
+            if self._unclean:
+                log.warning(_NO_ROOM)
 
     def _keep(self, effects: Effects) -> None:
-        """Have a step in the journal before anybody is told of it."""
-        if self.journal is None or not effects.lasting:
+        """Have a step in the journal before anybody is told of it, and what was not kept before."""
+        if self.journal is None or not (effects.lasting or self.unkept):
             return
-        self._unscrubbed = True
+        self._unclean = self.unkept = True
         self.journal.commit(self.store, effects)
-        if effects.ccaches or effects.emptied:
-            self.scrub()
+        self.unkept = False
+        if (effects.ccaches or effects.emptied) and not self.journal.scrub():
+            log.warning(_NO_ROOM)
 
     def _tell(self, effects: Effects) -> None:
         self._forget_texts(effects.records)
@@ -244,7 +256,7 @@ class Server:
 
     def _forget_texts(self, serials: list[int]) -> None:
         """These credentials are gone; mostly nobody has looked at any of them."""
-        if self.sizes:
+        if self.sizes or self.texts:
             for serial in serials:
                 self.texts.pop(serial, None)
                 self.sizes.pop(serial, None)
@@ -265,10 +277,13 @@ class Keeping(Protocol):
     """What has every step before anybody is told of it (`ccfs.store.journal`)."""
 
     def commit(self, store: Store, effects: Effects) -> None:
-        """Have one step kept.  Raises DamagedError where it can't be."""
+        """Have one step kept, and all that was not kept before.  DamagedError where it can't be."""
 
     def scrub(self) -> bool:
-        """Take out what is left of removed secrets; whether that was done."""
+        """Take removed secrets out of the log of changes; whether that was done."""
+
+    def clean(self) -> bool:
+        """Take out all that is left of removed secrets; whether that was done."""
 
 
 class Poll(Protocol):

@@ -10,7 +10,7 @@ from ccfs.format.config import config_key
 from ccfs.format.credential import Outline, outline_credential
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
-from ccfs.format.names import encode_name
+from ccfs.format.names import REMEMBERED, SHORT, encode_name
 from ccfs.format.principal import Principal, unparse_name
 from ccfs.store.errors import BadContentError
 from ccfs.store.values import NAME_MAX
@@ -35,15 +35,20 @@ def describe(record: bytes, dialect: Dialect) -> Description:
 
 def description_of(outline: Outline) -> Description:
     """The description of a record that is not removed."""
-    return Description(*_listed(outline.server), outline.endtime)
+    server = outline.server
+    length = len(server.realm) + sum(map(len, server.components))
+    listed = _listed_again(server) if length <= SHORT else _listed(server)
+    return Description(*listed, outline.endtime)
 
 
-@lru_cache(maxsize=4096)
 def _listed(server: Principal) -> tuple[str, bool, bool]:
     """The stem of the file name, whether it is a configuration entry, whether a TGT."""
     key = config_key(server)
     stem = config_name(key.key, key.principal) if key else encode_name(unparse_name(server))
     return stem, key is not None, is_tgt(server)
+
+
+_listed_again = lru_cache(maxsize=REMEMBERED)(_listed)
 
 
 def config_name(key: bytes, principal: bytes | None) -> str:

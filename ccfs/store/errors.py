@@ -1,7 +1,7 @@
 """What can go wrong in the store.
 
-Every refusal is a `StoreError`; the layer above translates the class into its own language
-(errno values, KCM codes).  No message here holds bytes of a credential.
+Every refusal of a step is a `StoreError`; the layer above translates the class into its own
+language (errno values, KCM codes).  No message here holds bytes of a credential.
 """
 
 
@@ -43,3 +43,15 @@ class CcacheLimitError(StoreError):
 
 class TotalLimitError(StoreError):
     """All ccaches and scratch files together would become too large."""
+
+
+class DamagedError(Exception):
+    """The journal can't be used, or can't keep a step; the message holds nothing of its content."""
+
+
+class ForeignError(Exception):
+    """The journal is that of another mountpoint, and none of our business."""
+
+
+class InUseError(Exception):
+    """Another process has the journal open."""

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ccfs.store.recall import WRONG, DamagedError, ForeignError, recall
+from ccfs.store.errors import DamagedError, InUseError
+from ccfs.store.recall import WRONG, recall
 from ccfs.store.tables import (
     APPLICATION,
     MASK,
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from ccfs.store.saved import Saved
     from ccfs.store.store import Store
 
-__all__ = ["DamagedError", "ForeignError", "InUseError", "Journal"]
-
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
@@ -55,10 +55,6 @@ _WRITTEN: _Made = (0, 0, 0.0, 0, 0)
 """Where that is in rows of their own."""
 
 
-class InUseError(Exception):
-    """Another process has the journal open."""
-
-
 class Journal:
     """One open journal.
 
@@ -70,7 +66,8 @@ class Journal:
         self._confirm = confirm
         self._rows: dict[int, Row] = {}
         self._owners: dict[int, int] = {}
-        self._late: set[int] = set()
+        self._late: set[int] = set()  # ccaches with records that their rows don't count yet
+        self._moved = False
         self._total = 0
         self.step = 0
         self._broken = False
@@ -116,6 +113,7 @@ class Journal:
         for owner, row in found.rows.items():
             self._owners.update(dict.fromkeys(row.records, owner))
         self.step = found.step
+        self._moved = True  # whoever has written it may not have had the time to clean it
         return found.saved
 
     def commit(self, store: Store, effects: Effects) -> None:
@@ -143,6 +141,20 @@ class Journal:
             for ccache in store.collection.all():
                 self._put_all(ccache)
             self._put_whole(store)
+
+    def clean(self) -> bool:
+        """Take out all that is left of deleted secrets; whether that was done.
+
+        SQLite leaves copies behind of rows that it moves from page to page, and `secure_delete`
+        knows nothing of them: the database is written anew where rows have gone one by one.
+        """
+        if self._moved:
+            try:
+                self._db.execute("VACUUM")
+            except sqlite3.Error:
+                return False
+            self._moved = False
+        return self.scrub()
 
     def scrub(self) -> bool:
         """Take out what the write-ahead log still has of deleted secrets; whether that was done.
@@ -214,7 +226,9 @@ class Journal:
         row.total &= MASK
         if not self._owners and serials:
             self._db.execute("DELETE FROM record")
-        elif row.records:
+            return
+        self._moved = self._moved or bool(serials)
+        if row.records:
             pairs = [(owner, serial) for serial in serials]
             self._db.executemany("DELETE FROM record WHERE ccache = ? AND serial = ?", pairs)
         elif serials:
@@ -280,36 +294,35 @@ class _Transaction:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._db = journal._db
 
     def __enter__(self) -> None:
+        self._journal._broken = True  # until the end is reached
         try:
-            self._journal._db.execute("BEGIN IMMEDIATE")
+            if self._db.in_transaction:  # one that could not be taken back
+                self._db.execute("ROLLBACK")
+            self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            raise self._failed(error) from None
+            raise DamagedError(_reason(error)) from None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        db = self._journal._db
         try:
             if error is None:
-                db.execute("COMMIT")
+                self._db.execute("COMMIT")
         except sqlite3.Error as refused:
             error = refused
         if error is None:
             self._journal._broken = False
             self._journal._confirm(self._journal.step)
         elif isinstance(error, Exception):
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise self._failed(error) from None
-
-    def _failed(self, error: Exception) -> DamagedError:
-        self._journal._broken = True
-        return DamagedError(_reason(error))
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise DamagedError(_reason(error)) from None
 
 
 def _counted(row: Row, owner: int, record: _Record, made: _Made) -> tuple[Any, ...]:
     """A record as its row in the database, which its ccache counts from now on."""
-    check = sum_of_record(owner, *record, *made)
+    check = sum_of_record(owner, *(*record, *made))
     row.records[record[0]] = check
     row.total = row.total + check & MASK
     return (owner, *record, *made, check)

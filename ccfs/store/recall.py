@@ -4,10 +4,12 @@ Knows the tables; never how they are written, nor files.
 """
 
 import sqlite3
+import struct
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from ccfs.store.errors import DamagedError, ForeignError
 from ccfs.store.saved import Saved, SavedCcache, SavedRecord
 from ccfs.store.tables import (
     APPLICATION,
@@ -21,16 +23,8 @@ from ccfs.store.tables import (
 
 _SERIAL, _PLACE, _NAME, _DATA, _STEP, _CHANGED, _MTIME, _WHOLE_CHANGED, _LAST, _SUM = range(1, 11)
 
-WRONG = (TypeError, ValueError, AttributeError, OverflowError)
+WRONG = (TypeError, ValueError, AttributeError, OverflowError, struct.error)
 """What values of other kinds than are written raise while they are looked at."""
-
-
-class DamagedError(Exception):
-    """The journal can't be used; the message says why and holds nothing of its content."""
-
-
-class ForeignError(Exception):
-    """The journal is that of another mountpoint, and none of our business."""
 
 
 @dataclass(slots=True)

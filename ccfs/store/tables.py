@@ -4,8 +4,8 @@ Knows what a row has and how it is summed; never a database, nor the store.
 """
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any
+from hashlib import sha256
+from struct import Struct
 
 VERSION = 4
 APPLICATION = 0x63636673  # "ccfs"
@@ -33,9 +33,9 @@ TOUCH_WHOLE = (
     "UPDATE whole SET step = ?, change_time = ?, last = ?, total = ?, sum = ? WHERE id = 1"
 )
 
-_WHOLE = b"whole %d:%b %d %d %d %d %d"
-_CCACHE = b"ccache %d %d:%b %d %d %d %a %d:%b %d"
-_RECORD = b"record %d %d %d %d:%b %d:%b %d %d %a %d %d"
+_WHOLE = Struct(">5qI")
+_CCACHE = Struct(">4qdqII")
+_RECORD = Struct(">5qd2qII")
 
 
 @dataclass(slots=True)
@@ -56,7 +56,8 @@ def sum_of_whole(
     mountpoint: bytes, uid: int, step: int, change_time: int, last: int, total: int
 ) -> int:
     """The checksum of the row `whole`."""
-    return _sum(_WHOLE % (len(mountpoint), mountpoint, uid, step, change_time, last, total))
+    numbers = _WHOLE.pack(uid, step, change_time, last, total, len(mountpoint))
+    return _sum(b"whole", numbers, mountpoint)
 
 
 def sum_of_ccache(
@@ -70,16 +71,29 @@ def sum_of_ccache(
     total: int,
 ) -> int:
     """The checksum of a ccache's row.  `total`: that over the sums of its records."""
-    times = (change_time, last_default, mtime)
-    return _sum(_CCACHE % (serial, len(name), name, place, *times, len(prefix), prefix, total))
+    numbers = (serial, place, change_time, last_default, mtime, total, len(name), len(prefix))
+    return _sum(b"ccache", _CCACHE.pack(*numbers), name, prefix)
 
 
-def sum_of_record(ccache: int, serial: int, place: int, name: str, data: bytes, *step: Any) -> int:
-    """The checksum of a record's row.  `step`: the number of its step, and what that has made."""
+def sum_of_record(
+    ccache: int,
+    serial: int,
+    place: int,
+    name: str,
+    data: bytes,
+    step: int,
+    ccache_change_time: int,
+    ccache_mtime: float,
+    change_time: int,
+    last: int,
+) -> int:
+    """The checksum of a record's row, with what its step has made."""
     text = name.encode("utf-8", "surrogateescape")
-    return _sum(_RECORD % (ccache, serial, place, len(text), text, len(data), data, *step))
+    made = (step, ccache_change_time, ccache_mtime, change_time, last)
+    numbers = _RECORD.pack(ccache, serial, place, *made, len(text), len(data))
+    return _sum(b"record", numbers, text, data)
 
 
-def _sum(row: bytes) -> int:
+def _sum(*parts: bytes) -> int:
     """62 bits, so that SQLite has room for them."""
-    return int.from_bytes(blake2b(row, digest_size=8).digest(), "big") & MASK
+    return int.from_bytes(sha256(b"".join(parts)).digest()[:8], "big") & MASK
