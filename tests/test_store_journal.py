@@ -423,6 +423,11 @@ class Failing:
             raise sqlite3.OperationalError("no more")
 
 
+def use(made: Kept, database: object) -> None:
+    """Have the journal use another connection."""
+    made.journal._db = made.journal._rows._db = database  # type: ignore[assignment]
+
+
 STEPS: dict[str, tuple[Callable[[Store, Ccache, Ccache], object], int]] = {
     "store": (lambda s, a, _: s.edits.store(a, record(b"new/one@R"), at(50)), 1),
     "remove": (lambda s, a, _: s.edits.remove(a, max(a.serials), at(50)), 6),
@@ -446,7 +451,7 @@ def test_a_step_that_fails_anywhere(step: str) -> None:
                 made.store.edits.store(ccache, record(b"late@R"), at(9))
                 made.settle()
             before, database = seen(made.store), made.journal._db
-            made.journal._db = Failing(database, number)  # type: ignore[assignment]
+            use(made, Failing(database, number))
             make(made.store, first, second)
             if number == count:
                 made.settle()
@@ -457,7 +462,7 @@ def test_a_step_that_fails_anywhere(step: str) -> None:
             back = made.killed()
             assert seen(back.store) == before
             back.close()
-            made.journal._db = database
+            use(made, database)
             made.store.edits.set_principal(second, BOB, at(60))
             made.settle()
             same_after(made)
@@ -469,12 +474,12 @@ def test_a_step_that_cannot_be_taken_back() -> None:
         ccache = fill(made.store, whole(record(TGT)))
         made.settle()
         database = made.journal._db
-        made.journal._db = Failing(database, 3, takes_back=False)  # type: ignore[assignment]
+        use(made, Failing(database, 3, takes_back=False))
         made.store.edits.set_kdc_offset(ccache, 5, at())
         for _ in range(2):
             with pytest.raises(DamagedError, match="no more"):
                 made.settle()
-        made.journal._db = database
+        use(made, database)
         made.settle()
         same_after(made)
 
@@ -485,13 +490,13 @@ def test_what_could_not_be_kept_is_kept_with_the_next_look() -> None:
         ccache = fill(made.store, whole(record(TGT)))
         made.settle()
         database = made.journal._db
-        made.journal._db = Failing(database, 0, takes_back=False)  # type: ignore[assignment]
+        use(made, Failing(database, 0, takes_back=False))
         made.store.edits.set_kdc_offset(ccache, 5, at())
         with pytest.raises(DamagedError):
             made.settle()
         made.server.tend()
         assert made.server.unkept
-        made.journal._db = database
+        use(made, database)
         made.server.tend()
         assert not made.server.unkept
         same_after(made)

@@ -13,27 +13,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ccfs.store.errors import DamagedError, InUseError
 from ccfs.store.recall import WRONG, recall
-from ccfs.store.tables import (
-    APPLICATION,
-    MASK,
-    PUT_CCACHE,
-    PUT_RECORD,
-    SCHEMA,
-    TOUCH_CCACHE,
-    TOUCH_WHOLE,
-    VERSION,
-    Row,
-    sum_of_ccache,
-    sum_of_record,
-    sum_of_whole,
-)
+from ccfs.store.rows import Rows
+from ccfs.store.tables import APPLICATION, SCHEMA, TOUCH_WHOLE, VERSION, sum_of_whole
 
 if TYPE_CHECKING:
-    from ccfs.store.ccache import Ccache
     from ccfs.store.ledger import Effects
     from ccfs.store.saved import Saved
     from ccfs.store.store import Store
@@ -47,13 +34,6 @@ _PRAGMAS = (
     "wal_autocheckpoint = 500",  # pages: the log is in memory, and read as a whole at the start
 )
 
-_Record = tuple[int, int, str, bytes]
-"""Serial number, place, name, bytes."""
-_Made = tuple[int, int, float, int, int]
-"""The number of a step, and what it has made of its ccache's row and of the whole."""
-_WRITTEN: _Made = (0, 0, 0.0, 0, 0)
-"""Where that is in rows of their own."""
-
 
 class Journal:
     """One open journal.
@@ -64,11 +44,7 @@ class Journal:
 
     def __init__(self, path: str, confirm: Callable[[int], None]) -> None:
         self._confirm = confirm
-        self._rows: dict[int, Row] = {}
-        self._owners: dict[int, int] = {}
         self._late: set[int] = set()  # ccaches with records that their rows don't count yet
-        self._moved = False
-        self._total = 0
         self.step = 0
         self._broken = False
         try:
@@ -77,6 +53,7 @@ class Journal:
             )
             for pragma in _PRAGMAS:
                 self._db.execute(f"PRAGMA {pragma}")
+            self._rows = Rows(self._db)
         except sqlite3.Error as error:
             if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise InUseError from None
@@ -109,11 +86,9 @@ class Journal:
             found = recall(self._db, self._mountpoint, uid, step)
         except (sqlite3.Error, *WRONG) as error:
             raise DamagedError(_reason(error)) from None
-        self._rows, self._late, self._total = found.rows, found.late, found.total
-        for owner, row in found.rows.items():
-            self._owners.update(dict.fromkeys(row.records, owner))
+        self._rows = Rows(self._db, found.rows, found.total)
+        self._late = found.late
         self.step = found.step
-        self._moved = True  # whoever has written it may not have had the time to clean it
         return found.saved
 
     def commit(self, store: Store, effects: Effects) -> None:
@@ -125,21 +100,19 @@ class Journal:
             self.rewrite(store)
         elif not self._append(store, effects):
             with _Transaction(self):
-                self._remove(effects)
+                self._rows.remove(effects)
                 for serial in effects.changed | effects.rewritten | self._late:
                     ccache = store.collection.by_serial(serial)
                     if ccache is not None:
-                        self._put_ccache(ccache, effects)
+                        self._rows.put(ccache, effects)
                 self._put_whole(store)
 
     def rewrite(self, store: Store) -> None:
         """Write everything anew."""
         with _Transaction(self):
-            self._db.execute("DELETE FROM record")
-            self._db.execute("DELETE FROM ccache")
-            self._rows, self._owners, self._total = {}, {}, 0
+            self._rows.clear()
             for ccache in store.collection.all():
-                self._put_all(ccache)
+                self._rows.put_all(ccache)
             self._put_whole(store)
 
     def clean(self) -> bool:
@@ -148,12 +121,12 @@ class Journal:
         SQLite leaves copies behind of rows that it moves from page to page, and `secure_delete`
         knows nothing of them: the database is written anew where rows have gone one by one.
         """
-        if self._moved:
+        if self._rows.moved:
             try:
                 self._db.execute("VACUUM")
             except sqlite3.Error:
                 return False
-            self._moved = False
+            self._rows.moved = False
         return self.scrub()
 
     def scrub(self) -> bool:
@@ -177,114 +150,32 @@ class Journal:
             return False
         (owner,) = effects.changed
         added, ccache = effects.added.get(owner, ()), store.collection.by_serial(owner)
-        row = self._rows.get(owner)
-        if len(added) != 1 or ccache is None or row is None or row.fixed != _fixed(ccache):
+        if len(added) != 1 or ccache is None or ccache.image is None:
             return False
         (stored,) = added
-        data = ccache.image.record(stored.serial) if ccache.image else None
+        data = ccache.image.record(stored.serial)
         if data is None:
             return False
         step, ledger = self.step + 1, store.ledger
         made = (step, ccache.change_time, ccache.mtime, ledger.change_time, ledger.register.last)
         try:
             record = (stored.serial, stored.serial, stored.name, data)
-            self._db.execute(PUT_RECORD, _counted(row, owner, record, made))
+            if not self._rows.append(ccache, record, made):
+                return False
         except Exception as error:
             self._broken = True
             raise DamagedError(_reason(error)) from None
-        self._owners[stored.serial] = owner
         self._late.add(owner)
         self.step = step
         self._confirm(step)
         return True
-
-    def _remove(self, effects: Effects) -> None:
-        gone: dict[int, list[int]] = {}
-        for serial in effects.records:
-            owner = self._owners.get(serial)
-            if owner is not None:
-                gone.setdefault(owner, []).append(serial)
-        for owner, serials in gone.items():
-            self._drop(owner, serials)
-        for serial in effects.ccaches:
-            row = self._rows.get(serial)
-            if row is not None:
-                self._drop(serial, [*row.records])
-                self._total = self._total - row.sum & MASK
-                self._db.execute("DELETE FROM ccache WHERE serial = ?", (serial,))
-                del self._rows[serial]
-
-    def _drop(self, owner: int, serials: list[int]) -> None:
-        """Records of one ccache, in one statement where they are all it has.
-
-        Where nobody has any then, SQLite drops the pages and not one row after the other.
-        """
-        row = self._rows[owner]
-        for serial in serials:
-            row.total -= row.records.pop(serial)
-            del self._owners[serial]
-        row.total &= MASK
-        if not self._owners and serials:
-            self._db.execute("DELETE FROM record")
-            return
-        self._moved = self._moved or bool(serials)
-        if row.records:
-            pairs = [(owner, serial) for serial in serials]
-            self._db.executemany("DELETE FROM record WHERE ccache = ? AND serial = ?", pairs)
-        elif serials:
-            self._db.execute("DELETE FROM record WHERE ccache = ?", (owner,))
-
-    def _put_ccache(self, ccache: Ccache, effects: Effects) -> None:
-        if ccache.serial in effects.rewritten or ccache.serial not in self._rows:
-            self._put_all(ccache)
-            return
-        image = ccache.image
-        added = effects.added.get(ccache.serial, ())
-        found = [(s, image.record(s.serial)) for s in added] if image else []
-        self._put_records(
-            ccache, [(s.serial, s.serial, s.name, d) for s, d in found if d is not None]
-        )
-        self._put_row(ccache)
-
-    def _put_all(self, ccache: Ccache) -> None:
-        """All of one ccache, its records in their places."""
-        row = self._rows.setdefault(ccache.serial, Row())
-        self._drop(ccache.serial, [*row.records])
-        records = ccache.image.records() if ccache.image else []
-        self._put_records(
-            ccache, [(s.serial, place, s.name, d) for place, (d, s) in enumerate(records) if s]
-        )
-        self._put_row(ccache)
-
-    def _put_records(self, ccache: Ccache, added: list[_Record]) -> None:
-        owner = ccache.serial
-        row = self._rows[owner]
-        rows = [_counted(row, owner, record, _WRITTEN) for record in added]
-        self._owners.update((record[0], owner) for record in added)
-        if rows:
-            self._db.executemany(PUT_RECORD, rows)
-
-    def _put_row(self, ccache: Ccache) -> None:
-        row, serial, fixed = self._rows[ccache.serial], ccache.serial, _fixed(ccache)
-        name, rank, default, prefix = fixed
-        changed, mtime = ccache.change_time, ccache.mtime
-        check = sum_of_ccache(serial, name, rank, changed, default, mtime, prefix, row.total)
-        self._total = self._total - row.sum + check & MASK
-        row.sum = check
-        if row.fixed == fixed:
-            self._db.execute(TOUCH_CCACHE, (changed, mtime, row.total, check, serial))
-            return
-        row.fixed = fixed
-        self._db.execute(
-            PUT_CCACHE, (serial, name, rank, changed, default, mtime, prefix, row.total, check)
-        )
 
     def _put_whole(self, store: Store) -> None:
         """The last of a step: all that was late is written."""
         self.step += 1
         self._late.clear()
         ledger = store.ledger
-        fields = (self.step, ledger.change_time, ledger.register.last, self._total)
+        fields = (self.step, ledger.change_time, ledger.register.last, self._rows.total)
         check = sum_of_whole(self._mountpoint, self._uid, *fields)
         self._db.execute(TOUCH_WHOLE, (*fields, check))
 
@@ -318,21 +209,6 @@ class _Transaction:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise DamagedError(_reason(error)) from None
-
-
-def _counted(row: Row, owner: int, record: _Record, made: _Made) -> tuple[Any, ...]:
-    """A record as its row in the database, which its ccache counts from now on."""
-    check = sum_of_record(owner, *(*record, *made))
-    row.records[record[0]] = check
-    row.total = row.total + check & MASK
-    return (owner, *record, *made, check)
-
-
-def _fixed(ccache: Ccache) -> tuple[bytes, int, int, bytes]:
-    """What few steps change of a ccache's row: name, place, last time as the default, prefix."""
-    image = ccache.image
-    prefix = bytes(memoryview(image.data)[: image.body]) if image and image.prefix else b""
-    return ccache.name, ccache.rank, ccache.last_default_time, prefix
 
 
 def _blob(path: str) -> bytes:
