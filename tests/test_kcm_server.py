@@ -2,12 +2,15 @@
 
 import array
 import contextlib
+import itertools
 import os
 import resource
 import select
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,267 @@ def test_requests_in_a_row_without_waiting(tmp_path: Path) -> None:
                 assert await talk.receive() == wanted[number % 3]
 
     play(tmp_path, scene)
+
+
+def test_requests_in_a_row_with_long_replies(tmp_path: Path) -> None:
+    """Whatever the kernel takes of a reply, what comes behind its request waits for it."""
+
+    async def scene(house: House) -> None:
+        await fill(house, 3, size=100_000)
+        messages = [request(kcm.GET_CRED_LIST, NAME), request(kcm.NOOP), REPLACE] * 2
+        data = b"".join(messages) + request(kcm.GET_PRINCIPAL, NAME)
+        async with await house.connect() as talk:
+            await talk.stream.send_all(data[:-5])
+            replies = [await talk.receive() for _ in messages]
+            await talk.stream.send_all(data[-5:])
+            assert await talk.receive() == Reply(0, ALICE)
+        assert {reply.status for reply in replies} == {0}
+        assert [len(kcm.entries(replies[number].payload)) for number in (0, 3)] == [4, 1]
+        assert [replies[number].payload for number in (1, 2, 4, 5)] == [b""] * 4
+
+    play(tmp_path, scene)
+
+
+def test_requests_in_a_row_hold_up_no_task(tmp_path: Path) -> None:
+    """Between two of them all others have their turn: clients, and tasks that are none."""
+    count = 400
+
+    async def scene(house: House) -> None:
+        requests, seen = house.fs.server.requests, [0]
+
+        async def watch() -> None:
+            while seen[-1] < count:
+                await trio.lowlevel.checkpoint()
+                seen.append(requests["kcm_noop"])
+
+        async with await house.connect() as talk, await house.connect() as other:
+            await other.ask(request(kcm.GET_PRINCIPAL, NAME))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                await talk.stream.send_all(request(kcm.NOOP) * count)
+                await other.ask(request(kcm.GET_PRINCIPAL, NAME))
+                assert requests["kcm_noop"] < count // 4
+                for _ in range(count):
+                    assert await talk.receive() == Reply(0, b"")
+        assert max(after - before for before, after in pairwise(seen)) <= 2
+
+    play(tmp_path, scene)
+
+
+class Hand:
+    """A server whose calls are the test's, and its clients' ends of sockets."""
+
+    def __init__(self, stack: contextlib.ExitStack, *, most: int = 100) -> None:
+        self.fs = FileSystem()
+        service = Service(self.fs.server, os.geteuid())
+        self.kcm = KcmServer(service, limit=1 << 20, room=1 << 22, most=most)
+        self._stack = stack
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        """A client who has written `data`."""
+        ours, theirs = socket.socketpair()
+        self._stack.enter_context(ours).setblocking(False)
+        self.kcm.serve_connection(theirs)
+        ours.sendall(data)
+        return ours
+
+    @property
+    def answered(self) -> int:
+        """How many NOOPs."""
+        return self.fs.server.requests["kcm_noop"]
+
+    def answer(self) -> None:
+        """Until nobody asks."""
+        for _ in range(10_000):
+            if not self.kcm.answer_all():
+                return
+        pytest.fail("somebody asks for ever")
+
+    def nobody_asks(self) -> bool:
+        ready = select.select([self.kcm], [], [], 0)[0]
+        return not ready and self.kcm.answer_all() == 0
+
+    def end(self) -> None:
+        """Nobody is connected, nothing is held, nobody has anything to ask."""
+        assert self.kcm.connections == 0
+        assert self.kcm.room.left == 1 << 22
+        assert self.nobody_asks()
+
+
+@pytest.fixture
+def hand() -> Iterator[Hand]:
+    with contextlib.ExitStack() as stack:
+        yield Hand(stack)
+
+
+NOOPS = request(kcm.NOOP) * 100
+DONE = struct.pack(">Iii", 4, 0, 0)
+
+
+def received(client: socket.socket) -> int:
+    """How many replies to NOOP have come."""
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        data = client.recv(1 << 16)
+    assert data == DONE * (len(data) // len(DONE))
+    return len(data) // len(DONE)
+
+
+def test_one_request_in_a_turn(hand: Hand) -> None:
+    """Of each who has written many, and whoever asks newly is answered in the same call."""
+    many, more, other = hand.connect(NOOPS), hand.connect(NOOPS * 2), hand.connect()
+    for _ in range(100):
+        other.sendall(request(kcm.NOOP))
+        assert 1 <= hand.kcm.answer_all() <= 3
+        while not received(other):
+            assert hand.kcm.answer_all()
+        assert received(many) <= 2
+        assert received(more) <= 2
+    hand.answer()
+    assert hand.answered == 400
+    assert hand.nobody_asks()
+
+
+def test_who_goes_on_comes_after_who_has_asked(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one call is over after its time, with one turn at least."""
+    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    many, other = hand.connect(NOOPS * 10), hand.connect()
+    for _ in range(800):
+        assert hand.kcm.answer_all() == 1
+        assert received(many) == 1
+        other.sendall(request(kcm.NOOP))
+        assert hand.kcm.answer_all() == 1
+        assert received(other) == 1
+
+
+def test_all_are_served_however_short_a_call_is(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    clients = [hand.connect(request(kcm.NOOP)) for _ in range(40)]
+    for number in range(1, 41):
+        assert hand.kcm.answer_all() == 1
+        assert hand.answered == number
+    assert [received(client) for client in clients] == [1] * 40
+    assert hand.nobody_asks()
+
+
+@pytest.mark.parametrize("many", [0, 1, 20, 39, 40])
+def test_nobody_starves(hand: Hand, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    """Of forty clients who never stop asking, some of them many things at once."""
+    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    clients = [hand.connect(NOOPS if number < many else b"") for number in range(40)]
+    turns = [0] * 40
+    for client in clients[many:]:
+        client.sendall(request(kcm.NOOP))
+    for _ in range(40 * 12):
+        assert hand.kcm.answer_all() == 1
+        for number, client in enumerate(clients):
+            if received(client):
+                turns[number] += 1
+                client.sendall(request(kcm.NOOP))
+    assert sum(turns) == 40 * 12
+    assert min(turns) >= 6
+
+
+def test_the_time_is_looked_at_between_connections(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on which each look takes two fifths of the time there is."""
+    ticks = itertools.count(0.0, serving.PATIENCE * 0.4)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    for _ in range(10):
+        hand.connect(request(kcm.NOOP))
+    assert [hand.kcm.answer_all() for _ in range(5)] == [3, 3, 3, 1, 0]
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_client_that_vanishes_while_it_goes_on(hand: Hand, others: int) -> None:
+    """None of the rest is done, since nobody would hear of it."""
+    clients = [hand.connect(NOOPS) for _ in range(1 + others)]
+    for _ in range(5):
+        hand.kcm.answer_all()
+    before = hand.answered
+    assert before < 100
+    for client in clients:
+        client.close()
+    hand.answer()
+    assert hand.answered <= before + len(clients)
+    hand.end()
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 6, 7])
+def test_nobody_goes_on_with_a_part_of_a_request(hand: Hand, size: int) -> None:
+    """What would be looked at again and again is waited for."""
+    client = hand.connect((request(kcm.NOOP) * 2)[: 8 + size])
+    hand.answer()
+    assert received(client) == 1
+    assert hand.nobody_asks()
+    client.sendall(request(kcm.NOOP)[size:])
+    hand.answer()
+    assert received(client) == 1
+    client.close()
+    hand.answer()
+    hand.end()
+
+
+def test_nobody_goes_on_before_a_reply_is_read(hand: Hand) -> None:
+    client = hand.connect(REPLACE)
+    for number in range(3):
+        made = credential(f"h{number}@R", ticket=bytes(100_000))
+        client.sendall(request(kcm.STORE, NAME, made))
+        hand.answer()
+    assert received(client) == 4
+    client.sendall(request(kcm.GET_CRED_LIST, NAME) + request(kcm.NOOP))
+    hand.answer()
+    assert hand.answered == 0
+    assert hand.nobody_asks()
+    client.close()
+    hand.answer()
+    hand.end()
+
+
+def test_a_client_that_only_stops_writing_is_answered(hand: Hand) -> None:
+    client = hand.connect(NOOPS)
+    client.shutdown(socket.SHUT_WR)
+    hand.answer()
+    assert received(client) == 100
+    assert client.recv(1) == b""
+    hand.end()
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_one_who_goes_on_is_dismissed(monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
+    """Also one whose turn was to be next: the newcomers, with its descriptor, are served."""
+    monkeypatch.setattr(serving, "PATIENCE", patience)
+    with contextlib.ExitStack() as stack:
+        hand = Hand(stack, most=3)
+        gone = [hand.connect(NOOPS) for _ in range(3)]
+        for _ in range(4):
+            hand.kcm.answer_all()
+        before = hand.answered
+        come = [hand.connect() for _ in range(3)]
+        assert hand.kcm.connections == 3
+        hand.answer()
+        assert hand.answered == before
+        assert sum(received(client) for client in gone) == before
+        assert hand.nobody_asks()
+        for client in come:
+            client.sendall(request(kcm.NOOP))
+        hand.answer()
+        assert [received(client) for client in come] == [1, 1, 1]
+        for client in come:
+            client.close()
+        hand.answer()
+        hand.end()
+
+
+def test_what_is_no_kcm_behind_requests(hand: Hand) -> None:
+    """What was asked before it is answered, what is behind it is not."""
+    client = hand.connect(request(kcm.NOOP) * 3 + b"\0\0\0\0" + request(kcm.NOOP) * 3)
+    hand.answer()
+    assert received(client) == 3
+    hand.end()
 
 
 def test_clients_that_vanish_at_every_byte(tmp_path: Path) -> None:

@@ -1,37 +1,37 @@
 """KCM on Unix sockets: many connections, none of which holds up another.
 
-Knows sockets and when they are ready; never what a message says.
+Knows who has asked and whose turn it is; never what a message says, nor where one ends.
 
 There is one descriptor that is readable when anybody has something to ask, and one function that
-answers them all without waiting: a task of trio waits for the descriptor, unless whoever runs the
-server has a shorter way than a pass through trio and does so itself.  A client that does not read
-its reply is read from no more until it does, and one that stops in the middle of anything is let
-go after a while; of what is too large to be held for all connections at a time there is an answer
-that says so.
+answers them without waiting: a task of trio waits for the descriptor, unless whoever runs the
+server has a shorter way than a pass through trio and does so itself.  Who has asked is answered one
+request, then whoever else has asked is; after PATIENCE the rest of them have their turn in the next
+call.  A client that does not read its reply is read from no more until it does, and one that stops
+in the middle of anything is let go after a while; of what is too large to be held for all
+connections at a time there is an answer that says so.
 """
 
-import logging
+import os
 import select
 import socket
 import struct
+import time
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
+from io import FileIO
+from itertools import islice
 
 import trio
 
-from ccfs import unforeseen
 from ccfs.kcm import wire
-from ccfs.kcm.service import TOO_LARGE, Peer, Service
-
-log = logging.getLogger(__name__)
+from ccfs.kcm.connection import Connection
+from ccfs.kcm.service import Service
 
 CONNECTIONS = 1024
 """How many there may be; the one that has asked for nothing for longest makes room for another."""
-FIRST = 4096
-"""Bytes that are read where a request may begin: nobody has many in there."""
-PIECE = 256 * 1024
-"""Bytes that are read at a time of one that is known to be longer."""
 AT_ONCE = 16
-"""Connections that are answered before others have their turn."""
+"""Connections that have a turn before it is looked who else has asked."""
+PATIENCE = 0.001
+"""Seconds after which a call answers nobody more: there is more to do here than KCM."""
 STALLED = 60.0
 """Seconds, or up to twice that, after which a client that stops in the middle is let go."""
 
@@ -52,6 +52,11 @@ class KcmServer:
         self._most = most
         self._ready = select.epoll()
         self._connections: dict[int, Connection] = {}
+        self._asking: list[tuple[int, int]] = []
+        self._going_on: dict[int, None] = {}
+        self._bell = FileIO(os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self._ready.register(self._bell, 0)
+        self._rings = False  # the bell, since there is somebody who goes on
         self._listener: socket.socket | None = None
         self._hears = False
         self._tick = 0
@@ -91,6 +96,7 @@ class KcmServer:
         finally:
             for connection in list(self._connections.values()):
                 self._close(connection)
+            self._bell.close()
             self._ready.close()
 
     def serve_connection(self, client: socket.socket) -> None:
@@ -114,25 +120,74 @@ class KcmServer:
         connection.used = self._tick
 
     def answer_all(self) -> int:
-        """Answer whoever has asked, as far as that can be done now; never waits, never raises.
+        """Answer who has asked, each one request, for PATIENCE; never waits, never raises.
 
-        Returns how many there were.
+        Returns how many have had a turn, 0 only where nobody had asked.
         """
+        if self._asking or self._rings:
+            return self._answer_some(self._asking or self._who_asks())
         asking = self._ready.poll(0, AT_ONCE)
+        if len(asking) > 1:
+            return self._answer_some(asking)
         for descriptor, _ in asking:
-            connection = self._connections.get(descriptor)
-            if connection is None:
-                self._accept()
-                continue
-            self._tick += 1
-            connection.used = self._tick
-            if not connection.turn():
-                self._close(connection)
+            self._turn(descriptor)
         return len(asking)
 
-    def _accept(self) -> None:
+    def _answer_some(self, asking: list[tuple[int, int]]) -> int:
+        """Answer for PATIENCE, at least one; the next call is for those who are left.
+
+        The epoll tells first of those it has not told of for longest, and is not asked again before
+        all of them have had their turn: so everybody has one.
+        """
+        until, turns = time.monotonic() + PATIENCE, 0
+        for descriptor, _ in asking:
+            self._turn(descriptor)
+            turns += 1
+            if time.monotonic() >= until:
+                break
+        self._asking = asking[turns:]
+        return turns
+
+    def _who_asks(self) -> list[tuple[int, int]]:
+        """Who asks while the bell rings: when it is its turn, some of those it rings for as well.
+
+        They come behind those who have asked newly.
+        """
+        asking, bell = self._ready.poll(0, AT_ONCE), self._bell.fileno()
+        newly = [one for one in asking if one[0] != bell]
+        if len(newly) == len(asking):
+            return newly
+        return newly + [(descriptor, 0) for descriptor in islice(self._going_on, AT_ONCE)]
+
+    def _turn(self, descriptor: int) -> None:
+        """The turn of a client, or of who connects; of nobody where one was let go since."""
+        connection = self._connections.get(descriptor)
+        if connection is None:
+            self._accept(descriptor)
+            return
+        self._tick += 1
+        connection.used = self._tick
+        if not connection.turn():
+            self._close(connection)
+        elif connection.goes_on or self._rings:
+            self._note(descriptor, goes_on=connection.goes_on)
+
+    def _note(self, descriptor: int, *, goes_on: bool) -> None:
+        """Whether one goes on, behind those who do already; the bell rings while anybody does.
+
+        It could be read from always: the epoll looks at it while it rings.
+        """
+        self._going_on.pop(descriptor, None)
+        if goes_on:
+            self._going_on[descriptor] = None
+        if self._rings is not bool(self._going_on):
+            self._rings = not self._rings
+            self._ready.modify(self._bell, select.EPOLLIN if self._rings else 0)
+
+    def _accept(self, descriptor: int) -> None:
         """Take one that is there: of one that isn't we might hear that there is no descriptor."""
-        assert self._listener is not None
+        if self._listener is None or descriptor != self._listener.fileno():
+            return
         try:
             client, _ = self._listener.accept()
         except OSError as error:
@@ -164,8 +219,11 @@ class KcmServer:
         self._close(min(self._connections.values(), key=lambda connection: connection.used))
         return True
 
-    def _close(self, connection: "Connection") -> None:
-        del self._connections[connection.fileno()]
+    def _close(self, connection: Connection) -> None:
+        descriptor = connection.fileno()
+        del self._connections[descriptor]
+        if self._rings:
+            self._note(descriptor, goes_on=False)
         connection.close()
 
     async def _look_after(self) -> None:
@@ -176,146 +234,3 @@ class KcmServer:
                 if connection.stalls():
                     self._close(connection)
             self._hear(True)
-
-
-class Connection:
-    """One client's.  `used`: when it last asked for something, in the server's ticks."""
-
-    __slots__ = (
-        "_held",
-        "_moved",
-        "_peer",
-        "_ready",
-        "_requests",
-        "_rest",
-        "_room",
-        "_socket",
-        "used",
-    )
-
-    def __init__(
-        self,
-        client: socket.socket,
-        peer: Peer,
-        requests: wire.Requests,
-        ready: select.epoll,
-        room: wire.Room,
-    ) -> None:
-        self._socket = client
-        self._peer = peer
-        self._requests = requests
-        self._ready = ready
-        self._room = room
-        self._rest = memoryview(b"")
-        self._held = 0
-        self._moved = False
-        self.used = 0
-        ready.register(client, select.EPOLLIN)
-
-    def fileno(self) -> int:
-        """The socket's descriptor."""
-        return self._socket.fileno()
-
-    def turn(self) -> bool:
-        """Do what can be done without waiting; False where the connection is at its end.
-
-        That is so when the client leaves or breaks the protocol; and when something fails in a way
-        that nobody thought of.
-        """
-        try:
-            if self._rest or not self._requests.idle:
-                return self._go_on()
-            data = self._socket.recv(FIRST)
-            if wire.single(data):
-                self._reply(self._peer.answer(data[4:]))
-                return True
-            return self._feed(data)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except OSError:
-            log.debug("a client has gone")
-        except wire.ProtocolError as error:
-            log.debug("a client breaks the protocol: wanted is %s", error)
-        except Exception as error:
-            log.error("a connection failed: %s", unforeseen.describe(error))
-        return False
-
-    def stalls(self) -> bool:
-        """Whether a reply or a request is no further than when this was last asked."""
-        moved, self._moved = self._moved, False
-        return bool(self._rest or not self._requests.idle) and not moved
-
-    def close(self) -> None:
-        """The connection's end.
-
-        Whoever has handed the socket over may have it open still, and the epoll watches it for as
-        long as anybody has, unless told otherwise.
-        """
-        self._requests.close()
-        self._release()
-        self._ready.unregister(self._socket)
-        self._socket.close()
-
-    def _go_on(self) -> bool:
-        """Where the last turn has ended in the middle of a reply or of a request."""
-        if self._rest and not self._send_more():
-            return True
-        if not (self._requests.idle or self._answer_held()):
-            return True
-        return self._feed(self._socket.recv(min(self._requests.missing, PIECE) or FIRST))
-
-    def _feed(self, data: bytes) -> bool:
-        """Bytes of a request, or of more than one; False where there are no more to come."""
-        if not data:
-            return False
-        self._moved = True
-        self._requests.feed(data)
-        self._answer_held()
-        return True
-
-    def _answer_held(self) -> bool:
-        """Answer what is complete, as long as the replies are taken; whether all were."""
-        while not self._rest:
-            request = self._requests.take()
-            if request is None:
-                return True
-            if isinstance(request, wire.TooLarge):
-                self._reply(TOO_LARGE)
-            else:
-                self._reply(self._peer.answer(request))
-        return False
-
-    def _reply(self, reply: bytes) -> None:
-        """Send a reply, or begin to: what the kernel can't take is kept until the client reads."""
-        if len(reply) > wire.SMALL:
-            if self._room.take(len(reply)):
-                self._held = len(reply)
-            else:
-                reply = TOO_LARGE
-        sent = self._send(reply)
-        if sent < len(reply):
-            self._rest, self._moved = memoryview(reply)[sent:], True
-            self._ready.modify(self._socket, select.EPOLLOUT)
-        elif self._held:
-            self._release()
-
-    def _send_more(self) -> bool:
-        """Go on sending; whether that was all of it."""
-        sent = self._send(self._rest)
-        self._rest, self._moved = self._rest[sent:], self._moved or sent > 0
-        if self._rest:
-            return False
-        self._ready.modify(self._socket, select.EPOLLIN)
-        self._release()
-        return True
-
-    def _send(self, data: bytes | memoryview) -> int:
-        """How many bytes the kernel has taken."""
-        try:
-            return self._socket.send(data)
-        except BlockingIOError:
-            return 0
-
-    def _release(self) -> None:
-        self._room.give(self._held)
-        self._held = 0
