@@ -211,7 +211,8 @@ class Loop:
         left, quiet = BATCH - answer(), clock()
         if not self._prompt or not self._load.leaves_a_core(quiet):
             return
-        while left > 0 and not request(0):
+        until = quiet + PATIENCE
+        while left > 0 and quiet < until and not request(0):
             if answered := answer():
                 left -= answered
                 quiet = clock()
