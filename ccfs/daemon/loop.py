@@ -99,7 +99,6 @@ class Loop:
         self._left = 0
         self._until = 0.0
         self._quick = False
-        self._prompt = False
         self._deadline = 0.0
 
     def __enter__(self) -> Loop:
@@ -181,36 +180,45 @@ class Loop:
         return False
 
     async def _sleep(self) -> bool:
-        """Sleep until there is a request or anything for others; whether it is a request alone.
-
-        Those who can be answered without a pass are, and then it sleeps again.
-        """
+        """Sleep until there is a request or anything for others; whether it is a request alone."""
         if self.runnable.waiting:
             return False
         self._tick.rest(long=self._others < 0)
         if self._others < 0:
             await trio.lowlevel.wait_readable(self._device)
             return True
-        while (came := self._doze()) == [self._asked]:
-            self._converse()
-            if self.runnable.waiting:
-                return False
+        came = self._doze()
         return self._device in came and self._others not in came
 
     def _doze(self) -> list[int]:
-        """Which descriptors are ready, [] when it is time for some other task."""
-        longest = self._longest()
-        asleep = time.monotonic()
-        came = [descriptor for descriptor, _ in self._anything.poll(longest)]
-        self._prompt = time.monotonic() - asleep < SPIN
-        return came if longest else []
+        """Sleep, and answer those who can be answered without a pass; which descriptors are ready.
+
+        None of them when it is time for some other task.  What is done here is done for each
+        request that comes alone.
+        """
+        poll, clock, answer = self._anything.poll, time.monotonic, self._answer
+        runnable = self.runnable
+        alone = [(self._asked, select.POLLIN)]
+        while not runnable.waiting:
+            if runnable.ran:
+                self._note_deadline()
+            asleep = clock()
+            left = self._deadline - asleep
+            if left <= 0:
+                break
+            came = poll(min(left, LONGEST) * 1000)
+            if came != alone:
+                return [descriptor for descriptor, _ in came]
+            if clock() - asleep < SPIN and self._load.leaves_a_core(asleep):
+                self._converse()
+            else:
+                answer()
+        return []
 
     def _converse(self) -> None:
-        """Answer who asks, and where the last one came at once whoever asks next."""
+        """Answer who asks, and whoever asks at once after that."""
         answer, request, clock = self._answer, self._request.poll, time.monotonic
         left, quiet = BATCH - answer(), clock()
-        if not self._prompt or not self._load.leaves_a_core(quiet):
-            return
         until = quiet + PATIENCE
         while left > 0 and quiet < until and not request(0):
             if answered := answer():
@@ -219,13 +227,11 @@ class Loop:
             elif clock() - quiet > SPIN:
                 return
 
-    def _longest(self) -> float:
-        """Milliseconds until some other task wants to get up."""
-        if self.runnable.ran:
-            self.runnable.ran = False
-            left = trio.lowlevel.current_statistics().seconds_to_next_deadline
-            self._deadline = time.monotonic() + left
-        return max(0.0, min(self._deadline - time.monotonic(), LONGEST)) * 1000
+    def _note_deadline(self) -> None:
+        """When some other task wants to get up: known until one of them has run."""
+        self.runnable.ran = False
+        left = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        self._deadline = time.monotonic() + left
 
 
 def _nobody() -> int:
