@@ -336,7 +336,8 @@ def test_what_a_daemon_is_allowed(here: Place) -> None:
     few = {"/dev/null", "pipe", "log", f"{USER}.life"}
     wait_until(lambda: opened(helper) == few, "it holds more")
     nothing_kept = {
-        "/dev/null", "/dev/fuse", "pipe", "socket", "log", "anon_inode:[eventpoll]",
+        "/dev/null", "/dev/fuse", "pipe", "socket", "log",
+        "anon_inode:[eventpoll]", "anon_inode:[eventfd]",
         "/proc/loadavg", f"{USER}.life",
     }  # fmt: skip
     assert opened(daemon) == nothing_kept
