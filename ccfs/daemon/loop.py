@@ -34,6 +34,8 @@ PATIENCE = 0.001
 """The most seconds of work between two passes through trio."""
 SPIN = 0.000_050
 """The most seconds to look for the next request before sleeping."""
+SOON = 2 * SPIN
+"""Seconds after which the last one may have come for that to be worth trying."""
 LONGEST = 3600.0
 """The most seconds to sleep; poll(2) knows no more than some days."""
 
@@ -154,7 +156,7 @@ class Loop:
             return
         while not await self._sleep():
             await self._pass()
-        self._quick = time.monotonic() - idle < SPIN
+        self._quick = time.monotonic() - idle < SOON
         self._renew()
 
     async def _pass(self) -> None:
@@ -209,7 +211,7 @@ class Loop:
             came = poll(min(left, LONGEST) * 1000)
             if came != alone:
                 return [descriptor for descriptor, _ in came]
-            if clock() - asleep < SPIN and self._load.leaves_a_core(asleep):
+            if clock() - asleep < SOON and self._load.leaves_a_core(asleep):
                 self._converse()
             else:
                 answer()
