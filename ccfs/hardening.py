@@ -25,11 +25,16 @@ def harden() -> None:
     Undumpable: no core file, and nobody of the same user can trace it or read its memory or
     environment in /proc (prctl(2), ptrace(2)).
     """
+    forbid_dumps()
+    lock_memory(ctypes.CDLL(None, use_errno=True))
+
+
+def forbid_dumps() -> None:
+    """Make this process undumpable; a warning where that is not to be had."""
     libc = ctypes.CDLL(None, use_errno=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("cannot make the process undumpable: %s", os.strerror(ctypes.get_errno()))
-    lock_memory(libc)
 
 
 def lock_memory(libc: ctypes.CDLL) -> None:

@@ -47,7 +47,7 @@ def choose(mountpoint: str, wanted: str | None, *, on_disk: bool) -> str:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
     else:
-        directory = _found(mountpoint) or _made(mountpoint)
+        directory = (*_found(mountpoint, os.geteuid()), "")[0] or _made(mountpoint)
     check_directory(directory, on_disk=on_disk)
     return os.path.join(directory, _NAME)
 
@@ -104,8 +104,8 @@ def in_memory(path: str) -> bool:
     """Whether a file system has no disk under it (swap aside)."""
     device = os.stat(path).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file.read().decode("utf-8", "surrogateescape").split("\n")[:-1]:
             head, _, tail = line.partition(" - ")
             if head.split(" ")[2] == wanted:
                 return tail.split(" ")[0] in MEMORY
@@ -138,6 +138,30 @@ def wipe(path: str) -> None:
     if name == _NAME and os.path.basename(directory).startswith(_PREFIX):
         with suppress(OSError):
             os.rmdir(directory)
+
+
+def wipe_all(mountpoint: str, uid: int) -> list[str]:
+    """Wipe the journals that a user's mount has left at the places where `choose` puts them.
+
+    Returns the paths of damaged ones, which were set aside and are kept.
+    """
+    kept = []
+    for directory in _places(mountpoint, uid):
+        wipe(os.path.join(directory, _NAME))
+        with suppress(FileNotFoundError):
+            kept += [
+                os.path.join(directory, name)
+                for name in sorted(os.listdir(directory))
+                if name.startswith(f"{_NAME}.damaged-") and not name.endswith(_PARTS[1:])
+            ]
+    return kept
+
+
+def _places(mountpoint: str, uid: int) -> list[str]:
+    """The directories of journals of a user's mount."""
+    runtime = {os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"} - {""}
+    places = [os.path.join(one, _PREFIX + _mark(mountpoint)) for one in sorted(runtime)]
+    return [place for place in places if _is_directory_of(place, uid)] + _found(mountpoint, uid)
 
 
 def set_aside(path: str) -> str:
@@ -202,16 +226,24 @@ def _mark(mountpoint: str) -> str:
     return sha256(mountpoint.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _found(mountpoint: str) -> str | None:
-    """The directory in shared memory that an earlier mount here has left, if it is ours alone."""
+def _found(mountpoint: str, uid: int) -> list[str]:
+    """The directories in shared memory that earlier mounts here have left, if they are the user's.
+
+    Any user can make and remove names there.
+    """
+    prefix = f"{_PREFIX}{_mark(mountpoint)}-"
     with os.scandir(SHARED) as entries:
-        for entry in entries:
-            if not entry.name.startswith(f"{_PREFIX}{_mark(mountpoint)}-"):
-                continue
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-                return entry.path
-    return None
+        paths = [entry.path for entry in entries if entry.name.startswith(prefix)]
+    return [path for path in sorted(paths) if _is_directory_of(path, uid)]
+
+
+def _is_directory_of(path: str, uid: int) -> bool:
+    """Whether a directory is there, and is a user's."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid
 
 
 def _made(mountpoint: str) -> str:

@@ -1,7 +1,7 @@
-"""The place of a mount: what is mounted there, whether it lives, making it ready, letting it go.
+"""The place of a mount: what is mounted there, whether it lives, letting it go.
 
-Knows the kernel's mount table and a directory's fitness to be mounted on; never what a mount holds
-beyond its `info` file, and never FUSE's protocol. The mount table is the kernel's word: a path is a
+Knows the kernel's mount table; never what a mount holds beyond its `info` file, and never FUSE's
+protocol. The mount table is the kernel's word: a path is a
 ccfs and has an owner because the table says so, not because a file in it does.
 """
 
@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ccfs import bounded
-from ccfs.errors import DeadMountError, DeniedError, MountpointError, NoAnswerError, NotMountedError
+from ccfs.errors import DeadMountError, DeniedError, NoAnswerError, NotMountedError
+from ccfs.linux import fusermount
+from ccfs.linux import mounts as linux_mounts
 
 FSTYPE = "fuse.ccfs"
 FUSE_DEVICE = "/dev/fuse"
@@ -25,9 +27,6 @@ FUSE_NUMBER = (10, 229)
 WRONG_DEVICE = "see what it is with 'ls -l', take it away, then 'modprobe fuse'"
 FUSECTL = "/sys/fs/fuse/connections"
 ANSWER_SECONDS = 5.0
-
-MNT_DETACH = 2
-UMOUNT_NOFOLLOW = 8
 
 
 class State(Enum):
@@ -44,7 +43,7 @@ class Mount:
 
     `connection` is the device's minor number, which names the directory in
     /sys/fs/fuse/connections; `owner` is a FUSE mount's user_id, None for others; `options` are
-    those of the mount and of the file system.
+    those of the mount and of the file system; `id` is the kernel's number of the mount.
     """
 
     path: str
@@ -52,6 +51,7 @@ class Mount:
     connection: int
     owner: int | None
     options: frozenset[str] = field(default=frozenset(), compare=False)
+    id: int = field(default=0, compare=False)
 
     @property
     def is_ccfs(self) -> bool:
@@ -59,8 +59,11 @@ class Mount:
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
-    """The mounts of a mountinfo file, in its order; a line of another shape is passed over."""
-    mounts = (_parse_line(line) for line in text.splitlines())
+    """The mounts of a mountinfo file, in its order; a line of another shape is passed over.
+
+    Only a newline ends a line: the kernel writes other separators (a vertical tab) as they are.
+    """
+    mounts = (_parse_line(line) for line in text.split("\n"))
     return [mount for mount in mounts if mount is not None]
 
 
@@ -77,6 +80,7 @@ def _parse_line(line: str) -> Mount | None:
         connection=int(minor) if minor.isdigit() else -1,
         owner=_owner(super_fields[2]),
         options=frozenset(f"{fields[5]},{super_fields[2]}".split(",")),
+        id=int(fields[0]) if fields[0].isdigit() else 0,
     )
 
 
@@ -102,8 +106,8 @@ def is_fuse_device(status: os.stat_result) -> bool:
 
 def mounts() -> list[Mount]:
     """The mounts that this process sees."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        return parse_mountinfo(file.read())
+    with open("/proc/self/mountinfo", "rb") as file:
+        return parse_mountinfo(file.read().decode("utf-8", "surrogateescape"))
 
 
 def topmost(path: str, among: Iterable[Mount]) -> Mount | None:
@@ -200,88 +204,20 @@ def no_answer(path: str) -> NoAnswerError:
     )
 
 
-def prepare(path: str) -> None:
-    """Make `path` (as `resolve` gives it) a directory to mount on, or raise MountpointError."""
-    other = topmost(path, mounts())
-    if other is not None:
-        raise MountpointError(
-            f"{path} is busy: a file system of type {other.fstype} is mounted there",
-            "unmount that, or name another mountpoint",
-        )
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        _check(path)
-    except FileNotFoundError:
-        raise _without_place(path) from None
-    except OSError as error:
-        hint = "name a place of your own"
-        raise MountpointError(f"cannot make {path}: {_strerror(error)}", hint) from None
-
-
-def _without_place(path: str) -> MountpointError:
-    """What to say where mkdir(2) finds nothing to make a directory in."""
-    parent = os.path.dirname(path)
-    if not os.path.isdir(parent):
-        return MountpointError(f"{parent} does not exist", "make it, or name another")
-    return MountpointError(
-        f"cannot make {path}: the file system of {parent} has no place for it",
-        "name a place of your own",
-    )
-
-
-def _check(path: str) -> None:
-    """MountpointError unless `path` is an empty directory of the caller's own."""
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode):
-        raise MountpointError(f"{path} is not a directory", "name a directory, or a new name")
-    if status.st_uid != os.geteuid():
-        raise MountpointError(f"{path} belongs to uid {status.st_uid}", "name a directory of yours")
-    try:
-        entries = os.listdir(path)
-    except OSError as error:
-        raise MountpointError(f"cannot look into {path}: {_strerror(error)}") from None
-    if entries:
-        raise MountpointError(f"{path} is not empty", "name an empty directory, or a new name")
-
-
 def detach(path: str, lazy: bool) -> None:
     """Unmount what is at `path`; `lazy` takes it out of sight even while it is in use.
 
-    Raises OSError: EBUSY when it is in use, EPERM when it isn't the caller's. Root does it alone,
-    anyone else with fusermount3, the setuid program that mounted it.
+    Raises OSError: EINVAL when nothing is mounted there, EBUSY when it is in use, EPERM when it
+    isn't the caller's.  Root does it alone, anyone else with fusermount3, the setuid program that
+    mounted it.
     """
+    found = topmost(path, mounts())
+    if found is None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     if os.geteuid() == 0:
-        _umount2(path, MNT_DETACH if lazy else 0)
+        linux_mounts.umount_exactly(path, found.id, lazy=lazy)
     else:
-        _fusermount_u(path, lazy)
-
-
-def _umount2(path: str, flags: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(path), flags | UMOUNT_NOFOLLOW) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-
-
-def _fusermount_u(path: str, lazy: bool) -> None:
-    import subprocess
-
-    command = ["fusermount3", "-uz" if lazy else "-u", "--", path]
-    environment = {**os.environ, "LC_ALL": "C"}
-    done = subprocess.run(  # noqa: S603 - the mountpoint is one argument, behind `--`
-        command,
-        capture_output=True,
-        text=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        timeout=30,
-    )
-    if done.returncode != 0:
-        number = errno.EBUSY if "busy" in done.stderr else errno.EPERM
-        raise OSError(number, done.stderr.strip() or os.strerror(number), path)
+        fusermount.unmount(path, lazy=lazy)
 
 
 def abort(mount: Mount) -> None:
@@ -291,7 +227,3 @@ def abort(mount: Mount) -> None:
     """
     with suppress(OSError), open(f"{FUSECTL}/{mount.connection}/abort", "wb") as file:
         file.write(b"1")
-
-
-def _strerror(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -1,7 +1,11 @@
-"""The small parent that replaces a daemon that dies.
+"""The parent that replaces a daemon that dies.
 
-Knows processes and the mount table; never what the daemon serves.  It holds no descriptor of the
-FUSE device, which would keep a dead connection alive.
+Knows processes and mounts; never what the daemon serves.  It holds the descriptor of the FUSE
+connection, so that clients of a dead daemon's mount wait until there is the next one.
+
+Root mounts the next one over the dead one, and at no moment does the path lead to the directory
+below; the first dead mount stays there until the end, and later ones are taken off it.  For a user,
+whose fusermount3 can't mount over a FUSE file system, that directory is closed meanwhile.
 """
 
 from __future__ import annotations
@@ -13,11 +17,15 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from ccfs import helper, mountpoint
-from ccfs.errors import Exit
+from ccfs import helper, mountlock
+from ccfs.errors import Exit, MountError
+from ccfs.held_connection import HeldConnection
+from ccfs.linux.fusermount import wait_readable
+from ccfs.mounting import Attached, Mounter
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +36,21 @@ BACKOFF = 0.05
 """Seconds before the second try in a row; twice that before the third, and so on."""
 FAREWELL = 1.0
 """Seconds that the helper of a dead daemon has to wake those who wait at a FIFO, and to end."""
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One daemon's.  `held`: a descriptor to hold while it, or its helper, lives; -1: none."""
+    """What a daemon is given.
+
+    `held`: a descriptor to hold while it, or its helper, lives; -1: none.  `mount`: what it serves,
+    at `mountpoint`.  `lock`: a descriptor of the directory below (ccfs.mountlock).
+    """
 
     held: int
+    mount: Attached
+    mountpoint: str
+    lock: int
 
 
 Serve = Callable[[Callable[[], None], Life], int]
@@ -48,8 +64,10 @@ class Supervisor:
     `died` is called here when a child has died, before there may be another one.
     """
 
-    def __init__(self, path: str, serve: Serve, died: Callable[[], None] = lambda: None) -> None:
-        self._path = path
+    def __init__(
+        self, mounter: Mounter, serve: Serve, died: Callable[[], None] = lambda: None
+    ) -> None:
+        self._mounter = mounter
         self._serve = serve
         self._died = died
         self._child = 0
@@ -57,29 +75,46 @@ class Supervisor:
         self._deaths: list[float] = []
         self._ready = mmap.mmap(-1, 1)
         self._was_ready = False
+        self._mounts: list[Attached] = []
+        self._holding: HeldConnection | None = None
 
     def run(self, ready: Callable[[], None], first_only: Callable[[], None]) -> int:
         """Serve until the end is wanted, or can't be avoided.
 
-        Returns the exit status of the last child, negative where a signal has ended it.
+        Returns the exit status of the last child, negative where a signal has ended it.  A mount
+        whose daemon has died too often stays, dead: what clients write must not go below it.
 
         `ready` is called in the first child when its mount answers; `first_only` is called here
-        when that child runs, to let go of what only it needs.
+        when that child runs, to let go of what only it needs.  Raises MountError.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             signal.signal(number, self._end)
-        life = self._start(ready)
-        first_only()
-        while True:
-            daemon, status = self._wait()
-            if self._is_the_end(status):
-                return status
-            self._died()
-            log.warning("the daemon has died (%s), replacing it", _how(status))
-            self._clear(life, daemon)
-            if not self._may_try():
-                return status
-            life = self._start(lambda: None)
+        mountlock.sign(self._mounter.directory)
+        self._mounts.append(self._mounter.attach())
+        stays = False
+        try:
+            life = self._start(ready)
+            first_only()
+            while True:
+                daemon, status = self._wait()
+                if self._is_the_end(status):
+                    return status
+                self._died()
+                log.warning("the daemon has died (%s), replacing it", _how(status))
+                stays = True
+                try:
+                    self._replace_mount(life, daemon)
+                except MountError as error:
+                    log.error("giving up: %s", error.reason)
+                    return status
+                if not self._may_try():
+                    stays = not self._ending
+                    return status
+                life = self._start(lambda: None)
+                stays = False
+        finally:
+            if not stays:
+                self._take_all_away()
 
     def _is_the_end(self, status: int) -> bool:
         """Whether the end was wanted, or a new daemon would fare no better."""
@@ -89,7 +124,7 @@ class Supervisor:
         if status == Exit.JOURNAL:
             log.error("the journal can't be used, giving up")
             return True
-        if was_ready and not self._is_mounted():
+        if was_ready and not self._mounter.is_attached(self._mounts[-1]):
             log.info("the mount was taken away")
             return True
         self._was_ready = self._was_ready or was_ready
@@ -98,22 +133,28 @@ class Supervisor:
     def _start(self, ready: Callable[[], None]) -> int:
         """Fork a child; returns a descriptor that reads as closed once it and its helper end."""
         life, held = os.pipe2(os.O_CLOEXEC)
+        # A signal between fork and the child's default disposition would be taken by our handler.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         self._child = os.fork()
         if self._child == 0:
             os.close(life)
-            self._be_child(ready, Life(held))
+            self._be_child(ready, held)
         os.close(held)
         if self._ending:
             self._end(signal.SIGTERM, None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         return life
 
-    def _be_child(self, ready: Callable[[], None], life: Life) -> None:
+    def _be_child(self, ready: Callable[[], None], held: int) -> None:
         """Serve and end; never returns."""
         status = 1
         try:
             os.setpgid(0, 0)  # by which its helper is found when it is dead
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in ENDING:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            directory = self._mounter.directory
+            life = Life(held, self._mounts[-1], self._mounter.path, directory)
             status = self._serve(lambda: self._note_ready(ready), life)
         finally:
             os._exit(status)
@@ -124,32 +165,73 @@ class Supervisor:
 
     def _wait(self) -> tuple[int, int]:
         """The child, and its exit status.  Its number is nobody's afterwards: `_end` spares it."""
-        os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT)
+        pidfd = os.pidfd_open(self._child)
+        wait_readable(pidfd, None)
+        os.close(pidfd)
         child, self._child = self._child, 0
         _, status = os.waitpid(child, 0)
         return child, os.waitstatus_to_exitcode(status)
 
     def _end(self, _: int, __: FrameType | None) -> None:
-        """Somebody wants the end: so shall the daemon."""
+        """End the daemon: a signal has told us to end."""
         self._ending = True
         if self._child:
             os.kill(self._child, signal.SIGTERM)
 
-    def _is_mounted(self) -> bool:
-        mount = mountpoint.topmost(self._path, mountpoint.mounts())
-        return mount is not None and mount.is_ccfs
+    def _wait_readable(self, descriptor: int, seconds: float) -> bool:
+        """Wait for a descriptor while clients of the dead mount are held; False after `seconds`."""
+        holding = self._holding
+        if holding is None:
+            return wait_readable(descriptor, seconds)
+        deadline = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.register(holding.device, select.POLLIN)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            found = [number for number, _ in poll.poll(left * 1000)]
+            if descriptor in found or not left:
+                return descriptor in found
+            if holding.device in found and not holding.answer():
+                poll.unregister(holding.device)
 
-    def _clear(self, life: int, daemon: int) -> None:
-        """Let waiters of the dead mount go on, end what still hangs in it, and take it away."""
-        mount = mountpoint.topmost(self._path, mountpoint.mounts())
-        if mount is not None:
-            mountpoint.abort(mount)
-        _let_helper_end(life, daemon)
+    def _replace_mount(self, life: int, daemon: int) -> None:
+        """Mount anew in place of a dead daemon's mount, and let its clients go there.
+
+        Raises MountError where there can't be a mount.
+        """
+        dead = self._mounts[-1]
+        self._holding = HeldConnection(dead.device, daemon)
+        self._let_helper_end(life, daemon)
         os.close(life)
+        if len(self._mounts) > 1 or not self._mounter.covers:
+            self._detach(self._mounts.pop())
+        self._mounts.append(self._mounter.attach(self._wait_readable))
+        self._holding.close()
+        self._holding = None
+
+    def _detach(self, attached: Attached) -> None:
         try:
-            mountpoint.detach(self._path, lazy=True)
+            self._mounter.detach(attached, self._wait_readable)
         except OSError as error:
-            log.warning("cannot take the dead mount away: %s", error.strerror)
+            log.warning("cannot unmount %s: %s", self._mounter.path, error.strerror)
+
+    def _let_helper_end(self, life: int, daemon: int) -> None:
+        """Wait for the helper of a dead daemon, stopped or not, which has its time and no more."""
+        if self._wait_readable(life, 0):
+            return
+        helper.signal_left(daemon, signal.SIGCONT)
+        if not self._wait_readable(life, FAREWELL):
+            helper.signal_left(daemon, signal.SIGKILL)
+
+    def _take_all_away(self) -> None:
+        """Unmount what is ours, the topmost first, and end the connections."""
+        for attached in reversed(self._mounts):
+            self._mounter.abort(attached)
+            self._detach(attached)
+            with suppress(OSError):  # that of a dead daemon is closed
+                os.close(attached.device)
+        self._mounter.release()
 
     def _may_try(self) -> bool:
         """Wait a little longer each time; False after too many deaths, and when the end came."""
@@ -161,17 +243,6 @@ class Supervisor:
         if len(self._deaths) > 1:
             time.sleep(BACKOFF * 2 ** (len(self._deaths) - 2))
         return not self._ending
-
-
-def _let_helper_end(life: int, daemon: int) -> None:
-    """Wait for the helper of a dead daemon, stopped or not, which has its time and no more."""
-    poll = select.poll()
-    poll.register(life, select.POLLIN)
-    if poll.poll(0):
-        return
-    helper.signal_left(daemon, signal.SIGCONT)
-    if not poll.poll(FAREWELL * 1000):
-        helper.signal_left(daemon, signal.SIGKILL)
 
 
 def _how(status: int) -> str:

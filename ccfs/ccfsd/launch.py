@@ -6,7 +6,6 @@ Knows system calls, and the order in which privileges go; never sessions, nor wh
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -14,67 +13,31 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from ccfs import mountpoint
+from ccfs import mounting
 from ccfs.ccfsd import privileges
-from ccfs.errors import MountError
+from ccfs.linux import mounts
 
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
 MOST_MOUNTS = 100_000
 """On one path: a user may mount as many as fusermount3 lets them (the kernel: mount-max)."""
-PROTECTED = MS_NOSUID | MS_NODEV | MS_NOEXEC
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
-
-_WHY = {
-    errno.ENODEV: ("this kernel has no FUSE", "load it with 'modprobe fuse'"),
-    errno.ENXIO: ("this kernel has no FUSE", "load it with 'modprobe fuse'"),
-    errno.ENOENT: (
-        "there is no /dev/fuse",
-        "load it with 'modprobe fuse'; give it to a container with '--device /dev/fuse'",
-    ),
-    errno.EPERM: ("permission denied", "it takes root with CAP_SYS_ADMIN"),
-    errno.EACCES: ("permission denied", "see who may open /dev/fuse"),
-}
 
 
-def attach(path: str, uid: int, gid: int, *, allow_other: bool = True, flags: int = 0) -> int:
-    """Mount a ccfs of a user on a directory; returns the FUSE descriptor, which is not inherited.
+def attach(path: str, uid: int, gid: int) -> int:
+    """Mount a ccfs of a user over what is at a path that only root can change.
 
-    `flags`: of mount(2), beside nosuid, nodev and noexec, which it has anyway.  The mount lives
-    until it is taken away; it answers once a process serves the descriptor (the options `device`
-    and `allow_other` of the daemon), and is dead when the last copy of it is closed.
+    Returns the FUSE descriptor, which is not inherited.  The mount lives until it is taken away; it
+    answers once a process serves the descriptor, and is dead when the last copy of it is closed.
     Raises MountError.
     """
-    try:
-        device = os.open(mountpoint.FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refused("cannot open /dev/fuse", error) from None
-    options = [f"fd={device}", f"rootmode={stat.S_IFDIR:o}", f"user_id={uid}", f"group_id={gid}"]
-    options += ["default_permissions"] + ["allow_other"] * allow_other
-    try:
-        mount("ccfs", path, mountpoint.FSTYPE, PROTECTED | flags, ",".join(options))
-    except OSError as error:
-        os.close(device)
-        raise _refused(f"cannot mount on {path}", error) from None
-    return device
-
-
-def mount(source: str, path: str, fstype: str, flags: int, options: str) -> None:
-    """mount(2).  Raises OSError."""
-    given = [os.fsencode(word) for word in (source, path, fstype)]
-    if _libc.mount(*given, flags, os.fsencode(options)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
+    options = [f"rootmode={stat.S_IFDIR:o}", f"user_id={uid}", f"group_id={gid}"]
+    options += ["default_permissions", "allow_other"]
+    return mounting.by_root(path, path, options, mounts.PROTECTED)
 
 
 def detach(path: str) -> None:
     """Take away whatever is mounted on a path, in use or not; nothing there is fine."""
     for _ in range(MOST_MOUNTS):
         try:
-            mountpoint.detach(path, lazy=True)
+            mounts.umount(path, lazy=True)
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return
@@ -141,8 +104,3 @@ def _say(error: BaseException) -> None:
     reason = error.reason if isinstance(error, UserError) else unforeseen.describe(error)
     with suppress(OSError):
         os.write(2, f"ccfs: error: the daemon ends: {reason}\n".encode(errors="replace"))
-
-
-def _refused(what: str, error: OSError) -> MountError:
-    why, hint = _WHY.get(error.errno or 0, ((error.strerror or str(error)).lower(), ""))
-    return MountError(f"{what}: {why}", hint)

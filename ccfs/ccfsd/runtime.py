@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from ccfs import mountpoint
 from ccfs.ccfsd import covered, launch
 from ccfs.errors import Exit, UserError
+from ccfs.linux import mounts
 
 log = logging.getLogger(__name__)
 
@@ -110,16 +111,26 @@ class Runtime:
         return descriptor
 
     def make_mountpoint(self, name: str) -> str:
-        """The mountpoint, which nobody can use while nothing is mounted on it."""
+        """The mountpoint: closed to all while nothing is mounted on it.
+
+        A dead mount stays there, under the next one: the path must not lead below meanwhile.
+        """
         path = self.mountpoint(name)
         try:
             os.mkdir(path, 0o000)
         except FileExistsError:
-            self.detach(name)
-            with covered.directory(self.root) as root, covered.below(root, name) as found:
-                os.chown(f"/proc/self/fd/{found}", 0, 0)
-                os.chmod(f"/proc/self/fd/{found}", 0o000)
+            if not self.device(name):
+                with covered.directory(self.root) as root, covered.below(root, name) as found:
+                    os.chown(f"/proc/self/fd/{found}", 0, 0)
+                    os.chmod(f"/proc/self/fd/{found}", 0o000)
         return path
+
+    def uncover(self, name: str) -> None:
+        """Leave one mount at a mountpoint, the first, which only ccfsd can have made."""
+        path = self.mountpoint(name)
+        piled = sum(mount.path == path for mount in mountpoint.mounts())
+        for _ in range(piled - 1):
+            _try(lambda at: mounts.umount(at, lazy=True), path)
 
     def device(self, name: str) -> str:
         """MAJOR:MINOR of what is mounted last at a mountpoint; "" for nothing."""
@@ -135,7 +146,7 @@ class Runtime:
         given = f"mode=0700,uid={uid},gid={gid},size={JOURNAL_SIZE},nr_inodes={JOURNAL_FILES}"
         for better in JOURNAL_OPTIONS:
             try:
-                launch.mount("ccfs-journal", path, "tmpfs", launch.PROTECTED, better + given)
+                mounts.mount("ccfs-journal", path, "tmpfs", mounts.PROTECTED, better + given)
             except OSError as error:
                 if error.errno != errno.EINVAL or better == JOURNAL_OPTIONS[-1]:
                     raise

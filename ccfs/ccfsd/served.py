@@ -257,7 +257,7 @@ class Served:
         after_helper(self._host.loop, life, daemon, self._cleared)
 
     def _cleared(self) -> None:
-        """Nobody can be woken any more: take the dead mount away."""
+        """The helper has ended: take the dead mount away, or what is piled on it."""
         _cancel(self._timer)
         runtime = self._host.runtime
         runtime.remove_socket(self.name)
@@ -265,7 +265,7 @@ class Served:
             host = self._host
             after_wiping(host.loop, host.nursery, runtime, self.name, self.owner, self._leave)
             return
-        runtime.detach(self.name)
+        runtime.uncover(self.name)
         pause = self._deaths.pause(time.monotonic())
         if pause is None:
             self._stay_away("the daemon has died too often")

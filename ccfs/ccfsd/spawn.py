@@ -17,6 +17,7 @@ from ccfs.ccfsd.nursery import Born, Nursery
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.errors import Exit, UserError
+from ccfs.linux import mounts
 
 BACKLOG = 64
 
@@ -47,7 +48,7 @@ def spawn(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Spawne
             listener = theirs.enter_context(_listen(runtime.socket(name)))
             device = launch.attach(path, owner.uid, owner.gid)
             theirs.callback(os.close, device)
-            undo.callback(launch.detach, path)
+            undo.callback(_unmount, path)
             values = {"serve": name, "path": path, "journal": runtime.journal(name)}
             born = nursery.bear(owner.uid, owner.gid, values, [held, device, listener.fileno()])
         undo.callback(os.close, born.pidfd)
@@ -92,6 +93,12 @@ def _wipe(directory: str) -> int:
         with suppress(OSError):
             journals.wipe(os.path.join(directory, name))
     return Exit.OK
+
+
+def _unmount(path: str) -> None:
+    """Take away the topmost mount; a dead one that was there before stays."""
+    with suppress(OSError):
+        mounts.umount(path, lazy=True)
 
 
 def _life(path: str) -> tuple[int, int]:

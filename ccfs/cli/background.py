@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from ccfs import unforeseen
+from ccfs import hardening, unforeseen
 from ccfs.errors import Exit, NoAnswerError, UserError
+from ccfs.linux import descriptors
 
 if TYPE_CHECKING:
+    from ccfs.mounting import Mounter
     from ccfs.supervisor import Life, Serve
 
 START_SECONDS = 20.0
@@ -32,13 +34,13 @@ _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
 
 def start(
-    path: str,
+    mounter: Mounter,
     serve: Serve,
     first: Callable[[], None] = lambda: None,
     after: Callable[[], None] = lambda: None,
     died: Callable[[], None] = lambda: None,
 ) -> int:
-    """Keep `serve` running for the mount at `path`; return the keeper's pid once it is ready.
+    """Keep `serve` running for the mount of `mounter`; return the keeper's pid once it is ready.
 
     In the keeper `first()` is called before there is a daemon, `died()` when one has died, and
     `after()` when there will be no other.
@@ -50,7 +52,7 @@ def start(
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(path, serve, (first, after, died), writer)
+        _become_daemon(mounter, serve, (first, after, died), writer)
     os.close(writer)
     try:
         said = _collect(reader)
@@ -98,27 +100,28 @@ def _end(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(path: str, serve: Serve, duties: _Duties, writer: int) -> NoReturn:
+def _become_daemon(mounter: Mounter, serve: Serve, duties: _Duties, writer: int) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
     status = int(Exit.UNEXPECTED)
     try:
-        status = _keep(path, serve, duties, writer)
+        status = _keep(mounter, serve, duties, writer)
         if status < 0:
             _die_of(-status)
     finally:
         os._exit(status)
 
 
-def _keep(path: str, serve: Serve, duties: _Duties, writer: int) -> int:
+def _keep(mounter: Mounter, serve: Serve, duties: _Duties, writer: int) -> int:
     first, after, died = duties
-    kept = _let_go_of_the_terminal(writer)
+    kept = _let_go_of_the_terminal(writer, mounter.directory)
     try:
+        hardening.forbid_dumps()  # it holds the descriptor of the FUSE connection
         first()
     except Exception as error:
         os.write(writer, _report(error, ""))
         return int(Exit.UNEXPECTED)
     try:
-        return _supervise(path, serve, died, writer, kept)
+        return _supervise(mounter, serve, died, writer, kept)
     finally:
         after()
 
@@ -130,7 +133,9 @@ def _die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _supervise(path: str, serve: Serve, died: Callable[[], None], writer: int, kept: int) -> int:
+def _supervise(
+    mounter: Mounter, serve: Serve, died: Callable[[], None], writer: int, kept: int
+) -> int:
     """Keep a daemon running; only the first one tells its fate to who waits for it."""
     from ccfs.supervisor import Supervisor
 
@@ -149,11 +154,15 @@ def _supervise(path: str, serve: Serve, died: Callable[[], None], writer: int, k
         os.close(kept)
         os.close(writer)
 
-    return Supervisor(path, once, died).run(lambda: None, let_go)
+    try:
+        return Supervisor(mounter, once, died).run(lambda: None, let_go)
+    except UserError as error:  # there was no mount for a first daemon
+        os.write(writer, _report(error, ""))
+        return int(error.status)
 
 
-def _let_go_of_the_terminal(writer: int) -> int:
-    """A session of its own and no open files but `writer`; returns the memory that stderr is."""
+def _let_go_of_the_terminal(*needed: int) -> int:
+    """A session of its own and no open files but `needed`; returns the memory that stderr is."""
     os.setsid()
     os.chdir("/")
     os.umask(0o077)
@@ -162,10 +171,7 @@ def _let_go_of_the_terminal(writer: int) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(kept, 2)
-    low, high = sorted((writer, kept))
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+    descriptors.close_all_but((kept, *needed))
     return kept
 
 

@@ -6,22 +6,17 @@ pyfuse3 are imported by the process that serves, after the fork.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ccfs import mountpoint
-from ccfs.cli import background, place
-from ccfs.errors import (
-    AlreadyMountedError,
-    DeniedError,
-    Exit,
-    KcmSocketError,
-    MountError,
-    UsageError,
-)
+from ccfs import journals, mountplace, mountpoint
+from ccfs.cli import background, ending, place
+from ccfs.errors import AlreadyMountedError, Exit, KcmSocketError, MountError, UsageError, UserError
+from ccfs.mounting import Mounter
 from ccfs.mountpoint import State
 
 if TYPE_CHECKING:
@@ -45,15 +40,17 @@ def run(arguments: Namespace) -> int:
         check_answer(served)
         _print_export_line(served)
         return Exit.OK
-    path = place.new(arguments.mountpoint)
+    path = mountplace.resolve(arguments.mountpoint or place.default(os.environ, os.getuid()))
     _check_socket(arguments.kcm_socket, path)
-    clear_the_way(path, arguments.replace)
     check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
-    mountpoint.prepare(path)
-    if arguments.foreground:
-        return _serve_in_front(arguments, path, _journal(arguments, path))
+    clear_the_way(path, arguments.replace)
+    others = arguments.allow_other or arguments.allow_root
+    directory = mountplace.prepare(path)
+    mounter = Mounter(directory, os.geteuid(), os.getegid(), allow_other=others)
     journal = _journal(arguments, path)
-    _serve_behind(arguments, path, journal)
+    if arguments.foreground:
+        return _serve_in_front(arguments, mounter, journal)
+    _serve_behind(arguments, mounter, journal)
     check_answer(path)
     _print_export_line(path)
     return Exit.OK
@@ -93,7 +90,7 @@ def clear_the_way(path: str, replace: bool) -> None:
             raise AlreadyMountedError(f"a ccfs is mounted at {path} already", hint)
         if not (replace or _agreed(path, state)):
             raise mountpoint.dead(path) if state is State.DEAD else mountpoint.no_answer(path)
-        _take_away(path)
+        ending.end(mount)
 
 
 def _agreed(path: str, state: State) -> bool:
@@ -103,13 +100,6 @@ def _agreed(path: str, state: State) -> bool:
     fault = "is dead" if state is State.DEAD else "does not answer"
     print(f"the ccfs at {path} {fault}, replace it? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _take_away(path: str) -> None:
-    try:
-        mountpoint.detach(path, lazy=True)
-    except OSError as error:
-        raise DeniedError(f"cannot remove the dead mount at {path}: {error.strerror}") from None
 
 
 def check_fuse(device: str, search: str) -> None:
@@ -141,26 +131,31 @@ def _journal(arguments: Namespace, path: str) -> str:
     """
     if arguments.no_journal:
         return ""
-    from ccfs import journals
-
     if arguments.foreground and not (arguments.journal or journals.runtime_directory()):
         return ""
     return journals.choose(path, arguments.journal, on_disk=arguments.journal_on_disk)
 
 
-def _serve_in_front(arguments: Namespace, path: str, journal: str) -> int:
+def _serve_in_front(arguments: Namespace, mounter: Mounter, journal: str) -> int:
     from ccfs.cli import logs
     from ccfs.supervisor import Life
 
     logs.to_stderr(arguments.debug)
-    alone = Life(held=-1)
-    return _serve(arguments, path, journal, lambda: _print_export_line(path), alone)
+    path = mounter.path
+    alone = Life(-1, mounter.attach(), path, mounter.directory)
+    try:
+        return _serve(arguments, path, journal, lambda: _print_export_line(path), alone)
+    except UserError:
+        mounter.detach(alone.mount)
+        raise
 
 
-def _serve_behind(arguments: Namespace, path: str, journal: str) -> None:
+def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
     from ccfs.cli import logs
 
     kcm = _Kcm(arguments.kcm_socket)
+    path = mounter.path
+    is_new = bool(journal) and not os.path.lexists(journal)
 
     def first() -> None:
         logs.to_syslog(arguments.debug)
@@ -169,7 +164,12 @@ def _serve_behind(arguments: Namespace, path: str, journal: str) -> None:
     def serve(ready: Callable[[], None], life: Life) -> int:
         return _serve(arguments, path, journal, ready, life, kcm.socket)
 
-    background.start(path, serve, first, kcm.remove, kcm.show)
+    try:
+        background.start(mounter, serve, first, kcm.remove, kcm.show)
+    except UserError:
+        if is_new:  # nothing was acknowledged, so that nothing is lost
+            journals.wipe(journal)
+        raise
 
 
 class _Kcm:
@@ -205,24 +205,26 @@ def _serve(
     life: Life,
     kcm: KcmSocket | None = None,
 ) -> int:
+    """Serve a mount; `path` is where it was first, which its journal says."""
     from ccfs import daemon
 
-    return daemon.serve(options(arguments, path, journal, life, kcm), ready)
+    given = options(arguments, journal, life, kcm)
+    return daemon.serve(dataclasses.replace(given, journal_of=path, unmounts=True), ready)
 
 
 def options(
-    arguments: Namespace, path: str, journal: str, life: Life, kcm: KcmSocket | None = None
+    arguments: Namespace, journal: str, life: Life, kcm: KcmSocket | None = None
 ) -> MountOptions:
     """What the daemon is told, from the command line as `arguments.parse` gives it.
 
-    `kcm`: the socket that KCM clients connect to, where somebody else keeps it.
+    `kcm`: the socket that KCM clients connect to, which another process keeps.
     """
     from ccfs.daemon import MountOptions
     from ccfs.store import Limits
 
     given = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
     return MountOptions(
-        mountpoint=path,
+        mountpoint=life.mountpoint,
         allow_root=arguments.allow_root,
         allow_other=arguments.allow_other,
         debug=arguments.debug,
@@ -231,6 +233,9 @@ def options(
         kcm_socket=arguments.kcm_socket or "",
         kcm_kept=kcm,
         held=life.held,
+        device=life.mount.device,
+        mount=life.mount.mount,
+        lock=life.lock,
         limits=Limits(**{limit: value for limit, value in given.items() if value is not None}),
     )
 

@@ -14,13 +14,13 @@ import pwd
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ccfs import mountpoint
+from ccfs import mountplace
 from ccfs.cli import arguments, background, mount, output
 from ccfs.errors import DeniedError, Exit, UsageError, UserError
+from ccfs.mounting import Mounter
 
 if TYPE_CHECKING:
     from ccfs.supervisor import Life
@@ -113,7 +113,7 @@ def _wanted(directory: str, options: Sequence[str], *, fake: bool, sloppy: bool)
             given += [f"--{name.replace('_', '-')}", *[value] * OURS[name]]
         elif not (sloppy or option in PASSED_OVER or option == "user" or name.startswith("x-")):
             raise UsageError(f"unknown option {option!r}", "see mount.ccfs(8)")
-    path = mountpoint.resolve(directory)
+    path = mountplace.resolve(directory)
     return Wanted(path, _find(user), flags, arguments.parse([*given, "--", path]), fake)
 
 
@@ -131,16 +131,12 @@ def _run(wanted: Wanted) -> int:
     if os.geteuid() != 0:
         raise DeniedError("only root can do that", "as yourself: 'ccfs mount'")
     mount.clear_the_way(wanted.path, replace=True)
-    if not os.path.isdir(wanted.path):
-        raise UserError(f"{wanted.path} is not a directory", "make it, or name another")
+    uid, gid = wanted.user.pw_uid, wanted.user.pw_gid
+    directory = mountplace.open_for(wanted.path, uid)
     if wanted.fake:
         return 0
-    background.start(
-        wanted.path,
-        lambda ready, life: _serve(wanted, ready, life),
-        _log(wanted),
-        lambda: _take_away(wanted.path),
-    )
+    mounter = Mounter(directory, uid, gid, allow_other=True, flags=wanted.flags)
+    background.start(mounter, lambda ready, life: _serve(wanted, ready, life), _log(wanted))
     mount.check_answer(wanted.path)
     return 0
 
@@ -152,27 +148,17 @@ def _log(wanted: Wanted) -> Callable[[], None]:
 
 
 def _serve(wanted: Wanted, ready: Callable[[], None], life: Life) -> int:
-    """Mount, become the user, and serve: in a process that the keeper has made for it."""
+    """Become the user, and serve: in a process that the supervisor has forked for it."""
     from ccfs import daemon, journals
     from ccfs.ccfsd import launch
 
-    uid, gid = wanted.user.pw_uid, wanted.user.pw_gid
-    device = launch.attach(wanted.path, uid, gid, flags=wanted.flags)
-    launch.become(uid, gid, _open_descriptors())
+    launch.become(wanted.user.pw_uid, wanted.user.pw_gid, _open_descriptors())
     journal = journals.choose(wanted.path, None, on_disk=False)
-    options = mount.options(wanted.given, wanted.path, journal, life)
-    options = dataclasses.replace(options, device=device, allow_other=True)
+    options = mount.options(wanted.given, journal, life)
+    options = dataclasses.replace(options, allow_other=True, journal_of=wanted.path)
     return daemon.serve(options, ready)
 
 
 def _open_descriptors() -> set[int]:
     """What the keeper has left open is for us: who waits, what is printed, the end of our life."""
     return {number for name in os.listdir("/proc/self/fd") if (number := int(name)) > 2}
-
-
-def _take_away(path: str) -> None:
-    """Unmount what has no daemon any more; what others have mounted there stays."""
-    found = mountpoint.topmost(path, mountpoint.mounts())
-    if found is not None and found.is_ccfs:
-        with suppress(OSError):
-            mountpoint.detach(path, lazy=True)

@@ -67,7 +67,7 @@ class Kept:
 
         store = Store(options.limits, at)
         try:
-            self.journal.create(options.mountpoint, at.who.uid, store)
+            self.journal.create(options.journal_mountpoint, at.who.uid, store)
         except DamagedError as error:
             self.close(wipe=True)
             raise JournalError(f"cannot make the journal {self._path}: {error}") from None
@@ -79,7 +79,7 @@ class Kept:
 
         path = self._path
         try:
-            saved = self.journal.load(options.mountpoint, at.who.uid, self._step.read())
+            saved = self.journal.load(options.journal_mountpoint, at.who.uid, self._step.read())
             return Store(options.limits, at, saved)
         except ForeignError:
             raise JournalError(

@@ -85,7 +85,7 @@ class LateKept:
         except JournalError as error:
             raise DamagedError(error.reason) from None
         try:
-            kept.journal.create(self._options.mountpoint, self._uid, store)
+            kept.journal.create(self._options.journal_mountpoint, self._uid, store)
         except BaseException:
             kept.close(wipe=True)
             raise

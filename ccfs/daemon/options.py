@@ -20,8 +20,12 @@ class MountOptions:
     path of the journal, "" for none.  `kcm_socket`: where KCM clients connect, absolute, "" for
     nowhere; `kcm_kept`: it is there already, and whoever started us keeps it.  `held`: a descriptor
     that the helper keeps open, -1 for none.
-    `device`: the descriptor of a mount that whoever started us has made, and takes away; -1: we
-    mount.  `control`: a listening socket at which that one has things to ask; -1 for none.
+    `device`: the descriptor of the FUSE connection; `mount`: the id of its mount in the mount
+    table, 0 for the topmost at the mountpoint.  `unmounts`: take it away at the end.  `lock`: a
+    descriptor of the directory below, to be signed (ccfs.mountlock), -1 for none.
+    `journal_of`: the mountpoint that the journal was made for, "" for this one, which it was before
+    a directory above was renamed.  `control`: a listening socket at which ccfsd has things to ask;
+    -1 for none.
     `plain_loop`: wait for requests as pyfuse3 and trio do, without `ccfs.daemon.loop`.
     """
 
@@ -33,7 +37,16 @@ class MountOptions:
     kcm_kept: KcmSocket | None = None
     held: int = -1
     device: int = -1
+    mount: int = 0
+    unmounts: bool = False
+    lock: int = -1
+    journal_of: str = ""
     control: int = -1
     debug: bool = False
     plain_loop: bool = False
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def journal_mountpoint(self) -> str:
+        """The mountpoint that the journal says it is of."""
+        return self.journal_of or self.mountpoint

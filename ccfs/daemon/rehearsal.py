@@ -59,7 +59,7 @@ async def _run(kicker: Kicker, server: Server, face: KcmFace, keeper: Keeper, lo
         nursery.start_soon(session.keep_house, server, kicker)
         await nursery.start(face.run, loop)
         await nursery.start(keeper.run)
-        session.fuse_options(MountOptions("/", allow_other=True))
+        session.fuse_options(MountOptions("/"))
         await _ping(keeper)
         nursery.cancel_scope.cancel()
 

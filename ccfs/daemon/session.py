@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ccfs import helper, mountpoint
+from ccfs import helper, mountlock, mountpoint
 from ccfs.daemon.late import keep
 from ccfs.daemon.options import MountOptions
 from ccfs.errors import Exit, MountError
@@ -38,7 +38,7 @@ FAREWELL = 1.0
 
 
 def serve(options: MountOptions, ready: Callable[[], None]) -> int:
-    """Mount and serve until SIGTERM, SIGINT or an unmount.  Returns the exit status.
+    """Serve a mount until SIGTERM, SIGINT or an unmount.  Returns the exit status.
 
     0: the end was wanted, and the journal is wiped.  Exit.DEAD_MOUNT: the connection was cut while
     the mount is still there, and the journal is kept.  `ready()` is called once, when the mount
@@ -70,6 +70,8 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
     gc.freeze()
     gc.enable()
     harden()
+    if options.lock >= 0:
+        mountlock.sign(options.lock)
     kicker = Kicker(child, options.mountpoint, options.held)
     kept = keep(options)
     kicker.server = server = make_server(options, child, kicker, kept)
@@ -85,43 +87,43 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
     wanted = False
     try:
         _run_loop(options, server, kicker, face, ready)
-        wanted = kicker.ending or not _is_mounted(options.mountpoint)
+        wanted = kicker.ending or not _is_mounted(options)
     finally:
         # In this order: who is about to wait at a FIFO is woken while the way there is known.
         pyfuse3.close(unmount=False)
         if face:
             face.close(wanted=wanted)
         kicker.end()
-        if wanted and options.device < 0:
-            _unmount(options.mountpoint)
+        if wanted and options.unmounts:
+            _unmount(options)
         if kept:
             kept.close(wipe=wanted)
     return Exit.OK if wanted else Exit.DEAD_MOUNT
 
 
-def _unmount(path: str) -> None:
-    """Take the mount away, in use or not, unless somebody has done so."""
+def _unmount(options: MountOptions) -> None:
+    """Take the mount away, in use or not, unless that has been done."""
     try:
-        if _is_mounted(path):
-            mountpoint.detach(path, lazy=True)
+        if _is_mounted(options):
+            mountpoint.detach(options.mountpoint, lazy=True)
     except OSError as error:
-        log.warning("cannot unmount %s: %s", path, error.strerror)
+        log.warning("cannot unmount %s: %s", options.mountpoint, error.strerror)
 
 
-def _is_mounted(path: str) -> bool:
-    mount = mountpoint.topmost(path, mountpoint.mounts())
-    return mount is not None and mount.is_ccfs
+def _is_mounted(options: MountOptions) -> bool:
+    """Whether our mount is there; under it there may be another of an earlier daemon."""
+    mount = mountpoint.topmost(options.mountpoint, mountpoint.mounts())
+    return mount is not None and mount.is_ccfs and options.mount in (0, mount.id)
 
 
 def _mount(options: MountOptions, operations: Operations) -> None:
     import pyfuse3
 
-    place = options.mountpoint if options.device < 0 else f"/dev/fd/{options.device}"
     try:
-        pyfuse3.init(operations, place, fuse_options(options))
+        pyfuse3.init(operations, f"/dev/fd/{options.device}", fuse_options(options))
     except RuntimeError:
         raise MountError(
-            f"cannot mount on {options.mountpoint}",
+            f"cannot serve the mount on {options.mountpoint}",
             "run 'ccfs mount --foreground --debug' to see why",
         ) from None
 
@@ -151,17 +153,8 @@ def make_server(
 
 
 def fuse_options(options: MountOptions) -> set[str]:
-    """The options of the mount.
-
-    Where nobody but the owner gets in the kernel need not look at modes, for which it would ask for
-    a directory's attributes after each change in it; every handler looks at what it is to do.
-    """
-    wanted = {"fsname=ccfs", "subtype=ccfs", "nosuid", "nodev", "noexec"}
-    if options.allow_other or options.allow_root:
-        wanted |= {"allow_other", "default_permissions"}
-    if options.debug:
-        wanted.add("debug")
-    return wanted
+    """The options for libfuse; those of the mount were given to the kernel when it was made."""
+    return {"fsname=ccfs", "subtype=ccfs"} | ({"debug"} if options.debug else set())
 
 
 def _run_loop(

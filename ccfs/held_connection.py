@@ -1,0 +1,82 @@
+"""Hold the requests to a dead daemon's connection until there is another mount at its path.
+
+Knows the head of a FUSE request and of a reply (linux/fuse.h).  The requests are answered with
+ESTALE in the end: the kernel looks a path up once more after it (path_openat, retry_estale) and
+finds the new mount, so that a client which opens a file sees a pause and no error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from contextlib import suppress
+
+BUFFER = 2 << 20
+"""Bytes.  The kernel refuses a read that has no room for the largest write it may send."""
+RESEND = struct.pack("<IiQ", 16, 7, 0)
+"""FUSE_NOTIFY_RESEND (Linux 6.9): queue again what the dead daemon has read and not answered."""
+
+_REQUEST = struct.Struct("<IIQQIIII")
+_REPLY = struct.Struct("<IiQ")
+_FORGET, _INTERRUPT, _BATCH_FORGET = 2, 36, 42
+_WITHOUT_REPLY = (_FORGET, _INTERRUPT, _BATCH_FORGET)
+
+
+class HeldConnection:
+    """Holds the requests of a connection by its descriptor of /dev/fuse, which it owns.
+
+    `daemon`: the pid of the dead daemon, which led a process group: what its helper asks is refused
+    at once, so that the helper can wake waiters and end.
+    """
+
+    def __init__(self, device: int, daemon: int) -> None:
+        self.device = device
+        self._daemon = daemon
+        self._held: list[int] = []
+        os.set_blocking(device, False)
+        with suppress(OSError):  # EINVAL before Linux 6.9
+            os.write(device, RESEND)
+
+    def answer(self) -> bool:
+        """Take the requests that are there; False when the connection has ended."""
+        while True:
+            try:
+                request = os.read(self.device, BUFFER)
+            except BlockingIOError:
+                return True
+            except InterruptedError:
+                continue
+            except OSError as error:
+                if error.errno == errno.ENOENT:  # it was interrupted before we had it
+                    continue
+                return False
+            self._take(request)
+
+    def close(self) -> None:
+        """Let the clients look their paths up again, and end the connection.
+
+        Requests that the dead daemon has read fail with ENOTCONN, before Linux 6.9.
+        """
+        self.answer()
+        for unique in self._held:
+            self._refuse(unique, errno.ESTALE)
+        os.close(self.device)
+
+    def _take(self, request: bytes) -> None:
+        _, opcode, unique, _, _, _, pid, _ = _REQUEST.unpack_from(request)
+        if opcode in _WITHOUT_REPLY:
+            return
+        if self._is_of_helper(pid):
+            self._refuse(unique, errno.ENOTCONN)
+        else:
+            self._held.append(unique)
+
+    def _is_of_helper(self, pid: int) -> bool:
+        with suppress(ProcessLookupError):
+            return os.getpgid(pid) == self._daemon
+        return False
+
+    def _refuse(self, unique: int, error: int) -> None:
+        with suppress(OSError):  # the client may have given up
+            os.write(self.device, _REPLY.pack(_REPLY.size, -error, unique))

@@ -1,0 +1,1 @@
+"""System calls that Python doesn't have, and descriptors handled with care."""

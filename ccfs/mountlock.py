@@ -1,0 +1,42 @@
+"""The lock of a mountpoint: one `ccfs mount` at a time, and which processes belong to its mount.
+
+Knows flock(2) and record locks (fcntl(2)) on the directory that is mounted on; never the mount.
+The lock is on the directory below the mount, which no path leads to while something is mounted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+_FLOCK = struct.Struct("hhqqi4x")
+"""struct flock, where off_t has 64 bits."""
+
+
+def take(directory: int) -> bool:
+    """Lock a mountpoint by a descriptor (O_RDONLY) of it; False where it is locked.
+
+    Forked processes share the lock: it lasts until all of them have closed the descriptor.
+    """
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def sign(directory: int) -> None:
+    """Let `holder` find this process, until it ends.
+
+    A record lock belongs to one process, and the kernel tells which.  It is gone as soon as the
+    process closes any descriptor of the directory: list it in another process.
+    """
+    fcntl.fcntl(directory, fcntl.F_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+
+
+def holder(directory: int) -> int:
+    """The pid of a process that has signed, 0 for none (or none that this pid namespace has)."""
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(directory, fcntl.F_GETLK, question))
+    return 0 if kind == fcntl.F_UNLCK else max(int(pid), 0)
