@@ -9,12 +9,26 @@ import pytest
 
 from ccfs.cli import background
 from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
+from ccfs.linux.fusermount import Wait, wait_readable
+from ccfs.mounting import Attached, Mounter
 from ccfs.supervisor import Life
 
 Ready = Callable[[], None]
 
-PATH = "/nowhere"
-"""Nothing is mounted there, so that a daemon which ends is not replaced."""
+
+class NoMount(Mounter):
+    """Mounts nothing, so that a daemon which ends is not replaced."""
+
+    def attach(self, wait: Wait = wait_readable) -> Attached:
+        return Attached(os.open(os.devnull, os.O_RDWR), 0, 0)
+
+    def is_attached(self, attached: Attached) -> bool:
+        return False
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> NoMount:
+    return NoMount(os.open(tmp_path, os.O_RDONLY), 0, 0)
 
 
 def reap(pid: int) -> int:
@@ -22,15 +36,15 @@ def reap(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_daemon_that_gets_ready_and_ends() -> None:
+def test_a_daemon_that_gets_ready_and_ends(nowhere: NoMount) -> None:
     def serve(ready: Ready, _: Life) -> int:
         ready()
         return 5
 
-    assert reap(background.start(PATH, serve)) == 5
+    assert reap(background.start(nowhere, serve)) == 5
 
 
-def test_a_daemon_stands_alone() -> None:
+def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
     """A session of its own, no terminal, no descriptor of its parent's, no foreign files."""
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
@@ -42,34 +56,34 @@ def test_a_daemon_stands_alone() -> None:
         standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))
         return 0 if alone and standard else 1
 
-    pid = background.start(PATH, serve)
+    pid = background.start(nowhere, serve)
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)
     assert reap(pid) == 0
 
 
-def test_its_error_is_told_with_hint_and_status() -> None:
+def test_its_error_is_told_with_hint_and_status(nowhere: NoMount) -> None:
     def serve(_: Ready, __: Life) -> int:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        background.start(PATH, serve)
+        background.start(nowhere, serve)
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
 
-def test_what_fusermount3_prints_is_told() -> None:
+def test_what_fusermount3_prints_is_told(nowhere: NoMount) -> None:
     def serve(_: Ready, __: Life) -> int:
         os.write(2, b"chatter\nfusermount3: user has no write access to mountpoint /m\n")
         raise UserError("cannot mount")
 
     with pytest.raises(UserError) as told:
-        background.start(PATH, serve)
+        background.start(nowhere, serve)
     assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
 
 
-def test_what_the_keeper_does_itself(tmp_path: Path) -> None:
+def test_what_the_keeper_does_itself(nowhere: NoMount, tmp_path: Path) -> None:
     """First of all, and when all is over; it has ended when an error is told."""
     done = tmp_path / "done"
 
@@ -82,42 +96,42 @@ def test_what_the_keeper_does_itself(tmp_path: Path) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError):
-        background.start(PATH, serve, lambda: note("first"), lambda: note("after"))
+        background.start(nowhere, serve, lambda: note("first"), lambda: note("after"))
     what, pids = zip(*(line.split() for line in done.read_text().splitlines()), strict=True)
     assert what == ("first", "serve", "after")
     assert pids[0] == pids[2] != pids[1]
 
 
-def test_what_the_keeper_cannot_do_is_told_as_well() -> None:
+def test_what_the_keeper_cannot_do_is_told_as_well(nowhere: NoMount) -> None:
     def refuse() -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        background.start(PATH, lambda *_: 0, refuse)
+        background.start(nowhere, lambda *_: 0, refuse)
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
 
-def test_an_unforeseen_failure_is_one_line() -> None:
+def test_an_unforeseen_failure_is_one_line(nowhere: NoMount) -> None:
     with pytest.raises(UserError) as told:
-        background.start(PATH, lambda *_: 1 // 0)
+        background.start(nowhere, lambda *_: 1 // 0)
     assert told.value.reason.startswith("unexpected failure: ZeroDivisionError")
     assert "--foreground --debug" in told.value.hint
     assert told.value.status is Exit.UNEXPECTED
 
 
-def test_a_daemon_that_dies_silently() -> None:
+def test_a_daemon_that_dies_silently(nowhere: NoMount) -> None:
     def serve(_: Ready, __: Life) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
     with pytest.raises(UserError, match="ended by signal 9 before it was ready"):
-        background.start(PATH, serve)
+        background.start(nowhere, serve)
     with pytest.raises(UserError, match="ended with status 0 before it was ready"):
-        background.start(PATH, lambda *_: 0)
+        background.start(nowhere, lambda *_: 0)
 
 
-def test_a_daemon_that_never_gets_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, not left behind."""
 
     def serve(_: Ready, __: Life) -> int:
@@ -134,7 +148,7 @@ def test_a_daemon_that_never_gets_ready(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(background, "START_SECONDS", 0.1)
     monkeypatch.setattr(os, "fork", remembered_fork)
     with pytest.raises(NoAnswerError):
-        background.start(PATH, serve)
+        background.start(nowhere, serve)
     assert reap(children[0]) == -signal.SIGTERM
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import bounded, mountpoint
+from ccfs import bounded, mountplace, mountpoint
 from ccfs.errors import MountpointError, NotMountedError
 from ccfs.mountpoint import Mount
 
@@ -64,11 +64,11 @@ def test_a_path_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_missing_mountpoint_is_made(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        mountpoint.prepare(str(tmp_path / "ccfs"))
+        os.close(mountplace.prepare(str(tmp_path / "ccfs")))
     finally:
         os.umask(before)
     assert (tmp_path / "ccfs").stat().st_mode & 0o7777 == 0o700
-    mountpoint.prepare(str(tmp_path / "ccfs"))
+    os.close(mountplace.prepare(str(tmp_path / "ccfs")))
 
 
 def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
         ("no/parent", "does not exist"),
     ]:
         with pytest.raises(MountpointError, match=reason):
-            mountpoint.prepare(str(tmp_path / place))
+            mountplace.prepare(str(tmp_path / place))
     with pytest.raises(MountpointError, match="is busy: a file system of type proc"):
-        mountpoint.prepare("/proc")
+        mountplace.prepare("/proc")
     with pytest.raises(MountpointError, match="cannot make /proc/x: the file system of /proc has"):
-        mountpoint.prepare("/proc/x")
+        mountplace.prepare("/proc/x")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
@@ -93,7 +93,7 @@ def test_a_directory_of_someone_else(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 7, 7)
     with pytest.raises(MountpointError, match="belongs to uid 7"):
-        mountpoint.prepare(str(tmp_path / "theirs"))
+        mountplace.prepare(str(tmp_path / "theirs"))
 
 
 def test_bounded_work_gives_its_bytes() -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from ccfs import mountpoint
+from ccfs.linux.fusermount import Wait, wait_readable
+from ccfs.mounting import Attached, Mounter
 from ccfs.supervisor import Life, Supervisor
 from reliability import kills, load
 from reliability.place import Place, children, parent, place, serving
@@ -215,15 +217,17 @@ def test_the_daemon_goes_on_without_its_parent(here: Place) -> None:
 
 
 def test_it_gives_up_after_too_many_deaths(here: Place) -> None:
-    """Nothing dead is left in the way, and the next mount has everything."""
+    """The dead mount stays, so that nothing is stored below, and the next one has everything."""
     old = here.info()["server_id"]
     for _ in range(5):
         os.kill(here.pid(), signal.SIGKILL)
         old = is_back(here, old)["server_id"]
     os.kill(here.pid(), signal.SIGKILL)
     wait_until(lambda: not serving(here.path), "it does not give up")
-    assert not is_mounted(here.path)
-    here.mount()
+    assert is_mounted(here.path)
+    with pytest.raises(OSError, match="not connected"):
+        here.info()
+    here.mount("--replace")
     is_back(here, old)
 
 
@@ -263,26 +267,45 @@ class Scripted:
         return self.ends[0]
 
 
-def test_what_it_says_of_deaths(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+class PretendedMount(Mounter):
+    """Mounts nothing, and says that its mount is there, or not."""
+
+    is_there = False
+
+    def attach(self, wait: Wait = wait_readable) -> Attached:
+        return Attached(os.open("/dev/null", os.O_RDWR), 0, 0)
+
+    def is_attached(self, attached: Attached) -> bool:
+        return self.is_there
+
+
+@pytest.fixture
+def pretended(tmp_path: Path) -> PretendedMount:
+    return PretendedMount(os.open(tmp_path, os.O_RDONLY), 0, 0)
+
+
+def test_what_it_says_of_deaths(
+    caplog: pytest.LogCaptureFixture, pretended: PretendedMount
+) -> None:
     """The log says why there is no daemon any more."""
     caplog.set_level("INFO")
-    status = Supervisor(str(tmp_path), Scripted(5)).run(lambda: None, lambda: None)
+    status = Supervisor(pretended, Scripted(5)).run(lambda: None, lambda: None)
     assert status == 5
     assert caplog.messages == ["the mount was taken away"]
     caplog.clear()
-    assert Supervisor(str(tmp_path), Scripted(10)).run(lambda: None, lambda: None) == 10
+    assert Supervisor(pretended, Scripted(10)).run(lambda: None, lambda: None) == 10
     assert caplog.messages == ["the journal can't be used, giving up"]
 
 
-def test_what_is_done_at_a_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_done_at_a_death(pretended: PretendedMount) -> None:
     """Before there is another daemon."""
-    monkeypatch.setattr(Supervisor, "_is_mounted", lambda _: True)
+    pretended.is_there = True
     script = Scripted(5)
 
     def died() -> None:
         script.ends[:] = [0]
 
-    assert Supervisor(str(tmp_path), script, died).run(lambda: None, lambda: None) == 0
+    assert Supervisor(pretended, script, died).run(lambda: None, lambda: None) == 0
 
 
 @pytest.fixture(autouse=True)

@@ -138,12 +138,24 @@ def test_what_the_helper_holds(mount: Mounted) -> None:
     assert Path(f"/proc/{helper}/status").read_text().count(f"PPid:\t{mount.pid}\n") == 1
 
 
+def held_as(pid: int, target: str) -> str:
+    """The descriptor of a process that is of `target`, as a path."""
+    directory = f"/proc/{pid}/fd"
+    return next(
+        f"{directory}/{name}"
+        for name in os.listdir(directory)
+        if os.readlink(f"{directory}/{name}") == target
+    )
+
+
 def test_what_the_daemon_holds(mount: Mounted) -> None:
     """Nothing in its own mount, which would keep it busy, and no more after use than before."""
     (mount.path / "dir/tkt").write_bytes(IMAGE)
     (mount.path / "changed").stat()
     before = targets(mount.pid)
-    assert not [target for target in before if target.startswith(str(mount.path))]
+    below = [target for target in before if target.startswith(str(mount.path))]
+    assert below == [str(mount.path)]  # the directory below, for its lock
+    assert os.stat(held_as(mount.pid, below[0])).st_dev != mount.path.stat().st_dev
     for number in range(20):
         (mount.path / "caches" / str(number)).mkdir()
         (mount.path / "caches" / str(number) / "ccache").write_bytes(IMAGE)
@@ -177,15 +189,18 @@ def test_a_helper_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
 
 
 BUG = """
-import sys
-from ccfs import daemon
+import os, sys
+from ccfs import daemon, mountplace
+from ccfs.mounting import Mounter
 from ccfs.store.contents import Contents
 
 def broken(self, number):
     raise ValueError("a bug")
 
 Contents.forget = broken
-sys.exit(daemon.serve(daemon.MountOptions(sys.argv[1]), lambda: print("ready", flush=True)))
+mounter = Mounter(mountplace.prepare(sys.argv[1]), os.geteuid(), os.getegid())
+options = daemon.MountOptions(sys.argv[1], device=mounter.attach().device)
+sys.exit(daemon.serve(options, lambda: print("ready", flush=True)))
 """
 
 

@@ -30,23 +30,36 @@ _AT_LOGIN = "ccfsd has mounted it: it goes with your last session, or when nobod
 def end(mount: Mount) -> None:
     """Take a mount away, and return when its processes have ended and its journal is gone.
 
-    Raises DeniedError, NoAnswerError where a process doesn't end, JournalError where the journal
-    can't be removed: then it says what is left.
+    Raises as `replace`, and JournalError where the journal can't be removed.
     """
     daemon = _daemon(mount)
+    if not _detach(mount.path, lazy=False):
+        output.say("notice", f"the ccfs at {mount.path} is in use: its users lose it")
+        # The daemon wakes waiters at FIFOs as long as they can be reached by a path.
+        _signal(daemon, signal.SIGTERM)
+        _has_ended(daemon, END_SECONDS)
+    _end_processes(mount, daemon)
+    _wipe_journals(mount)
+
+
+def replace(mount: Mount) -> None:
+    """Take a dead or hanging mount away, in use or not, and end its processes; its journal stays.
+
+    Raises DeniedError, NoAnswerError where a process doesn't end.
+    """
+    _detach(mount.path, lazy=True)
+    _end_processes(mount, None)
+
+
+def _end_processes(mount: Mount, daemon: int | None) -> None:
+    """End the daemon, given as a pidfd, and all others that have signed the lock."""
     try:
-        if not _detach(mount.path, lazy=False):
-            output.say("notice", f"the ccfs at {mount.path} is in use: its users lose it")
-            # The daemon wakes waiters at FIFOs as long as they can be reached by a path.
-            _signal(daemon, signal.SIGTERM)
-            _has_ended(daemon, END_SECONDS)
         _wait_or_detach(mount)
         _end_process(daemon, mount)
         _end_holders(mount)
     finally:
         if daemon is not None:
             os.close(daemon)
-    _wipe_journals(mount)
 
 
 def _wait_or_detach(mount: Mount) -> None:

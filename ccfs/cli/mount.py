@@ -90,7 +90,7 @@ def clear_the_way(path: str, replace: bool) -> None:
             raise AlreadyMountedError(f"a ccfs is mounted at {path} already", hint)
         if not (replace or _agreed(path, state)):
             raise mountpoint.dead(path) if state is State.DEAD else mountpoint.no_answer(path)
-        ending.end(mount)
+        ending.replace(mount)
 
 
 def _agreed(path: str, state: State) -> bool:
