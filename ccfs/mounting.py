@@ -7,6 +7,7 @@ was opened, wherever it has been moved since; a path is looked at once, when it 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import stat
@@ -17,8 +18,11 @@ from dataclasses import dataclass
 
 from ccfs import closed_directory, mountpoint
 from ccfs.errors import MountError
+from ccfs.held_connection import HeldConnection
 from ccfs.linux import fusermount, mounts
 from ccfs.linux.fusermount import Wait, wait_readable
+
+log = logging.getLogger(__name__)
 
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
@@ -63,7 +67,7 @@ class Mounter:
 
     @property
     def covers(self) -> bool:
-        """Whether `attach` can mount over a mount of ours, dead or alive.
+        """Whether a mount can be made over, or beneath, another of ours.
 
         fusermount3 can't: the kernel lets no setuid program look at a user's FUSE file system.
         """
@@ -97,6 +101,58 @@ class Mounter:
         if not self.covers:
             with suppress(OSError):  # it may be gone
                 closed_directory.restore(self.directory)
+
+    def replace(
+        self, piled: list[Attached], holding: HeldConnection, wait: Wait = wait_readable
+    ) -> None:
+        """Put a new mount in place of the last in a list of ours, whose daemon is dead.
+
+        Root mounts beneath it and takes it away: no path leads below.  Before Linux 6.5 root mounts
+        over it; the first such mount stays until the end, and later ones are taken off it.  For a
+        user it is taken away first: the directory below is closed.  Raises MountError.
+        """
+        dead = piled[-1]
+        if not self.covers:
+            self.try_detach(piled.pop(), wait)
+            piled.append(self.attach(wait))
+            holding.close()
+        elif (beneath := self._attach_beneath(dead)) is not None:
+            self.try_detach(piled.pop(), wait)
+            piled.append(beneath)
+            holding.close()
+        else:
+            holding.close()  # a request in the root directory would keep mount(2) from its lock
+            if len(piled) > 1:
+                self.try_detach(piled.pop(), wait)
+            piled.append(self.attach(wait))
+
+    def _attach_beneath(self, top: Attached) -> Attached | None:
+        """Mount beneath one of ours; None where the kernel can't."""
+        path = self.path
+        device = _open_device()
+        options = {"source": "ccfs", "subtype": "ccfs", "fd": str(device)}
+        pairs = [option.partition("=") for option in self._options()]
+        before = {one.id for one in mountpoint.mounts()}
+        try:
+            root = mounts.open_root(path, top.mount)
+            try:
+                given = options | {name: value if equals else None for name, equals, value in pairs}
+                mounts.mount_beneath(root, "fuse", given, self._flags)
+            finally:
+                os.close(root)
+        except OSError as error:
+            os.close(device)
+            log.debug("cannot mount beneath %s: %s", path, error.strerror)
+            return None
+        made = [one for one in mountpoint.mounts() if one.path == path and one.id not in before]
+        return Attached(device, made[-1].id, made[-1].connection)
+
+    def try_detach(self, attached: Attached, wait: Wait = wait_readable) -> None:
+        """Take away a mount of ours; a warning in the log where that fails."""
+        try:
+            self.detach(attached, wait)
+        except OSError as error:
+            log.warning("cannot unmount %s: %s", self.path, error.strerror)
 
     def is_attached(self, attached: Attached) -> bool:
         """Whether a mount of ours is still in the mount table."""
@@ -178,16 +234,20 @@ def by_root(target: str, shown: str, options: Iterable[str], flags: int) -> int:
 
     Raises MountError.
     """
-    try:
-        device = os.open(mountpoint.FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refused("cannot open /dev/fuse", error) from None
+    device = _open_device()
     try:
         mounts.mount("ccfs", target, mountpoint.FSTYPE, flags, ",".join([f"fd={device}", *options]))
     except OSError as error:
         os.close(device)
         raise _refused(f"cannot mount on {shown}", error) from None
     return device
+
+
+def _open_device() -> int:
+    try:
+        return os.open(mountpoint.FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused("cannot open /dev/fuse", error) from None
 
 
 def _receive_descriptor(connection: socket.socket, path: str) -> int:

@@ -43,7 +43,8 @@ class Mount:
 
     `connection` is the device's minor number, which names the directory in
     /sys/fs/fuse/connections; `owner` is a FUSE mount's user_id, None for others; `options` are
-    those of the mount and of the file system; `id` is the kernel's number of the mount.
+    those of the mount and of the file system; `id` is the kernel's number of the mount, `parent`
+    of the one that it is mounted on.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Mount:
     owner: int | None
     options: frozenset[str] = field(default=frozenset(), compare=False)
     id: int = field(default=0, compare=False)
+    parent: int = field(default=-1, compare=False)
 
     @property
     def is_ccfs(self) -> bool:
@@ -80,8 +82,13 @@ def _parse_line(line: str) -> Mount | None:
         connection=int(minor) if minor.isdigit() else -1,
         owner=_owner(super_fields[2]),
         options=frozenset(f"{fields[5]},{super_fields[2]}".split(",")),
-        id=int(fields[0]) if fields[0].isdigit() else 0,
+        id=_number(fields[0]),
+        parent=_number(fields[1]),
     )
+
+
+def _number(field: str) -> int:
+    return int(field) if field.isdigit() else -1
 
 
 def _owner(options: str) -> int | None:
@@ -111,12 +118,13 @@ def mounts() -> list[Mount]:
 
 
 def topmost(path: str, among: Iterable[Mount]) -> Mount | None:
-    """What one finds at `path`: the last mounted of those on it, None when there is none."""
-    found = None
-    for mount in among:
-        if mount.path == path:
-            found = mount
-    return found
+    """What one finds at `path`: of the mounts on it the one that no other is mounted on.
+
+    None when there is none.  The table isn't in that order: a mount can be made beneath another.
+    """
+    piled = [mount for mount in among if mount.path == path]
+    below = {mount.parent for mount in piled}
+    return next((mount for mount in reversed(piled) if mount.id not in below), None)
 
 
 def resolve(path: str) -> str:

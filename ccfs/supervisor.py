@@ -3,9 +3,7 @@
 Knows processes and mounts; never what the daemon serves.  It holds the descriptor of the FUSE
 connection, so that clients of a dead daemon's mount wait until there is the next one.
 
-Root mounts the next one over the dead one, and at no moment does the path lead to the directory
-below; the first dead mount stays there until the end, and later ones are taken off it.  For a user,
-whose fusermount3 can't mount over a FUSE file system, that directory is closed meanwhile.
+`Mounter.replace` puts the next mount in its place.
 """
 
 from __future__ import annotations
@@ -200,21 +198,11 @@ class Supervisor:
 
         Raises MountError where there can't be a mount.
         """
-        dead = self._mounts[-1]
-        self._holding = HeldConnection(dead.device, daemon)
+        self._holding = HeldConnection(self._mounts[-1].device, daemon)
         self._let_helper_end(life, daemon)
         os.close(life)
-        if len(self._mounts) > 1 or not self._mounter.covers:
-            self._detach(self._mounts.pop())
-        self._mounts.append(self._mounter.attach(self._wait_readable))
-        self._holding.close()
+        self._mounter.replace(self._mounts, self._holding, self._wait_readable)
         self._holding = None
-
-    def _detach(self, attached: Attached) -> None:
-        try:
-            self._mounter.detach(attached, self._wait_readable)
-        except OSError as error:
-            log.warning("cannot unmount %s: %s", self._mounter.path, error.strerror)
 
     def _let_helper_end(self, life: int, daemon: int) -> None:
         """Wait for the helper of a dead daemon, stopped or not, which has its time and no more."""
@@ -228,7 +216,7 @@ class Supervisor:
         """Unmount what is ours, the topmost first, and end the connections."""
         for attached in reversed(self._mounts):
             self._mounter.abort(attached)
-            self._detach(attached)
+            self._mounter.try_detach(attached)
             with suppress(OSError):  # that of a dead daemon is closed
                 os.close(attached.device)
         self._mounter.release()

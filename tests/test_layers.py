@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "closed_directory": set(),
     "mountlock": set(),
     "mountplace": {"closed_directory", "errors", "linux", "mountlock", "mountpoint"},
-    "mounting": {"closed_directory", "errors", "linux", "mountpoint"},
+    "mounting": {"closed_directory", "errors", "held_connection", "linux", "mountpoint"},
     "held_connection": set(),
     "format": set(),
     "store": {"format"},
