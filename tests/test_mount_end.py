@@ -177,6 +177,15 @@ def test_the_helper_is_replaced(mount: Mounted) -> None:
     ends(mount, signal.SIGTERM)
 
 
+def test_a_stopped_helper_is_continued(mount: Mounted) -> None:
+    """Its user has stopped it: waiters at a FIFO are woken all the same."""
+    (child,) = children(mount.pid)
+    with waiting(mount.path, "changed") as (waiter,):
+        os.kill(child, signal.SIGSTOP)
+        (mount.path / "caches/new").mkdir()
+        assert waiter.wait(SECONDS) == 0
+
+
 def test_a_helper_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
     """Not whoever gives it orders, however many, nor whoever lets it go."""
     child = helper.start(str(tmp_path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 TOUCH_PAUSE = 0.1
 """Seconds between two touches of one file."""
+ANSWER = 1.0
+"""Seconds within which the helper answers an order."""
 
 
 class Kicker:
@@ -39,6 +42,8 @@ class Kicker:
         self._held = held
         self.child = child
         self._busy: set[int] = set()
+        self._asked = trio.Event()
+        self._answers = 0
         self._again: set[int] = set()
         self._touched: set[str] = set()
         self._news = trio.Event()
@@ -60,6 +65,7 @@ class Kicker:
             self._again.add(serial)
         elif self._send(helper.KICK, format(serial, "x")):
             self._busy.add(serial)
+            self._asked.set()
 
     def expect(self, due: int | None) -> None:
         """There will be something to announce at `due`: whoever rests may have to get up sooner."""
@@ -113,6 +119,25 @@ class Kicker:
             else:
                 self._replace_child()
 
+    async def keep_child_going(self) -> None:
+        """Continue a helper that was stopped, and end one that doesn't answer: it is replaced.
+
+        The user's own processes can stop it.
+        """
+        import trio
+
+        while True:
+            await self._asked.wait()
+            self._asked = trio.Event()
+            for number in (signal.SIGCONT, signal.SIGKILL):
+                before = self._answers
+                await trio.sleep(ANSWER)
+                if self._busy and self._answers == before and self.child is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(self.child.pid, number)
+            if self._busy:
+                self._asked.set()
+
     def end(self) -> None:
         """Let the child go, which wakes those who still wait."""
         if self.child is not None:
@@ -129,6 +154,7 @@ class Kicker:
             await self._idle.wait()
 
     def _hear(self, data: bytes) -> None:
+        self._answers += 1
         for answer in helper.answers(data):
             if answer.kind == helper.KICK:
                 self._kicked(answer.serial)

@@ -193,6 +193,7 @@ async def _run(
         await nursery.start(watch_signals, kicker)
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
+        nursery.start_soon(kicker.keep_child_going)
         nursery.start_soon(keep_house, server, kicker)
         if face:
             await nursery.start(face.run, loop)
