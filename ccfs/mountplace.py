@@ -74,7 +74,7 @@ def open_for(path: str, uid: int) -> int:
     """
     try:
         directory = directories.open_directory(path, (0, uid), private=False)
-    except NotADirectoryError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MountpointError(f"{path} is not a directory", "make it, or name another") from None
     except (UntrustedPathError, OSError) as error:
         raise _unfit(path, error) from None
@@ -124,7 +124,8 @@ def _lock(path: str, directory: int) -> None:
             who = f"process {pid} still serves" if pid else "another process mounts, or serves,"
             raise AlreadyMountedError(f"{who} a ccfs for {path}", "end it, or name another place")
         time.sleep(AGAIN)
-    if mountpoint.topmost(path, mountpoint.mounts()) is not None:
+    mount = mountpoint.topmost(path, mountpoint.mounts())
+    if mount is not None and mount.is_ccfs:
         raise AlreadyMountedError(f"a ccfs is mounted at {path} already", "use it: see 'ccfs env'")
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from ccfs import hardening, unforeseen
+from ccfs import unforeseen
 from ccfs.errors import Exit, NoAnswerError, UserError
 from ccfs.linux import descriptors
 
@@ -114,6 +114,8 @@ def _become_daemon(mounter: Mounter, serve: Serve, duties: _Duties, writer: int)
 def _keep(mounter: Mounter, serve: Serve, duties: _Duties, writer: int) -> int:
     first, after, died = duties
     kept = _let_go_of_the_terminal(writer, mounter.directory)
+    from ccfs import hardening
+
     try:
         hardening.forbid_dumps()  # it holds the descriptor of the FUSE connection
         first()

@@ -13,15 +13,15 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ccfs import journals, mountplace, mountpoint
-from ccfs.cli import background, ending, place
+from ccfs import mountplace, mountpoint
+from ccfs.cli import background, place
 from ccfs.errors import AlreadyMountedError, Exit, KcmSocketError, MountError, UsageError, UserError
-from ccfs.mounting import Mounter
 from ccfs.mountpoint import State
 
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
     from ccfs.kcmsocket import KcmSocket
+    from ccfs.mounting import Mounter
     from ccfs.supervisor import Life
 
 _LIMITS = {
@@ -44,6 +44,8 @@ def run(arguments: Namespace) -> int:
     _check_socket(arguments.kcm_socket, path)
     check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
     clear_the_way(path, arguments.replace)
+    from ccfs.mounting import Mounter
+
     others = arguments.allow_other or arguments.allow_root
     directory = mountplace.prepare(path)
     mounter = Mounter(directory, os.geteuid(), os.getegid(), allow_other=others)
@@ -83,6 +85,8 @@ def _is_plain(arguments: Namespace) -> bool:
 
 def clear_the_way(path: str, replace: bool) -> None:
     """Take away dead mounts at `path` if that is wanted; raise UserError for what stays there."""
+    from ccfs.cli import ending
+
     while (mount := mountpoint.topmost(path, mountpoint.mounts())) and mount.is_ccfs:
         state = mountpoint.look(mount)
         if state is State.ALIVE:
@@ -131,6 +135,8 @@ def _journal(arguments: Namespace, path: str) -> str:
     """
     if arguments.no_journal:
         return ""
+    from ccfs import journals
+
     if arguments.foreground and not (arguments.journal or journals.runtime_directory()):
         return ""
     return journals.choose(path, arguments.journal, on_disk=arguments.journal_on_disk)
@@ -151,6 +157,7 @@ def _serve_in_front(arguments: Namespace, mounter: Mounter, journal: str) -> int
 
 
 def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
+    from ccfs import journals
     from ccfs.cli import logs
 
     kcm = _Kcm(arguments.kcm_socket)

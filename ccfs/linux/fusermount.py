@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import subprocess
 from collections.abc import Callable, Sequence
 
 SECONDS = 10.0
@@ -34,6 +33,8 @@ def run(
 
     Raises OSError with its last line as strerror, EBUSY where the mount is in use.
     """
+    import subprocess  # which takes long to import, and most commands don't need it
+
     with subprocess.Popen(  # noqa: S603 - each argument is one word, paths behind `--`
         ["fusermount3", *arguments],  # noqa: S607 - as libfuse finds it
         env={**os.environ, "LC_ALL": "C", **variables},
