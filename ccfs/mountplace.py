@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from contextlib import suppress
 
 from ccfs import closed_directory, mountlock, mountpoint
 from ccfs.errors import AlreadyMountedError, MountpointError
@@ -35,7 +36,7 @@ def resolve(path: str) -> str:
         return mountpoint.resolve(absolute)
     parent, name = os.path.split(absolute)
     try:
-        if os.path.lexists(absolute):
+        with suppress(FileNotFoundError):
             return directories.resolve(absolute)
         return os.path.join(directories.resolve(parent), name)
     except (UntrustedPathError, OSError) as error:

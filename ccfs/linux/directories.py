@@ -65,8 +65,9 @@ def _walk(path: str, owners: Collection[int], *, private: bool) -> int:
             name = left.pop()
             following = os.open(name, _LOOK, dir_fd=at)
             here = os.path.join(there, name)
-            if _is_link(following):
-                target = _target(following, at, here)
+            target = _link_target(following)
+            if target is not None:
+                _check_link(following, at, here)
                 links += 1
                 if links > MOST_LINKS:
                     raise UntrustedPathError(here, "is one of too many symbolic links")
@@ -85,19 +86,23 @@ def _walk(path: str, owners: Collection[int], *, private: bool) -> int:
     return at
 
 
-def _is_link(descriptor: int) -> bool:
+def _link_target(descriptor: int) -> str | None:
+    """Where a symbolic link leads, None for anything else.
+
+    The type would tell as well, but fstat(2) asks the file system for it, and a mount whose daemon
+    hangs doesn't answer.
+    """
     try:
-        return stat.S_ISLNK(os.fstat(descriptor).st_mode)
-    except OSError:  # the root of a dead mount, which is a directory
-        return False
+        return os.readlink("", dir_fd=descriptor)
+    except OSError:
+        return None
 
 
-def _target(link: int, directory: int, path: str) -> str:
-    """Where a trusted link leads; closes its descriptor."""
+def _check_link(link: int, directory: int, path: str) -> None:
+    """Refuse a link that another user than root can change; closes its descriptor."""
     try:
         if os.fstat(link).st_uid != 0 or _is_changeable(os.fstat(directory), (0,)):
             raise UntrustedPathError(path, "is a symbolic link that another user can change")
-        return os.readlink("", dir_fd=link)
     finally:
         os.close(link)
 
