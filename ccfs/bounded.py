@@ -14,6 +14,8 @@ import signal
 import time
 from collections.abc import Callable
 
+from ccfs.linux import descriptors
+
 _DONE = b"+"
 _FAILED = b"!"
 _BROKEN = b"?"
@@ -65,8 +67,7 @@ def _let_go_of_everything_but(kept: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    descriptors.keep_only({kept})
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

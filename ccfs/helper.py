@@ -18,6 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ccfs.linux import descriptors
+
 KICK = b"k"
 """The order to wake those who wait at the FIFO of a serial number; 0: the collection's."""
 LEARN = b"l"
@@ -112,7 +114,7 @@ def _run(mountpoint: str, orders: int, out: int, held: int, first: Callable[[], 
     """Be the child until the daemon closes its end; never returns."""
     status = 1
     try:
-        _keep_only({orders, out, held} - {-1})
+        descriptors.keep_only({orders, out, held})
         # The kernel sends SIGHUP to a group that has lost its leader, and has stopped members.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -121,15 +123,6 @@ def _run(mountpoint: str, orders: int, out: int, held: int, first: Callable[[], 
         status = 0
     finally:
         os._exit(status)
-
-
-def _keep_only(kept: set[int]) -> None:
-    """Close all other descriptors but the standard ones: the daemon's are not ours to hold."""
-    low = 3
-    for descriptor in sorted(kept):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
 def _serve(mountpoint: str, orders: int, out: int) -> None:

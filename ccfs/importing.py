@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
 from ccfs.errors import SourceError
+from ccfs.linux.identity import filesystem_uid
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _LOCK = struct.Struct("hhqqi4x")
@@ -140,7 +141,7 @@ class Source:
         self._file = os.open(self._name, os.O_RDONLY | _FLAGS, dir_fd=self._directory)
         status = os.fstat(self._file)
         for is_wrong, what in WRONG:
-            if is_wrong(status, os.geteuid(), limit):
+            if is_wrong(status, filesystem_uid(), limit):
                 raise self._refused(f"it {what}")
         self._keep_writers_out()
         self._state = _state(os.fstat(self._file))

@@ -1,0 +1,1 @@
+"""System calls of Linux that Python's library doesn't have; nothing here knows what ccfs is."""
