@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ccfs.ccfsd import privileges
 from ccfs.control import RefusedError
 from tests.ccfsd import Place, as_user, ended, is_alive, place
 from tests.shell import wait_until
@@ -324,7 +325,9 @@ def test_what_a_daemon_is_allowed(here: Place) -> None:
         )
         assert {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
         assert status["NoNewPrivs"] == "1"
-        assert {*status["Uid"].split(), *status["Gid"].split()} == {str(USER)}
+        *others, at_files = status["Uid"].split()
+        assert {*others} == {str(privileges.service_uid())}
+        assert {at_files, *status["Gid"].split()} == {str(USER)}
         assert status["Groups"].split() == [str(USER)]
         assert int(status["SigBlk"], 16) == 0
         assert status["Umask"] == "0077"

@@ -94,7 +94,7 @@ print(context.get_default_ccache_name())
 def test_the_ccapi_starts_the_server(here: Place) -> None:
     assert python(here, "-c", CCAPI) == (0, "tkt\n")
     assert here.daemon(USER)
-    here.sh(f"kill -TERM {here.daemon(USER)}", USER)
+    here.sh(f"kill -TERM {here.daemon(USER)}")
     wait_until(lambda: not here.daemon(USER), "it stays")
     assert python(here, "-c", CCAPI) == (0, "tkt\n")
 

@@ -107,15 +107,21 @@ def _daemon(host: Host, known: Mount, there: mountpoint.Mount | None) -> tuple[P
 
 
 def _listener(path: str, uid: int) -> tuple[Process, int] | None:
-    """Who listens at a socket, by the kernel's word, if that is a user and not whoever bound it."""
+    """The daemon that listens at a socket, by the kernel's word; not the ccfsd that has bound it.
+
+    The uid of a listener (SO_PEERCRED) is the daemons' common one: what tells a daemon from another
+    user's is its file-system uid.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.setblocking(False)
         try:
             client.connect(path)
         except OSError:
             return None
-        found = processes.peer(client) if control.peer(client).uid == uid else None
-    if found is not None and found[0].pid == os.getpid():
+        found = processes.peer(client)
+    if found is None:
+        return None
+    if found[0].pid == os.getpid() or processes.filesystem_uid(found[0]) != uid:
         os.close(found[1])
         return None
     return found

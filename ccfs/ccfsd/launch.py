@@ -17,6 +17,7 @@ from contextlib import suppress
 from ccfs import mountpoint
 from ccfs.ccfsd import privileges
 from ccfs.errors import MountError
+from ccfs.linux import descriptors
 
 MS_NOSUID = 2
 MS_NODEV = 4
@@ -128,7 +129,7 @@ def prepare() -> None:
 def _settle(uid: int, gid: int, kept: set[int]) -> None:
     if os.getpgrp() != os.getpid():  # as the child of a supervisor is already
         os.setsid()
-    privileges.close_all_but(kept)
+    descriptors.keep_only(kept)
     privileges.set_name("ccfs")
     privileges.drop(uid, gid)
 

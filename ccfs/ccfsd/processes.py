@@ -31,6 +31,16 @@ def of(pid: int, *, ended: bool = False) -> Process | None:
     return None if fields[0] in (b"Z", b"X") and not ended else Process(pid, int(fields[19]))
 
 
+def filesystem_uid(process: Process) -> int | None:
+    """The uid whose rights a process has at files (proc(5), status); None when it has ended."""
+    try:
+        with open(f"/proc/{process.pid}/status", "rb") as file:
+            found = next(line.split() for line in file if line.startswith(b"Uid:"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(found[4]) if of(process.pid) == process else None
+
+
 def hold(process: Process) -> int | None:
     """A pidfd of a process; None when it has ended."""
     try:
