@@ -25,7 +25,7 @@ def ptrace(pid):
         raise OSError(ctypes.get_errno(), "")
 
 def ioprio(pid):
-    if libc.syscall(ctypes.c_long(251), ctypes.c_long(1), ctypes.c_long(pid), ctypes.c_long(3 << 13)):
+    if libc.syscall(*map(ctypes.c_long, (251, 1, pid, 3 << 13))):
         raise OSError(ctypes.get_errno(), "")
 
 tries = {
@@ -143,3 +143,80 @@ def test_no_daemon_for_the_uid_of_the_daemons() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
     )
     assert "is the one of the daemons themselves" in done.stdout
+
+
+NASTY = (
+    "ulimit -Sf 4096; ulimit -Sn 64; ulimit -St 9; ulimit -Sv 4000000; ulimit -Ss 4096; exec "
+    "nice -n 5 chrt --batch 0 taskset -c 0 ionice -c 3 prlimit --rttime=1000000: setarch -R "
+    "choom -n 500 -- "
+)
+
+
+def bash_with_a_secret(rest: str) -> list[str]:
+    """A command that runs another with descriptor 900 open, and in its own limits."""
+    keyring = "keyctl session - " if os.path.exists("/usr/bin/keyctl") else ""
+    return ["bash", "-c", f'exec 900</etc/shadow; {rest} {keyring}"$@"', "-"]
+
+
+def judge(pid: int) -> None:
+    """See that nothing of a nasty parent has reached a process."""
+    descriptors = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    assert "/etc/shadow" not in descriptors
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 0
+    assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+    assert os.sched_getaffinity(pid) == os.sched_getaffinity(0)
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "0\n"
+    assert int(Path(f"/proc/{pid}/personality").read_text(), 16) == 0
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    found = {line[:26].strip(): line[26:].split()[:2] for line in limits}
+    for name in ("cpu time", "file size", "address space", "data size", "realtime timeout"):
+        assert found[f"Max {name}"] == ["unlimited"] * 2, name
+    assert found["Max core file size"] == ["0", "0"]
+    assert found["Max nice priority"] == ["0", "0"]
+    assert int(found["Max stack size"][0]) >= 8 << 20
+    ionice = subprocess.run(["ionice", "-p", str(pid)], capture_output=True, text=True, check=True)
+    assert ionice.stdout.startswith("none")
+
+
+def test_nothing_of_a_nasty_parent_reaches_a_daemon() -> None:
+    with place() as made:
+        made.start("--no-kcm", prefix=bash_with_a_secret(NASTY))
+        made.open(USER)
+        daemon = made.daemon(USER)
+        waiter = made.popen(
+            ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups",
+             "cat", f"/run/ccfs/{USER}/changed"]
+        )  # fmt: skip
+        children = Path(f"/proc/{daemon}/task/{daemon}/children")
+        wait_until(lambda: bool(children.read_text()), "no helper")
+        for pid in (daemon, int(children.read_text())):
+            judge(pid)
+        waiter.kill()
+        waiter.wait(20)
+
+
+KEYRING = """
+import ctypes, os
+from ccfs.ccfsd import launch
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_long, *[ctypes.c_char_p] * 2,
+                         ctypes.c_long, ctypes.c_long]
+def key():  # request_key in the session keyring: what a daemon possesses
+    return libc.syscall(250, 10, -3, b"user", b"ccfs-secret", 0, 0)
+assert libc.syscall(250, 1, 0, None, None, 0, 0) >= 0
+libc2 = ctypes.CDLL(None)
+data = ctypes.create_string_buffer(b"x")
+c = ctypes.c_long
+assert libc2.syscall(c(248), b"user", b"ccfs-secret", data, c(1), c(-3)) > 0
+assert key() > 0
+pid = launch.fork(64112, 64112, [], lambda: 7 if key() < 0 else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
+def test_a_daemon_has_none_of_the_keys_of_its_parent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KEYRING], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stdout == "7\n", done.stderr

@@ -116,7 +116,7 @@ def test_kcm_clients_are_handed_over(here: Place) -> None:
     assert "alice@KRBTEST.COM" not in listed(USER + 1)
     assert {m.owner for m in here.mounts() if m.is_ccfs} == {USER, USER + 1}
     old = here.daemon(USER)
-    here.sh(f"kill -KILL {old}", USER)
+    here.sh(f"kill -KILL {old}")
     assert "alice@KRBTEST.COM" in listed(USER)
 
 

@@ -12,7 +12,7 @@ import socket
 import time
 from dataclasses import replace
 
-from ccfs import control, mountpoint
+from ccfs import mountpoint
 from ccfs.ccfsd import processes, statefile
 from ccfs.ccfsd.host import Host
 from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session

@@ -117,7 +117,9 @@ def become(uid: int, gid: int, kept: set[int]) -> None:
 def prepare() -> None:
     """Let go of everything that comes from whoever started this process, still as root."""
     privileges.reset_signals()
-    privileges.raise_limits()
+    privileges.reset_limits()
+    privileges.reset_scheduling()
+    privileges.reset_process()
     os.chdir("/")
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
@@ -131,6 +133,7 @@ def _settle(uid: int, gid: int, kept: set[int]) -> None:
         os.setsid()
     descriptors.keep_only(kept)
     privileges.set_name("ccfs")
+    privileges.new_session_keyring()
     privileges.drop(uid, gid)
 
 

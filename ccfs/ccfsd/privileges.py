@@ -33,6 +33,34 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _SETS_OF_BOTH_HALVES = 6
 """Effective, permitted and inheritable, 32 bits each, of capabilities 0-31 and 32-63."""
+UNLIMITED = (
+    resource.RLIMIT_AS,
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_DATA,
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_MEMLOCK,
+    resource.RLIMIT_NPROC,  # counted for the service's uid, that is for all daemons
+    resource.RLIMIT_RSS,
+    15,  # RLIMIT_RTTIME
+)
+LEAST = {resource.RLIMIT_NOFILE: 1024, resource.RLIMIT_STACK: 8 << 20}
+RLIMIT_NICE = 13
+NICE_0 = 20
+"""The limit that allows a nice value of 0 (getrlimit(2))."""
+MOST_CORES = 8192
+PR_SET_PDEATHSIG = 1
+PR_SET_SECUREBITS = 28
+PR_SET_TIMERSLACK = 29
+IOPRIO_WHO_PROCESS = 1
+KEYCTL_JOIN_SESSION_KEYRING = 1
+SYS_IOPRIO_SET, SYS_SET_MEMPOLICY, SYS_KEYCTL = {
+    "x86_64": (251, 238, 250),
+    "aarch64": (30, 237, 219),
+    "riscv64": (30, 237, 219),
+    "ppc64le": (273, 261, 271),
+    "s390x": (282, 270, 280),
+}.get(os.uname().machine, (-1, -1, -1))
+"""Numbers of system calls; -1 answers ENOSYS."""
 
 SERVICE = b"ccfs"
 LAST_SYSTEM_UID = 999
@@ -82,7 +110,7 @@ def drop(uid: int, gid: int) -> None:
         raise PrivilegeError(f"cannot become uid {uid} for good")
 
 
-def service_uid(passwd: str = "/etc/passwd") -> int:
+def service_uid(users_file: str = "/etc/passwd") -> int:
     """The uid that daemons have beside their user's, which is no one's who can log in.
 
     That of the system user `ccfs` (uid 1 to 999, no login shell, no other name for it) where there
@@ -90,7 +118,7 @@ def service_uid(passwd: str = "/etc/passwd") -> int:
     them unused, so that neither gives them to a user, a service or a container.  No name service is
     asked, since one may not answer.  Raises OSError.
     """
-    with open(passwd, "rb") as file:
+    with open(users_file, "rb") as file:
         entries = [line.rstrip(b"\n").split(b":") for line in file]
     users = [entry for entry in entries if len(entry) == 7 and entry[2].isdigit()]
     taken = Counter(int(entry[2]) for entry in users)
@@ -104,15 +132,70 @@ def service_uid(passwd: str = "/etc/passwd") -> int:
     return free[0]
 
 
-def raise_limits() -> None:
-    """Let the process lock its memory, and leave no core file.
+def reset_limits() -> None:
+    """Have no limit that can end or hinder a daemon, whatever the parent had (setrlimit(2)).
 
-    Root may not raise a limit everywhere (CAP_SYS_RESOURCE): the daemon says so then.
+    Where root may not raise the hard limits (CAP_SYS_RESOURCE) those of the parent stay.
     """
     infinite = resource.RLIM_INFINITY
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinite, infinite))
+    for number in UNLIMITED:
+        try:
+            resource.setrlimit(number, (infinite, infinite))
+        except (ValueError, OSError):
+            hard = resource.getrlimit(number)[1]
+            resource.setrlimit(number, (hard, hard))
+    for number, least in LEAST.items():
+        soft, hard = resource.getrlimit(number)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(number, (_at_least(soft, least), _at_least(hard, least)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _at_least(limit: int, least: int) -> int:
+    return limit if limit == resource.RLIM_INFINITY else max(limit, least)
+
+
+def reset_scheduling() -> None:
+    """Run as an ordinary process, on every core, whatever the parent was limited to.
+
+    Nice value, scheduling policy, affinity, I/O priority, memory policy, timer slack, and what the
+    kernel ends first where memory is short (oom_score_adj).
+    """
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(RLIMIT_NICE, (NICE_0, NICE_0))  # in place of CAP_SYS_NICE
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    resource.setrlimit(RLIMIT_NICE, (0, 0))
+    with suppress(OSError):
+        os.sched_setaffinity(0, range(MOST_CORES))
+    for arguments in ((SYS_IOPRIO_SET, IOPRIO_WHO_PROCESS, 0, 0), (SYS_SET_MEMPOLICY, 0, 0, 0)):
+        _libc.syscall(*(ctypes.c_long(one) for one in arguments))
+    _libc.prctl(PR_SET_TIMERSLACK, 50_000, 0, 0, 0)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("0")
+
+
+def reset_process() -> None:
+    """No timer, no signal at the parent's death, no personality (setarch(8)), no securebits."""
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0)
+    _libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    _libc.prctl(PR_SET_SECUREBITS, 0, 0, 0, 0)
+    _libc.personality(ctypes.c_ulong(0))
+
+
+def new_session_keyring() -> None:
+    """Have an empty session keyring: root's own would go with the process (keyrings(7)).
+
+    A kernel without keyrings has none to inherit.  Raises OSError.
+    """
+    numbers = (SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
+    if _libc.syscall(*(ctypes.c_long(one) for one in numbers)) < 0:
+        number = ctypes.get_errno()
+        if number != errno.ENOSYS:
+            raise OSError(number, os.strerror(number))
 
 
 def reset_signals() -> None:
