@@ -50,7 +50,6 @@ class Connection:
 
     def reply(self, data: bytes, unheard: Callable[[], None] = lambda: None) -> None:
         """Answer, once what is to be remembered is; `unheard` is called where nobody hears it."""
-        self._busy = False
         self.abandoned = None
         self._clients.outbox.append((self, data, unheard))
 
@@ -59,7 +58,8 @@ class Connection:
         self.reply(control.refusal(why))
 
     def send(self, data: bytes) -> bool:
-        """Have it go out now; whether it has."""
+        """Have the reply to the request go out now; whether it has."""
+        self._busy = False
         if self.closed:
             return False
         try:
@@ -105,7 +105,7 @@ class Connection:
         if not data:
             self.close()
         elif self._busy:
-            self.send(control.refusal("one request at a time"))
+            self.send(control.refusal("one request at a time"))  # and closes
         else:
             self._busy = True
             self._handle(data)

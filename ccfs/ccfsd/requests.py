@@ -63,7 +63,8 @@ def _mount(host: Host, connection: Connection, request: Message) -> None:
         path = host.runtime.mountpoint(served.name)
         connection.reply(control.encode("ok", path=path, device=served.device))
 
-    drop = host.want(name, owner, seconds_of(request), ready, connection.refuse)
+    seconds = seconds_of(request, of_root=connection.peer.uid == 0)
+    drop = host.want(name, owner, seconds, ready, connection.refuse)
     connection.abandoned = drop
 
 
