@@ -209,7 +209,10 @@ def _found(mountpoint: str) -> str | None:
         for entry in entries:
             if not entry.name.startswith(f"{_PREFIX}{_mark(mountpoint)}-"):
                 continue
-            status = entry.stat(follow_symlinks=False)
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:  # another user makes and removes such names
+                continue
             if stat.S_ISDIR(status.st_mode) and status.st_uid == filesystem_uid():
                 return entry.path
     return None

@@ -66,7 +66,7 @@ class Loop:
         self._selector.register(descriptor, selectors.EVENT_READ, call)
 
     def forget(self, descriptor: int) -> None:
-        """Watch it no more; do that before it is closed.  One that isn't watched is fine, and -1."""
+        """Watch it no more; do that before it is closed.  One that isn't watched is fine."""
         self._failed.pop(descriptor, None)
         with suppress(KeyError, ValueError):
             self._selector.unregister(descriptor)
