@@ -109,6 +109,7 @@ def _serve(orders: socket.socket, work: Work) -> None:
     launch.prepare()
     with suppress(OSError):  # each child sees to it again
         privileges.empty_bounding_set()
+    privileges.keep_only(privileges.KEPT_BY_NURSERY)
     descriptors.keep_only({orders.fileno()})
     privileges.set_name("ccfsd-nursery")
     while True:

@@ -73,13 +73,18 @@ CAPABILITIES = {
     "SETGID": 6,
     "SETUID": 7,
     "SETPCAP": 8,
-    "IPC_LOCK": 14,
     "SYS_PTRACE": 19,
     "SYS_ADMIN": 21,
     "SYS_NICE": 23,
     "SYS_RESOURCE": 24,
 }
 """Those that any part needs, by their numbers (linux/capability.h)."""
+KEPT_BY_CCFSD = (
+    "SYS_ADMIN SETUID SETGID SETPCAP KILL DAC_OVERRIDE CHOWN FOWNER SYS_RESOURCE SYS_PTRACE"
+).split()
+KEPT_BY_NURSERY = "SETUID SETGID".split()
+KEPT_BY_MOUNT_CCFS = "SYS_ADMIN SETUID SETGID SETPCAP KILL DAC_OVERRIDE SYS_RESOURCE".split()
+"""What each may after its start; docs/security.md says why."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
