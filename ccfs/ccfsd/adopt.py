@@ -36,6 +36,7 @@ def adopt(host: Host) -> None:
             asked = "." not in name or remembered is None
             owner = _owner(name, mountpoint.topmost(host.runtime.mountpoint(name), mounts))
             known = Mount(name, owner, asked=asked)
+            host.guessed.add(name)
         _adopt_mount(host, known, told, mounts)
     for session in told.sessions.values():
         _adopt_session(host, session)

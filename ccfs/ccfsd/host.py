@@ -14,7 +14,7 @@ from functools import partial
 
 from ccfs import control
 from ccfs.ccfsd import statefile
-from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime import Runtime
@@ -33,6 +33,9 @@ DESTROY = 60.0
 one by then."""
 AHEAD = 1000
 """Sessions that can begin while nothing can be written down."""
+PINGS = 20
+SOONEST = 2.0
+"""Seconds between two pings of a daemon, where there are few daemons."""
 SLOW = 2.0
 """Seconds that a daemon may start before it keeps no others from starting."""
 
@@ -50,10 +53,12 @@ class Host:
         self.settings = settings
         self.nursery = nursery
         self.registry = Registry()
+        self.guessed: set[str] = set()
         self.served: dict[str, Served] = {}
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
         self._leaders: dict[int, int] = {}
+        self._graces: dict[str, Timer] = {}
         self._errands: dict[tuple[str, str], Callable[[], None]] = {}
         self._logins: deque[Served] = deque()
         self._others: deque[Served] = deque()
@@ -130,16 +135,22 @@ class Host:
         if pidfd is not None:
             self.loop.forget(pidfd)
             os.close(pidfd)
-        if not self.consider(session.mount, was_session=True) and session.ccache:
+        self._stop_guessing(session.mount)
+        self._begin_grace(session.mount)
+        if not self.consider(session.mount) and session.ccache:
             self.registry = self.registry.doomed(session.mount, session.ccache)
             self.destroy_doomed(session.mount)
 
-    def consider(self, name: str, *, was_session: bool = False) -> bool:
-        """End a mount that nobody keeps any more; whether that is so."""
+    def consider(self, name: str) -> bool:
+        """End a mount that nothing keeps any more; whether that is so.
+
+        One that was asked for without a session stays, whatever sessions come and go: it ends when
+        it is idle and has no valid credential.
+        """
         served, mount = self.served.get(name), self.registry.mounts.get(name)
         if served is None:
             return True
-        if self.is_used(served) or (mount and mount.asked and not was_session):
+        if self.is_used(served) or name in self._graces or (mount and mount.asked):
             return False
         if self.lingers(mount):
             return False
@@ -147,6 +158,29 @@ class Host:
             self._errands.pop(errand)()
         served.end()
         return True
+
+    def _stop_guessing(self, name: str) -> None:
+        """After a session, a mount of which it was only assumed that it was asked for isn't."""
+        if name in self.guessed and not self.registry.sessions_of(name):
+            self.guessed.discard(name)
+            self.registry = self.registry.has(replace(self.registry.mounts[name], asked=False))
+
+    def check(self, served: Served) -> None:
+        """End a mount whose user lingered, and doesn't any more."""
+        if served.name in self.registry.mounts and not served.is_wanted and not self.stopping:
+            self.consider(served.name)
+
+    def _begin_grace(self, name: str) -> None:
+        """Let jobs that outlive the last session (nohup, tmux) have the mount for a while."""
+        before = self._graces.pop(name, None)
+        if before is not None:
+            before.cancel()
+        if self.settings.grace and "." not in name and not self.stopping:
+            self._graces[name] = self.loop.after(self.settings.grace, partial(self._past, name))
+
+    def _past(self, name: str) -> None:
+        self._graces.pop(name, None)
+        self.consider(name)
 
     def destroy_doomed(self, name: str) -> None:
         """Have the daemon of a mount destroy what has no session any more.
@@ -191,6 +225,7 @@ class Host:
     def stop(self, stopped: Callable[[], None]) -> None:
         """End everything; `stopped` is called when that is done."""
         self.stopping = stopped
+        self._graces.clear()
         for number in [*self.registry.sessions]:
             self.close(number)
         for served in [*self.served.values()]:
@@ -215,6 +250,11 @@ class Host:
         return True
 
     # What a mount needs of us (served.Surroundings).
+
+    @property
+    def period(self) -> float:
+        """Seconds between two pings of a daemon: at most PINGS a second for all of them."""
+        return min(self.settings.period, max(SOONEST, len(self.served) / PINGS))
 
     def queue(self, served: Served) -> None:
         """It starts when there is room, which those who log in have of their own."""

@@ -79,11 +79,28 @@ CAPABILITIES = {
     "SYS_RESOURCE": 24,
 }
 """Those that any part needs, by their numbers (linux/capability.h)."""
-KEPT_BY_CCFSD = (
-    "SYS_ADMIN SETUID SETGID SETPCAP KILL DAC_OVERRIDE CHOWN FOWNER SYS_RESOURCE SYS_PTRACE"
-).split()
-KEPT_BY_NURSERY = "SETUID SETGID".split()
-KEPT_BY_MOUNT_CCFS = "SYS_ADMIN SETUID SETGID SETPCAP KILL DAC_OVERRIDE SYS_RESOURCE".split()
+KEPT_BY_CCFSD = [
+    "SYS_ADMIN",
+    "SETUID",
+    "SETGID",
+    "SETPCAP",
+    "KILL",
+    "DAC_OVERRIDE",
+    "CHOWN",
+    "FOWNER",
+    "SYS_RESOURCE",
+    "SYS_PTRACE",
+]
+KEPT_BY_NURSERY = ["SETUID", "SETGID"]
+KEPT_BY_MOUNT_CCFS = [
+    "SYS_ADMIN",
+    "SETUID",
+    "SETGID",
+    "SETPCAP",
+    "KILL",
+    "DAC_OVERRIDE",
+    "SYS_RESOURCE",
+]
 """What each may after its start; docs/security.md says why."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
