@@ -220,3 +220,40 @@ def test_a_daemon_has_none_of_the_keys_of_its_parent() -> None:
         [sys.executable, "-c", KEYRING], capture_output=True, text=True, timeout=20, check=False
     )
     assert done.stdout == "7\n", done.stderr
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def documented(column: str) -> set[str]:
+    """The capabilities that a column of docs/security.md says yes to."""
+    text = (ROOT / "docs/security.md").read_text()
+    table = text.partition("<!-- capabilities -->\n")[2].partition("<!-- end")[0]
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+    )
+    return {row[0] for row in rows if row[head.index(column)] == "yes"}
+
+
+def held(pid: int, kind: str) -> int:
+    """A set of capabilities of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith(f"Cap{kind}:"))
+
+
+def test_the_capabilities_that_are_kept(here: Place) -> None:
+    """As the table says, as far as the machine gives them to root at all."""
+    ccfsd = here.started[0].pid
+    children = Path(f"/proc/{ccfsd}/task/{ccfsd}/children")
+    nursery = int(children.read_text().split()[0])
+    for pid, column in ((ccfsd, "ccfsd"), (nursery, "nursery")):
+        wanted = sum(1 << privileges.CAPABILITIES[name] for name in documented(column))
+        assert held(pid, "Prm") == held(pid, "Eff") == wanted & held(os.getpid(), "Prm"), column
+        assert held(pid, "Bnd") & ~wanted == 0
+        assert held(pid, "Inh") == held(pid, "Amb") == 0
+
+
+def test_the_table_of_capabilities_is_the_code_s() -> None:
+    assert documented("ccfsd") == {*privileges.KEPT_BY_CCFSD}
+    assert documented("nursery") == {*privileges.KEPT_BY_NURSERY}
+    assert documented("parent of mount.ccfs") == {*privileges.KEPT_BY_MOUNT_CCFS}
