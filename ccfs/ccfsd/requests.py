@@ -56,7 +56,7 @@ def _close(host: Host, connection: Connection, request: Message) -> None:
 def _mount(host: Host, connection: Connection, request: Message) -> None:
     name, owner = str(connection.peer.uid), Owner(connection.peer.uid, connection.peer.gid)
     if not host.asked(name, owner):
-        connection.refuse("too many mounts")
+        connection.refuse(host.too_many(owner.uid) or "too many mounts")
         return
 
     def ready(served: Served) -> None:
