@@ -220,8 +220,8 @@ def test_what_the_daemon_has(place: Stage) -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         fields = dict(re.findall(r"^(\w+):\s*(.*?)\s*$", status, re.M))
         service = str(privileges.service_uid())
-    assert fields["Uid"].split() == [service] * 3 + [str(ALICE)]
-    assert fields["Gid"].split() == [str(ALICE)] * 4
+        assert fields["Uid"].split() == [service] * 3 + [str(ALICE)]
+        assert fields["Gid"].split() == [str(ALICE)] * 4
         assert fields["Groups"] in ("", str(ALICE))
         assert {int(fields[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {
             0
