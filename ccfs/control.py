@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
+
+from ccfs.linux.peers import Peer as Peer
+from ccfs.linux.peers import peer as peer
 
 RUNTIME = "/run/ccfs"
 CONTROL = RUNTIME + "/control"
@@ -30,7 +32,6 @@ _WORD = re.compile(rb"[a-z][a-z_-]*")
 _VALUE = re.compile(rb"(?:[!-$&-~]|%[0-9A-F]{2})*")
 _PLAIN = frozenset(range(0x21, 0x7F)) - {0x25}
 _TEXT = re.compile(r"[^ -~]")
-_CREDENTIALS = struct.Struct("iII")
 
 
 class MalformedError(ValueError):
@@ -58,15 +59,6 @@ class Message:
         if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
             raise MalformedError(f"{key} is not a number")
         return int(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end of a socket, or was when it listened or connected (unix(7))."""
-
-    pid: int
-    uid: int
-    gid: int
 
 
 def encode(word: str, **values: str | int) -> bytes:
@@ -110,12 +102,6 @@ def decode_reply(data: bytes) -> Message:
     if reply.word != OK:
         raise MalformedError("the reply is neither ok nor error")
     return reply
-
-
-def peer(connection: socket.socket) -> Peer:
-    """Who is at the other end, by the kernel's word."""
-    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return Peer(*_CREDENTIALS.unpack(told))
 
 
 def listener(path: str) -> int | None:

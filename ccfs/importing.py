@@ -17,11 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
 from ccfs.errors import SourceError
+from ccfs.linux import renaming
+from ccfs.linux.identity import filesystem_uid
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _LOCK = struct.Struct("hhqqi4x")
 """struct flock, where off_t has 64 bits."""
 _PIECE = 1 << 20
+_ASIDE = ".ccfs-import-"
 
 Wrong = Callable[[os.stat_result, int, int], bool]
 """Whether something is wrong with a file, for a user (uid) and a size (bytes, the largest)."""
@@ -98,6 +101,7 @@ class Source:
             with self._writable() as writer:
                 self._unlink()
                 _overwrite(writer, os.fstat(self._file).st_size)
+            self._finish_others()
         except OSError as error:
             raise SourceError(f"cannot remove {shown(self.path)}: {_why(error)}") from None
 
@@ -116,31 +120,65 @@ class Source:
     def _unlink(self) -> None:
         """Remove this file, and no other that is put in its place at this very moment.
 
-        unlink(2) takes whatever has the name.  So the file gets one that nobody knows: what is
-        there then is what is removed.
+        unlink(2) takes whatever has the name.  So the file gets one that no other process knows:
+        what is there then is what is removed.  The name says which file was to be removed, for the
+        next import to finish it where this process is killed in between (`_finish_others`).
         """
-        aside = f".{secrets.token_hex(16)}"
-        self._rename(self._name, aside)
+        aside = _aside(self._state)
+        os.rename(self._name, aside, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         try:
             # Its new name has changed the last of them, the time of that (stat(2)).
             if _state(self._look(aside))[:-1] != self._state[:-1]:
                 raise self._changed()
             os.unlink(aside, dir_fd=self._directory)
         except BaseException:
-            self._rename(aside, self._name)
+            self._put_back(aside)
             raise
+
+    def _put_back(self, aside: str) -> None:
+        """Give the file its name again, unless another file has that by now."""
+        try:
+            renaming.rename(aside, self._name, self._directory)
+        except FileExistsError:
+            raise SourceError(
+                f"{shown(self.path)} has changed since it was read; the former file is now {aside}"
+            ) from None
+
+    def _finish_others(self) -> None:
+        """Remove files that an earlier import had taken over when it was killed.
+
+        Each was in the journal before it got its name; one that is not what its name says stays.
+        """
+        with suppress(OSError):
+            names = os.listdir(f"/proc/self/fd/{self._directory}")
+            for name in names:
+                if name.startswith(_ASIDE):
+                    with suppress(OSError):
+                        self._finish(name)
+
+    def _finish(self, name: str) -> None:
+        descriptor = os.open(name, os.O_RDWR | _FLAGS, dir_fd=self._directory)
+        try:
+            status = os.fstat(descriptor)
+            wrong = any(is_wrong(status, filesystem_uid(), 1 << 62) for is_wrong, _ in WRONG)
+            if wrong or not name.startswith(_aside(_state(status), "")):
+                return
+            # Fails where another import is just about to do it.
+            wanted = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+            os.unlink(name, dir_fd=self._directory)
+            _overwrite(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
 
     def _look(self, name: str) -> os.stat_result:
         return os.stat(name, dir_fd=self._directory, follow_symlinks=False)
-
-    def _rename(self, name: str, to: str) -> None:
-        os.rename(name, to, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def _open(self, limit: int) -> None:
         self._file = os.open(self._name, os.O_RDONLY | _FLAGS, dir_fd=self._directory)
         status = os.fstat(self._file)
         for is_wrong, what in WRONG:
-            if is_wrong(status, os.geteuid(), limit):
+            if is_wrong(status, filesystem_uid(), limit):
                 raise self._refused(f"it {what}")
         self._keep_writers_out()
         self._state = _state(os.fstat(self._file))
@@ -181,6 +219,12 @@ class Source:
 def _state(status: os.stat_result) -> tuple[int, ...]:
     """Which file it is, and what changes when its content, owner, mode or names do."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _aside(state: tuple[int, ...], random: str | None = None) -> str:
+    """The name for a file that is about to be removed: which one it is, and what no one guesses."""
+    suffix = secrets.token_hex(16) if random is None else random
+    return f"{_ASIDE}{state[1]:x}-{state[2]:x}-{state[3]:x}-{suffix}"
 
 
 def _read(descriptor: int, size: int) -> bytearray:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from hashlib import sha256
 
 from ccfs.errors import JournalError
+from ccfs.linux.identity import filesystem_uid
 
 MEMORY = ("tmpfs", "ramfs")
 SHARED = "/dev/shm"  # noqa: S108 - what is made there has a random name, 0700
@@ -47,7 +48,7 @@ def choose(mountpoint: str, wanted: str | None, *, on_disk: bool) -> str:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
     else:
-        directory = (*_found(mountpoint, os.geteuid()), "")[0] or _made(mountpoint)
+        directory = (*_found(mountpoint, filesystem_uid()), "")[0] or _made(mountpoint)
     check_directory(directory, on_disk=on_disk)
     return os.path.join(directory, _NAME)
 
@@ -56,7 +57,7 @@ def runtime_directory() -> str:
     """$XDG_RUNTIME_DIR where that is ours and in memory; else ""."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     try:
-        mine = bool(runtime) and os.stat(runtime).st_uid == os.geteuid()
+        mine = bool(runtime) and os.stat(runtime).st_uid == filesystem_uid()
     except OSError:
         return ""
     return runtime if mine and in_memory(runtime) else ""
@@ -73,7 +74,7 @@ def check_directory(directory: str, *, on_disk: bool) -> None:
         ) from None
     if not stat.S_ISDIR(status.st_mode):
         raise JournalError(f"{directory} is not a directory", "name a path in a directory of yours")
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+    if status.st_uid != filesystem_uid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise JournalError(
             f"{directory} is not yours alone", "name a path in a directory of yours with mode 0700"
         )
@@ -94,7 +95,7 @@ def check_file(path: str) -> bool:
             continue
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             raise JournalError(f"{path + part} is not a regular file", "see who put it there")
-        if status.st_uid != os.geteuid():
+        if status.st_uid != filesystem_uid():
             raise JournalError(f"{path + part} belongs to uid {status.st_uid}", "name another")
         there = there or not part
     return there

@@ -249,6 +249,24 @@ def test_a_uid_beyond_31_bits(here: Place, uid: int) -> None:
     wait_until(here.is_empty, "something is left")
 
 
+KCM_DEFAULT = """
+import socket, struct
+s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+s.settimeout(20)
+s.connect("/run/kcm")
+request = struct.pack(">BBH", 2, 0, 20)  # GET_DEFAULT_CACHE
+s.sendall(struct.pack(">I", len(request)) + request)
+print(s.recv(500)[12:].rstrip(b"\\0").decode())
+"""
+
+
+@pytest.mark.parametrize("uid", [2147483648, 4294967294])
+def test_a_kcm_client_with_a_uid_beyond_31_bits(bare: Place, uid: int) -> None:
+    bare.start("--kcm-socket", "/run/kcm")
+    assert bare.sh(f"/usr/bin/python3 -I -c '{KCM_DEFAULT}'", uid) == f"{uid}:tkt\n"
+    assert bare.ask_as(uid, "mount deadline=15000").startswith(f"ok path=/run/ccfs/{uid} ")
+
+
 SILENT = """
 import os, select, socket, struct, subprocess, sys, time
 INIT = struct.pack("IIIIHHIIHHI", 7, 31, 0, 0, 9, 9, 4096, 1, 0, 0, 0) + bytes(28)

@@ -79,7 +79,7 @@ def test_without_a_mount_nobody_can_use_its_place(here: Place) -> None:
     """A daemon that its user ends: what is stored then is stored nowhere."""
     here.open(64101)
     daemon = here.daemon(64101)
-    here.sh(f"kill -TERM {daemon}", 64101)
+    here.sh(f"kill -TERM {daemon}")
     wait_until(lambda: not here.mounts(), "still mounted")
     assert "ermission denied" in here.sh("echo x > /run/ccfs/64101/x", 64101, status=2)
     status = (here.run / "64101").stat()

@@ -4,16 +4,22 @@ import contextlib
 import os
 import re
 import signal
+import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ccfs.ccfsd import privileges, processes
+from ccfs.ccfsd.registry import Owner
+from ccfs.ccfsd.served import BUSY, Served
 from ccfs.control import RefusedError
 from tests.ccfsd import Place, as_user, ended, is_alive, place
+from tests.clients.python import records
 from tests.shell import wait_until
-from tests.test_ccfsd_sessions import has_it, store
+from tests.test_ccfsd_sessions import IMAGE, has_it, store
 
 USER = 64103
 
@@ -281,6 +287,74 @@ def test_an_idle_daemon_ends(bare: Place) -> None:
     wait_until(bare.is_empty, "something is left")
 
 
+EXPIRED = IMAGE.replace(struct.pack(">I", records.ENDLESS), struct.pack(">I", 2))
+
+
+def test_expired_tickets_keep_no_daemon(bare: Place) -> None:
+    """A uid may be another service's by then (DynamicUser=)."""
+    bare.start("--no-kcm", "--idle", "1")
+    assert bare.ask_as(USER, "mount deadline=20000").startswith("ok ")
+    path = bare.directory / "expired"
+    path.write_bytes(EXPIRED)
+    path.chmod(0o644)
+    bare.sh(f"cat {path} > /run/ccfs/{USER}/default/ccache", USER)
+    wait_until(bare.is_empty, "it stays")
+
+
+def test_a_short_login_leaves_what_a_service_has(here: Place) -> None:
+    """What was asked for without a session doesn't end with one."""
+    assert here.ask_as(USER, "mount deadline=20000").startswith("ok ")
+    store(here, USER)
+    daemon = here.daemon(USER)
+    here.close(here.open(USER).values["session"])
+    assert has_it(here, USER)
+    assert here.daemon(USER) == daemon
+
+
+def test_a_mount_has_its_grace_after_the_last_session(bare: Place) -> None:
+    """A session that begins meanwhile keeps it as if nothing had been."""
+    bare.start("--no-kcm", "--grace", "1")
+    session = bare.open(USER).values["session"]
+    store(bare, USER)
+    bare.close(session)
+    assert has_it(bare, USER)
+    bare.close(bare.open(USER).values["session"])
+    assert has_it(bare, USER)
+    wait_until(bare.is_empty, "it stays")
+
+
+def test_it_ends_soon_after_its_user_lingers_no_more(bare: Place) -> None:
+    bare.start("--no-kcm", "--linger-directory", "/run/systemd/linger")
+    linger = bare.root / "run/systemd/linger" / f"ccfs{USER}"
+    linger.touch()
+    bare.close(bare.open(USER).values["session"])
+    assert bare.daemon(USER)
+    linger.unlink()
+    wait_until(bare.is_empty, "it stays")
+
+
+def test_one_that_works_is_not_hung() -> None:
+    """Not for long; and one that sleeps, or was stopped, is at once."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            served = Served(None, "1", Owner(1, 1))  # type: ignore[arg-type]
+            served.process = processes.of(busy.pid)
+            assert served.process is not None
+            served._worked = processes.work_done(served.process)
+            assert [served._is_busy() for _ in range(BUSY + 1)] == [True] * BUSY + [False]
+            busy.send_signal(signal.SIGSTOP)
+            wait_until(lambda: not state_is_running(busy.pid), "it runs")
+            served._worked, served._busy_for = processes.work_done(served.process), 0
+            assert not served._is_busy()
+        finally:
+            busy.kill()
+
+
+def state_is_running(pid: int) -> bool:
+    """Whether a process has a core, or waits for one."""
+    return ") R " in Path(f"/proc/{pid}/stat").read_text()
+
+
 def test_the_nursery_is_killed(here: Place) -> None:
     """Its daemons go on, and the next one comes from a new one."""
     here.open(USER)
@@ -324,7 +398,9 @@ def test_what_a_daemon_is_allowed(here: Place) -> None:
         )
         assert {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
         assert status["NoNewPrivs"] == "1"
-        assert {*status["Uid"].split(), *status["Gid"].split()} == {str(USER)}
+        *others, at_files = status["Uid"].split()
+        assert {*others} == {str(privileges.service_uid())}
+        assert {at_files, *status["Gid"].split()} == {str(USER)}
         assert status["Groups"].split() == [str(USER)]
         assert int(status["SigBlk"], 16) == 0
         assert status["Umask"] == "0077"

@@ -1,5 +1,6 @@
 """The journal as its user meets it: where it is kept, who gets it back, what is refused."""
 
+import contextlib
 import os
 import signal
 import stat
@@ -252,3 +253,27 @@ def test_one_of_a_daemon_that_is_stopped(here: Place) -> None:
     here.mount("--replace")
     assert daemon not in serving(here.path)
     assert content(here) == IMAGE
+
+
+def test_names_that_others_make_and_remove_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /dev/shm each user may make names like ours, and remove them while we look."""
+    monkeypatch.setattr(journals, "SHARED", str(tmp_path))
+    prefix = f"{journals._PREFIX}{journals._mark('/m')}-"
+    (tmp_path / f"{prefix}link").symlink_to("/etc")
+    (tmp_path / f"{prefix}file").touch()
+    vanishing = [tmp_path / f"{prefix}{number}" for number in range(20)]
+    for path in vanishing:
+        path.mkdir()
+    real = os.scandir
+
+    def and_then_they_go(directory: str) -> "os._ScandirIterator[str]":
+        entries = [*real(directory)]
+        for path in vanishing:
+            path.rmdir()
+        (tmp_path / "ours").mkdir()
+        return contextlib.nullcontext(iter(entries))  # type: ignore[return-value]
+
+    monkeypatch.setattr(os, "scandir", and_then_they_go)
+    assert journals._found("/m") is None

@@ -2,8 +2,11 @@
 
 import fcntl
 import os
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -296,3 +299,53 @@ def test_a_path_can_forge_no_line(place: Path) -> None:
     assert "\n" not in said
     assert r"a\nb\udcff" in said
     assert said.isprintable()
+
+
+@pytest.mark.parametrize("kind", ["a file", "a directory"])
+def test_what_has_the_name_by_then_is_not_replaced(
+    source: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The file is put back unless its name is another's: neither is lost then."""
+    with importing.opened(str(source), LIMIT) as opened:
+        unlink = os.unlink
+
+        def and_before_it_is_taken(name: str, **options: object) -> None:
+            monkeypatch.setattr(os, "unlink", unlink)
+            source.write_bytes(b"new") if kind == "a file" else source.mkdir()
+            raise PermissionError(1, "not now")
+
+        monkeypatch.setattr(os, "unlink", and_before_it_is_taken)
+        with pytest.raises(SourceError, match=r"the former file is now \.ccfs-import-"):
+            opened.remove()
+    assert source.is_dir() if kind == "a directory" else source.read_bytes() == b"new"
+    (aside,) = [path for path in source.parent.iterdir() if path.name.startswith(".ccfs-import-")]
+    assert aside.read_bytes() == DATA
+
+
+KILLED = """
+import os, signal, sys
+from ccfs import importing
+with importing.opened(sys.argv[1], 1 << 20) as opened:
+    os.unlink = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+    opened.remove()
+"""
+
+
+def test_one_that_was_killed_in_between_is_finished_by_the_next(source: Path) -> None:
+    """No ticket stays under a name that nothing looks for; what the name doesn't fit stays."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(source)], timeout=20, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (aside,) = [path for path in source.parent.iterdir() if path.name.startswith(".ccfs-import-")]
+    other = aside.with_name(aside.name[:-1] + "z")
+    leave(other, b"x" + DATA)
+    with open(aside, "rb") as held:
+        leave(source)
+        with importing.opened(str(source), LIMIT) as opened:
+            opened.remove()
+        assert held.read() == bytes(len(DATA))
+    assert listing_names(source.parent) == {other.name}
+
+
+def listing_names(directory: Path) -> set[str]:
+    """The names in a directory."""
+    return {path.name for path in directory.iterdir()}

@@ -23,6 +23,7 @@ FILES = {
     "usr/share/pam-configs/ccfs": 0o644,
     "usr/local/lib/systemd/system/ccfsd.service": 0o644,
     "usr/local/lib/systemd/system/ccfsd.socket": 0o644,
+    "usr/local/lib/sysusers.d/ccfs.conf": 0o644,
     "usr/local/lib/tmpfiles.d/ccfs.conf": 0o644,
     "usr/local/share/man/man1/ccfs.1": 0o644,
     "usr/local/share/man/man8/ccfsd.8": 0o644,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ccfs.ccfsd import privileges
 from tests.login import INSIDE, USERS, Stage, stage, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -62,7 +63,11 @@ def test_who_serves(place: Stage, top: str) -> None:
     daemon = serving(place, top)
     status = Path(f"/proc/{daemon}/status").read_text()
     ids = dict(re.findall(r"^(Uid|Gid|Groups|Cap\w+|NoNewPrivs):\s*(.*?)\s*$", status, re.M))
-    assert (ids["Uid"].split(), ids["Gid"].split()) == ([str(ALICE)] * 4, [str(ALICE)] * 4)
+    service = str(privileges.service_uid())
+    assert (ids["Uid"].split(), ids["Gid"].split()) == (
+        [service] * 3 + [str(ALICE)],
+        [str(ALICE)] * 4,
+    )
     assert ids["Groups"] in ("", str(ALICE))
     assert {int(ids[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
     assert ids["NoNewPrivs"] == "1"

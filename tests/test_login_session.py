@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ccfs.ccfsd import privileges
 from tests.kdc import Kdc
 from tests.login import INSIDE, PATIENT, SYSTEM_USER, USERS, Stage, stage, wait_until
 from tests.login_sessions import (
@@ -218,7 +219,9 @@ def test_what_the_daemon_has(place: Stage) -> None:
         pid = place.outside(int(session.ask(f"sed -n 's/^pid: //p' {PLACE}/info")))
         status = Path(f"/proc/{pid}/status").read_text()
         fields = dict(re.findall(r"^(\w+):\s*(.*?)\s*$", status, re.M))
-        assert (fields["Uid"].split(), fields["Gid"].split()) == ([str(ALICE)] * 4,) * 2
+        service = str(privileges.service_uid())
+        assert fields["Uid"].split() == [service] * 3 + [str(ALICE)]
+        assert fields["Gid"].split() == [str(ALICE)] * 4
         assert fields["Groups"] in ("", str(ALICE))
         assert {int(fields[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {
             0

@@ -12,7 +12,7 @@ import socket
 import time
 from dataclasses import replace
 
-from ccfs import control, mountpoint
+from ccfs import mountpoint
 from ccfs.ccfsd import processes, statefile
 from ccfs.ccfsd.host import Host
 from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
@@ -36,6 +36,7 @@ def adopt(host: Host) -> None:
             asked = "." not in name or remembered is None
             owner = _owner(name, mountpoint.topmost(host.runtime.mountpoint(name), mounts))
             known = Mount(name, owner, asked=asked)
+            host.guessed.add(name)
         _adopt_mount(host, known, told, mounts)
     for session in told.sessions.values():
         _adopt_session(host, session)
@@ -107,15 +108,21 @@ def _daemon(host: Host, known: Mount, there: mountpoint.Mount | None) -> tuple[P
 
 
 def _listener(path: str, uid: int) -> tuple[Process, int] | None:
-    """Who listens at a socket, by the kernel's word, if that is a user and not whoever bound it."""
+    """The daemon that listens at a socket, by the kernel's word; not the ccfsd that has bound it.
+
+    The uid of a listener (SO_PEERCRED) is the daemons' common one: what tells a daemon from another
+    user's is its file-system uid.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.setblocking(False)
         try:
             client.connect(path)
         except OSError:
             return None
-        found = processes.peer(client) if control.peer(client).uid == uid else None
-    if found is not None and found[0].pid == os.getpid():
+        found = processes.peer(client)
+    if found is None:
+        return None
+    if found[0].pid == os.getpid() or processes.filesystem_uid(found[0]) != uid:
         os.close(found[1])
         return None
     return found

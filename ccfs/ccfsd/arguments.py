@@ -52,7 +52,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=_seconds,
         default=_DEFAULTS.hang,
         metavar="SECONDS",
-        help="replace a daemon that does not answer for so long (10)",
+        help="replace a daemon that does not answer for so long, and does nothing (5)",
+    )
+    flag(
+        "--grace",
+        type=_seconds_or_none,
+        default=_DEFAULTS.grace,
+        metavar="SECONDS",
+        help="keep a mount for so long after the last session (0)",
     )
     flag(
         "--linger-directory",
@@ -70,9 +77,14 @@ def settings(given: argparse.Namespace) -> Settings:
         kcm=given.kcm_socket,
         idle=given.idle,
         hang=given.hang,
+        grace=given.grace,
         linger=given.linger_directory,
         debug=given.debug,
     )
+
+
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if text == "0" else _seconds(text)
 
 
 def _seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ccfs import control
+from ccfs.ccfsd.behind import Users
 from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.control import MalformedError, Message, Peer
 from ccfs.errors import UserError
@@ -34,12 +35,16 @@ Handle = Callable[["Connection", Message], None]
 class Connection:
     """One client.  `reply` answers its request; `closed` says that nobody is there any more.
 
+    `user` is behind its uid (`Users.behind`).
     `abandoned` is called when the client goes without having waited for the reply.
     """
 
-    def __init__(self, clients: Clients, connected: socket.socket, peer: Peer) -> None:
+    def __init__(
+        self, clients: Clients, connected: socket.socket, peer: Peer, user: int | str
+    ) -> None:
         self.socket = connected
         self.peer = peer
+        self.user = user
         self.closed = False
         self.abandoned: Callable[[], None] | None = None
         self._clients = clients
@@ -50,7 +55,6 @@ class Connection:
 
     def reply(self, data: bytes, unheard: Callable[[], None] = lambda: None) -> None:
         """Answer, once what is to be remembered is; `unheard` is called where nobody hears it."""
-        self._busy = False
         self.abandoned = None
         self._clients.outbox.append((self, data, unheard))
 
@@ -59,7 +63,8 @@ class Connection:
         self.reply(control.refusal(why))
 
     def send(self, data: bytes) -> bool:
-        """Have it go out now; whether it has."""
+        """Have the reply to the request go out now; whether it has."""
+        self._busy = False
         if self.closed:
             return False
         try:
@@ -105,7 +110,7 @@ class Connection:
         if not data:
             self.close()
         elif self._busy:
-            self.send(control.refusal("one request at a time"))
+            self.send(control.refusal("one request at a time"))  # and closes
         else:
             self._busy = True
             self._handle(data)
@@ -128,7 +133,8 @@ class Clients:
         self.loop = loop
         self.handle = handle
         self.outbox: list[tuple[Connection, bytes, Callable[[], None]]] = []
-        self._of: Counter[int] = Counter()
+        self._of: Counter[int | str] = Counter()
+        self._users = Users()
         self._listener = listener
         listener.setblocking(False)
         loop.watch(listener.fileno(), self._accept)
@@ -143,9 +149,10 @@ class Clients:
 
     def left(self, connection: Connection) -> None:
         """One is gone."""
-        self._of[connection.peer.uid] -= 1
-        if not self._of[connection.peer.uid]:
-            del self._of[connection.peer.uid]
+        user = connection.user
+        self._of[user] -= 1
+        if not self._of[user]:
+            del self._of[user]
 
     def _accept(self) -> None:
         for _ in range(IN_A_ROW):
@@ -160,17 +167,18 @@ class Clients:
 
     def _welcome(self, connected: socket.socket) -> None:
         peer = control.peer(connected)
-        if self._is_too_much(peer.uid):
+        user = self._users.behind(peer.uid)
+        if self._is_too_much(user):
             with connected:
                 _turn_away(connected)
             return
-        self._of[peer.uid] += 1
-        Connection(self, connected, peer)
+        self._of[user] += 1
+        Connection(self, connected, peer, user)
 
-    def _is_too_much(self, uid: int) -> bool:
-        if uid == 0:
+    def _is_too_much(self, user: int | str) -> bool:
+        if user == 0:
             return self._of[0] >= MOST_OF_ROOT
-        return self._of[uid] >= MOST_OF_ONE or self._of.total() - self._of[0] >= MOST
+        return self._of[user] >= MOST_OF_ONE or self._of.total() - self._of[0] >= MOST
 
 
 def _turn_away(connected: socket.socket) -> None:

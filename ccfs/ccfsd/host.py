@@ -14,7 +14,8 @@ from functools import partial
 
 from ccfs import control
 from ccfs.ccfsd import statefile
-from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.behind import Users
+from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime import Runtime
@@ -28,13 +29,27 @@ log = logging.getLogger(__name__)
 
 MOST_ASKED = 1000
 """Mounts that nobody has logged in for: a user with many uids (user namespaces) gets no more."""
+MOST_ASKED_OF_ONE = 16
+"""Mounts of one user and their subordinate uids, without a session."""
+LEAST_MEMORY = 128 << 20
+"""Bytes that have to be available for a mount without a session: sessions need them more."""
 DESTROY = 60.0
 """Seconds that a daemon has to destroy the ccache of a session that has ended; it may be another
 one by then."""
 AHEAD = 1000
 """Sessions that can begin while nothing can be written down."""
+PINGS = 20
+SOONEST = 2.0
+"""Seconds between two pings of a daemon, where there are few daemons."""
 SLOW = 2.0
 """Seconds that a daemon may start before it keeps no others from starting."""
+
+
+def memory_available() -> int:
+    """Bytes that new processes can have (proc(5), MemAvailable)."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        found = next((line for line in file if line.startswith("MemAvailable:")), "")
+    return int(found.split()[1]) * 1024 if found else LEAST_MEMORY
 
 
 class UnwritableError(UserError):
@@ -50,10 +65,13 @@ class Host:
         self.settings = settings
         self.nursery = nursery
         self.registry = Registry()
+        self.guessed: set[str] = set()
+        self.users = Users()
         self.served: dict[str, Served] = {}
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
         self._leaders: dict[int, int] = {}
+        self._graces: dict[str, Timer] = {}
         self._errands: dict[tuple[str, str], Callable[[], None]] = {}
         self._logins: deque[Served] = deque()
         self._others: deque[Served] = deque()
@@ -85,14 +103,30 @@ class Host:
         return lambda: served.drop(want)
 
     def asked(self, name: str, owner: Owner) -> bool:
-        """Somebody wants a mount who has no session; False where there are too many such."""
+        """Note that a mount is asked for without a session; False where there are `too_many`."""
         mount = self.registry.mounts.get(name)
         if mount is not None and (mount.asked or self.registry.sessions_of(name)):
             return True
-        if sum(one.asked for one in self.registry.mounts.values()) >= MOST_ASKED:
+        if self.too_many(owner.uid):
             return False
         self.registry = self.registry.has(replace(mount or Mount(name, owner), asked=True))
         return True
+
+    def too_many(self, uid: int) -> str:
+        """Why a uid without a session gets no mount of its own now; "" where it does.
+
+        A user's subordinate uids count as that user's.  Uids without a login name have half of all
+        at most.
+        """
+        asked = [one.owner.uid for one in self.registry.mounts.values() if one.asked]
+        user = self.users.behind(uid)
+        if sum(self.users.behind(one) == user for one in asked) >= MOST_ASKED_OF_ONE:
+            return "too many mounts of one user"
+        nameless = sum(not self.users.has_name(one) for one in asked)
+        few = nameless >= MOST_ASKED // 2 and not self.users.has_name(uid)
+        if few or len(asked) >= MOST_ASKED:
+            return "too many mounts"
+        return "" if memory_available() >= LEAST_MEMORY else "too little memory for another mount"
 
     def number(self, *, new: bool) -> int:
         """The number of a new session; `new`: nobody has had its mount before.
@@ -130,16 +164,22 @@ class Host:
         if pidfd is not None:
             self.loop.forget(pidfd)
             os.close(pidfd)
-        if not self.consider(session.mount, was_session=True) and session.ccache:
+        self._stop_guessing(session.mount)
+        self._begin_grace(session.mount)
+        if not self.consider(session.mount) and session.ccache:
             self.registry = self.registry.doomed(session.mount, session.ccache)
             self.destroy_doomed(session.mount)
 
-    def consider(self, name: str, *, was_session: bool = False) -> bool:
-        """End a mount that nobody keeps any more; whether that is so."""
+    def consider(self, name: str) -> bool:
+        """End a mount that nothing keeps any more; whether that is so.
+
+        One that was asked for without a session stays, whatever sessions come and go: it ends when
+        it is idle and has no valid credential.
+        """
         served, mount = self.served.get(name), self.registry.mounts.get(name)
         if served is None:
             return True
-        if self.is_used(served) or (mount and mount.asked and not was_session):
+        if self.is_used(served) or name in self._graces or (mount and mount.asked):
             return False
         if self.lingers(mount):
             return False
@@ -147,6 +187,29 @@ class Host:
             self._errands.pop(errand)()
         served.end()
         return True
+
+    def _stop_guessing(self, name: str) -> None:
+        """After a session, a mount of which it was only assumed that it was asked for isn't."""
+        if name in self.guessed and not self.registry.sessions_of(name):
+            self.guessed.discard(name)
+            self.registry = self.registry.has(replace(self.registry.mounts[name], asked=False))
+
+    def check(self, served: Served) -> None:
+        """End a mount whose user lingered, and doesn't any more."""
+        if served.name in self.registry.mounts and not served.is_wanted and not self.stopping:
+            self.consider(served.name)
+
+    def _begin_grace(self, name: str) -> None:
+        """Let jobs that outlive the last session (nohup, tmux) have the mount for a while."""
+        before = self._graces.pop(name, None)
+        if before is not None:
+            before.cancel()
+        if self.settings.grace and "." not in name and not self.stopping:
+            self._graces[name] = self.loop.after(self.settings.grace, partial(self._past, name))
+
+    def _past(self, name: str) -> None:
+        self._graces.pop(name, None)
+        self.consider(name)
 
     def destroy_doomed(self, name: str) -> None:
         """Have the daemon of a mount destroy what has no session any more.
@@ -191,6 +254,7 @@ class Host:
     def stop(self, stopped: Callable[[], None]) -> None:
         """End everything; `stopped` is called when that is done."""
         self.stopping = stopped
+        self._graces.clear()
         for number in [*self.registry.sessions]:
             self.close(number)
         for served in [*self.served.values()]:
@@ -215,6 +279,11 @@ class Host:
         return True
 
     # What a mount needs of us (served.Surroundings).
+
+    @property
+    def period(self) -> float:
+        """Seconds between two pings of a daemon: at most PINGS a second for all of them."""
+        return min(self.settings.period, max(SOONEST, len(self.served) / PINGS))
 
     def queue(self, served: Served) -> None:
         """It starts when there is room, which those who log in have of their own."""

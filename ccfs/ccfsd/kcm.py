@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections import Counter
 
 from ccfs import control
@@ -32,7 +33,8 @@ class Handover:
     def __init__(self, host: Host, listener: socket.socket) -> None:
         self._host = host
         self._listener = listener
-        self._waiting: Counter[int] = Counter()
+        self._waiting: Counter[int | str] = Counter()
+        self._said = 0.0
         listener.setblocking(False)
         host.loop.watch(listener.fileno(), self._accept)
 
@@ -50,11 +52,13 @@ class Handover:
     def _take(self, client: socket.socket) -> None:
         peer = control.peer(client)
         owner = Owner(peer.uid, peer.gid)
-        busy = self._waiting[peer.uid] >= MOST_OF_ONE or self._waiting.total() >= MOST
-        if busy or self._host.stopping or not self._host.asked(str(peer.uid), owner):
+        user = self._host.users.behind(peer.uid)
+        why = self._why_not(user, owner)
+        if why:
+            self._refuse(owner.uid, why)
             client.close()
             return
-        self._waiting[peer.uid] += 1
+        self._waiting[user] += 1
 
         def ready(served: Served) -> None:
             served.ask(control.encode("kcm"), answer, SECONDS, (client.fileno(),))
@@ -71,8 +75,29 @@ class Handover:
 
         def over() -> None:
             client.close()
-            self._waiting[owner.uid] -= 1
-            if not self._waiting[owner.uid]:
-                del self._waiting[owner.uid]
+            self._waiting[user] -= 1
+            if not self._waiting[user]:
+                del self._waiting[user]
 
         self._host.want(str(peer.uid), owner, SECONDS, ready, failed)
+
+    def _why_not(self, user: int | str, owner: Owner) -> str:
+        """Why a client isn't served; "" where it is.
+
+        Uids without a login name have half of the places at most, whoever's they are.
+        """
+        most = MOST if self._host.users.has_name(owner.uid) else MOST // 2
+        if self._waiting[user] >= MOST_OF_ONE or self._waiting.total() >= most:
+            return "too many of them wait"
+        if self._host.stopping:
+            return "ccfsd is ending"
+        if self._host.asked(str(owner.uid), owner):
+            return ""
+        return self._host.too_many(owner.uid) or "too many mounts"
+
+    def _refuse(self, uid: int, why: str) -> None:
+        """Say so in the log, once a second at most: the protocol has no words for it."""
+        now = time.monotonic()
+        if now - self._said >= 1.0:
+            self._said = now
+            log.warning("a KCM client of uid %d is turned away: %s", uid, why)

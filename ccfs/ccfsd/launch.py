@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from ccfs import mounting
 from ccfs.ccfsd import privileges
-from ccfs.linux import mounts
+from ccfs.linux import descriptors, mounts
 
 MOST_MOUNTS = 100_000
 """On one path: a user may mount as many as fusermount3 lets them (the kernel: mount-max)."""
@@ -79,7 +79,9 @@ def become(uid: int, gid: int, kept: set[int]) -> None:
 def prepare() -> None:
     """Let go of everything that comes from whoever started this process, still as root."""
     privileges.reset_signals()
-    privileges.raise_limits()
+    privileges.reset_limits()
+    privileges.reset_scheduling()
+    privileges.reset_process()
     os.chdir("/")
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
@@ -91,8 +93,9 @@ def prepare() -> None:
 def _settle(uid: int, gid: int, kept: set[int]) -> None:
     if os.getpgrp() != os.getpid():  # as the child of a supervisor is already
         os.setsid()
-    privileges.close_all_but(kept)
+    descriptors.keep_only(kept)
     privileges.set_name("ccfs")
+    privileges.new_session_keyring()
     privileges.drop(uid, gid)
 
 

@@ -96,6 +96,7 @@ def _serve(
     from ccfs.ccfsd.spawn import work
 
     nursery = Nursery(work)  # before there is anything that a daemon must not have
+    privileges.keep_only(privileges.KEPT_BY_CCFSD)
     loop = Loop()
     host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)

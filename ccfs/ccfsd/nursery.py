@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs.ccfsd import launch, privileges
+from ccfs.linux import descriptors
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ def _serve(orders: socket.socket, work: Work) -> None:
     launch.prepare()
     with suppress(OSError):  # each child sees to it again
         privileges.empty_bounding_set()
-    privileges.close_all_but({orders.fileno()})
+    privileges.keep_only(privileges.KEPT_BY_NURSERY)
+    descriptors.keep_only({orders.fileno()})
     privileges.set_name("ccfsd-nursery")
     while True:
         data, passed, _, _ = socket.recv_fds(orders, _ROOM, 16)

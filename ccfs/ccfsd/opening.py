@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 DEADLINE = 1000
 LONGEST = 60_000
-"""Milliseconds."""
+LONGEST_OF_USERS = 20_000
+"""Milliseconds; a user's client may not have ccfsd remember it for longer."""
 EARLIER = 0.9
 """The part of a client's deadline within which it is answered."""
 NOBODY = (1 << 32) - 1
@@ -31,10 +32,10 @@ IMPORTS = ("if-empty", "session", "never")
 DEFAULT = "default"
 
 
-def seconds_of(request: Message) -> float:
+def seconds_of(request: Message, *, of_root: bool = True) -> float:
     """How long a request may take."""
     given = request.number("deadline") if "deadline" in request.values else DEADLINE
-    return min(max(given, 1), LONGEST) / 1000 * EARLIER
+    return min(max(given, 1), LONGEST if of_root else LONGEST_OF_USERS) / 1000 * EARLIER
 
 
 class Opening:

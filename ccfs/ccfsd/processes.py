@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 from contextlib import suppress
+from dataclasses import dataclass
 
 from ccfs import control
 from ccfs.ccfsd.registry import Process
@@ -29,6 +30,34 @@ def of(pid: int, *, ended: bool = False) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") and not ended else Process(pid, int(fields[19]))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a process has done: `ticks` of a core (proc(5), stat); `runnable`: it could now."""
+
+    ticks: int
+    runnable: bool
+
+
+def work_done(process: Process) -> Work | None:
+    """What a process has done so far; None when it has ended, or that can't be seen."""
+    try:
+        with open(f"/proc/{process.pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return Work(int(fields[11]) + int(fields[12]), fields[0] == b"R")
+
+
+def filesystem_uid(process: Process) -> int | None:
+    """The uid whose rights a process has at files (proc(5), status); None when it has ended."""
+    try:
+        with open(f"/proc/{process.pid}/status", "rb") as file:
+            found = next(line.split() for line in file if line.startswith(b"Uid:"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(found[4]) if of(process.pid) == process else None
 
 
 def hold(process: Process) -> int | None:

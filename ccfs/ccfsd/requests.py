@@ -56,14 +56,15 @@ def _close(host: Host, connection: Connection, request: Message) -> None:
 def _mount(host: Host, connection: Connection, request: Message) -> None:
     name, owner = str(connection.peer.uid), Owner(connection.peer.uid, connection.peer.gid)
     if not host.asked(name, owner):
-        connection.refuse("too many mounts")
+        connection.refuse(host.too_many(owner.uid) or "too many mounts")
         return
 
     def ready(served: Served) -> None:
         path = host.runtime.mountpoint(served.name)
         connection.reply(control.encode("ok", path=path, device=served.device))
 
-    drop = host.want(name, owner, seconds_of(request), ready, connection.refuse)
+    seconds = seconds_of(request, of_root=connection.peer.uid == 0)
+    drop = host.want(name, owner, seconds, ready, connection.refuse)
     connection.abandoned = drop
 
 

@@ -37,6 +37,8 @@ JOURNAL_OPTIONS = ("noswap,", "")
 JOURNAL_SIZE = "512M"
 """Room for the largest content twice over, and the log of changes; used as it is written."""
 JOURNAL_FILES = 64
+_unknown: set[str] = set()
+"""Options that this kernel has refused: it logs an error each time it is asked for one."""
 
 
 class RuntimeDirectoryError(UserError):
@@ -144,12 +146,13 @@ class Runtime:
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
         given = f"mode=0700,uid={uid},gid={gid},size={JOURNAL_SIZE},nr_inodes={JOURNAL_FILES}"
-        for better in JOURNAL_OPTIONS:
+        for better in [one for one in JOURNAL_OPTIONS if one not in _unknown]:
             try:
                 mounts.mount("ccfs-journal", path, "tmpfs", mounts.PROTECTED, better + given)
             except OSError as error:
                 if error.errno != errno.EINVAL or better == JOURNAL_OPTIONS[-1]:
                     raise
+                _unknown.add(better)
             else:
                 return
 

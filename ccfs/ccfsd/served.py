@@ -28,6 +28,8 @@ from ccfs.errors import UserError
 
 log = logging.getLogger(__name__)
 
+BUSY = 12
+"""So many times `hang` a daemon that works may be without an answer."""
 END = 3.0
 """Seconds that a daemon has to end."""
 
@@ -61,6 +63,8 @@ class Served:
         self._beat: Timer | None = None
         self._deaths = Deaths()
         self._leaving = False
+        self._worked: processes.Work | None = None
+        self._busy_for = 0
         self._has_journals = False
         self._requests = -1
         self._quiet_since = 0.0
@@ -92,6 +96,7 @@ class Served:
     def ping(self) -> None:
         """See that the daemon answers; one that doesn't is replaced."""
         if self._question is None and self.process is not None:
+            self._worked = processes.work_done(self.process)
             self._question = self.ask(b"ping", self._heard, self._host.settings.hang)
 
     def ask(
@@ -178,25 +183,30 @@ class Served:
     def _has(self, process: Process, pidfd: int, life: int, device: str, phase: Phase) -> None:
         self.process, self.device, self.phase = process, device, phase
         self._pidfd, self._life = pidfd, life
-        self._requests = -1
+        self._requests, self._busy_for = -1, 0
         self._host.loop.watch(pidfd, self._ended)
         self._host.changed(self)
         self._host.loop.after(0, self.ping)  # not before all that is there has its descriptors
-        self._beat = self._host.loop.after(self._host.settings.period, self._check)
+        self._beat = self._host.loop.after(self._host.period, self._check)
 
     def _check(self) -> None:
         """Once a period, whoever uses it or not."""
-        self._beat = self._host.loop.after(self._host.settings.period, self._check)
-        self.ping()
+        self._beat = self._host.loop.after(self._host.period, self._check)
+        self._host.check(self)
+        if self.phase in (Phase.STARTING, Phase.SERVING):
+            self.ping()
 
     def _heard(self, reply: Message | None, why: str) -> None:
         self._question = None
         if self.phase not in (Phase.STARTING, Phase.SERVING):
             return
         if reply is None:
-            if processes.of(self.process.pid) == self.process if self.process else False:
+            if self._is_busy():
+                self.ping()
+            elif processes.of(self.process.pid) == self.process if self.process else False:
                 self.kill(why)
             return
+        self._busy_for = 0
         if self.phase is Phase.STARTING:
             self.phase = Phase.SERVING
             self._host.started(self)
@@ -209,6 +219,18 @@ class Served:
             _cancel(want.limit)
             want.ready()
         self._look_for_idleness(reply)
+
+    def _is_busy(self) -> bool:
+        """Whether a daemon that hasn't answered in time does something, or would if it had a core.
+
+        One that reads a large journal, or is on a machine that is overloaded, isn't hung; but that
+        lasts BUSY times `hang` at most.
+        """
+        now = processes.work_done(self.process) if self.process else None
+        if now is None or self._worked is None or self._busy_for >= BUSY:
+            return False
+        self._busy_for += 1
+        return now.runnable or now.ticks > self._worked.ticks
 
     def _look_for_idleness(self, reply: Message) -> None:
         """Let a daemon go that has had nothing to do, and nothing to keep, for long."""

@@ -15,6 +15,7 @@ KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
 class Settings:
     """Times are in seconds.
 
+    `grace`: that a mount stays after its last session.
     `idle`: after which a daemon ends that nobody has any use for.  `hang`: that a daemon has to
     answer a ping before it is replaced.  `linger`: the directory of loginctl(1) that names the
     users whose mounts outlive their sessions.  `kcm`: where KCM clients connect, "" for nowhere.
@@ -23,7 +24,8 @@ class Settings:
     root: str = control.RUNTIME
     kcm: str = KCM_SOCKET
     idle: float = 600.0
-    hang: float = 10.0
+    hang: float = 5.0
+    grace: float = 0.0
     linger: str = "/var/lib/systemd/linger"
     debug: bool = False
 

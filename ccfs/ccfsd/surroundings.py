@@ -35,6 +35,13 @@ class Surroundings(Protocol):
     settings: Settings
     nursery: Nursery
 
+    @property
+    def period(self) -> float:
+        """Seconds between two pings of a daemon."""
+
+    def check(self, served: Served) -> None:
+        """Called once a period: see whether anything still keeps the mount."""
+
     def queue(self, served: Served) -> None:
         """It wants to start: call `start` when there is room for it."""
 

@@ -173,7 +173,7 @@ def _let_go_of_the_terminal(*needed: int) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(kept, 2)
-    descriptors.close_all_but((kept, *needed))
+    descriptors.keep_only((kept, *needed))
     return kept
 
 

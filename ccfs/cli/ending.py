@@ -125,16 +125,16 @@ def _open_process(pid: int, mount: Mount) -> int | None:
     except OSError:
         return None
     with contextlib.suppress(OSError):
-        if _effective_uid(pid) in (mount.owner, os.geteuid()):
+        if _filesystem_uid(pid) in (mount.owner, os.geteuid()):
             return process
     os.close(process)
     return None
 
 
-def _effective_uid(pid: int) -> int:
-    """The effective uid of a process (proc(5)): a daemon's real one may be another."""
+def _filesystem_uid(pid: int) -> int:
+    """The file-system uid of a process (proc(5)): the others of root's daemons are a service's."""
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace", newline="\n") as file:
-        return next(int(line.split()[2]) for line in file if line.startswith("Uid:"))
+        return next(int(line.split()[4]) for line in file if line.startswith("Uid:"))
 
 
 def _detach(path: str, lazy: bool) -> bool:

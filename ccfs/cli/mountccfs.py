@@ -136,15 +136,21 @@ def _run(wanted: Wanted) -> int:
     if wanted.fake:
         return 0
     mounter = Mounter(directory, uid, gid, allow_other=True, flags=wanted.flags)
-    background.start(mounter, lambda ready, life: _serve(wanted, ready, life), _log(wanted))
+    background.start(mounter, lambda ready, life: _serve(wanted, ready, life), _first(wanted))
     mount.check_answer(wanted.path)
     return 0
 
 
-def _log(wanted: Wanted) -> Callable[[], None]:
+def _first(wanted: Wanted) -> Callable[[], None]:
+    """What the supervisor does before there is a daemon."""
+    from ccfs.ccfsd import privileges
     from ccfs.cli import logs
 
-    return lambda: logs.to_syslog(wanted.given.debug)
+    def first() -> None:
+        logs.to_syslog(wanted.given.debug)
+        privileges.keep_only(privileges.KEPT_BY_MOUNT_CCFS)
+
+    return first
 
 
 def _serve(wanted: Wanted, ready: Callable[[], None], life: Life) -> int:

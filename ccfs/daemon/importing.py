@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ccfs import importing, mountpoint, unforeseen
+from ccfs.daemon.keeper import valid_credentials
 from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError
 from ccfs.store import Stamp, Who
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
@@ -159,7 +160,7 @@ class Importer:
     def _target(self, job: _Job) -> bytes | None:
         """The name of the ccache that is to have it; None where that has something already."""
         found = self._find(job.into)
-        if job.when is When.IF_EMPTY and found and _has_credentials(found, self._server.clock()):
+        if job.when is When.IF_EMPTY and found and valid_credentials(found, self._server.clock()):
             return None
         return found.name if found else _bytes(job.into)
 
@@ -170,11 +171,6 @@ class Importer:
     def _stamp(self) -> Stamp:
         self._server.asking = Who(self._server.owner.uid, 0, _COMMAND)
         return Stamp(self._server.clock(), self._server.asking)
-
-
-def _has_credentials(ccache: Ccache, now: float) -> bool:
-    """Whether anything in it may still be of use; some credentials have no end."""
-    return any(not 0 < stored.endtime <= now for stored in ccache.credentials.values())
 
 
 def _is_ours(device: int) -> bool:

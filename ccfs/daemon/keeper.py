@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ccfs.daemon.importing import Importer
     from ccfs.daemon.kcm import KcmFace
     from ccfs.ops.server import Server
+    from ccfs.store.ccache import Ccache
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Keeper:
 
     async def _ping(self, request: Message, passed: list[socket.socket]) -> bytes:
         self._seen = self._requests()
-        credentials = sum(len(c.credentials) for c in self._server.store.collection.all())
+        credentials = self._valid()
         return control.encode("ok", pid=os.getpid(), credentials=credentials, requests=self._seen)
 
     async def _import(self, request: Message, waits: Callable[[], bool]) -> bytes:
@@ -148,18 +149,23 @@ class Keeper:
         return control.encode("ok")
 
     async def _retire(self, request: Message, passed: list[socket.socket]) -> bytes:
-        """End if nobody has any use for the mount: nothing in it, and nobody looks at it."""
-        collection, face = self._server.store.collection, self._face
+        """End if the mount is of no use: no valid credential in it, no open file, no request."""
+        face = self._face
         idle = (
             self._requests() == self._seen
             and not self._server.handles
             and not (face and face.connections)
-            and not any(ccache.current for ccache in collection.all())
+            and not self._valid()
         )
         if not idle:
             return control.refusal("busy")
         self._ended = True
         return control.encode("ok")
+
+    def _valid(self) -> int:
+        """How many credentials may still be of use."""
+        now = self._server.clock()
+        return sum(valid_credentials(one, now) for one in self._server.store.collection.all())
 
     def _requests(self) -> int:
         return sum(self._server.requests.values())
@@ -179,6 +185,15 @@ _ACTS: dict[str, _Act] = {
     "kcm": Keeper._kcm,
     "retire": Keeper._retire,
 }
+
+
+def valid_credentials(ccache: Ccache, now: float) -> int:
+    """How many credentials may still be of use.
+
+    One that has expired is of none, renewable or not: a KDC renews only what is valid (RFC 4120,
+    3.3.3).  Some have no end.
+    """
+    return sum(not 0 < stored.endtime <= now for stored in ccache.credentials.values())
 
 
 def _has_gone(client: socket.socket) -> bool:

@@ -19,6 +19,7 @@ from ccfs import helper, mountlock, mountpoint
 from ccfs.daemon.late import keep
 from ccfs.daemon.options import MountOptions
 from ccfs.errors import Exit, MountError
+from ccfs.linux.identity import filesystem_uid
 
 if TYPE_CHECKING:
     from ccfs.daemon.kcm import KcmFace
@@ -135,7 +136,7 @@ def make_server(
     from ccfs.ops.server import Owner, Server
     from ccfs.store import Stamp, Store, Who
 
-    owner = Owner(os.geteuid(), os.getegid(), options.allow_root)
+    owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)
     birth = Stamp(time.time(), Who(owner.uid, os.getpid(), "ccfs"))
     store = kept.store(options, birth) if kept else Store(options.limits, birth)
     return Server(

@@ -14,7 +14,6 @@ connections at a time there is an answer that says so.
 import os
 import select
 import socket
-import struct
 import time
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from io import FileIO
@@ -25,6 +24,7 @@ import trio
 from ccfs.kcm import wire
 from ccfs.kcm.connection import Connection
 from ccfs.kcm.service import Service
+from ccfs.linux import peers
 
 CONNECTIONS = 1024
 """How many there may be; the one that has asked for nothing for longest makes room for another."""
@@ -35,7 +35,6 @@ PATIENCE = 0.001
 STALLED = 60.0
 """Seconds, or up to twice that, after which a client that stops in the middle is let go."""
 
-_CREDENTIALS = struct.Struct("3i")
 _SHORT = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
 
 
@@ -104,9 +103,8 @@ class KcmServer:
 
         The kernel says who it is, also of a socket that was handed over.
         """
-        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(told)
-        peer = self._service.peer(uid, pid)
+        told = peers.peer(client)
+        peer = self._service.peer(told.uid, told.pid)
         if peer is None:
             client.close()
             return

@@ -1,1 +1,1 @@
-"""System calls that Python doesn't have, and descriptors handled with care."""
+"""System calls of Linux that Python's library doesn't have; nothing here knows what ccfs is."""

@@ -1,6 +1,7 @@
-"""Closing descriptors that were inherited.
+"""Close inherited descriptors, also those above the limit of open files (close_range(2)).
 
-Knows close_range(2); never what a descriptor is of.
+A limit that was lowered later (`ulimit -n`) leaves descriptors above it open, so SC_OPEN_MAX is no
+bound.
 """
 
 from __future__ import annotations
@@ -8,29 +9,38 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
-_LAST = (1 << 32) - 1
+CLOSE_RANGE = 436
+"""The number of close_range(2) (Linux 5.9) on every architecture."""
+LAST = (1 << 32) - 1
+FIRST = 3
+"""The first descriptor that is none of the standard ones."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def close_all_but(kept: Iterable[int]) -> None:
-    """Close every descriptor from 3 on but these.
-
-    A descriptor may be above the soft limit (RLIMIT_NOFILE), which can be lowered after it was
-    opened: what counts is which ones there are.
-    """
-    low = 3
-    for descriptor in sorted(number for number in set(kept) if number >= low):
-        _close_range(low, descriptor - 1)
+def keep_only(kept: Iterable[int] = ()) -> None:
+    """Close every descriptor from 3 on but those of `kept`."""
+    low = FIRST
+    for descriptor in sorted({number for number in kept if number >= FIRST}):
+        _close(low, descriptor - 1)
         low = descriptor + 1
-    _close_range(low, _LAST)
+    _close(low, LAST)
 
 
-def _close_range(first: int, last: int) -> None:
-    if first > last:
+def _close(low: int, high: int) -> None:
+    """Close the descriptors from `low` to `high`, both included."""
+    if low > high:
         return
-    if _libc.close_range(ctypes.c_uint(first), ctypes.c_uint(last), 0) == 0:
-        return
-    for name in os.listdir("/proc/self/fd"):  # before Linux 5.9
-        if first <= int(name) <= last:
-            os.closerange(int(name), int(name) + 1)
+    numbers = [ctypes.c_long(n) for n in (CLOSE_RANGE, low, high, 0)]
+    if _libc.syscall(*numbers) != 0:
+        _close_one_by_one(low, high)
+
+
+def _close_one_by_one(low: int, high: int) -> None:
+    """Do it without close_range(2): an older kernel, or a seccomp filter that doesn't know it."""
+    for name in os.listdir("/proc/self/fd"):
+        if low <= int(name) <= high:
+            with suppress(OSError):  # the descriptor of the listing itself
+                os.close(int(name))

@@ -1,0 +1,28 @@
+"""The process at the other end of a socket (unix(7), SO_PEERCRED): the one decoder of it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+
+_CREDENTIALS = struct.Struct("iII")
+"""struct ucred: a pid, and uid and gid without a sign: there are users with 2^31 and more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of a socket, as it was when it listened or connected.
+
+    `uid` and `gid` are the effective ones.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer(connection: socket.socket) -> Peer:
+    """The process at the other end, by the kernel's word.  Raises OSError."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return Peer(*_CREDENTIALS.unpack(told))
