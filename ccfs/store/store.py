@@ -15,11 +15,12 @@ from ccfs.store.errors import (
     ExistsError,
     NameTooLongError,
     NotFoundError,
+    TotalLimitError,
 )
 from ccfs.store.events import EventLog
 from ccfs.store.files import Files, OpenFile
 from ccfs.store.generation import Generation
-from ccfs.store.image import whole
+from ccfs.store.image import count_records, whole
 from ccfs.store.ledger import LISTED, Ledger
 from ccfs.store.listing import ccache_name
 from ccfs.store.restore import restore
@@ -78,8 +79,7 @@ class Store:
         BadNameError, NameTooLongError, CcacheLimitError, TotalLimitError: nothing changed.
         """
         self.ledger.room(0, len(data))
-        if not whole(data, self.limits.ccache_bytes):
-            raise BadContentError("no ccache")
+        self._check(data)
         ccache = self.collection.find(name) or self.collection.create(name, at)
         self.contents.overwrite(ccache, data, at)
         self.ledger.effects.behind.add(ccache.serial)
@@ -226,7 +226,7 @@ class Store:
         BadContentError where its bytes are no ccache: nothing changed.
         """
         generation = self.scratch.get(*source)
-        self._check(generation)
+        self._check(generation.data)
         self.contents.adopt(ccache, generation, at, What.REPLACED)
         self.scratch.pop(*source)
         self._touch(source[0], at)
@@ -244,7 +244,7 @@ class Store:
     def replace_new(self, source: tuple[int, bytes], name: bytes, at: Stamp) -> None:
         """Make a scratch file a new ccache of a name, or the content of the one that has it."""
         generation = self.scratch.get(*source)
-        self._check(generation)
+        self._check(generation.data)
         ccache = self.collection.find(name) or self.collection.create(name, at)
         self.replace(source, ccache, at)
 
@@ -260,7 +260,7 @@ class Store:
         name = ccache_name(place[1]) if place and place[0] == COLLECTION else None
         if place is None or name is None or not whole(generation.data, self.limits.ccache_bytes):
             return
-        with suppress(CcacheLimitError, BadNameError, NameTooLongError):
+        with suppress(CcacheLimitError, TotalLimitError, BadNameError, NameTooLongError):
             self.replace_new(place, name, at)
 
     def create_link(self, name: bytes, target: bytes, at: Stamp) -> Link:
@@ -280,9 +280,12 @@ class Store:
         for name in self.scratch.expired_links(now):
             del self.scratch.links[name]
 
-    def _check(self, generation: Generation) -> None:
-        if not whole(generation.data, self.limits.ccache_bytes):
+    def _check(self, data: bytes | bytearray) -> None:
+        """Refuse what is no whole ccache, or has more records than there is room for."""
+        records = count_records(data, self.limits.ccache_bytes)
+        if records is None:
             raise BadContentError("no ccache")
+        self.ledger.room(0, 0, records)
 
     def _room_for_a_file(self) -> None:
         if self.scratch.count >= self.limits.ccaches:
