@@ -360,3 +360,30 @@ def opened(pid: int) -> set[str]:
             target = target.rpartition("/")[2]
         found.add(target)
     return found
+
+
+def test_one_that_loads_a_full_journal_is_not_taken_for_hung(bare: Place) -> None:
+    """Loading takes longer than `--hang`; CPU time that is used shows that it goes on."""
+    bare.start("--no-kcm", "--hang", "0.3")
+    bare.open(USER)
+    header = b"\5\4\0\0" + b"\0\0\0\1\0\0\0\1\0\0\0\1R\0\0\0\1u"
+    record = bytes(12 + 12 + 6 + 16 + 1 + 4 + 4 + 4 + 4 + 4)
+    content = bare.run.parent / "full"
+    content.write_bytes(header + 99_000 * record)
+    content.chmod(0o644)
+    path = f"/run/ccfs/{USER}/default/ccache"
+    with content.open("rb") as given:
+        bare.popen([*as_user(USER), "dd", f"of={path}", "bs=1M", "status=none"], stdin=given).wait(
+            60
+        )
+    old = bare.daemon(USER)
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: bare.daemon(USER) not in (0, old), "it isn't replaced")
+    reply = bare.ask_as(USER, "mount deadline=30000")
+    assert reply.startswith("ok "), reply
+    assert not bare.lines("killing")
+    listed = bare.popen(
+        [*as_user(USER), "grep", "^credentials:", f"/run/ccfs/{USER}/info"],
+        stdout=subprocess.PIPE,
+    ).communicate(timeout=20)[0]
+    assert listed.split()[1] == "99000"

@@ -29,6 +29,7 @@ def _put(store: Store, ccache: Ccache) -> None:
 def _scratch(store: Store, ccache: Ccache) -> None:
     generation = store.create_scratch(ccache.serial, b"new", at())
     generation.data.extend(whole(record(b"one/more@R")))
+    store.ledger.recount(generation)
     store.replace((ccache.serial, b"new"), store.collection.create(b"x", at()), at())
 
 

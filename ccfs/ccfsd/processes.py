@@ -31,6 +31,16 @@ def of(pid: int, *, ended: bool = False) -> Process | None:
     return None if fields[0] in (b"Z", b"X") and not ended else Process(pid, int(fields[19]))
 
 
+def cpu_time(pid: int) -> int:
+    """The CPU time that a process has used, in clock ticks (proc_pid_stat(5)); 0 for none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
 def hold(process: Process) -> int | None:
     """A pidfd of a process; None when it has ended."""
     try:

@@ -18,7 +18,7 @@ from enum import Enum
 
 from ccfs import mountpoint
 from ccfs.ccfsd import processes, spawn
-from ccfs.ccfsd.asking import Question
+from ccfs.ccfsd.asking import LATE, Question
 from ccfs.ccfsd.clearing import LOST, Deaths, after_helper, after_wiping
 from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.registry import Owner, Process
@@ -28,6 +28,8 @@ from ccfs.errors import UserError
 
 log = logging.getLogger(__name__)
 
+LOADING = 120.0
+"""Seconds that a daemon may take to load its journal, as long as it uses CPU time."""
 END = 3.0
 """Seconds that a daemon has to end."""
 
@@ -64,6 +66,8 @@ class Served:
         self._has_journals = False
         self._requests = -1
         self._quiet_since = 0.0
+        self._begun = 0.0
+        self._cpu_time = 0
 
     @property
     def is_wanted(self) -> bool:
@@ -179,6 +183,7 @@ class Served:
         self.process, self.device, self.phase = process, device, phase
         self._pidfd, self._life = pidfd, life
         self._requests = -1
+        self._begun, self._cpu_time = time.monotonic(), 0
         self._host.loop.watch(pidfd, self._ended)
         self._host.changed(self)
         self._host.loop.after(0, self.ping)  # not before all that is there has its descriptors
@@ -194,6 +199,10 @@ class Served:
         if self.phase not in (Phase.STARTING, Phase.SERVING):
             return
         if reply is None:
+            if why == LATE and self._is_loading():
+                self._host.started(self)  # the next one need not wait for it
+                self.ping()
+                return
             if processes.of(self.process.pid) == self.process if self.process else False:
                 self.kill(why)
             return
@@ -209,6 +218,16 @@ class Served:
             _cancel(want.limit)
             want.ready()
         self._look_for_idleness(reply)
+
+    def _is_loading(self) -> bool:
+        """True while a daemon that has not answered yet loads its journal.
+
+        It has used CPU time since the last look: one that is stopped, or waits, has not.
+        """
+        if self.phase is not Phase.STARTING or self.process is None:
+            return False
+        before, self._cpu_time = self._cpu_time, processes.cpu_time(self.process.pid)
+        return self._cpu_time > before and time.monotonic() - self._begun < LOADING
 
     def _look_for_idleness(self, reply: Message) -> None:
         """Let a daemon go that has had nothing to do, and nothing to keep, for long."""
