@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ccfs.format.names import encode_name
 from ccfs.format.principal import Principal
 from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Collection
@@ -21,13 +22,15 @@ from ccfs.store.events import EventLog
 from ccfs.store.files import Files, OpenFile
 from ccfs.store.generation import Generation
 from ccfs.store.image import count_records, whole
-from ccfs.store.ledger import LISTED, Ledger
+from ccfs.store.ledger import LISTED, NO_CCACHE, Ledger
 from ccfs.store.listing import ccache_name
 from ccfs.store.restore import restore
 from ccfs.store.saved import Saved
 from ccfs.store.scratch import COLLECTION, Link, Scratch
-from ccfs.store.values import Limits, Stamp, What, ident
+from ccfs.store.values import Limits, Stamp, What, Who, ident
 
+SERVER = Who(0, 0, "ccfs")
+"""Asks for steps that no client has asked for."""
 MAX_LINKS = 64
 """How many scratch links there may be."""
 
@@ -273,10 +276,21 @@ class Store:
         self.scratch.links[name] = link
         return link
 
-    def expire(self, now: float) -> None:
-        """Let scratch go that nobody has used for ten minutes."""
+    def expire(self, now: float, who: Who = SERVER) -> None:
+        """Remove scratch that was not used for ten minutes, with an event each.
+
+        A file that is a whole ccache stays: it is looked at again after another ten minutes.
+        """
         for place, name in self.scratch.expired(now):
+            generation = self.scratch.get(place, name)
+            if whole(generation.data, self.limits.ccache_bytes):
+                generation.used = now
+                continue
             self.unlink_scratch(place, name)
+            ccache = self.collection.by_serial(place)
+            directory = ccache.name if ccache else NO_CCACHE
+            self.events.append(Stamp(now, who), What.DROPPED, directory, encode_name(name))
+            self.ledger.effects.logged = True
         for name in self.scratch.expired_links(now):
             del self.scratch.links[name]
 
