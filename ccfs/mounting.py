@@ -129,20 +129,9 @@ class Mounter:
     def _attach_beneath(self, top: Attached) -> Attached | None:
         """Mount beneath one of ours; None where the kernel can't."""
         path = self.path
-        device = _open_device()
-        options = {"source": "ccfs", "subtype": "ccfs", "fd": str(device)}
-        pairs = [option.partition("=") for option in self._options()]
         before = {one.id for one in mountpoint.mounts()}
-        try:
-            root = mounts.open_root(path, top.mount)
-            try:
-                given = options | {name: value if equals else None for name, equals, value in pairs}
-                mounts.mount_beneath(root, "fuse", given, self._flags)
-            finally:
-                os.close(root)
-        except OSError as error:
-            os.close(device)
-            log.debug("cannot mount beneath %s: %s", path, error.strerror)
+        device = beneath(path, top.mount, self._options(), self._flags)
+        if device is None:
             return None
         made = [one for one in mountpoint.mounts() if one.path == path and one.id not in before]
         return Attached(device, made[-1].id, made[-1].connection)
@@ -240,6 +229,28 @@ def by_root(target: str, shown: str, options: Iterable[str], flags: int) -> int:
     except OSError as error:
         os.close(device)
         raise _refused(f"cannot mount on {shown}", error) from None
+    return device
+
+
+def beneath(path: str, top: int, options: Iterable[str], flags: int) -> int | None:
+    """Mount beneath the mount with the id `top`, the topmost at `path`, as root.
+
+    Returns the FUSE descriptor, None where the kernel can't (before Linux 6.5).  Raises MountError.
+    """
+    device = _open_device()
+    pairs = [option.partition("=") for option in options]
+    given = {name: value if equals else None for name, equals, value in pairs}
+    given |= {"source": "ccfs", "subtype": "ccfs", "fd": str(device)}
+    try:
+        root = mounts.open_root(path, top)
+        try:
+            mounts.mount_beneath(root, "fuse", given, flags)
+        finally:
+            os.close(root)
+    except OSError as error:
+        os.close(device)
+        log.debug("cannot mount beneath %s: %s", path, error.strerror)
+        return None
     return device
 
 

@@ -134,7 +134,7 @@ def test_a_helper_that_is_stopped_when_its_daemon_dies(here: Place) -> None:
 
 
 def test_one_that_dies_again_and_again_is_given_up(here: Place) -> None:
-    """Then nothing is mounted, and nobody can store anything there; asked again, it comes back."""
+    """The dead mount stays, where nothing can be stored; asked again, it comes back."""
     session = here.open(USER).values["session"]
     store(here, USER)
     deaths = 0
@@ -148,9 +148,10 @@ def test_one_that_dies_again_and_again_is_given_up(here: Place) -> None:
             )
             deaths += 1
     assert deaths >= 6
-    assert not [mount for mount in here.mounts() if mount.is_ccfs]
-    assert (here.run / str(USER)).stat().st_mode & 0o7777 == 0
+    with pytest.raises(OSError, match="not connected"):
+        (here.run / str(USER)).stat()
     here.open(USER)
+    assert len([mount for mount in here.mounts() if mount.is_ccfs]) == 1
     assert has_it(here, USER)
     here.close(session)
 
@@ -436,3 +437,30 @@ def opened(pid: int) -> set[str]:
             target = target.rpartition("/")[2]
         found.add(target)
     return found
+
+
+def test_one_that_loads_a_full_journal_is_not_taken_for_hung(bare: Place) -> None:
+    """Loading takes longer than `--hang`; CPU time that is used shows that it goes on."""
+    bare.start("--no-kcm", "--hang", "0.3")
+    bare.open(USER)
+    header = b"\5\4\0\0" + b"\0\0\0\1\0\0\0\1\0\0\0\1R\0\0\0\1u"
+    record = bytes(12 + 12 + 6 + 16 + 1 + 4 + 4 + 4 + 4 + 4)
+    content = bare.run.parent / "full"
+    content.write_bytes(header + 99_000 * record)
+    content.chmod(0o644)
+    path = f"/run/ccfs/{USER}/default/ccache"
+    with content.open("rb") as given:
+        bare.popen([*as_user(USER), "dd", f"of={path}", "bs=1M", "status=none"], stdin=given).wait(
+            60
+        )
+    old = bare.daemon(USER)
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: bare.daemon(USER) not in (0, old), "it isn't replaced")
+    reply = bare.ask_as(USER, "mount deadline=30000")
+    assert reply.startswith("ok "), reply
+    assert not bare.lines("killing")
+    listed = bare.popen(
+        [*as_user(USER), "grep", "^credentials:", f"/run/ccfs/{USER}/info"],
+        stdout=subprocess.PIPE,
+    ).communicate(timeout=20)[0]
+    assert listed.split()[1] == "99000"

@@ -254,3 +254,11 @@ def test_ten_thousand_credentials_take_seconds_at_most() -> None:
     began = time.process_time()
     assert decode_ccache(bytearray(data)) == many
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("length", [0, 4, 7, 9, 12])
+def test_a_time_offset_that_is_not_8_bytes_long_is_refused_as_by_libkrb5(length: int) -> None:
+    tag = b"\0\1" + length.to_bytes(2, "big") + bytes(length)
+    data = b"\5\4" + len(tag).to_bytes(2, "big") + tag + b"\0\0\0\1\0\0\0\0\0\0\0\1R"
+    with pytest.raises(FormatError, match="a time offset of 8 bytes"):
+        scan_prefix(data, 1_000)

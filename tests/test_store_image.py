@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfs.format.ccache import decode_ccache, encode_ccache
-from ccfs.format.credential import is_removed
-from ccfs.store.describe import Description
-from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError
+from ccfs.format.credential import Outline, is_removed
+from ccfs.store.describe import description_of
+from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
 from ccfs.store.image import Delta, Image, whole
 from ccfs.store.values import Stored
 from tests.storing import (
@@ -39,9 +39,15 @@ class Names:
     live: dict[int, Stored] = field(default_factory=dict)
     last: int = 0
 
-    def admit(self, description: Description) -> Stored:
+    most: int = 1_000_000
+
+    def room(self, more: int) -> None:
+        if len(self.live) + more > self.most:
+            raise TotalLimitError("too many")
+
+    def admit(self, outline: Outline) -> Stored:
         self.last += 1
-        d = description
+        d = description_of(outline)
         self.live[self.last] = Stored(self.last, d.stem, d.config, d.tgt, d.endtime)
         return self.live[self.last]
 

@@ -19,6 +19,7 @@ from tests.storing import (
     BOB,
     NOW,
     TGT,
+    USER,
     appender,
     at,
     check,
@@ -299,3 +300,19 @@ def test_the_limit_of_links(store: Store) -> None:
         store.create_link(b"%d" % n, b"caches/x", at())
     with pytest.raises(CcacheLimitError):
         store.create_link(b"more", b"caches/x", at())
+
+
+def test_a_whole_ccache_under_another_name_stays_and_other_scratch_goes_with_an_event(
+    store: Store,
+) -> None:
+    tkt = store.collection.default
+    for name, data in ((b"ccache.bak", whole(record())), (b"half", whole(record())[:-1])):
+        generation = store.create_scratch(tkt.serial, name, at())
+        file = store.files.open(generation, USER, writes=True, append=False)
+        store.files.write(file, 0, data, NOW)
+        store.close(file, NOW)
+    for minutes in (10, 20, 30):
+        store.expire(NOW + 60 * minutes)
+    assert [name for name, _ in store.scratch.names(tkt.serial)] == [b"ccache.bak"]
+    edition = store.events.edition
+    assert b"\tdropped\ttkt\thalf\t" in store.events.read(edition, 0, 100_000)

@@ -18,6 +18,8 @@ AGAIN = 0.05
 _LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What ccfsd itself is out of: no fault of the daemon's, whose time hasn't begun."""
 
+LATE = "no answer in time"
+
 Answer = Callable[[Message | None, str], None]
 """Called once, with the reply, or None and what came instead."""
 
@@ -51,7 +53,7 @@ class Question:
         self._close()
 
     def _wait(self) -> Timer:
-        return self._loop.after(self._seconds, lambda: self._end(None, "no answer in time"))
+        return self._loop.after(self._seconds, lambda: self._end(None, LATE))
 
     def _connect(self) -> None:
         try:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from ccfs import mounting
+from ccfs import mounting, mountpoint
 from ccfs.ccfsd import privileges
 from ccfs.linux import descriptors, mounts
 
@@ -22,7 +22,7 @@ MOST_MOUNTS = 100_000
 
 
 def attach(path: str, uid: int, gid: int) -> int:
-    """Mount a ccfs of a user over what is at a path that only root can change.
+    """Mount a ccfs of a user at a path that only root can change, in place of a dead one there.
 
     Returns the FUSE descriptor, which is not inherited.  The mount lives until it is taken away; it
     answers once a process serves the descriptor, and is dead when the last copy of it is closed.
@@ -30,6 +30,12 @@ def attach(path: str, uid: int, gid: int) -> int:
     """
     options = [f"rootmode={stat.S_IFDIR:o}", f"user_id={uid}", f"group_id={gid}"]
     options += ["default_permissions", "allow_other"]
+    dead = mountpoint.topmost(path, mountpoint.mounts())
+    if dead is not None:
+        device = mounting.beneath(path, dead.id, options, mounts.PROTECTED)
+        if device is not None:
+            mounts.umount_exactly(path, dead.id, lazy=True)
+            return device
     return mounting.by_root(path, path, options, mounts.PROTECTED)
 
 

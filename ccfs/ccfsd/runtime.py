@@ -135,7 +135,7 @@ class Runtime:
             _try(lambda at: mounts.umount(at, lazy=True), path)
 
     def device(self, name: str) -> str:
-        """MAJOR:MINOR of what is mounted last at a mountpoint; "" for nothing."""
+        """MAJOR:MINOR of what is seen at a mountpoint; "" for nothing."""
         with open("/proc/self/mountinfo", "rb") as file:
             before, there, _ = file.read().rpartition(b" %s " % os.fsencode(self.mountpoint(name)))
         return before.rpartition(b"\n")[2].split(b" ")[2].decode("ascii") if there else ""

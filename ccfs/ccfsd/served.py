@@ -18,7 +18,7 @@ from enum import Enum
 
 from ccfs import mountpoint
 from ccfs.ccfsd import processes, spawn
-from ccfs.ccfsd.asking import Question
+from ccfs.ccfsd.asking import LATE, Question
 from ccfs.ccfsd.clearing import LOST, Deaths, after_helper, after_wiping
 from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.registry import Owner, Process
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 BUSY = 12
 """So many times `hang` a daemon that works may be without an answer."""
+LOADING = 120.0
+"""Seconds that a daemon may take to load its journal, as long as it uses CPU time."""
 END = 3.0
 """Seconds that a daemon has to end."""
 
@@ -68,6 +70,8 @@ class Served:
         self._has_journals = False
         self._requests = -1
         self._quiet_since = 0.0
+        self._begun = 0.0
+        self._cpu_time = 0
 
     @property
     def is_wanted(self) -> bool:
@@ -184,6 +188,7 @@ class Served:
         self.process, self.device, self.phase = process, device, phase
         self._pidfd, self._life = pidfd, life
         self._requests, self._busy_for = -1, 0
+        self._begun = time.monotonic()
         self._host.loop.watch(pidfd, self._ended)
         self._host.changed(self)
         self._host.loop.after(0, self.ping)  # not before all that is there has its descriptors
@@ -201,7 +206,8 @@ class Served:
         if self.phase not in (Phase.STARTING, Phase.SERVING):
             return
         if reply is None:
-            if self._is_busy():
+            if why == LATE and self._is_busy():
+                self._host.started(self)  # the next one need not wait for it
                 self.ping()
             elif processes.of(self.process.pid) == self.process if self.process else False:
                 self.kill(why)
@@ -223,11 +229,14 @@ class Served:
     def _is_busy(self) -> bool:
         """Whether a daemon that hasn't answered in time does something, or would if it had a core.
 
-        One that reads a large journal, or is on a machine that is overloaded, isn't hung; but that
-        lasts BUSY times `hang` at most.
+        One that loads a large journal, or is on a machine that is overloaded, isn't hung; but that
+        lasts LOADING seconds, or BUSY times `hang`, at most.
         """
         now = processes.work_done(self.process) if self.process else None
-        if now is None or self._worked is None or self._busy_for >= BUSY:
+        if now is None or self._worked is None:
+            return False
+        is_starting = self.phase is Phase.STARTING
+        if time.monotonic() - self._begun > LOADING if is_starting else self._busy_for >= BUSY:
             return False
         self._busy_for += 1
         return now.runnable or now.ticks > self._worked.ticks

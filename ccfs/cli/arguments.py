@@ -125,6 +125,7 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     flag("--max-ccaches", type=count, metavar="N", help="most ccaches at a time")
     flag("--max-ccache-size", type=size, metavar="SIZE", help="largest ccache, such as 8M")
     flag("--max-total-size", type=size, metavar="SIZE", help="all ccaches together")
+    flag("--max-credentials", type=count, metavar="N", help="credentials in all ccaches together")
     flag("--max-open", type=count, metavar="N", help="most open files at a time")
     flag("--max-events", type=count, metavar="N", help="events that are kept")
     flag("--plain-loop", action="store_true", help="wait for requests as pyfuse3 does, slowly")

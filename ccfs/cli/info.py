@@ -19,6 +19,7 @@ _MOUNT_NUMBERS = {
     "limit_ccaches",
     "limit_ccache_bytes",
     "limit_total_bytes",
+    "limit_credentials",
     "limit_events",
     "limit_handles",
 }

@@ -28,6 +28,7 @@ _LIMITS = {
     "ccaches": "max_ccaches",
     "ccache_bytes": "max_ccache_size",
     "total_bytes": "max_total_size",
+    "credentials": "max_credentials",
     "events": "max_events",
     "handles": "max_open",
 }

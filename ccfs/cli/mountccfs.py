@@ -50,6 +50,7 @@ OURS = {
     "max_ccaches": True,
     "max_ccache_size": True,
     "max_total_size": True,
+    "max_credentials": True,
     "max_open": True,
     "max_events": True,
 }

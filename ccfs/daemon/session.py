@@ -230,6 +230,6 @@ async def keep_house(server: Server, kicker: Kicker) -> None:
         await kicker.rest(HOUSEKEEPING)
         now = server.clock()
         server.store.ledger.announce(now, nobody)
-        server.store.expire(now)
+        server.store.expire(now, nobody)
         server.tend()
         kicker.expect(server.store.ledger.register.next_deadline())

@@ -144,6 +144,8 @@ def _read_tags(data: Buffer) -> tuple[tuple[Tag, ...], int]:
         tag, length = _TAG.unpack_from(data, at)
         if at + 4 + length > end:
             raise FormatError(at, "a tag that ends within the header")
+        if tag == TAG_DELTATIME and length != _DELTATIME.size:
+            raise FormatError(at + 2, "a time offset of 8 bytes")  # libkrb5: KRB5_CC_FORMAT
         tags.append(Tag(tag, bytes(data[at + 4 : at + 4 + length])))
         at += 4 + length
     return tuple(tags), end

@@ -63,6 +63,7 @@ def _mount_info(server: Server) -> list[tuple[str, object]]:
         ("limit_ccaches", limits.ccaches),
         ("limit_ccache_bytes", limits.ccache_bytes),
         ("limit_total_bytes", limits.total_bytes),
+        ("limit_credentials", limits.credentials),
         ("limit_events", limits.events),
         ("limit_handles", limits.handles),
     ]

@@ -9,8 +9,9 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from ccfs.format.ccache import Prefix
-from ccfs.store.describe import Description, cut_name
-from ccfs.store.errors import NotFoundError, StoreError
+from ccfs.format.credential import Outline
+from ccfs.store.describe import Kind, cut_name, description_of
+from ccfs.store.errors import NotFoundError, StoreError, TotalLimitError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Image
 from ccfs.store.values import NAME_MAX, Limits, Stored, ident
@@ -20,7 +21,10 @@ NOTICE = 300
 
 
 class Deadline(NamedTuple):
-    """A time to announce the end of a credential, five minutes before it or when it has come."""
+    """A time to announce the end of a credential, five minutes before it or when it has come.
+
+    The second is made when the first has passed: one for each credential takes half the memory.
+    """
 
     when: int
     serial: int
@@ -31,12 +35,20 @@ class Deadline(NamedTuple):
 class Register:
     """Serial numbers, which ccache a credential of a serial number is in, and when it ends.
 
-    Numbers go up from `last`; the same one is never given twice.
+    Numbers go up from `last`; the same one is never given twice.  `records`: how many records
+    there are, removed ones included; at most `most`.
     """
 
     last: int
+    most: int
+    records: int = 0
     owners: dict[int, "Ccache"] = field(default_factory=dict)
     _deadlines: list[Deadline] = field(default_factory=list)
+
+    def room(self, more: int) -> None:
+        """Refuse `more` records, removed ones included, where there would be too many."""
+        if more > 0 and self.records + more > self.most:
+            raise TotalLimitError(f"over {self.most} credentials in all")
 
     def own(self, ccache: "Ccache", stored: Stored) -> None:
         """A credential is in a ccache now; from its end time on it is of no more use."""
@@ -44,11 +56,10 @@ class Register:
         if stored.endtime and not stored.config:
             self._prune()
             heappush(self._deadlines, Deadline(stored.endtime - NOTICE, stored.serial, False))
-            heappush(self._deadlines, Deadline(stored.endtime, stored.serial, True))
 
     def _prune(self) -> None:
         """Leave out the deadlines of credentials that are gone, when most may be."""
-        if len(self._deadlines) > 4 * len(self.owners) + 64:
+        if len(self._deadlines) > 2 * len(self.owners) + 64:
             self._deadlines = [d for d in self._deadlines if d.serial in self.owners]
             heapify(self._deadlines)
 
@@ -56,8 +67,12 @@ class Register:
         """The deadlines up to `now`, each once; of two that have passed only the last."""
         while self._deadlines and self._deadlines[0].when <= now:
             deadline = heappop(self._deadlines)
-            if deadline.over or deadline.when + NOTICE > now:
-                yield deadline
+            if not deadline.over:
+                end = deadline.when + NOTICE
+                heappush(self._deadlines, Deadline(end, deadline.serial, True))
+                if end <= now:
+                    continue
+            yield deadline
 
     def next_deadline(self) -> int | None:
         """When something is due next, in seconds since the epoch."""
@@ -153,8 +168,13 @@ class Ccache:
         """Move the change time: never back, never twice the same."""
         self.change_time = max(int(now), self.change_time + 1)
 
-    def admit(self, description: Description) -> Stored:
+    def room(self, more: int) -> None:
+        """Refuse `more` records where there would be too many."""
+        self._register.room(more)
+
+    def admit(self, outline: Outline) -> Stored:
         """Give a record its serial number, and the first free form of its name."""
+        description = description_of(outline)
         serial = self._register.number()
         names = self.config if description.config else self.credentials
         name = stem = description.stem
@@ -163,12 +183,13 @@ class Ccache:
             while name in names:  # some KEY~PRINCIPAL looks like this KEY~ID
                 serial = self._register.number()
                 name = cut_name(stem, f"~{ident(serial)}")
-        return self.readmit(description, serial, name)
+        kind = Kind(description.config, description.tgt, description.endtime)
+        return self.readmit(kind, serial, name)
 
-    def readmit(self, description: Description, serial: int, name: str) -> Stored:
+    def readmit(self, kind: Kind, serial: int, name: str) -> Stored:
         """Give a record the serial number and the name that are known for it."""
-        names = self.config if description.config else self.credentials
-        stored = Stored(serial, name, description.config, description.tgt, description.endtime)
+        names = self.config if kind.config else self.credentials
+        stored = Stored(serial, name, kind.config, kind.tgt, kind.endtime)
         names[name] = self.serials[serial] = stored
         self._register.own(self, stored)
         return stored

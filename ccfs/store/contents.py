@@ -216,6 +216,7 @@ class Contents:
             ccache.current = None
             ccache.lineage += 1
             generation.detach(now)
+            self._ledger.recount(generation)
         return generation
 
     def _release_current(self, ccache: Ccache, now: float) -> None:

@@ -25,6 +25,20 @@ class Description(NamedTuple):
     endtime: int
 
 
+class Kind(NamedTuple):
+    """What decides how a record is listed, for one whose file name is known."""
+
+    config: bool
+    tgt: bool
+    endtime: int
+
+
+def kind_of(outline: Outline) -> Kind:
+    """The kind of a record that is not removed."""
+    server = outline.server
+    return Kind(config_key(server) is not None, is_tgt(server), outline.endtime)
+
+
 def describe(record: bytes, dialect: Dialect) -> Description:
     """Describe one complete marshalled credential.  Raises BadContentError."""
     try:

@@ -46,7 +46,7 @@ class Edits:
 
     def store(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         """Add one marshalled credential (FILE version 4); None for one marked as removed."""
-        self._room(ccache, len(record))
+        self._room(ccache, len(record), 1)
         if not self.complete(record):
             raise BadContentError("an incomplete credential")
         self._upgrade(ccache, at)
@@ -69,7 +69,7 @@ class Edits:
         """Set a configuration entry, in place of those of the same key."""
         entry = make_config(_initialised(ccache)[1].principal, key, value)
         record = encode_credential(entry, DIALECT_V4)
-        self._room(ccache, len(record))
+        self._room(ccache, len(record), 1)
         self._upgrade(ccache, at)
         with self._contents.rewriting(ccache, at.now):
             self._bury(ccache, _entries(ccache, key), at)
@@ -148,13 +148,13 @@ class Edits:
         if image.wasteful:
             image.compact()
 
-    def _room(self, ccache: Ccache, more: int) -> None:
-        """Refuse `more` bytes, and those that writing the ccache in version 4 takes."""
+    def _room(self, ccache: Ccache, more: int, records: int = 0) -> None:
+        """Refuse `more` bytes and `records`, and the bytes that writing it in version 4 takes."""
         image, _ = _initialised(ccache)
         if image.dialect != DIALECT_V4:
-            prefix, records = _in_version_4(image)
-            more += len(prefix) + sum(len(record) for record, _ in records) - image.complete
-        self._ledger.room(ccache.size, more)
+            prefix, converted = _in_version_4(image)
+            more += len(prefix) + sum(len(record) for record, _ in converted) - image.complete
+        self._ledger.room(ccache.size, more, records)
 
     def _upgrade(self, ccache: Ccache, at: Stamp) -> None:
         """Write the image in version 4: older ones have no place for what we add."""

@@ -42,7 +42,7 @@ class CcacheLimitError(StoreError):
 
 
 class TotalLimitError(StoreError):
-    """All ccaches and scratch files together would become too large."""
+    """All ccaches and scratch files together would become too large, or hold too many records."""
 
 
 class DamagedError(Exception):

@@ -33,8 +33,8 @@ class Generation:
     did anything with a scratch file): seconds.  `handles`: how
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
     whose incomplete record is at the end.  `named`: whether it is a scratch file with a name.
-    `counted`: how much of the limits it takes.  `followers`: the open
-    files that were opened by its number when it was no longer current itself.
+    `counted`, `counted_records`: how many bytes and records of the limits it takes.
+    `followers`: the open files that were opened by its number when it was no longer current itself.
     """
 
     __slots__ = (
@@ -42,6 +42,7 @@ class Generation:
         "_plain",
         "ccache",
         "counted",
+        "counted_records",
         "dialect",
         "followers",
         "handles",
@@ -71,6 +72,7 @@ class Generation:
         self.writers = 0
         self.named = False
         self.counted = 0
+        self.counted_records = 0
         self._lineage = 0
         self._plain = bytearray()
 
@@ -78,6 +80,11 @@ class Generation:
     def data(self) -> bytearray:
         """The bytes, as a reader gets them."""
         return self.image.data if self.image is not None else self._plain
+
+    @property
+    def records(self) -> int:
+        """How many records it has, removed ones included."""
+        return len(self.image.spans if self.image is not None else self.spans)
 
     @property
     def current(self) -> bool:

@@ -13,10 +13,9 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from ccfs.format.ccache import Prefix, scan_prefix
-from ccfs.format.credential import outline_credential, scan_credential, tombstone
+from ccfs.format.credential import Outline, outline_credential, scan_credential, tombstone
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
-from ccfs.store.describe import Description, description_of
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError
 from ccfs.store.values import Stored
 
@@ -41,13 +40,16 @@ class Delta:
         return bool(self.added or self.removed or self.prefix)
 
 
-Described = tuple[int, int, Description | None]
+Outlined = tuple[int, int, Outline | None]
 
 
 class Registrar(Protocol):
-    """Who gives a record its identity, and takes it back."""
+    """Gives a record its identity, and takes it back."""
 
-    def admit(self, description: Description) -> Stored:
+    def room(self, more: int) -> None:
+        """Raise TotalLimitError where `more` records are too many; removed ones count, too."""
+
+    def admit(self, outline: Outline) -> Stored:
         """Give a new live record its serial number and its name."""
 
     def forget(self, stored: Stored) -> None:
@@ -223,14 +225,15 @@ class Image:
             prefix, body = found
         at = max(self.complete, body)
         ends = self._ends(at, prefix.header.dialect) if ends is None else ends
-        described = self._describe([at, *ends], prefix.header.dialect)
+        self._registrar.room(len(ends))
+        outlined = self._outlines([at, *ends], prefix.header.dialect)
         fresh, self.prefix, self.body = self.prefix is None, prefix, body
         self.complete = ends[-1] if ends else at
-        spans = [Span(start, end, self._admit(what)) for start, end, what in described]
+        spans = [Span(start, end, self._admit(what)) for start, end, what in outlined]
         self._splice(len(self.spans), len(self.spans), spans)
         return Delta(tuple(s.stored for s in spans if s.stored), (), fresh)
 
-    def _admit(self, what: Description | None) -> Stored | None:
+    def _admit(self, what: Outline | None) -> Stored | None:
         return self._registrar.admit(what) if what else None
 
     def _overwrite_tail(self, offset: int, data: bytes) -> Delta:
@@ -250,19 +253,20 @@ class Image:
         same = prefix.header.dialect == self.dialect and body == self.body
         first = max(bisect_right(self.spans, start, key=_start) - 1, 0) if same else 0
         at = self.spans[first].start if start >= body and self.spans else body
-        described, rest = self._rescan(at, prefix.header.dialect, stop if same else None)
+        outlined, rest = self._rescan(at, prefix.header.dialect, stop if same else None)
         touched = self.spans[first:rest]
-        described = _without_ended(touched, described)
-        kept = self._unchanged(touched, described, (start, stop, old)) if same else {}
+        self._registrar.room(len(outlined) - len(touched))
+        outlined = _without_ended(touched, outlined)
+        kept = self._unchanged(touched, outlined, (start, stop, old)) if same else {}
         delta_prefix, self.prefix, self.body = prefix != self.prefix, prefix, body
         removed = self._forget([s.stored for s in touched if s.stored and s.start not in kept])
-        spans = [kept.get(a) or Span(a, b, self._admit(what)) for a, b, what in described]
+        spans = [kept.get(a) or Span(a, b, self._admit(what)) for a, b, what in outlined]
         self._splice(first, rest, spans)
         self.complete = self.spans[-1].end if self.spans else body
         added = (s.stored for s in spans if s.stored and s.start not in kept)
         return Delta(tuple(added), removed, delta_prefix)
 
-    def _rescan(self, at: int, dialect: Dialect, stop: int | None) -> tuple[list[Described], int]:
+    def _rescan(self, at: int, dialect: Dialect, stop: int | None) -> tuple[list[Outlined], int]:
         """The records from `at` on, up to where old ones behind `stop` are in step again.
 
         Returns them and the position of the first old one that stays as it is.
@@ -272,7 +276,7 @@ class Image:
         rest = self._in_step(reached, stop)
         if rest is None and reached < self.complete:
             raise BadContentError("a write in place that breaks the records behind it")
-        return self._describe([at, *ends], dialect), len(self.spans) if rest is None else rest
+        return self._outlines([at, *ends], dialect), len(self.spans) if rest is None else rest
 
     def _in_step(self, at: int, stop: int | None) -> int | None:
         """The position of the old record that starts at `at`, where that is behind `stop`."""
@@ -292,12 +296,12 @@ class Image:
     def _unchanged(
         self,
         touched: list[Span],
-        described: list[Described],
+        outlined: list[Outlined],
         write: tuple[int, int, bytes],
     ) -> dict[int, Span]:
         """Records of the same extent whose bytes a write left as they were, by their start."""
         start, stop, old = write
-        extents = {(a, b) for a, b, _ in described}
+        extents = {(a, b) for a, b, _ in outlined}
 
         def same(span: Span) -> bool:
             a, b = max(span.start, start), min(span.end, stop, start + len(old))
@@ -320,12 +324,12 @@ class Image:
             at = end
         return ends
 
-    def _describe(self, edges: list[int], dialect: Dialect) -> list[Described]:
-        return [(a, b, self._description(a, dialect)) for a, b in pairwise(edges)]
+    def _outlines(self, edges: list[int], dialect: Dialect) -> list[Outlined]:
+        return [(a, b, self._outline(a, dialect)) for a, b in pairwise(edges)]
 
-    def _description(self, start: int, dialect: Dialect) -> Description | None:
+    def _outline(self, start: int, dialect: Dialect) -> Outline | None:
         outline = outline_credential(self.data, start, dialect)
-        return None if outline.removed else description_of(outline)
+        return None if outline.removed else outline
 
     def _splice(self, first: int, rest: int, spans: list[Span]) -> None:
         """Put `spans` in the place of those at [first, rest)."""
@@ -358,7 +362,7 @@ def _start(span: Span) -> int:
     return span.start
 
 
-def _without_ended(touched: list[Span], described: list[Described]) -> list[Described]:
+def _without_ended(touched: list[Span], outlined: list[Outlined]) -> list[Outlined]:
     """Take for removed what a write in place has left no end time.
 
     Heimdal removes a credential so; the bytes alone don't tell it from one that never ends.
@@ -366,7 +370,7 @@ def _without_ended(touched: list[Span], described: list[Described]) -> list[Desc
     ends = {(s.start, s.end): s.stored.endtime for s in touched if s.stored}
     return [
         (a, b, None if what and ends.get((a, b)) and not what.endtime else what)
-        for a, b, what in described
+        for a, b, what in outlined
     ]
 
 
@@ -390,15 +394,22 @@ def _scan_credential(data: bytearray, at: int, dialect: Dialect, limit: int) -> 
 
 
 def whole(data: bytes | bytearray, limit: int) -> bool:
-    """Whether `data` is a ccache, from its header to the end of its last record."""
+    """True if `data` is a ccache, from its header to the end of its last record."""
+    return count_records(data, limit) is not None
+
+
+def count_records(data: bytes | bytearray, limit: int) -> int | None:
+    """The number of records of a whole ccache, removed ones included; None if it isn't one."""
     try:
         found = scan_prefix(data, limit)
         if found is None:
-            return False
+            return None
         prefix, at = found
         end: int | None = at
+        count = 0
         while end is not None and end < len(data):
             end = scan_credential(data, end, prefix.header.dialect, limit)
+            count += 1
     except FormatError:
-        return False
-    return end is not None
+        return None
+    return count if end is not None else None

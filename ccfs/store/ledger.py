@@ -80,7 +80,7 @@ class Ledger:
         self.used = 0
         self.change_time = int(now)
         self.effects = Effects()
-        self.register = Register(int(now * 1000))
+        self.register = Register(int(now * 1000), limits.credentials)
         self.events = EventLog(limits.events, self.number)
         self.memo = Memo()
         self._refused = -math.inf
@@ -138,13 +138,15 @@ class Ledger:
             self.effects.records.append(stored.serial)
 
     def recount(self, generation: Generation) -> None:
-        """Take the size of a generation into account."""
-        size = len(generation.data)
+        """Take the size of a generation and its number of records into account."""
+        size, records = len(generation.data), generation.records
         self.used += size - generation.counted
-        generation.counted = size
+        self.register.records += records - generation.counted_records
+        generation.counted, generation.counted_records = size, records
 
-    def room(self, size: int, more: int) -> None:
-        """Refuse `more` bytes for something of `size` bytes where a limit says so."""
+    def room(self, size: int, more: int, records: int = 0) -> None:
+        """Refuse `more` bytes for something of `size` bytes, or more `records`, by the limits."""
+        self.register.room(records)
         if more > 0 and size + more > self.limits.ccache_bytes:
             raise CcacheLimitError(f"over {self.limits.ccache_bytes} bytes in one ccache")
         if more > 0 and self.used + more > self.limits.total_bytes:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from ccfs.format.credential import Outline
 from ccfs.store.ccache import Ccache
 from ccfs.store.contents import Contents
-from ccfs.store.describe import Description
+from ccfs.store.describe import kind_of
 from ccfs.store.image import Image
 from ccfs.store.ledger import Ledger
 from ccfs.store.saved import Saved, SavedCcache, SavedRecord
@@ -18,10 +19,13 @@ class _Registrar:
         self._ccache = ccache
         self._records: Iterator[SavedRecord] = iter(records)
 
-    def admit(self, description: Description) -> Stored:
+    def room(self, more: int) -> None:
+        """What was there has room, whatever the limits are by now."""
+
+    def admit(self, outline: Outline) -> Stored:
         """The next record that was saved."""
         saved = next(self._records)
-        return self._ccache.readmit(description, saved.serial, saved.name)
+        return self._ccache.readmit(kind_of(outline), saved.serial, saved.name)
 
     def forget(self, stored: Stored) -> None:
         """Nothing is forgotten while it is being restored."""

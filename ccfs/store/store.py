@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ccfs.format.names import encode_name
 from ccfs.format.principal import Principal
 from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Collection
@@ -15,18 +16,21 @@ from ccfs.store.errors import (
     ExistsError,
     NameTooLongError,
     NotFoundError,
+    TotalLimitError,
 )
 from ccfs.store.events import EventLog
 from ccfs.store.files import Files, OpenFile
 from ccfs.store.generation import Generation
-from ccfs.store.image import whole
-from ccfs.store.ledger import LISTED, Ledger
+from ccfs.store.image import count_records, whole
+from ccfs.store.ledger import LISTED, NO_CCACHE, Ledger
 from ccfs.store.listing import ccache_name
 from ccfs.store.restore import restore
 from ccfs.store.saved import Saved
 from ccfs.store.scratch import COLLECTION, Link, Scratch
-from ccfs.store.values import Limits, Stamp, What, ident
+from ccfs.store.values import Limits, Stamp, What, Who, ident
 
+SERVER = Who(0, 0, "ccfs")
+"""Asks for steps that no client has asked for."""
 MAX_LINKS = 64
 """How many scratch links there may be."""
 
@@ -78,8 +82,7 @@ class Store:
         BadNameError, NameTooLongError, CcacheLimitError, TotalLimitError: nothing changed.
         """
         self.ledger.room(0, len(data))
-        if not whole(data, self.limits.ccache_bytes):
-            raise BadContentError("no ccache")
+        self._check(data)
         ccache = self.collection.find(name) or self.collection.create(name, at)
         self.contents.overwrite(ccache, data, at)
         self.ledger.effects.behind.add(ccache.serial)
@@ -226,7 +229,7 @@ class Store:
         BadContentError where its bytes are no ccache: nothing changed.
         """
         generation = self.scratch.get(*source)
-        self._check(generation)
+        self._check(generation.data)
         self.contents.adopt(ccache, generation, at, What.REPLACED)
         self.scratch.pop(*source)
         self._touch(source[0], at)
@@ -244,7 +247,7 @@ class Store:
     def replace_new(self, source: tuple[int, bytes], name: bytes, at: Stamp) -> None:
         """Make a scratch file a new ccache of a name, or the content of the one that has it."""
         generation = self.scratch.get(*source)
-        self._check(generation)
+        self._check(generation.data)
         ccache = self.collection.find(name) or self.collection.create(name, at)
         self.replace(source, ccache, at)
 
@@ -260,7 +263,7 @@ class Store:
         name = ccache_name(place[1]) if place and place[0] == COLLECTION else None
         if place is None or name is None or not whole(generation.data, self.limits.ccache_bytes):
             return
-        with suppress(CcacheLimitError, BadNameError, NameTooLongError):
+        with suppress(CcacheLimitError, TotalLimitError, BadNameError, NameTooLongError):
             self.replace_new(place, name, at)
 
     def create_link(self, name: bytes, target: bytes, at: Stamp) -> Link:
@@ -273,16 +276,30 @@ class Store:
         self.scratch.links[name] = link
         return link
 
-    def expire(self, now: float) -> None:
-        """Let scratch go that nobody has used for ten minutes."""
+    def expire(self, now: float, who: Who = SERVER) -> None:
+        """Remove scratch that was not used for ten minutes, with an event each.
+
+        A file that is a whole ccache stays: it is looked at again after another ten minutes.
+        """
         for place, name in self.scratch.expired(now):
+            generation = self.scratch.get(place, name)
+            if whole(generation.data, self.limits.ccache_bytes):
+                generation.used = now
+                continue
             self.unlink_scratch(place, name)
+            ccache = self.collection.by_serial(place)
+            directory = ccache.name if ccache else NO_CCACHE
+            self.events.append(Stamp(now, who), What.DROPPED, directory, encode_name(name))
+            self.ledger.effects.logged = True
         for name in self.scratch.expired_links(now):
             del self.scratch.links[name]
 
-    def _check(self, generation: Generation) -> None:
-        if not whole(generation.data, self.limits.ccache_bytes):
+    def _check(self, data: bytes | bytearray) -> None:
+        """Refuse what is no whole ccache, or has more records than there is room for."""
+        records = count_records(data, self.limits.ccache_bytes)
+        if records is None:
             raise BadContentError("no ccache")
+        self.ledger.room(0, 0, records)
 
     def _room_for_a_file(self) -> None:
         if self.scratch.count >= self.limits.ccaches:

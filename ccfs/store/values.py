@@ -13,12 +13,15 @@ DEFAULT_NAME = b"tkt"
 class Limits:
     """What a mount may hold.  Sizes in bytes of the FILE format, scratch files included.
 
-    `events`: how many are kept; `handles`: how many files and directories are open at a time.
+    `credentials`: records in all ccaches, configuration entries and the places of removed ones
+    included.  `events`: how many are kept; `handles`: how many files and directories are open at a
+    time.
     """
 
     ccaches: int = 1024
     ccache_bytes: int = 8 * MIB
     total_bytes: int = 64 * MIB
+    credentials: int = 100_000
     events: int = 10_000
     handles: int = 32_768
 

@@ -6,7 +6,7 @@ Knows what values the types can hold, the odd ones too; never the bytes that sta
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from ccfs.format.ccache import Ccache, Header, Tag
+from ccfs.format.ccache import TAG_DELTATIME, Ccache, Header, Tag
 from ccfs.format.credential import Credential, Keyblock, Times, TypedData
 from ccfs.format.dialect import Dialect
 from ccfs.format.principal import NT_UNKNOWN, Principal
@@ -70,7 +70,9 @@ def credentials(dialect: Dialect) -> st.SearchStrategy[Credential]:
 def headers(draw: st.DrawFn, dialect: Dialect) -> Header:
     if dialect.version < 4:
         return Header(dialect)
-    return Header(dialect, tuple(draw(st.lists(st.builds(Tag, u16, st.binary(max_size=9))))))
+    offsets = st.builds(Tag, st.just(TAG_DELTATIME), st.binary(min_size=8, max_size=8))
+    others = st.builds(Tag, u16.filter(TAG_DELTATIME.__ne__), st.binary(max_size=9))
+    return Header(dialect, tuple(draw(st.lists(offsets | others))))
 
 
 @st.composite
