@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "importing": {"errors"},
     "helper": set(),
     "hardening": set(),
+    "standard_streams": set(),
     "journals": {"errors"},
     "kcmsocket": {"control", "errors"},
     "supervisor": {"helper", "mountpoint", "errors"},
@@ -50,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         "unforeseen",
     },
     "ccfsd": {
+        "standard_streams",
         "control",
         "daemon",
         "hardening",
@@ -62,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "__init__",
     },
     "cli": {
+        "standard_streams",
         "control",
         "importing",
         "daemon",
