@@ -62,10 +62,10 @@ def prepare() -> None:
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lasts as long as the process
     if sys.stdout is sys.__stdout__:
-        sys.stdout = sys.__stdout__ = _text(_Output(1, "w", closefd=False), sys.stdout)
+        sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = sys.__stderr__ = _text(_Messages(2, "w", closefd=False), sys.stderr)
-        sys.stderr.reconfigure(line_buffering=True)
+        sys.stderr = messages = _text(_Messages(2, "w", closefd=False), sys.stderr)
+        messages.reconfigure(line_buffering=True)
 
 
 def finish() -> None:

@@ -1,4 +1,4 @@
-"""Every command with each of descriptors 0 to 2 closed or full, and in an encoding that lacks much."""
+"""Every command with each of descriptors 0 to 2 closed or full, and in narrow encodings."""
 
 import contextlib
 import os
