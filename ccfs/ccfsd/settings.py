@@ -18,6 +18,7 @@ class Settings:
     `idle`: after which a daemon ends that nobody has any use for.  `hang`: that a daemon has to
     answer a ping before it is replaced.  `linger`: the directory of loginctl(1) that names the
     users whose mounts outlive their sessions.  `kcm`: where KCM clients connect, "" for nowhere.
+    `allow_root`: uid 0 may use the mounts, too.
     """
 
     root: str = control.RUNTIME
@@ -25,6 +26,7 @@ class Settings:
     idle: float = 600.0
     hang: float = 10.0
     linger: str = "/var/lib/systemd/linger"
+    allow_root: bool = False
     debug: bool = False
 
     @property
