@@ -1,6 +1,7 @@
 """The entry of `ccfs`: find the command, run it, turn its end into an exit status.
 
-Knows the commands by name; never what they do. No exception passes through here.
+Knows the commands by name; never what they do. No exception passes through here
+but argparse's SystemExit.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(given)
         standard_streams.finish()
     except SystemExit as error:  # argparse's, after --help and --version
-        return _finish(int(error.code or 0))
+        raise SystemExit(_finish(int(error.code or 0))) from None
     except UserError as error:
         return _finish(output.fail(error))
     except KeyboardInterrupt:
