@@ -8,7 +8,9 @@ export PATH := $(PATH):/usr/sbin:/sbin
 setup:
 	@scripts/setup
 
-demo: setup
+demo:
+	@scripts/packages $$(scripts/setup --packages) krb5-kdc krb5-admin-server krb5-user
+	@scripts/setup
 	@scripts/demo
 
 # PYTEST_ARGS selects: make test PYTEST_ARGS="-k watch -x"

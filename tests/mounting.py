@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ccfs import mountpoint
+from ccfs.hardening import may_lock
 
 TMPFS = "/dev/shm"
 START_SECONDS = 20.0
@@ -29,6 +30,8 @@ GUARD_SECONDS = 100.0
 FUSECTL = Path("/sys/fs/fuse/connections")
 
 _QUIET = ("ccfs: debug: ", "ccfs: info: ")
+_NOT_LOCKED = "ccfs: warning: memory is not locked"
+"""True where the machine forbids mlock(2), and no fault of the daemon's there."""
 _KILLED_BY_TEST = (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 
 
@@ -66,7 +69,8 @@ class Mounted:
     def complaints(self) -> list[str]:
         """The lines of the log that aren't plain information."""
         lines = self.log.read_text(errors="replace").splitlines()
-        return [line for line in lines if not line.startswith(_QUIET)]
+        quiet = _QUIET if may_lock() else (*_QUIET, _NOT_LOCKED)
+        return [line for line in lines if not line.startswith(quiet)]
 
     def close(self) -> list[str]:
         """Unmount and clean up; returns what was wrong with the way the daemon ended."""

@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "helper": {"linux"},
     "hardening": set(),
     "journals": {"errors", "linux"},
+    "standard_streams": set(),
     "kcmsocket": {"control", "errors"},
     "supervisor": {"errors", "held_connection", "helper", "linux", "mounting", "mountlock"},
     "daemon": {
@@ -58,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
         "unforeseen",
     },
     "ccfsd": {
+        "standard_streams",
         "control",
         "linux",
         "mounting",
@@ -73,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         "closed_directory",
+        "standard_streams",
         "control",
         "hardening",
         "linux",

@@ -21,6 +21,8 @@ FILES = {
     "usr/local/sbin/ccfsd": 0o755,
     "usr/sbin/mount.ccfs": 0o755,
     "usr/share/pam-configs/ccfs": 0o644,
+    "usr/local/lib/systemd/user-environment-generators/60-ccfs": 0o755,
+    "usr/local/share/ccfs/sudoers": 0o644,
     "usr/local/lib/systemd/system/ccfsd.service": 0o644,
     "usr/local/lib/systemd/system/ccfsd.socket": 0o644,
     "usr/local/lib/sysusers.d/ccfs.conf": 0o644,
@@ -64,7 +66,7 @@ def files(top: Path) -> dict[str, int]:
 
 def make(what: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run make on a machine that can't be written to but for `directory`, which is on tmpfs."""
-    script = "mount -o remount,bind,ro / && exec make --silent -C $0 $1 DESTDIR=$2"
+    script = 'mount -o remount,bind,ro / && exec make --silent -C "$0" "$1" DESTDIR="$2"'
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
     return subprocess.run(
         [*command, str(PROJECT), what, str(directory)],

@@ -40,6 +40,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"where KCM clients connect; default: {KCM_SOCKET}",
     )
     flag("--no-kcm", dest="kcm_socket", action="store_const", const="", help="serve no KCM clients")
+    flag("--allow-root", action="store_true", help="let root into the users' mounts, too")
     flag(
         "--idle",
         type=_seconds,
@@ -79,6 +80,7 @@ def settings(given: argparse.Namespace) -> Settings:
         hang=given.hang,
         grace=given.grace,
         linger=given.linger_directory,
+        allow_root=given.allow_root,
         debug=given.debug,
     )
 

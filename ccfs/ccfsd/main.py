@@ -9,6 +9,7 @@ Exit statuses: 0 ended as told; 1 unforeseen; 2 bad command line; 4 another ccfs
 
 from __future__ import annotations
 
+import argparse
 import gc
 import importlib
 import logging
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ccfs import control, unforeseen
+from ccfs import control, standard_streams, unforeseen
 from ccfs.ccfsd import activation, arguments, logs, privileges
 from ccfs.ccfsd.loop import Loop
 from ccfs.ccfsd.runtime import Runtime
@@ -35,8 +36,9 @@ STOP = 30.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit status."""
+    standard_streams.prepare()
     try:
-        given = arguments.parse(argv)
+        given = _parse(argv)
         if os.geteuid() != 0:
             raise DeniedError("only root can run ccfsd", "see 'ccfs mount' for a mount of your own")
         settings = arguments.settings(given)
@@ -46,9 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(settings)
     except UserError as error:
         return _fail(error)
+    except standard_streams.OutputError as error:
+        standard_streams.give_up()
+        return _fail(UserError(f"cannot write the output: {error.reason.lower()}"))
     except Exception as error:
         print(f"ccfsd: error: unforeseen: {unforeseen.describe(error)}", file=sys.stderr)
         return int(Exit.UNEXPECTED)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; after --help and --version SystemExit, with their output written."""
+    try:
+        return arguments.parse(argv)
+    except SystemExit:
+        standard_streams.finish()
+        raise
 
 
 def _run(settings: Settings) -> int:

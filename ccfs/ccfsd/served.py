@@ -121,7 +121,14 @@ class Served:
             return
         try:
             self._make_journals()
-            made = spawn.spawn(self._host.nursery, self._host.runtime, self.name, self.owner)
+            allow_root = self._host.settings.allow_root
+            made = spawn.spawn(
+                self._host.nursery,
+                self._host.runtime,
+                self.name,
+                self.owner,
+                allow_root=allow_root,
+            )
         except UserError as error:
             self._cannot_start(error.reason)
         except OSError as error:

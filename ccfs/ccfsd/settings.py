@@ -19,6 +19,7 @@ class Settings:
     `idle`: after which a daemon ends that nobody has any use for.  `hang`: that a daemon has to
     answer a ping before it is replaced.  `linger`: the directory of loginctl(1) that names the
     users whose mounts outlive their sessions.  `kcm`: where KCM clients connect, "" for nowhere.
+    `allow_root`: uid 0 may use the mounts, too.
     """
 
     root: str = control.RUNTIME
@@ -27,6 +28,7 @@ class Settings:
     hang: float = 5.0
     grace: float = 0.0
     linger: str = "/var/lib/systemd/linger"
+    allow_root: bool = False
     debug: bool = False
 
     @property

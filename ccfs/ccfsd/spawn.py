@@ -35,8 +35,13 @@ class Spawned:
     device: str
 
 
-def spawn(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Spawned:
-    """Mount, and fork a daemon that serves it.  Raises UserError, OSError: nothing is left then."""
+def spawn(
+    nursery: Nursery, runtime: Runtime, name: str, owner: Owner, *, allow_root: bool = False
+) -> Spawned:
+    """Mount, and fork a daemon that serves it; `allow_root`: to root, too.
+
+    Raises UserError, OSError: nothing is left then.
+    """
     with ExitStack() as undo:
         runtime.remove_socket(name)
         undo.callback(runtime.remove_socket, name)
@@ -49,7 +54,8 @@ def spawn(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Spawne
             device = launch.attach(path, owner.uid, owner.gid)
             theirs.callback(os.close, device)
             undo.callback(_unmount, path)
-            values = {"serve": name, "path": path, "journal": runtime.journal(name)}
+            values: dict[str, object] = {"serve": name, "path": path, "allow_root": allow_root}
+            values["journal"] = runtime.journal(name)
             born = nursery.bear(owner.uid, owner.gid, values, [held, device, listener.fileno()])
         undo.callback(os.close, born.pidfd)
         process = processes.of(born.pid, ended=True)
@@ -73,6 +79,7 @@ def work(values: dict[str, object], passed: list[int]) -> int:
     name = str(values["serve"])
     options = daemon.MountOptions(
         mountpoint=str(values["path"]),
+        allow_root=bool(values["allow_root"]),
         allow_other=True,
         journal=str(values["journal"]),
         held=held,

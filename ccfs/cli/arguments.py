@@ -147,7 +147,7 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     _name_options(parser)
-    parser.add_argument("file", metavar="FILE", help="a new file")
+    parser.add_argument("file", metavar="FILE", help="a new file, or - for stdout")
     parser.add_argument("--replace", action="store_true", help="replace a file that is there")
 
 

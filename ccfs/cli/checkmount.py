@@ -91,7 +91,7 @@ def daemon(said: Values, here: Machine) -> Iterator[Finding]:
         status = proc_status(f"/proc/{pid}/status")
         owner_of_proc = os.stat(f"/proc/{pid}/mem").st_uid  # /proc/PID itself tells nothing
     except OSError:
-        yield Finding("daemon", f"process {pid} is not to be seen", "look from its pid namespace")
+        yield Finding("daemon", f"process {pid} is not to be seen from here", unknown=True)
         return
     uid = int(status["Uid"].split()[0])
     if uid and owner_of_proc == uid:
@@ -166,6 +166,8 @@ def krb5ccname(path: str, here: Machine, socket: str = "") -> Finding:
         return Finding("krb5ccname", "KRB5CCNAME is not set", hint)
     said = f"KRB5CCNAME={name}" if name else f"KRB5CCNAME is not set: krb5.conf's {here.ccname}"
     if here.residual.startswith("KCM:"):
+        if serves_kcm(here) is None:
+            return Finding("krb5ccname", f"{said}; who serves it can't be told", unknown=True)
         fault = _kcm_fault(here, socket)
         more = "" if fault else ", which ccfs serves"
         if socket and not _same(socket, here.kcm):
@@ -192,7 +194,7 @@ def _same(one: str, other: str) -> bool:
 def _fault(path: str, name: str) -> str:
     """The same for a ccache that should be in the mount at `path`."""
     file, directory = _places(name)
-    if not file.startswith(path + "/"):
+    if not os.path.realpath(file).startswith(os.path.realpath(path) + "/"):
         return " points elsewhere"
     return "" if os.path.isdir(directory) else " is stale: there is no such place"
 

@@ -10,14 +10,14 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 
-from ccfs.cli import checkmount, machine, output, place
+from ccfs.cli import checkccfsd, checkmount, machine, output, place
 from ccfs.cli.finding import Finding
 from ccfs.errors import Exit, UsageError
 
 
 def run(arguments: Namespace) -> int:
     """Print a line for each check; FINDINGS unless all is well."""
-    found = [*_findings(arguments.mountpoint)]
+    found = settled([*_findings(arguments.mountpoint)])
     if arguments.json:
         _print_json(found)
     else:
@@ -28,6 +28,10 @@ def run(arguments: Namespace) -> int:
 def _findings(given: str | None) -> Iterator[Finding]:
     here = machine.Machine.of(os.environ, os.geteuid())
     yield from machine.check(here)
+    yield from checkccfsd.check()
+    if given is None and here.uid == 0 and not _has_mount():
+        yield Finding("mount", "root has no mount, and needs none")
+        return
     try:
         path = place.of(given)
     except UsageError as error:
@@ -36,13 +40,36 @@ def _findings(given: str | None) -> Iterator[Finding]:
     yield from checkmount.check(path, here, time.time())
 
 
+def settled(found: list[Finding]) -> list[Finding]:
+    """The findings, without a fault of the limit `memlock` where the daemon's memory is locked."""
+    if not any(one.check == "locked" and one.ok for one in found):
+        return found
+    return [
+        Finding(one.check, f"{one.what.partition(',')[0]}; the daemon needs no more")
+        if one.check == "memlock" and not one.ok
+        else one
+        for one in found
+    ]
+
+
+def _has_mount() -> bool:
+    try:
+        return place.is_mounted(place.of(None))
+    except UsageError:
+        return False
+
+
 def _row(found: Finding) -> list[str]:
     said = found.what if found.ok else f"{found.what}: {found.hint}"
-    return ["ok" if found.ok else "WRONG", found.check, said]
+    state = "unknown" if found.unknown else "ok" if found.ok else "WRONG"
+    return [state, found.check, said]
 
 
 def _print_json(found: list[Finding]) -> None:
     import json
 
-    rows = [{"check": f.check, "ok": f.ok, "what": f.what, "hint": f.hint} for f in found]
+    rows = [
+        {"check": f.check, "ok": f.ok, "what": f.what, "hint": f.hint, "unknown": f.unknown}
+        for f in found
+    ]
     print(json.dumps(rows, indent=2))

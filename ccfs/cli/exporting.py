@@ -6,6 +6,7 @@ Knows a file of the mount and the one that is made; never the bytes of a ccache.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from argparse import Namespace
 from contextlib import suppress
@@ -13,7 +14,7 @@ from contextlib import suppress
 from ccfs import journals, mountpoint
 from ccfs.cli import output, place
 from ccfs.cli.ccaches import directory_of, failures
-from ccfs.errors import ExistsError, Exit, UserError
+from ccfs.errors import ExistsError, Exit, UsageError, UserError
 
 
 def run(arguments: Namespace) -> int:
@@ -22,6 +23,8 @@ def run(arguments: Namespace) -> int:
     file = os.path.join(directory_of(path, arguments.name), "ccache")
     with failures(arguments.name):
         data = mountpoint.ask(path, lambda: _read(file))
+    if arguments.file == "-":
+        return _print(data)
     target = os.path.abspath(arguments.file.removeprefix("FILE:"))
     try:
         (_replace if arguments.replace else _make)(target, data)
@@ -32,6 +35,14 @@ def run(arguments: Namespace) -> int:
         raise UserError(f"cannot write {target}: {_why(error)}") from None
     if on_disk:
         output.say("notice", f"{target} is on a disk, where its secrets stay")
+    return Exit.OK
+
+
+def _print(data: bytes) -> int:
+    """Write the ccache to stdout; UsageError where that is a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError("a ccache is not for a terminal", "redirect the output, or name a file")
+    sys.stdout.buffer.write(data)
     return Exit.OK
 
 

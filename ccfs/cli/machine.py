@@ -161,7 +161,7 @@ def _keeps_nothing(area: str, blocks: str) -> bool:
 
 def kcm_server(here: Machine) -> Finding:
     """No other credential server takes what programs store; where KCM: is used, there is one."""
-    pid = control.listener(here.kcm) or None
+    pid = control.listener(here.kcm)
     if pid is None and here.residual.startswith("KCM:"):
         hint = f"start ccfsd, or 'ccfs mount --kcm-socket {here.kcm}' (docs/kcm.md)"
         return Finding("kcm", f"programs use {here.residual}, and nobody is at {here.kcm}", hint)
@@ -169,27 +169,36 @@ def kcm_server(here: Machine) -> Finding:
         return Finding("kcm", f"no KCM server is at {here.kcm}")
     said = f"process {pid} serves KCM: ccaches at {here.kcm}"
     name, ours = _program(pid)
+    if ours is None:
+        why = f"{name} listens for a unit" if name else "it is not to be seen from here"
+        return Finding("kcm", f"{said}; whether it is ccfs can't be told: {why}", unknown=True)
     if ours:
         return Finding("kcm", f"{said}: {name}")
     hint = "stop it (docs/kcm.md), or see that KRB5CCNAME is set wherever tickets are used"
     return Finding("kcm", f"{said}: {name}" if name else said, hint)
 
 
-def serves_kcm(here: Machine) -> bool:
-    """Whether `KCM:` is ccfs here."""
-    pid = control.listener(here.kcm) or None
-    return pid is not None and _program(pid)[1]
+def serves_kcm(here: Machine) -> bool | None:
+    """Whether `KCM:` is ccfs here; None where that can't be told."""
+    pid = control.listener(here.kcm)
+    return False if pid is None else _program(pid)[1]
 
 
-def _program(pid: int) -> tuple[str, bool]:
-    """What a process is called, as far as that can be told; whether it is a part of ccfs."""
+def _program(pid: int) -> tuple[str, bool | None]:
+    """What a process is called, "" where that can't be told; whether it is a part of ccfs.
+
+    None where that can't be told: /proc hides the process (hidepid=), it is of another pid
+    namespace (0), or it is systemd, which listens for a service that it starts later.
+    """
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             name = file.read().strip()
         with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
             words = file.read().split("\0")[:OWN_WORDS]
     except OSError:
-        return "", False
+        return "", None
+    if pid == 1 and name == "systemd":
+        return name, None
     own = [os.path.basename(word) for word in words if os.path.basename(word) in OWN_PROGRAMS]
     return (own[0].partition(".")[2] or own[0], True) if own else (name, False)
 

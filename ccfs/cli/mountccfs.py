@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ccfs import mountplace
+from ccfs import mountplace, standard_streams
 from ccfs.cli import arguments, background, mount, output
 from ccfs.errors import DeniedError, Exit, UsageError, UserError
 from ccfs.mounting import Mounter
@@ -76,6 +76,7 @@ class Wanted:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mount.ccfs SOURCE DIRECTORY [-sfnvrw] [-o OPTIONS]`; returns mount(8)'s exit status."""
+    standard_streams.prepare()
     try:
         return _run(parse(sys.argv[1:] if argv is None else argv))
     except UserError as error:

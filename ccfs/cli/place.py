@@ -19,11 +19,43 @@ ASK_SECONDS = 5.0
 def of(given: str | None) -> str:
     """The mountpoint a command is about, resolved: the one given, or the user's own.
 
-    That is where `ccfs mount` has it, or else the mount of the login, if there is one.
+    That is where `ccfs mount` has it, or else the mount of the login, or the one that KRB5CCNAME or
+    the working directory is in.
     """
-    if given is None and not is_mounted(_beside_login()) and is_mounted(at_login()):
-        return at_login()
-    return new(given)
+    if given is not None or is_mounted(_beside_login()):
+        return new(given)
+    found = at_login() if is_mounted(at_login()) else _named(os.environ) or _around()
+    return found or new(None)
+
+
+def _named(environment: Mapping[str, str]) -> str | None:
+    """The caller's ccfs that the ccache in KRB5CCNAME is in."""
+    kind, _, rest = environment.get("KRB5CCNAME", "").rpartition(":")
+    return _enclosing(rest) if kind in ("", "FILE", "DIR", "DIR:") and rest else None
+
+
+def _around() -> str | None:
+    """The caller's ccfs that the working directory is in."""
+    try:
+        return _enclosing(os.getcwd())
+    except OSError:
+        return None
+
+
+def _enclosing(path: str) -> str | None:
+    """The innermost ccfs of the caller's that `path` is below, by its text and the mount table.
+
+    Nothing in the mount is touched: its daemon may hang.
+    """
+    absolute = os.path.abspath(path)
+    inside = [
+        mount.path
+        for mount in mountpoint.mounts()
+        if mount.is_ccfs
+        and mount.owner == os.getuid()
+        and (absolute == mount.path or absolute.startswith(mount.path + "/"))
+    ]
+    return max(inside, key=len, default=None)
 
 
 def new(given: str | None) -> str:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from ccfs import importing
 from ccfs.errors import SourceError
+from ccfs.format.ccache import decode_ccache
+from ccfs.format.errors import FormatError
 from ccfs.format.names import encode_name
 
 if TYPE_CHECKING:
     import krb5
 
-LIBRARY_TYPES = ("DIR", "KEYRING", "KCM")
+LIBRARY_TYPES = ("KEYRING", "KCM")
 _HINT = "name one: FILE:/path, DIR:/path, KEYRING:name or KCM:"
 _NOT_FOUND = -1765328243
 """KRB5_CC_NOTFOUND"""
@@ -70,6 +72,14 @@ def opened(residual: str, limit: int) -> Iterator[list[Left]]:
         if kind == "FILE":
             path = importing.path_of(os.path.abspath(rest))
             yield [FileLeft(stack.enter_context(importing.opened(path, limit)))]
+        elif kind == "DIR":
+            whole = [
+                FileLeft(stack.enter_context(importing.opened(path, limit)), name, primary)
+                for path, name, primary in _of_directory(rest)
+            ]
+            for left in whole:
+                left.check()  # before the first one moves
+            yield [*whole]
         elif kind in LIBRARY_TYPES:
             library = Library(kind)
             stack.callback(library.close)
@@ -78,15 +88,61 @@ def opened(residual: str, limit: int) -> Iterator[list[Left]]:
             raise SourceError(f"cannot import {importing.shown(residual)}: unknown type", _HINT)
 
 
+def _of_directory(rest: str) -> list[tuple[str, str, bool]]:
+    """The files of a DIR: as libkrb5 finds them: path, name in `caches/`, whether it is primary.
+
+    `rest` is a directory, or `:FILE` for one ccache of it.  libkrb5 takes the names that begin with
+    "tkt", and for the primary one the name in the file `primary`, "tkt" without that file.
+    """
+    if rest.startswith(":"):
+        path = os.path.abspath(rest[1:])
+        return [(path, _names([os.fsencode(os.path.basename(path))])[0], True)]
+    directory = os.path.abspath(rest)
+    found: list[bytes] = []
+    try:
+        found = sorted(name for name in os.listdir(os.fsencode(directory)) if _is_ccache(name))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise SourceError(f"cannot import {importing.shown(f'DIR:{rest}')}: {why}", _HINT) from None
+    if not found:
+        said = importing.shown(f"DIR:{rest}")
+        raise SourceError(f"cannot import {said}: it has no ccache", _HINT)
+    primary = _primary(directory)
+    return [
+        (os.path.join(directory, os.fsdecode(file)), name, file == primary)
+        for file, name in zip(found, _names(found), strict=True)
+    ]
+
+
+def _is_ccache(name: bytes) -> bool:
+    return name.startswith(b"tkt")
+
+
+def _primary(directory: str) -> bytes:
+    """The name of the primary ccache's file."""
+    with suppress(OSError), open(os.path.join(directory, "primary"), "rb") as file:
+        line = file.readline(256).removesuffix(b"\n")
+        return line if _is_ccache(line) and b"/" not in line else b""
+    return b"tkt"
+
+
 class FileLeft:
     """A ccache in a file, its bytes taken as they are."""
 
-    name = ""
-    primary = True
-
-    def __init__(self, source: importing.Source) -> None:
+    def __init__(self, source: importing.Source, name: str = "", primary: bool = True) -> None:
         self._source = source
+        self.name, self.primary = name, primary
         self.residual = f"FILE:{source.path}"
+
+    def check(self) -> None:
+        """Raise SourceError unless its bytes are a ccache."""
+        try:
+            decode_ccache(self._source.data)
+        except FormatError:
+            shown = importing.shown(self.residual)
+            raise SourceError(f"cannot import {shown}: it is no ccache", _HINT) from None
 
     def put(self, path: str) -> None:
         """Write its bytes."""
