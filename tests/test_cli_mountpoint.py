@@ -40,6 +40,25 @@ def test_the_last_mount_on_a_path_is_what_one_finds() -> None:
     assert mountpoint.topmost("/mn", table) is None
 
 
+def test_only_a_newline_ends_a_line() -> None:
+    """A source with other separators in it hides no mount that covers another."""
+    odd = "44 30 0:41 / /mnt rw - tmpfs a\x0b\x0c\x1c\x85\u2028b rw\n"
+    table = mountpoint.parse_mountinfo(TABLE + odd + "48 44 0:48 / /mnt rw - fuse.ccfs ccfs rw\n")
+    found = mountpoint.topmost("/mnt", table)
+    assert found is not None
+    assert (found.id, found.parent, found.is_ccfs) == (48, 44, True)
+
+
+def test_the_topmost_mount_is_not_always_the_last() -> None:
+    """One that was made beneath another stands behind it in the table."""
+    table = mountpoint.parse_mountinfo(
+        "70 71 0:50 / /m rw - fuse.ccfs ccfs rw\n71 30 0:51 / /m rw - fuse.ccfs ccfs rw\n"
+    )
+    found = mountpoint.topmost("/m", table)
+    assert found is not None
+    assert found.id == 70
+
+
 def test_the_real_table_has_the_root() -> None:
     assert mountpoint.topmost("/", mountpoint.mounts()) is not None
 
