@@ -11,7 +11,15 @@ from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
-from ccfs.store.errors import BadNameError, ExistsError, GoneError, NotFoundError
+from ccfs.store.errors import (
+    BadContentError,
+    BadNameError,
+    ExistsError,
+    GoneError,
+    NotFoundError,
+    NotPermittedError,
+    StoreError,
+)
 from ccfs.store.listing import ccache_name, listed_name
 from ccfs.store.scratch import COLLECTION
 from ccfs.store.values import NAME_MAX
@@ -43,8 +51,18 @@ class Root(Directory):
             yield name, Ref(link.number, Slot.LINK)
 
     def symlink(self, server: Server, serial: int, name: bytes, target: bytes, at: Stamp) -> Ref:
-        """A scratch link: what `ln -sfn` makes before it renames it to `default`."""
-        return Ref(server.store.create_link(name, target, at).number, Slot.LINK)
+        """A scratch link: what `ln -sfn` makes before it renames it to `default`.
+
+        It may lead only where `default` may: a process with more rights that walks through the
+        root must never be led out of the mount.
+        """
+        try:
+            ccache = link_target(server, target)
+        except StoreError:
+            raise NotPermittedError("a link here leads to caches/NAME or by-id/ID") from None
+        # Kept relative: the path of an absolute target may mean another place later.
+        inside = b"caches/" + _encoded(ccache.name)
+        return Ref(server.store.create_link(name, inside, at).number, Slot.LINK)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
         if server.store.scratch.links.pop(name, None) is None:
@@ -204,6 +222,23 @@ class ScratchLink(Node):
         if target is None:
             raise GoneError("a link that is gone")
         return target
+
+
+def link_target(server: Server, target: bytes) -> Ccache:
+    """The ccache that a link's target names: caches/NAME or by-id/ID, relative or absolute."""
+    mount = server.mountpoint.encode("utf-8", "surrogateescape")
+    path = target.rstrip(b"/").removeprefix(mount + b"/").removeprefix(b"./")
+    directory, _, name = path.partition(b"/")
+    collection = server.store.collection
+    if directory == b"by-id":
+        found = collection.by_ident(name)
+    elif directory == b"caches" and name and b"/" not in name:
+        found = collection.find(decoded(name))
+    else:
+        raise BadContentError("a link that does not point to caches/NAME")
+    if found is None:
+        raise NotFoundError("no such ccache")
+    return found
 
 
 def _encoded(name: bytes) -> bytes:

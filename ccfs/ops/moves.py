@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
-from ccfs.ops.directories import CCACHE, is_current
+from ccfs.ops.directories import CCACHE, is_current, link_target
 from ccfs.ops.node import ccache_of, decoded
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
@@ -16,7 +16,7 @@ from ccfs.ops.texts import write_primary
 from ccfs.ops.tree import fixed
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
-from ccfs.store.errors import BadContentError, NotFoundError, NotPermittedError
+from ccfs.store.errors import NotFoundError, NotPermittedError
 from ccfs.store.listing import ccache_name
 
 
@@ -159,7 +159,7 @@ def _set_default(server: Server, old: Place, new: Place, at: Stamp) -> None:
     links = server.store.scratch.links
     if old.name not in links:
         raise NotFoundError("no such link")
-    target = _target(server, links[old.name].target)
+    target = link_target(server, links[old.name].target)
     server.store.collection.set_default(target, at)
     del links[old.name]
 
@@ -169,23 +169,6 @@ def _rename_link(server: Server, old: Place, new: Place, at: Stamp) -> None:
     if old.name not in links:
         raise NotFoundError("no such link")
     links[new.name] = links.pop(old.name)
-
-
-def _target(server: Server, target: bytes) -> Ccache:
-    """The ccache that a link's target names: caches/NAME or by-id/ID, relative or absolute."""
-    mount = server.mountpoint.encode("utf-8", "surrogateescape")
-    path = target.rstrip(b"/").removeprefix(mount + b"/").removeprefix(b"./")
-    directory, _, name = path.partition(b"/")
-    collection = server.store.collection
-    if directory == b"by-id":
-        found = collection.by_ident(name)
-    elif directory == b"caches" and name and b"/" not in name:
-        found = collection.find(decoded(name))
-    else:
-        raise BadContentError("a link that does not point to caches/NAME")
-    if found is None:
-        raise NotFoundError("no such ccache")
-    return found
 
 
 Step = Callable[[Server, Place, Place, Stamp], None]
