@@ -2,8 +2,8 @@
 
 Knows modes and names; never the mount.  fusermount3 can't mount over a dead mount, so a user's path
 leads to the directory below for some milliseconds.  It is closed (0500) but for the time in which
-fusermount3 asks whether its user may write there, and where Kerberos clients would write then,
-there are empty directories that nobody may enter.
+fusermount3 asks whether its user may write there, and then there are empty directories that nobody
+may enter where Kerberos clients would write.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ OBSTACLES = ("by-id", "caches", "default", "dir")
 _OPEN, _CLOSED = 0o700, 0o500
 
 
-def close(directory: int) -> None:
-    """Close a directory, by a descriptor of it.  Raises OSError."""
+def put_obstacles(directory: int) -> None:
+    """Make the directories, by a descriptor of the directory, while a mount still covers it."""
+    os.fchmod(directory, _OPEN)
     for name in OBSTACLES:
         with suppress(FileExistsError):
             os.mkdir(name, 0, dir_fd=directory)
@@ -29,13 +30,17 @@ def open_for_mount(directory: int) -> None:
     os.fchmod(directory, _OPEN)
 
 
+def close(directory: int) -> None:
+    """Close a directory that is covered: it is empty then, and can be removed as any other."""
+    _remove_obstacles(directory)
+    os.fchmod(directory, _CLOSED)
+
+
 def restore(directory: int) -> None:
     """Make it an ordinary directory again, if it was closed: what else is there stays."""
     if stat.S_IMODE(os.fstat(directory).st_mode) == _CLOSED or is_closed(directory):
         os.fchmod(directory, _OPEN)
-        for name in OBSTACLES:
-            with suppress(OSError):
-                os.rmdir(name, dir_fd=directory)
+        _remove_obstacles(directory)
 
 
 def is_closed(directory: int) -> bool:
@@ -45,3 +50,9 @@ def is_closed(directory: int) -> bool:
     except OSError:
         return False
     return all(stat.S_ISDIR(s.st_mode) and not stat.S_IMODE(s.st_mode) for s in found)
+
+
+def _remove_obstacles(directory: int) -> None:
+    for name in OBSTACLES:
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=directory)

@@ -113,6 +113,7 @@ class Mounter:
         """
         dead = piled[-1]
         if not self.covers:
+            closed_directory.put_obstacles(self.directory)
             self.try_detach(piled.pop(), wait)
             piled.append(self.attach(wait))
             holding.close()

@@ -208,6 +208,7 @@ def nothing_is_stored_below_while_a_daemon_is_replaced() -> None:
                 assert not found, found
             stop.touch()
             assert writer.wait(SECONDS) in (0, 1)
+        assert not os.listdir(below)
         ccfs("unmount", PLACE)
         wait_for(lambda: not mounted(PLACE), "it stays")
         wait_for(lambda: not os.listdir(below), "the directory is not given back")  # noqa: B023
