@@ -6,6 +6,7 @@ was opened, wherever it has been moved since; a path is looked at once, when it 
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import os
@@ -42,8 +43,8 @@ _WHY = {
 class Attached:
     """A mount of ours.
 
-    `device`: the descriptor of its FUSE connection.  `mount`, `connection`: its id and the minor
-    number of its device in the mount table.
+    `device`: the descriptor of its FUSE connection, -1 where that is closed.  `mount`,
+    `connection`: its id and the minor number of its device in the mount table.
     """
 
     device: int
@@ -123,6 +124,7 @@ class Mounter:
             holding.close()
         else:
             holding.close()  # a request in the root directory would keep mount(2) from its lock
+            piled[-1] = dataclasses.replace(dead, device=-1)
             if len(piled) > 1:
                 self.try_detach(piled.pop(), wait)
             piled.append(self.attach(wait))

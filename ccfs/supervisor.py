@@ -15,7 +15,6 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -80,7 +79,7 @@ class Supervisor:
         """Serve until the end is wanted, or can't be avoided.
 
         Returns the exit status of the last child, negative where a signal has ended it.  A mount
-        whose daemon has died too often stays, dead: what clients write must not go below it.
+        whose daemon can't be replaced stays, dead: what clients write must not go below it.
 
         `ready` is called in the first child when its mount answers; `first_only` is called here
         when that child runs, to let go of what only it needs.  Raises MountError.
@@ -96,6 +95,7 @@ class Supervisor:
             while True:
                 daemon, status = self._wait()
                 if self._is_the_end(status):
+                    stays = status == Exit.JOURNAL and self._was_ready
                     return status
                 self._died()
                 log.warning("the daemon has died (%s), replacing it", _how(status))
@@ -217,7 +217,7 @@ class Supervisor:
         for attached in reversed(self._mounts):
             self._mounter.abort(attached)
             self._mounter.try_detach(attached)
-            with suppress(OSError):  # that of a dead daemon is closed
+            if attached.device >= 0:
                 os.close(attached.device)
         self._mounter.release()
 

@@ -59,10 +59,12 @@ def ccfs(*words: str | Path, user: bool = False, **options: object) -> str:
     return done.stderr
 
 
-def mount_ccfs(place: Path = PLACE, *options: str) -> subprocess.CompletedProcess[str]:
-    """`mount -t ccfs` as mount(8) runs it, by root for the user."""
+def mount_ccfs(
+    place: Path = PLACE, *options: str, first: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """`mount -t ccfs` as mount(8) runs it, by root for the user; `first`: Python to run before."""
     given = ",".join([f"user={USER}", *options])
-    code = "import sys; from ccfs.cli import mountccfs; sys.exit(mountccfs.main())"
+    code = f"import sys; {first}from ccfs.cli import mountccfs; sys.exit(mountccfs.main())"
     return run(sys.executable, "-c", code, "ccfs", place, "-o", given)
 
 
@@ -188,8 +190,16 @@ def root_mounts_in_no_directory_of_a_user() -> None:
 
 
 def nothing_is_stored_below_while_a_daemon_is_replaced() -> None:
-    """Clients that make what they miss, while daemons are killed: mount.ccfs and `ccfs mount`."""
-    for begin in (lambda: mount_ccfs(), lambda: run(*COMMAND, "mount", PLACE, user=True)):
+    """Clients that make what they miss, while daemons are killed: mount.ccfs and `ccfs mount`.
+
+    mount.ccfs also as before Linux 6.5, where no mount can be made beneath another.
+    """
+    old_kernel = "import ccfs.mounting as m; m.beneath = lambda *_: None; "
+    for begin in (
+        lambda: mount_ccfs(),
+        lambda: mount_ccfs(first=old_kernel),
+        lambda: run(*COMMAND, "mount", PLACE, user=True),
+    ):
         below = os.open(PLACE, os.O_RDONLY)
         assert begin().returncode == 0
         stop = HOME / "stop"
