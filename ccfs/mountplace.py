@@ -48,6 +48,7 @@ def prepare(path: str) -> int:
 
     Returns a descriptor of it, which keeps the lock.  Raises MountpointError, AlreadyMountedError.
     """
+    _refuse_ccfs(path)
     other = mountpoint.topmost(path, mountpoint.mounts())
     if other is not None:
         raise MountpointError(
@@ -57,6 +58,7 @@ def prepare(path: str) -> int:
     try:
         directory = _made(path)
     except (UntrustedPathError, OSError) as error:
+        _refuse_ccfs(path)  # which was mounted meanwhile
         raise _unfit(path, error) from None
     try:
         _check_owner(path, directory)
@@ -64,6 +66,7 @@ def prepare(path: str) -> int:
         _check_empty(path, directory)
     except BaseException:
         os.close(directory)
+        _refuse_ccfs(path)
         raise
     return directory
 
@@ -125,6 +128,11 @@ def _lock(path: str, directory: int) -> None:
             who = f"process {pid} still serves" if pid else "another process mounts, or serves,"
             raise AlreadyMountedError(f"{who} a ccfs for {path}", "end it, or name another place")
         time.sleep(AGAIN)
+    _refuse_ccfs(path)
+
+
+def _refuse_ccfs(path: str) -> None:
+    """Raise AlreadyMountedError where a ccfs is mounted."""
     mount = mountpoint.topmost(path, mountpoint.mounts())
     if mount is not None and mount.is_ccfs:
         raise AlreadyMountedError(f"a ccfs is mounted at {path} already", "use it: see 'ccfs env'")
