@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import host, launch, runtime
+from ccfs.ccfsd import host, runtime
 from ccfs.ccfsd.behind import Users
+from ccfs.linux import mounts
 from tests.ccfsd import Place, place
 from tests.mounting import first_line
 from tests.shell import wait_until
@@ -93,7 +94,7 @@ def test_an_option_that_the_kernel_does_not_know_is_asked_for_once(
         if options.startswith("noswap"):
             raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(launch, "mount", mount)
+    monkeypatch.setattr(mounts, "mount", mount)
     monkeypatch.setattr(runtime, "_unknown", set())
     made = runtime.Runtime(str(tmp_path))
     (tmp_path / "journal").mkdir()

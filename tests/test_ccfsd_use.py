@@ -40,16 +40,21 @@ def here(shared_place: Place) -> Iterator[Place]:
     wait_until(shared_place.is_empty, "something is left")
 
 
-def python(where: Place, *arguments: str, uid: int = USER, **variables: str) -> tuple[int, str]:
-    """The status of a Python that a user runs, and what it prints."""
+def python_command(where: Place, *arguments: str, uid: int = USER, **variables: str) -> list[str]:
+    """The command that runs our Python as a user."""
     interpreter = Path(sys.executable)
     if interpreter.is_relative_to(PROJECT):
         interpreter = where.directory / "project" / interpreter.relative_to(PROJECT)
     given = [f"{key}={value}" for key, value in variables.items()]
     clean = ["env", "-i", "PATH=/usr/bin:/bin", *given, "timeout", "60"]
     there = ["env", "-C", f"{where.directory}/project", *as_user(uid)]
+    return [*there, *clean, str(interpreter), *arguments]
+
+
+def python(where: Place, *arguments: str, uid: int = USER, **variables: str) -> tuple[int, str]:
+    """The status of a Python that a user runs, and what it prints."""
     process = where.popen(
-        [*there, *clean, str(interpreter), *arguments],
+        python_command(where, *arguments, uid=uid, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

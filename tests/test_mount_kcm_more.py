@@ -19,7 +19,8 @@ from tests.conftest import MakeMount
 from tests.kcm import Client, credential, lengthed, principal, tag, u32
 from tests.kdc import Kdc
 from tests.mounting import first_line
-from tests.test_ccfsd_use import KCM, here, python, shared_place
+from tests.shell import wait_until
+from tests.test_ccfsd_use import KCM, USER, here, python_command, shared_place
 from tests.test_mount_kcm_matrix import WRITERS, ByKcm, Site, empty, seen_in, site
 
 __all__ = ["empty", "here", "shared_place", "site"]
@@ -147,17 +148,15 @@ def test_an_open_ccache_outlives_the_daemon(krb5: Any, path: Path) -> None:
 
 
 IMPATIENT = """
-import os, select, signal, sys, krb5
+import sys, krb5
 context = krb5.init_context()
 ccaches = [krb5.cc_default(context) for _ in range(3)]
 krb5.cc_initialize(context, ccaches[0], krb5.parse_name_flags(context, b"alice@R"))
 for _ in range(2):
-    info = open(f"/run/ccfs/{os.getuid()}/info").read().split()
-    daemon = os.pidfd_open(int(info[info.index("pid:") + 1]))
-    signal.pidfd_send_signal(daemon, signal.SIGKILL)
-    select.select([daemon], [], [])
+    print("kill", flush=True)
+    sys.stdin.readline()
     for one in ccaches:
-        print(krb5.cc_get_principal(context, one))
+        print(krb5.cc_get_principal(context, one), flush=True)
 """
 
 
@@ -167,8 +166,21 @@ def test_an_open_ccache_waits_for_the_next_daemon(here: Place) -> None:
     conf = here.directory / "kcm.conf"
     conf.write_text(f"[libdefaults]\n\tdefault_realm = R\n\tkcm_socket = {KCM}\n")
     conf.chmod(0o644)
-    done = python(here, "-c", IMPATIENT, KRB5_CONFIG=str(conf), KRB5CCNAME="KCM:")
-    assert done == (0, "alice@R\n" * 6)
+    command = python_command(here, "-c", IMPATIENT, KRB5_CONFIG=str(conf), KRB5CCNAME="KCM:")
+    killed = 0
+    with here.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        for _ in range(2):
+            assert first_line(client.stdout, SECONDS) == "kill\n"
+            wait_until(lambda old=killed: here.daemon(USER) not in (0, old), "no daemon")
+            killed = here.daemon(USER)
+            os.kill(killed, signal.SIGKILL)  # which its user may not
+            client.stdin.write("\n")
+            client.stdin.flush()
+            said = [first_line(client.stdout, SECONDS) for _ in range(3)]
+            assert said == ["alice@R\n"] * 3
+        assert client.wait(SECONDS) == 0
 
 
 def test_libkrb5_with_what_is_large(krb5: Any, path: Path, make_mount: MakeMount) -> None:

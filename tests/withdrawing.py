@@ -8,8 +8,9 @@ gets a byte, and says nothing more when there is no other byte to come.
 import os
 import sys
 
-from ccfs import daemon
+from ccfs import daemon, mountplace
 from ccfs.daemon import loop
+from ccfs.mounting import Mounter
 
 
 class Late(loop.Loop):
@@ -33,7 +34,9 @@ def _ready() -> None:
 
 def main() -> int:
     loop.Loop = Late  # type: ignore[misc]
-    return daemon.serve(daemon.MountOptions(mountpoint=sys.argv[1]), _ready)
+    mounter = Mounter(mountplace.prepare(sys.argv[1]), os.geteuid(), os.getegid())
+    options = daemon.MountOptions(mountpoint=sys.argv[1], device=mounter.attach().device)
+    return daemon.serve(options, _ready)
 
 
 if __name__ == "__main__":
