@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -175,7 +176,10 @@ def test_an_open_ccache_waits_for_the_next_daemon(here: Place) -> None:
             assert first_line(client.stdout, SECONDS) == "kill\n"
             wait_until(lambda old=killed: here.daemon(USER) not in (0, old), "no daemon")
             killed = here.daemon(USER)
+            ended = os.pidfd_open(killed)
             os.kill(killed, signal.SIGKILL)  # which its user may not
+            assert select.select([ended], [], [], SECONDS)[0]
+            os.close(ended)
             client.stdin.write("\n")
             client.stdin.flush()
             said = [first_line(client.stdout, SECONDS) for _ in range(3)]
