@@ -5,6 +5,7 @@ Every mount here is one in the background with its parent process, as users have
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from ccfs.held_connection import HeldConnection
 from ccfs.linux.fusermount import Wait, wait_readable
 from ccfs.mounting import Attached, Mounter
 from ccfs.supervisor import Life, Supervisor
-from reliability import kills, load
+from reliability import kills, load, loops
 from reliability.place import Place, children, parent, place, serving
 from tests.clients.python import records
 from tests.mounting import abort, is_mounted
@@ -61,6 +62,15 @@ def test_nothing_is_lost_under_writers() -> None:
     said = kills.kills(5, seed=3, every=5)
     assert said[0].startswith("kills: 5")
     assert "lost: 0, torn: 0" in said[1]
+
+
+def test_clients_wait_for_the_next_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops of klist: one in the middle of an open file may fail at a kill, and no other."""
+    monkeypatch.setattr(loops, "APART", 0.3)
+    said = loops.loops(3)
+    calls, failed = zip(*(map(int, re.findall(r"\d+", line)) for line in said[1:3]), strict=True)
+    assert min(calls) > 10
+    assert max(failed) <= 3
 
 
 def test_who_it_is_changes_and_what_is_there_does_not(here: Place) -> None:
