@@ -2,8 +2,8 @@
 
 Knows modes and names; never the mount.  fusermount3 can't mount over a dead mount, so a user's path
 leads to the directory below for some milliseconds.  It is closed (0500) but for the time in which
-fusermount3 asks whether its user may write there, and then there are empty directories that nobody
-may enter where Kerberos clients would write.
+fusermount3 asks whether its user may write there, and then empty directories of mode 0 are where
+Kerberos clients would write.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ccfs import journals, mountpoint
@@ -34,11 +34,10 @@ def as_user() -> None:
 
 
 def run(
-    *words: str | Path, user: bool = False, **options: object
+    *words: str | Path, user: bool = False, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command with a bound, as root or the user."""
-    environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
-    environment |= dict(options.pop("environment", {}))  # type: ignore[call-overload]
+    """Run a command with a bound, as root or the user; `environment`: variables more."""
+    plain = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
     return subprocess.run(
         [str(word) for word in words],
         preexec_fn=as_user if user else None,
@@ -47,16 +46,14 @@ def run(
         timeout=60,
         check=False,
         stdin=subprocess.DEVNULL,
-        env=environment,
-        **options,  # type: ignore[call-overload]
+        env=plain | dict(environment or {}),
     )
 
 
-def ccfs(*words: str | Path, user: bool = False, **options: object) -> str:
-    """Run `ccfs`; returns what it prints to stderr."""
-    done = run(*COMMAND, *words, user=user, **options)
+def ccfs(*words: str | Path, user: bool = False) -> None:
+    """Run `ccfs`, which has to succeed."""
+    done = run(*COMMAND, *words, user=user)
     assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 def mount_ccfs(
