@@ -46,3 +46,28 @@ def test_a_killed_daemon_is_replaced_through_fusermount(alone: House) -> None:
     said = alone.run([*environment, *OWNED, "sh", "-c", LIFE])
     assert said.split() == ["keep", "tkt", f"{runtime}:", "ccfs", f"{runtime / 'ccfs'}:"]
     assert not list(Path(runtime, "ccfs").iterdir())
+
+
+IN_FRONT = """
+set -e
+cd "$PROJECT"
+top=$XDG_RUNTIME_DIR/ccfs
+.venv/bin/python -m ccfs mount --foreground >"$XDG_RUNTIME_DIR/said" &
+for attempt in $(seq 400); do
+    [ -s "$XDG_RUNTIME_DIR/said" ] && break
+    sleep 0.02
+done
+kill "$!"
+wait "$!"
+stat -c %a "$top"
+ls -A "$top"
+"""
+
+
+def test_the_directory_below_is_given_back(alone: House) -> None:
+    """It is closed while a mount covers it."""
+    runtime = alone.directory / "front"
+    runtime.mkdir(mode=0o700)
+    os.chown(runtime, OWNER, OWNER)
+    environment = ["env", f"XDG_RUNTIME_DIR={runtime}", f"PROJECT={alone.project}"]
+    assert alone.run([*environment, *OWNED, "sh", "-c", IN_FRONT]) == "700\n"

@@ -155,6 +155,8 @@ def _serve_in_front(arguments: Namespace, mounter: Mounter, journal: str) -> int
     except UserError:
         mounter.detach(alone.mount)
         raise
+    finally:
+        mounter.release()
 
 
 def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
