@@ -7,18 +7,21 @@ that was opened: root must not be led to another by a user who can change the pa
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import time
 from contextlib import suppress
 
 from ccfs import closed_directory, mountlock, mountpoint
-from ccfs.errors import AlreadyMountedError, MountpointError
+from ccfs.errors import AlreadyMountedError, MountError, MountpointError
 from ccfs.linux import directories
 from ccfs.linux.directories import UntrustedPathError
 
 LOCK_SECONDS = 5.0
 """That an earlier mount at the same place has to end, or another start to get ready."""
 AGAIN = 0.01
+DESCRIPTORS = 64
+"""What a daemon, its parent and its helper need to start, and to end in order, and more."""
 LEFT = ("dir", "default", "caches", "primary", "tkt", "ccache")
 """Names that Kerberos clients write where they believe a ccfs to be."""
 
@@ -41,6 +44,18 @@ def resolve(path: str) -> str:
         return os.path.join(directories.resolve(parent), name)
     except (UntrustedPathError, OSError) as error:
         raise _unfit(absolute, error) from None
+
+
+def check_descriptors() -> None:
+    """Raise MountError where too few files may be open: a start would fail in the middle."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < DESCRIPTORS:
+        raise MountError(
+            f"only {hard} files may be open, {DESCRIPTORS} are needed",
+            f"raise the limit: 'ulimit -n {DESCRIPTORS}'",
+        )
+    if 0 <= soft < DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
 
 
 def prepare(path: str) -> int:

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import host, runtime
+from ccfs.ccfsd import arguments, quota, runtime
 from ccfs.ccfsd.behind import Users
+from ccfs.ccfsd.quota import Quota
+from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
+from ccfs.ccfsd.settings import Limits
+from ccfs.errors import UsageError
 from ccfs.linux import mounts
 from tests.ccfsd import Place, place
 from tests.mounting import first_line
@@ -64,11 +68,58 @@ def test_two_hundred_subordinate_uids(here: Place) -> None:
     assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
 
 
-def test_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "memory_available", lambda: 1)
-    made = host.Host(None, None, None, None)  # type: ignore[arg-type]
-    assert made.too_many(1000) == "too little memory for another mount"
-    assert host.memory_available() == 1
+@pytest.fixture
+def passwd(tmp_path: Path) -> Users:
+    """One user with a login name, uid 1000, whose subordinate uids are 100000 to 165535."""
+    (tmp_path / "subuid").write_text("alice:100000:65536\n")
+    (tmp_path / "passwd").write_text("alice:x:1000:1000::/:/bin/sh\n")
+    return Users(str(tmp_path / "subuid"), str(tmp_path / "passwd"))
+
+
+def asked(*uids: int) -> Registry:
+    """Mounts that were asked for without a session."""
+    registry = Registry()
+    for uid in uids:
+        registry = registry.has(Mount(str(uid), Owner(uid, uid), asked=True))
+    return registry
+
+
+def test_too_little_memory(passwd: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota, "memory_available", lambda: 1)
+    said = Quota(Limits(), passwd).start(1000, Registry(), 0.0)
+    assert said == "too little memory for another mount"
+
+
+def test_new_mounts_of_one_user_in_a_minute(passwd: Users) -> None:
+    """However quickly they end; with all subordinate uids together, and others aren't held up."""
+    made = Quota(Limits(starts=3), passwd)
+    assert [made.start(uid, Registry(), 0.0) for uid in (1000, 100_000, 100_001)] == [""] * 3
+    assert made.start(100_002, Registry(), 59.0) == "too many new mounts of one user in a minute"
+    assert made.start(1001, Registry(), 59.0) == ""
+    assert made.start(1000, Registry(), 60.0) == ""
+
+
+def test_uids_without_a_name_have_half(passwd: Users) -> None:
+    """One of another name service, which has a session, is not among them."""
+    made = Quota(Limits(mounts=4, kcm=4), passwd)
+    registry = asked(2001, 2002)
+    assert made.start(2003, registry, 0.0) == "too many mounts"
+    assert made.start(1000, registry, 0.0) == ""
+    registry = registry.has(Mount("2003", Owner(2003, 2003)))
+    registry = registry.opened(Session(1, "2003", Process(1, 1)))
+    assert made.start(2003, registry, 0.0) == ""
+    assert made.kcm(2004, 0, 2, registry) == "too many of them wait"
+    assert made.kcm(2003, 0, 2, registry) == ""
+    assert made.kcm(1000, 0, 4, registry) == "too many of them wait"
+
+
+def test_limits_on_the_command_line() -> None:
+    given = arguments.parse(["--limit", "starts=2", "--limit", "memory=0"])
+    limits = arguments.settings(given).limits
+    assert (limits.starts, limits.memory, limits.mounts) == (2, 0, 1000)
+    for wrong in ("start=2", "starts=-1", "starts=x", "starts"):
+        with pytest.raises(UsageError):
+            arguments.parse(["--limit", wrong])
 
 
 def test_who_is_behind_a_uid(tmp_path: Path) -> None:

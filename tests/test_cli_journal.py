@@ -278,3 +278,18 @@ def test_names_that_others_make_and_remove_do_not_matter(
 
     monkeypatch.setattr(os, "scandir", and_then_they_go)
     assert journals._found("/m", os.geteuid()) == []
+
+
+@pytest.mark.parametrize("limit", [*range(7, 17), 63])
+def test_too_few_descriptors(here: Place, limit: int) -> None:
+    """Refused before anything is made, and nothing is left."""
+    command = ["prlimit", f"--nofile={limit}:{limit}", sys.executable, "-m", "ccfs", "mount"]
+    done = subprocess.run(
+        [*command, "--journal", str(here.journal), str(here.path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, f"only {limit} files may be open" in done.stderr) == (5, True)
+    assert os.listdir(here.directory) == []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import NoReturn
 
 from ccfs import __version__
-from ccfs.ccfsd.settings import KCM_SOCKET, Settings
+from ccfs.ccfsd.settings import KCM_SOCKET, Limits, Settings
 from ccfs.errors import UsageError
 
 _DEFAULTS = Settings()
+LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,6 +70,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help=f"names the users whose mounts outlive their sessions; default: {_DEFAULTS.linger}",
     )
+    flag(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="what users may have without a session: "
+        + ", ".join(f"{name} ({getattr(_DEFAULTS.limits, name)})" for name in LIMITS),
+    )
     return parser.parse_args(argv)
 
 
@@ -82,7 +93,17 @@ def settings(given: argparse.Namespace) -> Settings:
         linger=given.linger_directory,
         allow_root=given.allow_root,
         debug=given.debug,
+        limits=Limits(**dict(given.limit)),
     )
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if name not in LIMITS:
+        raise argparse.ArgumentTypeError(f"no limit {name!r}, only {', '.join(LIMITS)}")
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise argparse.ArgumentTypeError(f"not a number: {number!r}")
+    return name, int(number)
 
 
 def _seconds_or_none(text: str) -> float:

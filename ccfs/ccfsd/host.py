@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from ccfs.ccfsd import statefile
 from ccfs.ccfsd.behind import Users
 from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.ccfsd.nursery import Nursery
+from ccfs.ccfsd.quota import Quota
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.ccfsd.served import Phase, Served
@@ -27,12 +29,6 @@ from ccfs.errors import UserError
 
 log = logging.getLogger(__name__)
 
-MOST_ASKED = 1000
-"""Mounts that nobody has logged in for: a user with many uids (user namespaces) gets no more."""
-MOST_ASKED_OF_ONE = 16
-"""Mounts of one user and their subordinate uids, without a session."""
-LEAST_MEMORY = 128 << 20
-"""Bytes that have to be available for a mount without a session: sessions need them more."""
 DESTROY = 60.0
 """Seconds that a daemon has to destroy the ccache of a session that has ended; it may be another
 one by then."""
@@ -43,13 +39,6 @@ SOONEST = 2.0
 """Seconds between two pings of a daemon, where there are few daemons."""
 SLOW = 2.0
 """Seconds that a daemon may start before it keeps no others from starting."""
-
-
-def memory_available() -> int:
-    """Bytes that new processes can have (proc(5), MemAvailable)."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        found = next((line for line in file if line.startswith("MemAvailable:")), "")
-    return int(found.split()[1]) * 1024 if found else LEAST_MEMORY
 
 
 class UnwritableError(UserError):
@@ -67,6 +56,7 @@ class Host:
         self.registry = Registry()
         self.guessed: set[str] = set()
         self.users = Users()
+        self.quota = Quota(settings.limits, self.users)
         self.served: dict[str, Served] = {}
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
@@ -102,31 +92,15 @@ class Host:
             self.queue(served)  # somebody who logs in doesn't wait for those who don't
         return lambda: served.drop(want)
 
-    def asked(self, name: str, owner: Owner) -> bool:
-        """Note that a mount is asked for without a session; False where there are `too_many`."""
+    def asked(self, name: str, owner: Owner) -> str:
+        """Note that a mount is asked for without a session; else why its user gets none."""
         mount = self.registry.mounts.get(name)
         if mount is not None and (mount.asked or self.registry.sessions_of(name)):
-            return True
-        if self.too_many(owner.uid):
-            return False
-        self.registry = self.registry.has(replace(mount or Mount(name, owner), asked=True))
-        return True
-
-    def too_many(self, uid: int) -> str:
-        """Why a uid without a session gets no mount of its own now; "" where it does.
-
-        A user's subordinate uids count as that user's.  Uids without a login name have half of all
-        at most.
-        """
-        asked = [one.owner.uid for one in self.registry.mounts.values() if one.asked]
-        user = self.users.behind(uid)
-        if sum(self.users.behind(one) == user for one in asked) >= MOST_ASKED_OF_ONE:
-            return "too many mounts of one user"
-        nameless = sum(not self.users.has_name(one) for one in asked)
-        few = nameless >= MOST_ASKED // 2 and not self.users.has_name(uid)
-        if few or len(asked) >= MOST_ASKED:
-            return "too many mounts"
-        return "" if memory_available() >= LEAST_MEMORY else "too little memory for another mount"
+            return ""
+        why = self.quota.start(owner.uid, self.registry, time.monotonic())
+        if not why:
+            self.registry = self.registry.has(replace(mount or Mount(name, owner), asked=True))
+        return why
 
     def number(self, *, new: bool) -> int:
         """The number of a new session; `new`: nobody has had its mount before.

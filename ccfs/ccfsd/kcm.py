@@ -21,9 +21,6 @@ log = logging.getLogger(__name__)
 
 SECONDS = 10.0
 """That a client waits for its daemon, at most."""
-MOST = 512
-MOST_OF_ONE = 32
-"""Clients that wait, of all users and of one."""
 IN_A_ROW = 64
 
 
@@ -82,18 +79,13 @@ class Handover:
         self._host.want(str(peer.uid), owner, SECONDS, ready, failed)
 
     def _why_not(self, user: int | str, owner: Owner) -> str:
-        """Why a client isn't served; "" where it is.
-
-        Uids without a login name have half of the places at most, whoever's they are.
-        """
-        most = MOST if self._host.users.has_name(owner.uid) else MOST // 2
-        if self._waiting[user] >= MOST_OF_ONE or self._waiting.total() >= most:
-            return "too many of them wait"
+        """Why a client isn't served; "" where it is."""
         if self._host.stopping:
             return "ccfsd is ending"
-        if self._host.asked(str(owner.uid), owner):
-            return ""
-        return self._host.too_many(owner.uid) or "too many mounts"
+        of_user, of_all = self._waiting[user], self._waiting.total()
+        quota, registry = self._host.quota, self._host.registry
+        why = quota.kcm(owner.uid, of_user, of_all, registry)
+        return why or self._host.asked(str(owner.uid), owner)
 
     def _refuse(self, uid: int, why: str) -> None:
         """Say so in the log, once a second at most: the protocol has no words for it."""

@@ -55,8 +55,8 @@ def _close(host: Host, connection: Connection, request: Message) -> None:
 
 def _mount(host: Host, connection: Connection, request: Message) -> None:
     name, owner = str(connection.peer.uid), Owner(connection.peer.uid, connection.peer.gid)
-    if not host.asked(name, owner):
-        connection.refuse(host.too_many(owner.uid) or "too many mounts")
+    if why := host.asked(name, owner):
+        connection.refuse(why)
         return
 
     def ready(served: Served) -> None:

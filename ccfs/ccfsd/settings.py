@@ -12,6 +12,24 @@ KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What users may have without a session; sessions are root's to open, and count nowhere.
+
+    A user has all their subordinate uids together.  Uids that have neither a login name nor a
+    session get half of `mounts` and `kcm` at most.  `mounts`, `mounts_of_one`: mounts of all and of
+    one user; `starts`: new ones of one user in a minute; `kcm`, `kcm_of_one`: waiting KCM clients;
+    `memory`: MiB that must be available for a new mount.
+    """
+
+    mounts: int = 1000
+    mounts_of_one: int = 16
+    starts: int = 30
+    kcm: int = 512
+    kcm_of_one: int = 32
+    memory: int = 128
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Times are in seconds.
 
@@ -30,6 +48,7 @@ class Settings:
     linger: str = "/var/lib/systemd/linger"
     allow_root: bool = False
     debug: bool = False
+    limits: Limits = Limits()
 
     @property
     def period(self) -> float:

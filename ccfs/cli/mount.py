@@ -37,6 +37,7 @@ _LIMITS = {
 def run(arguments: Namespace) -> int:
     """Mount, and return once the mount answers (or, in the foreground, once it has ended)."""
     _check(arguments)
+    mountplace.check_descriptors()
     if _is_plain(arguments) and (served := place.asked()):
         check_answer(served)
         _print_export_line(served)

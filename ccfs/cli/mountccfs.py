@@ -132,6 +132,7 @@ def _find(user: str) -> pwd.struct_passwd:
 def _run(wanted: Wanted) -> int:
     if os.geteuid() != 0:
         raise DeniedError("only root can do that", "as yourself: 'ccfs mount'")
+    mountplace.check_descriptors()
     mount.clear_the_way(wanted.path, replace=True)
     uid, gid = wanted.user.pw_uid, wanted.user.pw_gid
     directory = mountplace.open_for(wanted.path, uid)
