@@ -208,7 +208,7 @@ def no_answer(path: str) -> NoAnswerError:
     """What to say of a daemon that doesn't answer."""
     return NoAnswerError(
         f"the ccfs at {path} doesn't answer",
-        "remove it with 'ccfs unmount', which kills its daemon",
+        "remove it with 'ccfs unmount', which ends its daemon",
     )
 
 
