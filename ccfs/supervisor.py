@@ -33,6 +33,8 @@ BACKOFF = 0.05
 """Seconds before the second try in a row; twice that before the third, and so on."""
 FAREWELL = 1.0
 """Seconds that the helper of a dead daemon has to wake those who wait at a FIFO, and to end."""
+END = 5.0
+"""Seconds that a daemon has to end after SIGTERM."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -86,6 +88,7 @@ class Supervisor:
         """
         for number in ENDING:
             signal.signal(number, self._end)
+        signal.signal(signal.SIGALRM, self._kill)
         mountlock.sign(self._mounter.directory)
         self._mounts.append(self._mounter.attach())
         stays = False
@@ -148,7 +151,7 @@ class Supervisor:
         status = 1
         try:
             os.setpgid(0, 0)  # by which its helper is found when it is dead
-            for number in ENDING:
+            for number in (*ENDING, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             directory = self._mounter.directory
@@ -175,6 +178,12 @@ class Supervisor:
         self._ending = True
         if self._child:
             os.kill(self._child, signal.SIGTERM)
+            signal.setitimer(signal.ITIMER_REAL, END)
+
+    def _kill(self, _: int, __: FrameType | None) -> None:
+        """Kill a daemon that doesn't end: it is stopped, or hangs, and its clients with it."""
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
 
     def _wait_readable(self, descriptor: int, seconds: float) -> bool:
         """Wait for a descriptor while clients of the dead mount are held; False after `seconds`."""

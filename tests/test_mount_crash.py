@@ -268,6 +268,16 @@ def test_its_end_while_nobody_serves(here: Place) -> None:
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
+def test_its_end_while_the_daemon_is_stopped(here: Place) -> None:
+    """The daemon is killed after some seconds, and the mount is taken away."""
+    daemon = here.pid()
+    keeper = parent(daemon)
+    os.kill(daemon, signal.SIGSTOP)
+    os.kill(keeper, signal.SIGTERM)
+    wait_until(lambda: not serving(here.path), "a process stays")
+    assert not is_mounted(here.path)
+
+
 class Scripted:
     """A daemon that does what a test wants, in the supervisor's child."""
 
@@ -328,7 +338,7 @@ def test_what_is_done_at_a_death(pretended: PretendedMount) -> None:
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """A supervisor that runs in the test takes its signals."""
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -92,7 +92,11 @@ class Owner:
     def lock(self, container: Container, lock_type: int, block: int) -> None:
         """Lock, upgrade or downgrade; whoever can't have an upgrade keeps the read lock."""
         held = self._current(container)
-        wanted = step(held.mode if held else None, lock_type)
+        try:
+            wanted = step(held.mode if held else None, lock_type)
+        except CCAPIError:
+            container.check()  # of one that is gone every call says so first
+            raise
         hold = held or Hold(container.server, container.open())
         try:
             _acquire(hold, wanted, container, block)

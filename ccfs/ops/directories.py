@@ -58,6 +58,8 @@ class Root(Directory):
         """
         try:
             ccache = link_target(server, target)
+        except NotFoundError:
+            raise
         except StoreError:
             raise NotPermittedError("a link here leads to caches/NAME or by-id/ID") from None
         # Kept relative: the path of an absolute target may mean another place later.
