@@ -58,6 +58,18 @@ def check_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
 
 
+def check_trusted(path: str) -> None:
+    """Raise MountpointError where root would use a path that another user can change."""
+    if os.geteuid() != 0:
+        return
+    try:
+        os.close(directories.open_directory(os.path.dirname(path), (0,), private=True))
+    except UntrustedPathError as error:
+        raise MountpointError(f"root can't use {path}: {error}", _ROOTS) from None
+    except OSError:  # its user says what is wrong
+        return
+
+
 def prepare(path: str) -> int:
     """Make `path` (as `resolve` gives it) a directory to mount on, and lock it.
 

@@ -51,6 +51,7 @@ def attack(name: str) -> str:
         "mount_ccfs_is_not_led_elsewhere_at_a_death",
         "mount_ccfs_follows_no_link_of_a_user",
         "root_mounts_in_no_directory_of_a_user",
+        "root_uses_no_path_of_a_user",
         "nothing_is_stored_below_while_a_daemon_is_replaced",
         "two_mounts_of_one_place",
         "unmount_ends_a_stopped_daemon",

@@ -44,6 +44,9 @@ def run(arguments: Namespace) -> int:
         return Exit.OK
     path = mountplace.resolve(arguments.mountpoint or place.default(os.environ, os.getuid()))
     _check_socket(arguments.kcm_socket, path)
+    for other in (arguments.kcm_socket, arguments.journal):
+        if other:
+            mountplace.check_trusted(os.path.abspath(other))
     check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
     clear_the_way(path, arguments.replace)
     from ccfs.mounting import Mounter

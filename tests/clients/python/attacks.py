@@ -186,6 +186,17 @@ def root_mounts_in_no_directory_of_a_user() -> None:
     assert not mounted(Path("/run/etc"))
 
 
+def root_uses_no_path_of_a_user() -> None:
+    """For its KCM socket and its journal: a directory above could be swapped before each use."""
+    private = HOME / "private"
+    private.mkdir(mode=0o700)  # root's own, in a directory of the user's
+    for option in ("--kcm-socket", "--journal"):
+        done = run(*COMMAND, "mount", option, private / "x", "/run/mine")
+        assert (done.returncode, os.listdir(private)) == (8, [])
+        assert "can be changed by another user" in done.stderr
+    assert not mounted(Path("/run/mine"))
+
+
 def nothing_is_stored_below_while_a_daemon_is_replaced() -> None:
     """Clients that make what they miss, while daemons are killed: mount.ccfs and `ccfs mount`.
 
