@@ -5,6 +5,7 @@ test.  docs/security.md lists them.  Needs root.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,24 +13,31 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-ATTACKS = PROJECT / "tests/clients/python/attacks.py"
+INSIDE = "/run/project"
+"""Where the project is in the namespace: its own place may be closed to users."""
 SECONDS = 90
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who is attacked")
 pytestmark = AS_ROOT
 
 STAGE = """set -e
     mount -t tmpfs -o mode=755 none /run
-    mount -t tmpfs -o mode=1777 none /tmp
+    mkdir {inside}
+    mount --bind {project} {inside}
     mount -t tmpfs -o mode=1777 none /dev/shm
     mknod -m 666 /run/fuse c 10 229
     mount --bind /run/fuse /dev/fuse
     mountpoint -q /sys/fs/fuse/connections || mount -t fusectl none /sys/fs/fuse/connections
-    exec timeout -k 5 80 {python} {attacks} "$@" """
+    cd {inside}
+    exec timeout -k 5 80 {python} tests/clients/python/attacks.py "$@" """
 
 
 def attack(name: str) -> str:
     """Run one of `attacks.py` in a mount namespace; returns what it prints last."""
-    script = STAGE.format(python=sys.executable, attacks=ATTACKS)
+    python = Path(sys.executable)
+    if python.is_relative_to(PROJECT):
+        python = INSIDE / python.relative_to(PROJECT)
+    words = {"project": PROJECT, "inside": INSIDE, "python": python}
+    script = STAGE.format(**{name: shlex.quote(str(word)) for name, word in words.items()})
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     command += ["--propagation", "private", "sh", "-c", script, "sh", name]
     done = subprocess.run(
@@ -38,8 +46,7 @@ def attack(name: str) -> str:
         text=True,
         timeout=SECONDS,
         check=False,
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": INSIDE},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip().rpartition("\n")[2]

@@ -20,7 +20,7 @@ from ccfs.linux import mounts
 from tests.clients.python import records
 
 USER = 65534
-HOME = Path("/tmp/home")
+HOME = Path("/run/users/home")
 PLACE = HOME / "tickets"
 SECONDS = 20.0
 TGT = records.ccache(["krbtgt/KRBTEST.COM"])
@@ -112,7 +112,7 @@ def left_in_memory() -> list[str]:
 
 
 def make_home() -> None:
-    HOME.mkdir()
+    HOME.mkdir(parents=True)
     os.chown(HOME, USER, USER)
     PLACE.mkdir(mode=0o700)
     os.chown(PLACE, USER, USER)
@@ -324,7 +324,7 @@ def a_directory_above_is_renamed() -> None:
     """The dead daemon is replaced where its mount is now, with all that it had."""
     ccfs("mount", PLACE, user=True)
     store()
-    old, moved = info()["server_id"], Path("/tmp/elsewhere")
+    old, moved = info()["server_id"], HOME.with_name("elsewhere")
     os.rename(HOME, moved)
     os.kill(int(info(moved / "tickets")["pid"]), signal.SIGKILL)
     is_back(old, moved / "tickets")
