@@ -21,7 +21,7 @@ from ccfs.daemon.kept import Kept
 from ccfs.errors import JournalError
 from ccfs.store import Store
 from ccfs.store.journal import Journal
-from tests.storing import at, fill, record, whole
+from tests.storing import at, fill, record, serials, whole
 
 PARTS = ("", "-wal", "-step")
 MOUNT = "/run/user/1000/ccfs"
@@ -138,8 +138,8 @@ def _work(store: Store, journal: Journal, chance: random.Random) -> None:
         ccache = store.collection.find(name)
         if ccache is None or not ccache.initialised or chance.random() < 0.05:
             fill(store, whole(*(record(b"host/%d@R" % n) for n in range(5))), name)
-        elif ccache.serials and chance.random() < 0.3:
-            store.edits.remove(ccache, chance.choice(list(ccache.serials)), at(number))
+        elif serials(ccache) and chance.random() < 0.3:
+            store.edits.remove(ccache, chance.choice(list(serials(ccache))), at(number))
         else:
             ticket = chance.randbytes(chance.choice([200, 600, 5000]))
             store.edits.store(ccache, record(b"host/new@R", ticket=ticket), at(number))

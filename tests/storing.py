@@ -27,6 +27,7 @@ from ccfs.store.errors import DamagedError
 from ccfs.store.files import OpenFile
 from ccfs.store.generation import Generation
 from ccfs.store.ledger import Effects
+from ccfs.store.values import Stored
 
 NOW = 1_700_000_000.0
 USER = Who(1000, 4242, "kinit")
@@ -185,6 +186,16 @@ def said(store: Store) -> list[str]:
     return [" ".join(line[2:5]).removesuffix(" -") for line in fields]
 
 
+def serials(ccache: Ccache) -> dict[int, Stored]:
+    """The credentials and configuration entries by their serial numbers, in their order."""
+    return {s.serial: s for s in ccache.image.stored()} if ccache.image else {}
+
+
+def owned(store: Store) -> set[int]:
+    """The serial numbers of all credentials and configuration entries."""
+    return {serial for ccache in store.collection.all() for serial in serials(ccache)}
+
+
 def check(store: Store, files: Iterable[OpenFile] = ()) -> None:
     """Every invariant of the store.  `files`: all that are open."""
     ccaches = store.collection.all()
@@ -194,16 +205,14 @@ def check(store: Store, files: Iterable[OpenFile] = ()) -> None:
         assert store.collection.by_serial(ccache.serial) is ccache
         assert ccache.last_default_time <= ccache.change_time <= store.ledger.change_time
         _check_ccache(ccache)
-    owned = {s: c for c in ccaches for s in c.serials}
-    assert store.ledger.register.owners == owned
+    assert all(store.owner(s) is c for c in ccaches for s in serials(c))
     _check_memory(store, list(files))
 
 
 def _check_ccache(ccache: Ccache) -> None:
     stored = [*ccache.credentials.items(), *ccache.config.items()]
     assert all(name == s.name for name, s in stored)
-    assert {s.serial: s for _, s in stored} == ccache.serials
-    assert len(stored) == len(ccache.serials)
+    assert {s.serial: s for _, s in stored} == serials(ccache)
     if ccache.current is None:
         assert not stored
         return
@@ -230,7 +239,7 @@ def _check_image(ccache: Ccache) -> None:
             assert is_removed(held) or held.times.endtime == 0
         else:
             assert not is_removed(held)
-            assert ccache.serials[span.stored.serial] is span.stored
+            assert serials(ccache)[span.stored.serial] is span.stored
             written = bytes(image.data[span.start : span.end])
             assert image.record(span.stored.serial) == written
             wanted = describe(written, image.dialect)
@@ -242,7 +251,7 @@ def _check_image(ccache: Ccache) -> None:
             )
             assert had.name in (wanted.stem, cut_name(wanted.stem, f"~{had.ident}"))
     assert position == image.complete
-    assert len(image.stored()) == len(ccache.serials)
+    assert len(image.stored()) == len(serials(ccache))
     assert image.dead == sum(s.end - s.start for s in image.spans if s.stored is None)
 
 

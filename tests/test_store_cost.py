@@ -26,6 +26,7 @@ from tests.storing import (
     fill,
     new_store,
     record,
+    serials,
     whole,
 )
 
@@ -143,7 +144,7 @@ def test_removing_one_costs_what_it_touches(
     """Finding it in the order takes a few steps more, no more than a search by halves does."""
     counted = []
     for store, ccache in stores:
-        middle = list(ccache.serials)[len(ccache.serials) // 2]
+        middle = list(serials(ccache))[len(serials(ccache)) // 2]
         counted.append(calls(lambda s=store, c=ccache, n=middle: s.edits.remove(c, n, at())))  # type: ignore[misc]
     assert counted[0] <= counted[1] <= counted[0] + 20
 
@@ -161,3 +162,17 @@ def test_long_names_are_not_remembered() -> None:
     assert [cache.cache_info().currsize for cache in remembered] == before
     most = [cache.cache_info().maxsize for cache in remembered]
     assert most == [names.REMEMBERED] * 3
+
+
+def test_a_credential_takes_little_memory_beside_its_bytes() -> None:
+    """Its name, its place and its end: with small ones a full store is still a small process."""
+    data = whole(*(record(b"host/%d@R" % n, endtime=2_000 + n) for n in range(MANY)))
+    store = new_store()
+    tracemalloc.start()
+    try:
+        fill(store, data)
+        store.ledger.take_effects()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (held - len(data)) / MANY < 600

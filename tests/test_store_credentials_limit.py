@@ -8,7 +8,19 @@ from ccfs.format.config import ConfigKey
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import TotalLimitError
-from tests.storing import ALICE, NOW, USER, at, check, data_of, fill, new_store, record, whole
+from tests.storing import (
+    ALICE,
+    NOW,
+    USER,
+    at,
+    check,
+    data_of,
+    fill,
+    new_store,
+    owned,
+    record,
+    whole,
+)
 
 MOST = 4
 
@@ -58,7 +70,7 @@ def test_no_way_leads_over_the_limit(way: str) -> None:
         WAYS[way](store, ccache)
     assert data_of(ccache) == before
     assert store.collection.find(b"other") is None
-    assert len(store.ledger.register.owners) == MOST
+    assert len(owned(store)) == MOST
     check(store)
 
 

@@ -9,7 +9,7 @@ from ccfs.store import Limits, Stamp, Who
 from ccfs.store.events import REMEMBERED, Edition, EventLog
 from ccfs.store.ledger import Ledger
 from ccfs.store.values import What
-from tests.storing import USER, at, fill, new_store, record, whole
+from tests.storing import USER, at, fill, new_store, record, serials, whole
 
 LINE = re.compile(rb"\d+\t[^\n\t]*\t[^\n\t]+\t[^\n\t]+\t[^\n\t]+\tuid=\d+\tpid=\d+\t[^\n\t]+\n")
 
@@ -57,7 +57,7 @@ def test_what_happens_is_logged_with_who_did_it() -> None:
     store = new_store()
     tkt = fill(store, whole(record()))
     other = Who(1000, 7, "rm")
-    store.edits.remove(tkt, next(iter(tkt.serials)), Stamp(at().now, other))
+    store.edits.remove(tkt, next(iter(serials(tkt))), Stamp(at().now, other))
     last = everything(store.events, store.events.edition).splitlines()[-1]
     assert last.endswith(b"\tremoved\ttkt\thost%2Fwww@R\tuid=1000\tpid=7\trm")
     assert store.events.sequence == 4

@@ -33,6 +33,7 @@ from tests.storing import (
     reader,
     record,
     said,
+    serials,
     whole,
 )
 
@@ -61,14 +62,14 @@ def test_scratch_is_plain_bytes(store: Store, tkt: Ccache) -> None:
 
 def test_a_rename_over_replaces_in_one_step(store: Store, tkt: Ccache) -> None:
     """How libkrb5 replaces a ccache; the file may be open still."""
-    ident, gone = tkt.ident, dict(tkt.serials)
+    ident, gone = tkt.ident, dict(serials(tkt))
     reading = reader(store, current(tkt))
     file = make_scratch(store, tkt.serial, TEMPORARY, whole(record(TGT), principal=BOB))
     number = file.generation.number
     store.replace((tkt.serial, TEMPORARY), tkt, at())
     assert (tkt.ident, current(tkt).number) == (ident, number)
     assert names(tkt) == ["krbtgt%2FR@R"]
-    assert not gone.keys() & tkt.serials.keys()
+    assert not gone.keys() & serials(tkt).keys()
     assert contents(store, reading) == whole(record())
     assert store.scratch.count == 0
     assert said(store)[-1] == "replaced tkt"

@@ -40,9 +40,11 @@ from tests.storing import (
     data_of,
     decoded,
     new_store,
+    owned,
     record,
     removed,
     said,
+    serials,
     start,
     whole,
 )
@@ -301,7 +303,7 @@ class Ccaches(RuleBasedStateMachine):
         if not model.records:
             return
         gone = model.records[which % len(model.records)]
-        serial = next(s for s in self.ccache(model).serials if self.records[s] == gone)
+        serial = next(s for s in serials(self.ccache(model)) if self.records[s] == gone)
         assert self.step(lambda: self.store.edits.remove(self.ccache(model), serial, at()))
         model.records.remove(gone)
 
@@ -352,7 +354,7 @@ class Ccaches(RuleBasedStateMachine):
             self.same_ccache(ccache, model)
             assert ccache.change_time >= self.times.get(ccache.serial, 0)
             self.times[ccache.serial] = ccache.change_time
-        live = set(self.store.ledger.register.owners)
+        live = owned(self.store)
         assert not live & self.gone
         self.gone |= self.records.keys() - live
 
@@ -369,7 +371,7 @@ class Ccaches(RuleBasedStateMachine):
         assert ccache.image is not None
         if not any(handle.model is model for handle in self.open):
             assert not (ccache.image.dead and ccache.image.wasteful)
-        for serial in ccache.serials:
+        for serial in serials(ccache):
             held = ccache.image.record(serial)
             assert held is not None
             assert self.records.setdefault(serial, held) == held
@@ -396,7 +398,7 @@ class Ccaches(RuleBasedStateMachine):
         for ccache in self.store.collection.all():
             data = data_of(ccache) if ccache.current else None
             number = ccache.current.number if ccache.current else 0
-            found.append((ccache.name, ccache.serial, number, data, list(ccache.serials)))
+            found.append((ccache.name, ccache.serial, number, data, list(serials(ccache))))
         return found + [contents(self.store, handle.file) for handle in self.open]
 
     def look(self) -> None:
@@ -463,7 +465,7 @@ class Ccaches(RuleBasedStateMachine):
             self.store.destroy(ccache, at())
         check(self.store)
         assert self.store.ledger.used == 0
-        assert self.store.ledger.register.owners == {}
+        assert not owned(self.store)
 
 
 TestCcaches = Ccaches.TestCase

@@ -60,7 +60,7 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
 
 
 def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[], None]) -> int:
-    gc.disable()  # nothing that is imported becomes garbage
+    gc.disable()  # nothing that is imported or loaded becomes garbage
     import pyfuse3
 
     from ccfs.daemon.kcm import KcmFace
@@ -68,14 +68,14 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
     from ccfs.hardening import harden
     from ccfs.ops.operations import Operations
 
-    gc.freeze()
-    gc.enable()
     harden()
     if options.lock >= 0:
         mountlock.sign(options.lock)
     kicker = Kicker(child, options.mountpoint, options.held)
     kept = keep(options)
     kicker.server = server = make_server(options, child, kicker, kept)
+    gc.freeze()
+    gc.enable()
     face = KcmFace.of(options, server)
     try:
         _mount(options, Operations(server))

@@ -222,7 +222,7 @@ def _by_ident(ccache: Ccache, text: bytes) -> Stored:
         serial = int(text, 16)
     except ValueError:
         serial = 0
-    stored = ccache.serials.get(serial)
+    stored = ccache.find(serial)
     if stored is None or stored.ident.encode() != text:
         raise NotFoundError("no such credential")
     return stored

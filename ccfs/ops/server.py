@@ -237,8 +237,9 @@ class Server:
             log.warning(_NO_ROOM)
 
     def _tell(self, effects: Effects) -> None:
-        self._forget_texts(effects.records)
-        for inode in stale_records(effects.records, self.held):
+        gone = effects.gone
+        self._forget_texts(gone)
+        for inode in stale_records(gone, self.held):
             self._invalidate(inode)
         for one in stale(effects):
             self._invalidate(self.faces.shown(one).inode)

@@ -6,7 +6,6 @@ Knows names and numbers of its credentials; never knows the other ccaches.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
 
 from ccfs.format.ccache import Prefix
 from ccfs.format.credential import Outline
@@ -19,21 +18,13 @@ from ccfs.store.values import NAME_MAX, Limits, Stored, ident
 NOTICE = 300
 """Seconds before the end of a credential at which that is announced."""
 
-
-class Deadline(NamedTuple):
-    """A time to announce the end of a credential, five minutes before it or when it has come.
-
-    The second is made when the first has passed: one for each credential takes half the memory.
-    """
-
-    when: int
-    serial: int
-    over: bool
+Deadline = tuple[int, int]
+"""When a credential ends (seconds since the epoch), and its serial number."""
 
 
 @dataclass(slots=True)
 class Register:
-    """Serial numbers, which ccache a credential of a serial number is in, and when it ends.
+    """Serial numbers, the ccaches by theirs, and when credentials end.
 
     Numbers go up from `last`; the same one is never given twice.  `records`: how many records
     there are, removed ones included; at most `most`.
@@ -42,41 +33,45 @@ class Register:
     last: int
     most: int
     records: int = 0
-    owners: dict[int, "Ccache"] = field(default_factory=dict)
-    _deadlines: list[Deadline] = field(default_factory=list)
+    ccaches: dict[int, "Ccache"] = field(default_factory=dict)
+    _near: list[Deadline] = field(default_factory=list)  # whose end is to be announced ahead
+    _here: list[Deadline] = field(default_factory=list)  # whose end is to be announced
+    _prune_at: int = 64
 
     def room(self, more: int) -> None:
         """Refuse `more` records, removed ones included, where there would be too many."""
         if more > 0 and self.records + more > self.most:
             raise TotalLimitError(f"over {self.most} credentials in all")
 
-    def own(self, ccache: "Ccache", stored: Stored) -> None:
-        """A credential is in a ccache now; from its end time on it is of no more use."""
-        self.owners[stored.serial] = ccache
+    def expect(self, stored: Stored) -> None:
+        """From its end time on a credential is of no more use."""
         if stored.endtime and not stored.config:
-            self._prune()
-            heappush(self._deadlines, Deadline(stored.endtime - NOTICE, stored.serial, False))
+            heappush(self._near, (stored.endtime, stored.serial))
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
         """Leave out the deadlines of credentials that are gone, when most may be."""
-        if len(self._deadlines) > 2 * len(self.owners) + 64:
-            self._deadlines = [d for d in self._deadlines if d.serial in self.owners]
-            heapify(self._deadlines)
+        if len(self._near) + len(self._here) <= self._prune_at:
+            return
+        live = {s.serial for ccache in self.ccaches.values() for s in ccache.credentials.values()}
+        for heap in (self._near, self._here):
+            heap[:] = [deadline for deadline in heap if deadline[1] in live]
+            heapify(heap)
+        self._prune_at = 2 * (len(self._near) + len(self._here)) + 64
 
-    def due(self, now: float) -> Iterator[Deadline]:
-        """The deadlines up to `now`, each once; of two that have passed only the last."""
-        while self._deadlines and self._deadlines[0].when <= now:
-            deadline = heappop(self._deadlines)
-            if not deadline.over:
-                end = deadline.when + NOTICE
-                heappush(self._deadlines, Deadline(end, deadline.serial, True))
-                if end <= now:
-                    continue
-            yield deadline
+    def due(self, now: float) -> Iterator[tuple[int, bool]]:
+        """The credentials whose end is near, and (True) those whose end has come, each once."""
+        while self._near and self._near[0][0] - NOTICE <= now:
+            end, serial = heappop(self._near)
+            heappush(self._here, (end, serial))
+            if end > now:
+                yield serial, False
+        while self._here and self._here[0][0] <= now:
+            yield heappop(self._here)[1], True
 
     def next_deadline(self) -> int | None:
         """When something is due next, in seconds since the epoch."""
-        return self._deadlines[0].when if self._deadlines else None
+        near = [self._near[0][0] - NOTICE] if self._near else []
+        return min(near + [end for end, _ in self._here[:1]], default=None)
 
     def number(self) -> int:
         """A serial number that was never given before."""
@@ -106,7 +101,6 @@ class Ccache:
         self.mtime = now
         self.credentials: dict[str, Stored] = {}
         self.config: dict[str, Stored] = {}
-        self.serials: dict[int, Stored] = {}
 
     @property
     def ident(self) -> str:
@@ -133,19 +127,24 @@ class Ccache:
         """Bytes of the FILE format."""
         return len(self.current.data) if self.current else 0
 
+    def find(self, serial: int) -> Stored | None:
+        """The credential or configuration entry of a serial number."""
+        image = self.image
+        return image.find(serial) if image else None
+
     def index(self, data: bytearray, limits: Limits) -> tuple[Image, tuple[Stored, ...]]:
         """An image of this ccache over `data`, and the records that it had before.
 
         The new records get their names here.  BadContentError: no ccache, nothing changed.
         """
-        before = self.credentials, self.config, self.serials
-        self.credentials, self.config, self.serials = {}, {}, {}
+        before = self.credentials, self.config
+        self.credentials, self.config = {}, {}
         try:
             image = Image(limits.ccache_bytes, self, data)
         except StoreError:
-            self.credentials, self.config, self.serials = before
+            self.credentials, self.config = before
             raise
-        return image, self._disown(before[2])
+        return image, _all(*before)
 
     def take(self, other: "Ccache") -> tuple[Stored, ...]:
         """Have the content of another ccache, its records' identities with it.
@@ -156,9 +155,8 @@ class Ccache:
         if generation is None or image is None:
             raise NotFoundError("nothing to take")
         gone = self.forget_all()
-        self.credentials, self.config, self.serials = other.credentials, other.config, other.serials
-        other.credentials, other.config, other.serials = {}, {}, {}
-        self._register.owners.update(dict.fromkeys(self.serials, self))
+        self.credentials, self.config = other.credentials, other.config
+        other.credentials, other.config = {}, {}
         image.serve(self)
         other.current = None
         generation.become(self, image)
@@ -190,8 +188,8 @@ class Ccache:
         """Give a record the serial number and the name that are known for it."""
         names = self.config if kind.config else self.credentials
         stored = Stored(serial, name, kind.config, kind.tgt, kind.endtime)
-        names[name] = self.serials[serial] = stored
-        self._register.own(self, stored)
+        names[name] = stored
+        self._register.expect(stored)
         return stored
 
     def forget(self, stored: Stored) -> None:
@@ -199,19 +197,12 @@ class Ccache:
         names = self.config if stored.config else self.credentials
         if names.get(stored.name) is stored:
             del names[stored.name]
-        self.serials.pop(stored.serial, None)
-        self._register.owners.pop(stored.serial, None)
 
     def forget_all(self) -> tuple[Stored, ...]:
         """Free all names: the content is replaced or gone."""
-        gone = self.serials
-        self.credentials, self.config, self.serials = {}, {}, {}
-        return self._disown(gone)
-
-    def _disown(self, gone: dict[int, Stored]) -> tuple[Stored, ...]:
-        for serial in gone:
-            self._register.owners.pop(serial, None)
-        return tuple(gone.values())
+        gone = _all(self.credentials, self.config)
+        self.credentials, self.config = {}, {}
+        return gone
 
     def expires(self) -> int:
         """When it is of no more use: the end of its last TGT, else of its last credential.
@@ -221,3 +212,7 @@ class Ccache:
         live = self.credentials.values()
         tgts = [s.endtime for s in live if s.tgt]
         return max(tgts or [s.endtime for s in live], default=0)
+
+
+def _all(credentials: dict[str, Stored], config: dict[str, Stored]) -> tuple[Stored, ...]:
+    return (*credentials.values(), *config.values())

@@ -30,7 +30,7 @@ class Collection:
         self._contents = contents
         self._order: list[Ccache] = []
         self._names: dict[bytes, Ccache] = {}
-        self._serials: dict[int, Ccache] = {}
+        self._serials = ledger.register.ccaches
         self._unique = 0
         self.mtime = at.now
         for ccache in ccaches:

@@ -65,7 +65,7 @@ class Contents:
         generation.become(ccache, image)
         self._ledger.recount(generation)
         self._ledger.effects.rewritten.add(ccache.serial)
-        self._ledger.effects.records += [stored.serial for stored in gone]
+        self._ledger.forgotten(ccache, gone)
         self._entry(ccache, at)
         self._ledger.record(at, what, ccache)
 
@@ -82,7 +82,7 @@ class Contents:
         source.lineage += 1
         for generation in older:
             generation.follow(target)
-        self._ledger.effects.records += [stored.serial for stored in gone]
+        self._ledger.forgotten(target, gone)
         self._ledger.effects.rewritten.add(target.serial)
         self._entry(target, at)
         self._ledger.record(at, What.MOVED, target)
@@ -117,9 +117,10 @@ class Contents:
 
     def _emptied(self, ccache: Ccache, at: Stamp, initialised: bool) -> None:
         gone = ccache.forget_all()
-        self._ledger.effects.records += [stored.serial for stored in gone]
+        self._ledger.forgotten(ccache, gone)
         self._entry(ccache, at)
         if initialised:
+            self._ledger.effects.rewritten.add(ccache.serial)
             self._ledger.effects.emptied = True
             self._ledger.record(at, What.UNINITIALISED, ccache)
 

@@ -59,7 +59,7 @@ class Edits:
 
     def remove_all(self, ccache: Ccache, serials: Sequence[int], at: Stamp) -> None:
         """Remove credentials and configuration entries in one step; NotFoundError: none is gone."""
-        gone = [ccache.serials[serial] for serial in serials if serial in ccache.serials]
+        gone = [stored for serial in serials if (stored := ccache.find(serial))]
         if len(gone) < len(serials):
             raise NotFoundError("no such credential")
         with self._contents.rewriting(ccache, at.now):

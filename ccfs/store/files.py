@@ -224,7 +224,7 @@ class Files:
         old = bytes(generation.data[span.start : span.end])
         start = offset - span.start
         new = old[:start] + data + old[start + len(data) :]
-        if span.stored is None or span.stored.serial not in ccache.serials or new == old:
+        if span.stored is None or not ccache.find(span.stored.serial) or new == old:
             return
         if not _is_removed(new, generation.dialect):
             raise BadContentError("a write into an older state of the ccache")

@@ -7,7 +7,7 @@ change in place costs what it touches.  Nothing here knows names of files or who
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -82,7 +82,7 @@ class Image:
         """
         self._limit = limit
         self._registrar = registrar
-        self._where: dict[int, int] = {}
+        self._where: dict[int, Span] = {}
         self.data = data
         self.prefix: Prefix | None = None
         self.spans: list[Span] = []
@@ -121,10 +121,15 @@ class Image:
             span.stored == one for span, one in zip(last, stored, strict=True)
         )
 
+    def find(self, serial: int) -> Stored | None:
+        """The live record of a serial number."""
+        span = self._where.get(serial)
+        return span.stored if span else None
+
     def record(self, serial: int) -> bytes | None:
         """The bytes of a live record, as written."""
-        at = self._position(serial)
-        return None if at is None else self._bytes(self.spans[at])
+        span = self._where.get(serial)
+        return self._bytes(span) if span else None
 
     def at(self, offset: int) -> Span | None:
         """The record that holds the byte at `offset`."""
@@ -181,10 +186,10 @@ class Image:
 
     def bury(self, serial: int) -> Delta:
         """Mark a live record as removed, in its place and length."""
-        at = self._position(serial)
-        if at is None:
+        span = self._where.get(serial)
+        if span is None:
             return Delta()
-        span = self.spans[at]
+        at = bisect_left(self.spans, span.start, key=_start)
         self.data[span.start : span.end] = tombstone(self._bytes(span), self.dialect)
         self._splice(at, at + 1, [Span(span.start, span.end, None)])
         return Delta((), self._forget([s for s in (span.stored,) if s]))
@@ -226,9 +231,9 @@ class Image:
         at = max(self.complete, body)
         ends = self._ends(at, prefix.header.dialect) if ends is None else ends
         self._registrar.room(len(ends))
-        outlined = self._outlines([at, *ends], prefix.header.dialect)
         fresh, self.prefix, self.body = self.prefix is None, prefix, body
         self.complete = ends[-1] if ends else at
+        outlined = self._outlines([at, *ends], prefix.header.dialect)
         spans = [Span(start, end, self._admit(what)) for start, end, what in outlined]
         self._splice(len(self.spans), len(self.spans), spans)
         return Delta(tuple(s.stored for s in spans if s.stored), (), fresh)
@@ -276,7 +281,8 @@ class Image:
         rest = self._in_step(reached, stop)
         if rest is None and reached < self.complete:
             raise BadContentError("a write in place that breaks the records behind it")
-        return self._outlines([at, *ends], dialect), len(self.spans) if rest is None else rest
+        outlined = list(self._outlines([at, *ends], dialect))
+        return outlined, len(self.spans) if rest is None else rest
 
     def _in_step(self, at: int, stop: int | None) -> int | None:
         """The position of the old record that starts at `at`, where that is behind `stop`."""
@@ -324,8 +330,9 @@ class Image:
             at = end
         return ends
 
-    def _outlines(self, edges: list[int], dialect: Dialect) -> list[Outlined]:
-        return [(a, b, self._outline(a, dialect)) for a, b in pairwise(edges)]
+    def _outlines(self, edges: list[int], dialect: Dialect) -> Iterator[Outlined]:
+        """Of complete records, one at a time: all at once take more room than their bytes."""
+        return ((a, b, self._outline(a, dialect)) for a, b in pairwise(edges))
 
     def _outline(self, start: int, dialect: Dialect) -> Outline | None:
         outline = outline_credential(self.data, start, dialect)
@@ -343,7 +350,7 @@ class Image:
             if span.stored is None:
                 self.dead += span.end - span.start
             else:
-                self._where[span.stored.serial] = span.start
+                self._where[span.stored.serial] = span
 
     def _forget(self, gone: list[Stored]) -> tuple[Stored, ...]:
         for stored in gone:
@@ -352,10 +359,6 @@ class Image:
 
     def _bytes(self, span: Span) -> bytes:
         return bytes(memoryview(self.data)[span.start : span.end])
-
-    def _position(self, serial: int) -> int | None:
-        start = self._where.get(serial)
-        return None if start is None else bisect_left(self.spans, start, key=_start)
 
 
 def _start(span: Span) -> int:

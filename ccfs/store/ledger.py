@@ -27,16 +27,16 @@ class Effects:
     """What steps have changed since the last look.
 
     `superseded`: numbers of generations that are no longer current; `records`: serials of
-    credentials that are gone; `ccaches`: serials of directories that are gone; `listings`: serials
-    of directories whose entries changed (0: the collection's); `changed`: serials of ccaches that
-    changed; `added`: records that came at the end of a ccache, by its serial; `rewritten`: serials
-    of ccaches whose records changed in another way; `behind`: serials of ccaches with news that no
-    operation on their file has shown; `emptied`: whether a ccache lost its content;
-    `logged`: whether the log grew.
+    credentials that are gone, by that of the ccache that had them; `ccaches`: serials of
+    directories that are gone; `listings`: serials of directories whose entries changed (0: the
+    collection's); `changed`: serials of ccaches that changed; `added`: records that came at the end
+    of a ccache, by its serial; `rewritten`: serials of ccaches whose records changed in another
+    way; `behind`: serials of ccaches with news that no operation on their file has shown;
+    `emptied`: whether a ccache lost its content; `logged`: whether the log grew.
     """
 
     superseded: list[int] = field(default_factory=list)
-    records: list[int] = field(default_factory=list)
+    records: dict[int, list[int]] = field(default_factory=dict)
     ccaches: list[int] = field(default_factory=list)
     listings: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
@@ -59,6 +59,11 @@ class Effects:
             or self.behind
             or self.emptied
         )
+
+    @property
+    def gone(self) -> list[int]:
+        """The serials of all credentials that are gone."""
+        return [serial for serials in self.records.values() for serial in serials]
 
     @property
     def lasting(self) -> bool:
@@ -95,6 +100,7 @@ class Ledger:
             return None
         taken, self.effects = self.effects, Effects()
         self.memo.clear()
+        self.register.prune()
         return taken
 
     def from_behind(self) -> None:
@@ -123,19 +129,31 @@ class Ledger:
 
     def announce(self, now: float, who: Who) -> None:
         """Log the credentials whose end is near or has come."""
-        for due in self.register.due(now):
-            ccache = self.register.owners.get(due.serial)
-            stored = ccache.serials.get(due.serial) if ccache else None
-            if ccache and stored:
-                what = What.EXPIRED if due.over else What.EXPIRING
-                self.note(Stamp(now, who), what, ccache, stored.name)
-                self.effects.behind.add(ccache.serial)
+        due = dict(self.register.due(now))
+        if not due:
+            return
+        found = {
+            stored.serial: (ccache, stored)
+            for ccache in self.register.ccaches.values()
+            for stored in ccache.credentials.values()
+            if stored.serial in due
+        }
+        for serial in filter(found.__contains__, due):
+            ccache, stored = found[serial]
+            what = What.EXPIRED if due[serial] else What.EXPIRING
+            self.note(Stamp(now, who), what, ccache, stored.name)
+            self.effects.behind.add(ccache.serial)
 
     def lost(self, at: Stamp, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
         """Records that are gone."""
         for stored in gone:
             self.record(at, What.REMOVED, ccache, stored.name)
-            self.effects.records.append(stored.serial)
+        self.forgotten(ccache, gone)
+
+    def forgotten(self, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
+        """Records that are gone with all the content, which is logged as one change."""
+        if gone:
+            self.effects.records.setdefault(ccache.serial, []).extend(s.serial for s in gone)
 
     def recount(self, generation: Generation) -> None:
         """Take the size of a generation and its number of records into account."""

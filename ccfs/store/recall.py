@@ -5,15 +5,18 @@ Knows the tables; never how they are written, nor files.
 
 import sqlite3
 import struct
-from dataclasses import dataclass, field
-from operator import attrgetter, itemgetter
-from typing import Any
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from ccfs.store.errors import DamagedError, ForeignError
-from ccfs.store.saved import Saved, SavedCcache, SavedRecord
+from ccfs.store.saved import Saved, SavedCcache
 from ccfs.store.tables import (
     APPLICATION,
     MASK,
+    PLACES,
+    RECORDS,
+    RECORDS_IN_ORDER,
     VERSION,
     Row,
     sum_of_ccache,
@@ -21,7 +24,9 @@ from ccfs.store.tables import (
     sum_of_whole,
 )
 
-_SERIAL, _PLACE, _NAME, _DATA, _STEP, _CHANGED, _MTIME, _WHOLE_CHANGED, _LAST, _SUM = range(1, 11)
+Late = tuple[int, int, float, int, int]
+"""A step that is in its record's row alone: its number, and what it has made of its ccache's change
+time and time of modification, the whole's change time and last number."""
 
 WRONG = (TypeError, ValueError, AttributeError, OverflowError, struct.error)
 """What values of other kinds than are written raise while they are looked at."""
@@ -37,8 +42,8 @@ class Recalled:
     saved: Saved
     step: int
     total: int
-    rows: dict[int, Row] = field(default_factory=dict)
-    late: set[int] = field(default_factory=set)
+    rows: dict[int, Row]
+    late: set[int]
 
 
 def recall(db: sqlite3.Connection, mountpoint: bytes, uid: int, step: int) -> Recalled:
@@ -56,21 +61,28 @@ def recall(db: sqlite3.Connection, mountpoint: bytes, uid: int, step: int) -> Re
         raise ForeignError
     if owner != uid:
         raise DamagedError("it is another user's")
-    records, late = _records(db, have)
+    rows = db.execute("SELECT * FROM ccache").fetchall()
+    read = [_ccache(db, row, have) for row in rows]
+    late = sorted(one for ccache in read for one in ccache.late)
+    if [one[0] for one in late] != list(range(have + 1, have + 1 + len(late))):
+        raise DamagedError("it is damaged")
     if have + len(late) < step:
         raise DamagedError("it has lost its last changes")
+    (records,) = db.execute("SELECT count(*) FROM record").fetchone()
+    if not rows or records != sum(ccache.row.count for ccache in read):
+        raise DamagedError("it is damaged")
+    if sum(ccache.row.sum for ccache in read) & MASK != total:
+        raise DamagedError("it is damaged")
     if late:
-        change_time, last = late[-1][_WHOLE_CHANGED], late[-1][_LAST]
-    found = Recalled(Saved(change_time, last, ()), have + len(late), total)
-    found.late = {record[0] for record in late}
-    rows = db.execute("SELECT * FROM ccache").fetchall()
-    read = [_ccache(row, records.get(row[0], []), have, found) for row in rows]
-    if not rows or not found.late <= found.rows.keys():
-        raise DamagedError("it is damaged")
-    if sum(row.sum for row in found.rows.values()) & MASK != total:
-        raise DamagedError("it is damaged")
-    found.saved = Saved(change_time, last, tuple(sorted(read, key=attrgetter("rank"))))
-    return found
+        *_, change_time, last = late[-1]
+    ccaches = sorted((ccache.saved for ccache in read), key=attrgetter("rank"))
+    return Recalled(
+        Saved(change_time, last, tuple(ccaches)),
+        have + len(late),
+        total,
+        {ccache.saved.serial: ccache.row for ccache in read},
+        {ccache.saved.serial for ccache in read if ccache.late},
+    )
 
 
 def _check_kind(db: sqlite3.Connection) -> None:
@@ -85,40 +97,39 @@ def _check_kind(db: sqlite3.Connection) -> None:
         raise DamagedError("it is damaged")
 
 
-def _records(
-    db: sqlite3.Connection, have: int
-) -> tuple[dict[int, list[tuple[Any, ...]]], list[tuple[Any, ...]]]:
-    """All records by their ccache; and those of the steps after `have`, each of which is there."""
-    records: dict[int, list[tuple[Any, ...]]] = {}
-    late = []
-    for row in db.execute("SELECT * FROM record"):
-        if sum_of_record(*row[:-1]) != row[_SUM]:
+class _Ccache(NamedTuple):
+    saved: SavedCcache
+    row: Row
+    late: list[Late]
+
+
+def _ccache(db: sqlite3.Connection, fields: tuple[Any, ...], have: int) -> _Ccache:
+    """One ccache and its records.  `have`: the last step that its row knows."""
+    serial, name, rank, change_time, last_default, mtime, prefix, total, check = fields
+    if sum_of_ccache(*fields[:-1]) != check:
+        raise DamagedError("it is damaged")
+    row, late, late_sums = Row(0, check), [], 0
+    data, serials, names = bytearray(prefix), [], []
+    places = [place for (place,) in db.execute(PLACES, (serial,))]
+    # To sort takes as much memory as all the records: mostly they are in order.
+    records = RECORDS if places == sorted(places) else RECORDS_IN_ORDER
+    for *record, record_check in db.execute(records, (serial,)):
+        if sum_of_record(*record) != record_check:
             raise DamagedError("it is damaged")
-        records.setdefault(row[0], []).append(row)
-        if row[_STEP] > have:
-            late.append(row)
-    late.sort(key=itemgetter(_STEP))
-    if [row[_STEP] for row in late] != list(range(have + 1, have + 1 + len(late))):
+        _, number, _, record_name, content, step, *made = record
+        row.total += record_check
+        if step > have:
+            late.append((step, *made))
+            late_sums += record_check
+        data += content
+        serials.append(number)
+        names.append(record_name)
+    if row.total - late_sums & MASK != total:
         raise DamagedError("it is damaged")
-    return records, late
-
-
-def _ccache(
-    row: tuple[Any, ...], records: list[tuple[Any, ...]], have: int, found: Recalled
-) -> SavedCcache:
-    serial, name, rank, change_time, last_default, mtime, prefix, total, check = row
-    if sum_of_ccache(*row[:-1]) != check:
-        raise DamagedError("it is damaged")
-    records.sort(key=itemgetter(_PLACE))
-    if sum(r[_SUM] for r in records if r[_STEP] <= have) & MASK != total:
-        raise DamagedError("it is damaged")
-    late = [r for r in records if r[_STEP] > have]
+    row.total, row.count = row.total & MASK, len(serials)
     if late:
-        newest = max(late, key=itemgetter(_STEP))
-        change_time, mtime = newest[_CHANGED], newest[_MTIME]
-    sums = {r[_SERIAL]: r[_SUM] for r in records}
-    found.rows[serial] = Row(sum(sums.values()) & MASK, check, records=sums)
-    saved = tuple(SavedRecord(r[_SERIAL], r[_NAME], r[_DATA]) for r in records)
-    return SavedCcache(
-        serial, bytes(name), rank, change_time, last_default, mtime, bytes(prefix), saved
+        _, change_time, mtime, *_ = max(late)
+    saved = SavedCcache(
+        serial, bytes(name), rank, change_time, last_default, mtime, data, serials, names
     )
+    return _Ccache(saved, row, late)

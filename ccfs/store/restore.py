@@ -8,24 +8,23 @@ from ccfs.store.contents import Contents
 from ccfs.store.describe import kind_of
 from ccfs.store.image import Image
 from ccfs.store.ledger import Ledger
-from ccfs.store.saved import Saved, SavedCcache, SavedRecord
+from ccfs.store.saved import Saved, SavedCcache
 from ccfs.store.values import Stored
 
 
 class _Registrar:
     """Gives records the identities that they had."""
 
-    def __init__(self, ccache: Ccache, records: tuple[SavedRecord, ...]) -> None:
+    def __init__(self, ccache: Ccache, saved: SavedCcache) -> None:
         self._ccache = ccache
-        self._records: Iterator[SavedRecord] = iter(records)
+        self._records: Iterator[tuple[int, str]] = zip(saved.serials, saved.names, strict=True)
 
     def room(self, more: int) -> None:
         """What was there has room, whatever the limits are by now."""
 
     def admit(self, outline: Outline) -> Stored:
         """The next record that was saved."""
-        saved = next(self._records)
-        return self._ccache.readmit(kind_of(outline), saved.serial, saved.name)
+        return self._ccache.readmit(kind_of(outline), *next(self._records))
 
     def forget(self, stored: Stored) -> None:
         """Nothing is forgotten while it is being restored."""
@@ -42,9 +41,8 @@ def _restore(saved: SavedCcache, ledger: Ledger, contents: Contents) -> Ccache:
     ccache = Ccache(saved.name, saved.mtime, ledger.register)
     ccache.serial, ccache.rank = saved.serial, saved.rank
     ccache.change_time, ccache.last_default_time = saved.change_time, saved.last_default_time
-    if saved.prefix:
-        data = bytearray(b"".join([saved.prefix, *(r.data for r in saved.records)]))
-        image = Image(ledger.limits.ccache_bytes, _Registrar(ccache, saved.records), data)
+    if saved.data:
+        image = Image(ledger.limits.ccache_bytes, _Registrar(ccache, saved), saved.data)
         image.serve(ccache)
         generation = contents.plain(saved.mtime)
         generation.become(ccache, image)

@@ -9,6 +9,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from ccfs.store.tables import (
+    DROP_RECORD,
     MASK,
     PUT_CCACHE,
     PUT_RECORD,
@@ -43,7 +44,6 @@ class Rows:
         """`rows` and `total`: what the database is known to have."""
         self._db = db
         self._rows = rows or {}
-        self._owners = {s: owner for owner, row in self._rows.items() for s in row.records}
         self.total = total
         self.moved = bool(rows)  # whoever has written them may not have had the time to clean it
 
@@ -51,7 +51,7 @@ class Rows:
         """Take everything out."""
         self._db.execute("DELETE FROM record")
         self._db.execute("DELETE FROM ccache")
-        self._rows, self._owners, self.total = {}, {}, 0
+        self._rows, self.total = {}, 0
 
     def append(self, ccache: Ccache, record: Record, made: Made) -> bool:
         """Put in one record, where all else that is there of its ccache stays as it is."""
@@ -59,45 +59,38 @@ class Rows:
         if row is None or row.fixed != _fixed(ccache):
             return False
         self._db.execute(PUT_RECORD, _counted(row, ccache.serial, record, made))
-        self._owners[record[0]] = ccache.serial
         return True
 
     def remove(self, effects: Effects) -> None:
         """Take out what is gone."""
-        gone: dict[int, list[int]] = {}
-        for serial in effects.records:
-            owner = self._owners.get(serial)
-            if owner is not None:
-                gone.setdefault(owner, []).append(serial)
-        for owner, serials in gone.items():
-            self._drop(owner, serials)
         for serial in effects.ccaches:
             row = self._rows.get(serial)
             if row is not None:
-                self._drop(serial, [*row.records])
+                self._drop_all(serial)
                 self.total = self.total - row.sum & MASK
                 self._db.execute("DELETE FROM ccache WHERE serial = ?", (serial,))
                 del self._rows[serial]
+        for owner in effects.records.keys() & self._rows.keys() - effects.rewritten:
+            self._drop(owner, effects.records[owner])
 
     def _drop(self, owner: int, serials: list[int]) -> None:
-        """Records of one ccache, in one statement where they are all it has.
-
-        Where nobody has any then, SQLite drops the pages and not one row after the other.
-        """
+        """Records of one ccache; not all need be in the database."""
         row = self._rows[owner]
         for serial in serials:
-            row.total -= row.records.pop(serial)
-            del self._owners[serial]
-        row.total &= MASK
-        if not self._owners and serials:
+            for (check,) in self._db.execute(DROP_RECORD, (owner, serial)):
+                row.total = row.total - check & MASK
+                row.count -= 1
+                self.moved = True
+
+    def _drop_all(self, owner: int) -> None:
+        """Where no ccache has records then, SQLite drops the pages, not one row after another."""
+        row = self._rows[owner]
+        if row.count == sum(other.count for other in self._rows.values()):
             self._db.execute("DELETE FROM record")
-            return
-        self.moved = self.moved or bool(serials)
-        if row.records:
-            pairs = [(owner, serial) for serial in serials]
-            self._db.executemany("DELETE FROM record WHERE ccache = ? AND serial = ?", pairs)
-        elif serials:
+        elif row.count:
+            self.moved = True
             self._db.execute("DELETE FROM record WHERE ccache = ?", (owner,))
+        row.count, row.total = 0, 0
 
     def put(self, ccache: Ccache, effects: Effects) -> None:
         """Put in what a ccache has got, or has instead of what it had."""
@@ -114,8 +107,8 @@ class Rows:
 
     def put_all(self, ccache: Ccache) -> None:
         """All of one ccache, its records in their places."""
-        row = self._rows.setdefault(ccache.serial, Row())
-        self._drop(ccache.serial, [*row.records])
+        self._rows.setdefault(ccache.serial, Row())
+        self._drop_all(ccache.serial)
         records = ccache.image.records() if ccache.image else []
         self._put_records(
             ccache, [(s.serial, place, s.name, d) for place, (d, s) in enumerate(records) if s]
@@ -126,7 +119,6 @@ class Rows:
         owner = ccache.serial
         row = self._rows[owner]
         rows = [_counted(row, owner, record, WRITTEN) for record in added]
-        self._owners.update((record[0], owner) for record in added)
         if rows:
             self._db.executemany(PUT_RECORD, rows)
 
@@ -149,7 +141,7 @@ class Rows:
 def _counted(row: Row, owner: int, record: Record, made: Made) -> tuple[Any, ...]:
     """A record as its row in the database, which its ccache counts from now on."""
     check = sum_of_record(owner, *(*record, *made))
-    row.records[record[0]] = check
+    row.count += 1
     row.total = row.total + check & MASK
     return (owner, *record, *made, check)
 

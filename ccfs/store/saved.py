@@ -1,20 +1,15 @@
 """What is kept of a collection across a restart: values, whoever keeps them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class SavedRecord:
-    """One live record: its number, the name of its file, its bytes in the ccache's dialect."""
-
-    serial: int
-    name: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class SavedCcache:
-    """One ccache; `prefix` is empty where it was uninitialised."""
+    """One ccache; `data` is empty where it was uninitialised.
+
+    `serials` and `names`: of its records, in the order in which their bytes stand in `data`.
+    """
 
     serial: int
     name: bytes
@@ -22,8 +17,9 @@ class SavedCcache:
     change_time: int
     last_default_time: int
     mtime: float
-    prefix: bytes
-    records: tuple[SavedRecord, ...]
+    data: bytearray
+    serials: Sequence[int]
+    names: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Store:
 
     def owner(self, serial: int) -> Ccache | None:
         """The ccache that holds the credential of a serial number."""
-        return self.ledger.register.owners.get(serial)
+        return next((c for c in self.ledger.register.ccaches.values() if c.find(serial)), None)
 
     def reset(self, ccache: Ccache, principal: Principal, at: Stamp) -> None:
         """Initialise a ccache, without credentials, in one step; it keeps its identity."""

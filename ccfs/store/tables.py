@@ -3,7 +3,7 @@
 Knows what a row has and how it is summed; never a database, nor the store.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from struct import Struct
 
@@ -26,7 +26,11 @@ Where its step is later than that of `whole`, those are not written yet: the rec
 of the step, so that to store one costs one row.
 """
 
+PLACES = "SELECT place FROM record WHERE ccache = ?"
+RECORDS = "SELECT * FROM record WHERE ccache = ?"
+RECORDS_IN_ORDER = RECORDS + " ORDER BY place"
 PUT_RECORD = "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_RECORD = "DELETE FROM record WHERE ccache = ? AND serial = ? RETURNING sum"
 PUT_CCACHE = "INSERT OR REPLACE INTO ccache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 TOUCH_CCACHE = "UPDATE ccache SET change_time = ?, mtime = ?, total = ?, sum = ? WHERE serial = ?"
 TOUCH_WHOLE = (
@@ -43,13 +47,13 @@ class Row:
     """What the journal has of a ccache: the sum over its records, and of its own row.
 
     `fixed`: the fields that few steps change, where they are known to be in the journal.
-    `records`: the sum of each record, by its serial number.
+    `count`: how many records it has.
     """
 
     total: int = 0
     sum: int = 0
     fixed: tuple[object, ...] = ()
-    records: dict[int, int] = field(default_factory=dict)
+    count: int = 0
 
 
 def sum_of_whole(
