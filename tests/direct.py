@@ -57,7 +57,7 @@ class Outside:
     kicked: list[int] = field(default_factory=list)
     learnt: list[int] = field(default_factory=list)
     touched: list[str] = field(default_factory=list)
-    due: int | None = None
+    due: float | None = None
 
     def invalidate(self, inode: int) -> None:
         self.stale.append(inode)
@@ -71,7 +71,7 @@ class Outside:
     def touch(self, ident: str) -> None:
         self.touched.append(ident)
 
-    def expect(self, due: int | None) -> None:
+    def expect(self, due: float | None) -> None:
         self.due = due
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pyfuse3
 import pytest
 
+from ccfs.ops import times
+from ccfs.ops.refs import Ref, Slot
 from tests.clients.python import records
-from tests.direct import NOW, Caller, Fields, FileSystem, refused
+from tests.direct import Caller, Fields, FileSystem, refused
 
 IMAGE = records.ccache(["host/one"])
 NAME = b"host%2Fone@KRBTEST.COM"
@@ -192,7 +194,6 @@ def test_attributes_that_are_so_already(fs: FileSystem, path: str) -> None:
         (Fields(update_mode=True), "st_mode", 0o104600),
         (Fields(update_uid=True), "st_uid", 0),
         (Fields(update_gid=True), "st_gid", 0),
-        (Fields(update_mtime=True), "st_mtime_ns", int((NOW - 3600) * 1e9)),
     ],
 )
 @pytest.mark.parametrize("path", PATHS)
@@ -207,11 +208,49 @@ def test_attributes_that_are_not_so(
     assert getattr(fs.stat(path), name) == getattr(before, name)
 
 
+LONG_AGO = 1_577_836_800_123_456_789
+
+
 @pytest.mark.parametrize("path", PATHS)
-def test_touch_is_accepted(fs: FileSystem, path: str) -> None:
-    """The present is a time that it may have; it stays what it was."""
-    fs.clock.now += 3600
-    wanted = fs.stat(path)
-    wanted.st_mtime_ns = int(fs.clock.now * 1e9)
-    fs.call("setattr", fs.walk(path), wanted, Fields(update_mtime=True), None, OWNER)
-    assert fs.stat(path).st_mtime_ns < wanted.st_mtime_ns
+@pytest.mark.parametrize("name", ["st_mtime_ns", "st_atime_ns"])
+def test_times_are_what_was_set(fs: FileSystem, path: str, name: str) -> None:
+    wanted, before = fs.stat(path), fs.stat(path)
+    setattr(wanted, name, LONG_AGO)
+    fields = Fields(update_mtime=name == "st_mtime_ns", update_atime=name == "st_atime_ns")
+    answer = fs.call("setattr", fs.walk(path), wanted, fields, None, OWNER)
+    for now in (answer, fs.stat(path)):
+        assert getattr(now, name) == LONG_AGO
+        assert now.st_ctime_ns == before.st_ctime_ns
+    other = {"st_mtime_ns": "st_atime_ns", "st_atime_ns": "st_mtime_ns"}[name]
+    assert getattr(answer, other) == getattr(before, other)
+
+
+def test_set_times_last_until_the_next_change(fs: FileSystem) -> None:
+    for path in ("caches/tkt/ccache", "caches/tkt"):
+        wanted = fs.stat(path)
+        wanted.st_mtime_ns = LONG_AGO
+        fs.call("setattr", fs.walk(path), wanted, Fields(update_mtime=True), None, OWNER)
+    fs.clock.now += 1
+    handle = fs.open("caches/tkt/ccache", os.O_WRONLY | os.O_APPEND)
+    fs.call("write", handle, 0, records.record("host/new"))
+    fs.write("caches/tkt/beside", b"x")
+    for path in ("caches/tkt/ccache", "caches/tkt"):
+        assert fs.stat(path).st_mtime_ns == int(fs.clock.now * 1e9)
+
+
+def test_a_copy_that_is_renamed_over_a_ccache_keeps_its_time(fs: FileSystem) -> None:
+    """`cp -p` and `rsync -t` set the time of what they rename then."""
+    fs.write("caches/tkt/new", fs.read("caches/tkt/ccache"))
+    wanted = fs.stat("caches/tkt/new")
+    wanted.st_mtime_ns = LONG_AGO
+    fs.call("setattr", fs.walk("caches/tkt/new"), wanted, Fields(update_mtime=True), None, OWNER)
+    fs.rename("caches/tkt/new", "caches/tkt/ccache")
+    assert fs.stat("caches/tkt/ccache").st_mtime_ns == LONG_AGO
+
+
+def test_only_so_many_have_set_times(fs: FileSystem) -> None:
+    for number in range(times.MOST + 10):
+        fs.server.times.set(Ref(number, Slot.BYTES), 0.0, (1, 1))
+    assert len(fs.server.times._set) == times.MOST
+    assert fs.server.times.get(Ref(0, Slot.BYTES), 0.0) is None
+    assert fs.server.times.get(Ref(times.MOST, Slot.BYTES), 0.0) == (1, 1)

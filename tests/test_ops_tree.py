@@ -14,7 +14,7 @@ from tests.direct import Caller, FileSystem, Page, refused
 
 IMAGE = records.ccache(["host/one", "host/two"])
 CONFIG = b"pa_type"
-UNLISTED = {Slot.RAW, Slot.PENDING}
+UNLISTED = {Slot.RAW, Slot.PENDING, Slot.CHANGED}
 
 
 @pytest.fixture
@@ -256,12 +256,57 @@ def test_statfs_counts_against_the_limits(fs: FileSystem) -> None:
     assert (data.f_files, data.f_ffree, data.f_namemax) == (1024, 1022, 255)
 
 
-def test_what_is_listed_can_be_looked_up(fs: FileSystem) -> None:
-    """A name of 255 bytes has none in `dir/`, where it would be longer."""
-    for name in ("n" * 255, "n" * 251, "tkt" + "n" * 252):
-        fs.mkdir(f"caches/{name}")
-        fs.write(f"caches/{name}/ccache", IMAGE)
-    listed = [name for name in fs.entries("dir") if b"nn" in name]
-    assert sorted(listed) == [b"tkt." + b"n" * 251, b"tkt" + b"n" * 252]
-    for name in listed:
-        assert fs.read(b"dir/" + name) == IMAGE
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("n" * 58, "tkt." + "n" * 58),
+        ("n" * 59, None),
+        ("n" * 255, None),
+        ("tkt" + "n" * 59, "tkt" + "n" * 59),
+        ("tkt" + "n" * 60, None),
+        ("tkt" + "n" * 252, None),
+        ("a\\b", "tkt.a%5Cb"),
+        ("a%2Fb", "tkt.a%2Fb"),
+    ],
+)
+def test_names_in_dir_are_those_that_libkrb5_takes(
+    fs: FileSystem, name: str, listed: str | None
+) -> None:
+    """Where `primary` has another one it refuses the whole collection."""
+    fs.mkdir(f"caches/{name}")
+    fs.write(f"caches/{name}/ccache", IMAGE)
+    ident = next(line for line in fs.read(f"caches/{name}/info").splitlines() if line[:3] == b"id:")
+    shown = listed.encode() if listed else b"tkt.~" + ident.removeprefix(b"id: ")
+    assert shown in fs.entries("dir")
+    assert fs.read(b"dir/" + shown) == IMAGE
+    for written in (f"tkt.{name}", shown.decode()):
+        if len(written) < 256 and not name.startswith("tkt") and "\\" not in written:
+            fs.write("dir/primary", b"tkt\n")
+            fs.write("dir/primary", written.encode() + b"\n")
+            assert fs.readlink("default") == b"caches/" + name.encode()
+            assert fs.read("dir/primary") == shown + b"\n"
+    fs.rename(b"dir/" + shown, "dir/tkt.other")
+    assert fs.read("caches/other/ccache") == IMAGE
+    fs.write(f"caches/other/{name[:9]}", b"beside")
+    assert b"tkt.other" in fs.entries("dir")
+
+
+def test_primary_is_not_there_before_a_default_is() -> None:
+    """Heimdal's kinit sets it where it is missing, libkrb5 makes one that says `tkt`."""
+    for make in (
+        lambda fs: fs.write("dir/tkt", IMAGE),
+        lambda fs: fs.write("dir/primary", b"tkt\n"),
+        lambda fs: (
+            fs.write("dir/primary.XyZ", b"tkt\n"),
+            fs.rename("dir/primary.XyZ", "dir/primary"),
+        ),
+    ):
+        fs = FileSystem()
+        assert b"primary" not in fs.entries("dir")
+        with refused(errno.ENOENT):
+            fs.walk("dir/primary")
+        with refused(errno.ENOENT):
+            fs.unlink("dir/primary")
+        make(fs)
+        assert fs.read("dir/primary") == b"tkt\n"
+        assert b"primary" in fs.entries("dir")

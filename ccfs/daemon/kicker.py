@@ -67,8 +67,8 @@ class Kicker:
             self._busy.add(serial)
             self._asked.set()
 
-    def expect(self, due: int | None) -> None:
-        """There will be something to announce at `due`: whoever rests may have to get up sooner."""
+    def expect(self, due: float | None) -> None:
+        """There will be something to do at `due`: whoever rests may have to get up sooner."""
         before, self._due = self._due, math.inf if due is None else due
         if self._due < before:
             self._sooner.set()

@@ -9,6 +9,7 @@ from ccfs.ops.images import open_generation
 from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of, decoded, mtime_of
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
+from ccfs.ops.texts import PRIMARY_FILE, raw_name
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import (
@@ -20,11 +21,11 @@ from ccfs.store.errors import (
     NotPermittedError,
     StoreError,
 )
-from ccfs.store.listing import ccache_name, listed_name
+from ccfs.store.listing import PRIMARY, shown_name
 from ccfs.store.scratch import COLLECTION
-from ccfs.store.values import NAME_MAX
 
 CCACHE = b"ccache"
+_PRIMARY = Ref(0, Slot.PRIMARY)
 KICK = b".kick."
 """The helper finds the FIFO of a serial number (hexadecimal) here; nobody else sees the name."""
 
@@ -140,16 +141,21 @@ class Listing(Directory):
         return Attributes(mtime=mtime_of(server, 0), nlink=2, attr_timeout=LONG)
 
     def find(self, server: Server, serial: int, name: bytes, pid: int) -> Ref:
+        if name == PRIMARY:
+            if not server.store.collection.has_default():
+                raise NotFoundError("no default was initialised or chosen")
+            return _PRIMARY
         ccache = _listed(server, name)
         if ccache and ccache.current:
             return Ref(ccache.current.number, Slot.BYTES)
         return Ref(server.store.scratch.get(COLLECTION, name).number, Slot.BYTES)
 
     def entries(self, server: Server, serial: int) -> Iterable[tuple[bytes, Ref]]:
+        if server.store.collection.has_default():
+            yield PRIMARY, _PRIMARY
         for ccache in server.store.collection.all():
-            listed = listed_name(ccache.name)
-            if ccache.current and len(listed) <= NAME_MAX:  # a longer one could not be opened
-                yield listed, Ref(ccache.current.number, Slot.BYTES)
+            if ccache.current:
+                yield shown_name(ccache), Ref(ccache.current.number, Slot.BYTES)
         for name, generation in server.store.scratch.names(COLLECTION):
             if not is_current(server, name):
                 yield name, Ref(generation.number, Slot.BYTES)
@@ -157,12 +163,17 @@ class Listing(Directory):
     def create(
         self, server: Server, serial: int, name: bytes, opening: Opening
     ) -> tuple[Ref, Handle]:
+        if name == PRIMARY:
+            return _PRIMARY, PRIMARY_FILE.open(server, 0, opening)
         ccache = _listed(server, name)
         if ccache is not None:
             return _create(server, ccache, opening)
         return _create_scratch(server, COLLECTION, name, opening)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
+        if name == PRIMARY:
+            self.find(server, serial, name, 0)
+            super().unlink(server, serial, name, at)
         ccache = _listed(server, name)
         if ccache is not None and ccache.current:
             server.store.unlink_listed(ccache, at)
@@ -256,7 +267,8 @@ def _named(server: Server, name: bytes) -> Ccache:
 
 
 def _listed(server: Server, name: bytes) -> Ccache | None:
-    raw = ccache_name(name)
+    """The ccache of a name in `dir/`, where there is one."""
+    raw = raw_name(server, name)
     return server.store.collection.find(raw) if raw is not None else None
 
 

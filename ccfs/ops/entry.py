@@ -18,12 +18,12 @@ _UNIT = 512
 
 def attributes(owner: Owner, inode: int, mode: int, said: Attributes) -> EntryAttributes:
     """The attributes of one inode."""
-    size, mtime, nlink, attr_timeout, entry_timeout, _ = said
+    size, _, nlink, attr_timeout, entry_timeout, _, _ = said
     entry: Any = EntryAttributes()
     entry.st_ino, entry.st_mode, entry.st_nlink = inode, mode, nlink
     entry.st_uid, entry.st_gid = owner.uid, owner.gid
     entry.st_blksize, entry.st_size, entry.st_blocks = BLOCK, size, -(-size // _UNIT)
-    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = int(mtime * 1e9)
+    _put_times(entry, said)
     entry.attr_timeout, entry.entry_timeout = attr_timeout, entry_timeout
     return cast(EntryAttributes, entry)
 
@@ -49,11 +49,17 @@ class Entry:
             entry.st_mode = self._mode = mode
         if said.size != before.size:
             entry.st_size, entry.st_blocks = said.size, -(-said.size // _UNIT)
-        if said.mtime != before.mtime:
-            entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = int(said.mtime * 1e9)
+        if said.mtime != before.mtime or said.set_times != before.set_times:
+            _put_times(entry, said)
         if said.nlink != before.nlink:
             entry.st_nlink = said.nlink
         if said.attr_timeout != before.attr_timeout:
             entry.attr_timeout = said.attr_timeout
         if said.entry_timeout != before.entry_timeout:
             entry.entry_timeout = said.entry_timeout
+
+
+def _put_times(entry: Any, said: Attributes) -> None:
+    changed = int(said.mtime * 1e9)
+    entry.st_ctime_ns = changed
+    entry.st_atime_ns, entry.st_mtime_ns = said.set_times or (changed, changed)

@@ -29,6 +29,9 @@ class Handle:
         """Write; returns how many bytes were taken."""
         raise BadDescriptorError
 
+    def sync(self, now: float) -> None:
+        """Have all that was written be kept, or refuse it."""
+
     def readable(self) -> bool:
         """Whether a read would give something that was not there before."""
         return True
@@ -50,6 +53,9 @@ class BytesHandle(Handle):
 
     def write(self, offset: int, data: bytes, now: float) -> int:
         return self._store.files.write(self._file, offset, data, now)
+
+    def sync(self, now: float) -> None:
+        self._store.sync(self._file, now)
 
     def release(self, now: float) -> None:
         self._store.close(self._file, now)

@@ -29,16 +29,16 @@ class Bytes(Node):
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
         generation = known = _known(server, serial)
         if not _named(known):
-            generation = _successor(server, known, opening.at)
+            generation = _successor(server, known, opening.task)
         else:
-            server.retries.pop(opening.at.who.pid, None)
+            server.retries.pop(opening.task, None)
         if opening.truncate:
-            server.store.files.truncate(generation, 0, opening.at)
+            server.store.truncate(generation, 0, opening.at)
         found = known if known is not generation else None
         return open_generation(server, generation, opening, found)
 
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
-        server.store.files.truncate(_known(server, serial), size, at)
+        server.store.truncate(_known(server, serial), size, at)
 
 
 def open_generation(
@@ -64,9 +64,9 @@ def _named(generation: Generation) -> bool:
     return ccache.current is generation if ccache is not None else generation.named
 
 
-def _successor(server: Server, generation: Generation, at: Stamp) -> Generation:
+def _successor(server: Server, generation: Generation, task: int) -> Generation:
     """What to open instead: nothing at first, so that the kernel looks the name up again."""
-    if not server.retries_again(generation.number, at.who.pid):
+    if not server.retries_again(generation.number, task):
         raise GoneError("a superseded generation")
     current = generation.ccache.current if generation.ccache else None
     if current is None:

@@ -12,12 +12,12 @@ from ccfs.ops.directories import CCACHE, is_current, link_target
 from ccfs.ops.node import ccache_of, decoded
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
-from ccfs.ops.texts import write_primary
+from ccfs.ops.texts import raw_name, write_primary
 from ccfs.ops.tree import fixed
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import NotFoundError, NotPermittedError
-from ccfs.store.listing import ccache_name
+from ccfs.store.listing import PRIMARY
 
 
 class Kind(Enum):
@@ -59,17 +59,19 @@ def _place(server: Server, parent: Ref, name: bytes) -> Place:
     """What a name is, in a directory that is still there: the kernel may not know that it isn't."""
     if parent.slot is Slot.CCACHE:
         ccache_of(server, parent.serial)
-    return Place(_kind(parent, name), parent.serial, name)
+    return Place(_kind(server, parent, name), parent.serial, name)
 
 
-def _kind(parent: Ref, name: bytes) -> Kind:
+def _kind(server: Server, parent: Ref, name: bytes) -> Kind:
     known = fixed(parent, name)
     if known is not None:
-        return {Slot.DEFAULT: Kind.DEFAULT, Slot.PRIMARY: Kind.PRIMARY}.get(known.slot, Kind.FIXED)
+        return Kind.DEFAULT if known.slot is Slot.DEFAULT else Kind.FIXED
     if parent.slot is Slot.CCACHE:
         return Kind.CONTENT if name == CCACHE else Kind.SCRATCH
     if parent.slot is Slot.DIR:
-        return Kind.SCRATCH if ccache_name(name) is None else Kind.LISTED
+        if name == PRIMARY:
+            return Kind.PRIMARY
+        return Kind.SCRATCH if raw_name(server, name) is None else Kind.LISTED
     return _TOP.get(parent.slot, Kind.FIXED) if name != b"events" else Kind.FIXED
 
 
@@ -89,7 +91,8 @@ def _ccache(server: Server, place: Place) -> Ccache:
     if place.kind is Kind.CONTENT:
         found = collection.by_serial(place.serial)
     else:
-        name = ccache_name(place.name) if place.kind is Kind.LISTED else decoded(place.name)
+        listed = place.kind is Kind.LISTED
+        name = raw_name(server, place.name) if listed else decoded(place.name)
         found = collection.find(name) if name is not None else None
     if found is None:
         raise NotFoundError("no such ccache")
@@ -109,7 +112,7 @@ def _replace(server: Server, old: Place, new: Place, at: Stamp) -> None:
 
 
 def _replace_listed(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.replace_new(old.scratch, _listed(new), at)
+    server.store.replace_new(old.scratch, _listed(server, new), at)
     _clear(server, new)
 
 
@@ -123,16 +126,16 @@ def _set_primary(server: Server, old: Place, new: Place, at: Stamp) -> None:
 
 
 def _move(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.move(_file(server, old), _ccache(server, new), at)
+    server.store.move_file(_file(server, old), _ccache(server, new), at)
 
 
 def _move_listed(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.move_to_name(_file(server, old), _listed(new), at)
+    server.store.move_to_name(_file(server, old), _listed(server, new), at)
     _clear(server, new)
 
 
-def _listed(place: Place) -> bytes:
-    name = ccache_name(place.name)
+def _listed(server: Server, place: Place) -> bytes:
+    name = raw_name(server, place.name)
     if name is None:
         raise NotFoundError("no name of a ccache")
     return name

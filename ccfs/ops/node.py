@@ -24,7 +24,8 @@ LONG = 3600.0
 class Attributes(NamedTuple):
     """What `stat` says beyond the table: size in bytes, mtime in seconds, timeouts in seconds.
 
-    `inode`: the number to show, where it is not the one that was asked for.
+    `inode`: the number to show, where it is not the one that was asked for.  `set_times`: atime
+    and mtime in nanoseconds, where the user has set them.
     """
 
     size: int = 0
@@ -33,12 +34,14 @@ class Attributes(NamedTuple):
     attr_timeout: float = 0.0
     entry_timeout: float = LONG
     inode: int = 0
+    set_times: tuple[int, int] | None = None
 
 
 class Opening(NamedTuple):
-    """How a file is opened, when and by whom."""
+    """How a file is opened, when and by whom.  `task`: the thread that asks."""
 
     at: Stamp
+    task: int
     writes: bool
     append: bool
     truncate: bool

@@ -31,8 +31,6 @@ SPARE = 64
 _BYTES, _CHANGED = Slot.BYTES, Slot.CHANGED
 _CHANGES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _INFO = Ref(0, Slot.INFO)
-_NOW = 2.0
-"""Seconds around the present that count as `touch` without a time."""
 
 
 class Operations(pyfuse3.Operations):
@@ -87,11 +85,13 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:
         self._admit(ctx)
-        found, now = self._ref(inode), self.server.clock()
-        self._refuse_changes(self._attributes(found), attr, fields, now)
+        found = self._ref(inode)
+        _refuse_changes(self._attributes(found), attr, fields)
         if fields.update_size:
             at = self._stamp(ctx)
             tree.ROWS[found.slot].node.truncate(self.server, found.serial, attr.st_size, at)
+        elif fields.update_atime or fields.update_mtime:
+            self._set_times(found, attr, fields)
         return self._attributes(found)
 
     @handler
@@ -164,14 +164,14 @@ class Operations(pyfuse3.Operations):
         found, server = self._ref(inode), self.server
         at = (server.stamp if flags & _CHANGES else server.glance)(ctx.uid, ctx.pid)
         self._room_for_a_handle(SPARE if found == _INFO else 0)
-        return self._open(found, _opening(flags, at))
+        return self._open(found, _opening(flags, at, ctx.pid))
 
     @handler
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         at, where = self._stamp(ctx), self._ref(parent)
-        opening = _opening(flags, at)
+        opening = _opening(flags, at, ctx.pid)
         self._room_for_a_handle()
         if tree.exists(self.server, where, name):
             found = tree.find(self.server, where, name, ctx.pid)
@@ -197,7 +197,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def fsync(self, fh: int, datasync: bool) -> None:
-        self._handle(fh)
+        self._handle(fh).sync(self.server.clock())
 
     @handler
     def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -209,6 +209,7 @@ class Operations(pyfuse3.Operations):
         if handle is not None:
             self.server.polls.pop(fh, None)
             handle.release(self.server.clock())
+            self.server.kernel.expect(self.server.store.next_deadline())
 
     @handler
     def opendir(self, inode: int, ctx: RequestContext) -> int:
@@ -310,18 +311,16 @@ class Operations(pyfuse3.Operations):
     def _listed(self, entry: Entry, found: Ref) -> bool:
         """Fill in what a listing promised; False where it is gone by now."""
         try:
-            said = tree.ROWS[found.slot].node.attributes(self.server, found.serial)
+            said = self._said(found)
         except GoneError:
             return False
-        if found.slot is _CHANGED:
-            said = said._replace(entry_timeout=0.0)  # who waits there looks it up first: we hear it
         entry.fill(self._given(found, said), tree.ROWS[found.slot].mode, said)
         return True
 
     def _attributes(self, found: Ref) -> EntryAttributes:
-        row = tree.ROWS[found.slot]
-        said = row.node.attributes(self.server, found.serial)
-        return attributes(self.server.owner, self._given(found, said), row.mode, said)
+        said = self._said(found)
+        inode, mode = self._given(found, said), tree.ROWS[found.slot].mode
+        return attributes(self.server.owner, inode, mode, said)
 
     def _given(self, found: Ref, said: Attributes) -> int:
         """The number to give for an inode, noted where the kernel may hold what it gets with it."""
@@ -330,23 +329,22 @@ class Operations(pyfuse3.Operations):
             self.server.give(inode)
         return inode
 
-    def _refuse_changes(
-        self,
-        now: EntryAttributes,
-        wanted: EntryAttributes,
-        fields: pyfuse3.SetattrFields,
-        clock: float,
+    def _set_times(
+        self, found: Ref, wanted: EntryAttributes, fields: pyfuse3.SetattrFields
     ) -> None:
-        """Accept what is so already, and the present as a time; nothing else can be set."""
-        times = (wanted.st_mtime_ns, now.st_mtime_ns) if fields.update_mtime else (0, 0)
-        refused = (
-            (fields.update_mode and stat.S_IMODE(wanted.st_mode) != stat.S_IMODE(now.st_mode))
-            or (fields.update_uid and wanted.st_uid != now.st_uid)
-            or (fields.update_gid and wanted.st_gid != now.st_gid)
-            or (times[0] != times[1] and abs(times[0] / 1e9 - clock) > _NOW)
-        )
-        if refused:
-            raise NotPermittedError("what the mount says of its nodes can't be changed")
+        said = self._said(found)
+        atime, mtime = said.set_times or (int(said.mtime * 1e9),) * 2
+        if fields.update_atime:
+            atime = wanted.st_atime_ns
+        if fields.update_mtime:
+            mtime = wanted.st_mtime_ns
+        self.server.times.set(found, said.mtime, (atime, mtime))
+
+    def _said(self, found: Ref) -> Attributes:
+        """What a node says of itself, with the times that the user has set for it."""
+        said = tree.ROWS[found.slot].node.attributes(self.server, found.serial)
+        times = self.server.times.get(found, said.mtime)
+        return said if times is None else said._replace(set_times=times)
 
     def _statfs(self) -> pyfuse3.StatvfsData:
         store: Any = self.server.store
@@ -361,13 +359,26 @@ class Operations(pyfuse3.Operations):
         return cast(pyfuse3.StatvfsData, data)
 
 
-def _opening(flags: int, at: Stamp) -> Opening:
+def _opening(flags: int, at: Stamp, task: int) -> Opening:
     return Opening(
         at=at,
+        task=task,
         writes=flags & os.O_ACCMODE != os.O_RDONLY,
         append=bool(flags & os.O_APPEND),
         truncate=bool(flags & os.O_TRUNC),
     )
+
+
+def _refuse_changes(
+    now: EntryAttributes, wanted: EntryAttributes, fields: pyfuse3.SetattrFields
+) -> None:
+    """Accept a mode and an owner that are so already; no other can be set."""
+    if (
+        (fields.update_mode and stat.S_IMODE(wanted.st_mode) != stat.S_IMODE(now.st_mode))
+        or (fields.update_uid and wanted.st_uid != now.st_uid)
+        or (fields.update_gid and wanted.st_gid != now.st_gid)
+    ):
+        raise NotPermittedError("modes and owners can't be changed")
 
 
 def _check_openable(found: Ref, flags: int) -> None:

@@ -12,7 +12,7 @@ from ccfs.format.principal import unparse_name
 from ccfs.format.text import principal_text, timestamp
 from ccfs.ops.server import Server
 from ccfs.store.ccache import Ccache
-from ccfs.store.listing import listed_name
+from ccfs.store.listing import shown_name
 
 _README = """\
 Kerberos credentials of uid {uid}, as files.  They live in the memory of process {pid}, on no disk.
@@ -25,10 +25,11 @@ new       mkdir {mount}/caches/NAME           kinit -c FILE:{mount}/caches/NAME/
 remove    rm {mount}/caches/NAME/credentials/X     rmdir {mount}/caches/NAME
 follow    tail -f {mount}/events
 wait      cat {mount}/changed                 returns at the next change; caches/NAME/changed, too
+                                              (`ls` doesn't list them)
 ids       ls -l {mount}/by-id                   an identifier never means another ccache
 lock      ccfs lock -m {mount} NAME -- COMMAND     (fcntl locks on caches/NAME/lock)
 
-`cat *` waits at `changed`.  Secrets are in `ccache` and in credentials/ID.raw, nowhere else.
+Secrets are in `ccache` and in credentials/ID.raw, nowhere else.
 """
 
 
@@ -59,6 +60,7 @@ def _mount_info(server: Server) -> list[tuple[str, object]]:
         ("change_time", store.ledger.change_time),
         ("ccaches", len(ccaches)),
         ("credentials", sum(len(c.credentials) for c in ccaches)),
+        ("files", store.scratch.count),
         ("bytes", store.ledger.used),
         ("limit_ccaches", limits.ccaches),
         ("limit_ccache_bytes", limits.ccache_bytes),
@@ -119,7 +121,7 @@ def kdc_offset(server: Server, serial: int) -> bytes:
 
 def primary(server: Server, _: int) -> bytes:
     """The file name in `dir/` of the default ccache, as DIR: ccaches have it."""
-    return listed_name(server.store.collection.default.name) + b"\n"
+    return shown_name(server.store.collection.default) + b"\n"
 
 
 def stats(server: Server, _: int) -> bytes:

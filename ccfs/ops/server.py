@@ -4,24 +4,24 @@ Knows no FUSE session: whoever runs one gives the `Kernel` to talk to.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ccfs.ops.callers import COMMAND_UNKNOWN, process_of
 from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.stale import stale, stale_records
+from ccfs.ops.times import Times
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.errors import DamagedError
 from ccfs.store.ledger import Effects
 
 log = logging.getLogger(__name__)
 
-COMMAND_UNKNOWN = "-"
 _BYTES, _CHANGED = Slot.BYTES, Slot.CHANGED
 MAX_RETRIES = 1024
 """How many tasks are remembered that look a name up again."""
@@ -45,7 +45,7 @@ class Kernel(Protocol):
     def learn(self, serial: int) -> None:
         """Somebody may wait at this FIFO; know the way there before the daemon can die."""
 
-    def expect(self, due: int | None) -> None:
+    def expect(self, due: float | None) -> None:
         """There will be something to announce at `due` (seconds), or nothing."""
 
     def touch(self, ident: str) -> None:
@@ -98,6 +98,7 @@ class Server:
     texts: dict[int, bytes] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
+    times: Times = field(default_factory=Times)
     held: set[int] = field(default_factory=set)
     requests: dict[str, int] = field(default_factory=dict)
     _handle: int = 0
@@ -107,8 +108,8 @@ class Server:
     _unclean: bool = True
 
     def stamp(self, uid: int, pid: int) -> Stamp:
-        """When and by whom a step is made that a process asks for."""
-        self.asking = Who(uid, pid, _command(pid))
+        """When and by whom a step is made that a thread `pid` of a process asks for."""
+        self.asking = Who(uid, *process_of(pid))
         return Stamp(self.clock(), self.asking)
 
     def glance(self, uid: int, pid: int) -> Stamp:
@@ -121,7 +122,7 @@ class Server:
         if isinstance(error, LIMITS):
             who = self.asking
             if who.command is COMMAND_UNKNOWN:
-                who = Who(who.uid, who.pid, _command(who.pid))
+                who = Who(who.uid, *process_of(who.pid))
             self.store.ledger.refuse(Stamp(self.clock(), who), str(error))
 
     def add(self, handle: Handle) -> int:
@@ -246,7 +247,7 @@ class Server:
         self.faces.forget(effects.ccaches)
         if effects.changed:
             self._kick({0, *effects.changed})
-        self.kernel.expect(self.store.ledger.register.next_deadline())
+        self.kernel.expect(self.store.next_deadline())
         for serial in effects.behind:
             ccache = self.store.collection.by_serial(serial)
             if ccache is not None and ccache.current:
@@ -292,17 +293,3 @@ class Poll(Protocol):
 
     def notify(self) -> None:
         """Wake them."""
-
-
-def _command(pid: int) -> str:
-    """The command name of a process, as the kernel knows it."""
-    try:
-        descriptor = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return COMMAND_UNKNOWN
-    try:
-        return os.read(descriptor, 64).decode("utf-8", "surrogateescape").rstrip("\n")
-    except OSError:  # it has ended meanwhile
-        return COMMAND_UNKNOWN
-    finally:
-        os.close(descriptor)

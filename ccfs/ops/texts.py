@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal, parse_name
 from ccfs.format.wire import COUNT_MAX
+from ccfs.ops import render
 from ccfs.ops.handles import (
     CommitHandle,
     Handle,
@@ -19,7 +20,7 @@ from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, GoneError
 from ccfs.store.events import Edition
-from ccfs.store.listing import ccache_name
+from ccfs.store.listing import ccache_name, shown_ident
 
 Render = Callable[[Server, int], bytes]
 Write = Callable[[Server, int, bytes, Stamp], None]
@@ -91,11 +92,30 @@ def write_kdc_offset(server: Server, serial: int, content: bytes, at: Stamp) -> 
 
 def write_primary(server: Server, _: int, content: bytes, at: Stamp) -> None:
     """Set the default by its name in `dir/`; a ccache to come is made, uninitialised."""
-    name = ccache_name(content.removesuffix(b"\n"))
+    name = raw_name(server, content.removesuffix(b"\n"))
     if name is None:
         raise BadContentError("no name of a ccache in dir/")
     collection = server.store.collection
     collection.set_default(collection.find(name) or collection.create(name, at), at)
+
+
+def raw_name(server: Server, listed: bytes) -> bytes | None:
+    """The (raw) name of the ccache that a file name in `dir/` stands for; None for no ccache's."""
+    ident = shown_ident(listed)
+    if ident is None:
+        return ccache_name(listed)
+    found = server.store.collection.by_ident(ident)
+    return found.name if found else None
+
+
+class Primary(Text):
+    """`dir/primary`: not there before a default was initialised or chosen, as in a real DIR."""
+
+    def attributes(self, server: Server, serial: int) -> Attributes:
+        return super().attributes(server, serial)._replace(entry_timeout=0.0)
+
+
+PRIMARY_FILE = Primary(render.primary, write_primary)
 
 
 class New(Node):

@@ -65,8 +65,7 @@ TABLE: tuple[Row, ...] = (
     Row(Slot.ROOT,        b"by-id",       Slot.BY_ID,       _DIR,   directories.ById()),
     Row(Slot.BY_ID,       None,           Slot.ID_LINK,     _LINK,  directories.IdLink()),
     Row(Slot.ROOT,        b"dir",         Slot.DIR,         _DIR,   directories.Listing()),
-    Row(Slot.DIR,         b"primary",     Slot.PRIMARY,     _WRITE,
-        texts.Text(render.primary, texts.write_primary)),
+    Row(Slot.DIR,         None,           Slot.PRIMARY,     _WRITE, texts.PRIMARY_FILE),
     Row(Slot.DIR,         None,           Slot.BYTES,       _WRITE, _BYTES),
     Row(Slot.ROOT,        b"new",         Slot.NEW,         _WRITE, texts.New()),
     Row(Slot.ROOT,        None,           Slot.EVENTS,      _READ,  texts.Log()),
@@ -124,8 +123,12 @@ def check_length(name: bytes) -> None:
 
 
 def entries(server: Server, parent: Ref) -> Iterable[tuple[bytes, Ref]]:
-    """All entries of a directory that are listed."""
+    """All entries of a directory that are listed: what can be read to its end.
+
+    `cat *`, a backup or an indexer would wait at a FIFO for ever.
+    """
     node = directory(parent)
     for name, slot in _FIXED[parent.slot].items():
-        yield name, Ref(parent.serial, slot)
+        if slot is not Slot.CHANGED:
+            yield name, Ref(parent.serial, slot)
     yield from node.entries(server, parent.serial)

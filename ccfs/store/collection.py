@@ -21,7 +21,11 @@ from ccfs.store.values import DEFAULT_NAME, NAME_MAX, Stamp, What
 
 
 class Collection:
-    """All ccaches in list order, the default first."""
+    """All ccaches in list order, the default first.
+
+    `chosen`: whether a client has said which is the default; otherwise the first that is
+    initialised by name alone (CCAPI, KCM) becomes it.
+    """
 
     def __init__(
         self, ledger: Ledger, contents: Contents, at: Stamp, ccaches: Sequence[Ccache] = ()
@@ -35,6 +39,7 @@ class Collection:
         self.mtime = at.now
         for ccache in ccaches:
             self._add(ccache)
+        self.chosen = bool(ccaches) and ccaches[0].rank < 0
         if not ccaches:
             first = self.create(DEFAULT_NAME, at)
             first.last_default_time = first.change_time
@@ -102,6 +107,15 @@ class Collection:
 
     def set_default(self, ccache: Ccache, at: Stamp) -> None:
         """Make a ccache the default; nothing happens where it is."""
+        self.chosen = True
+        self.lead(ccache, at)
+
+    def has_default(self) -> bool:
+        """Whether a default was initialised or chosen."""
+        return self.chosen or self.default.initialised
+
+    def lead(self, ccache: Ccache, at: Stamp) -> None:
+        """Have a ccache be the default, although no client has chosen it."""
         old = self._order[0]
         if ccache is old:
             return
@@ -128,14 +142,26 @@ class Collection:
         """
         if source is target:
             return
-        if source.current is None:
-            raise NotFoundError("nothing to move")
         default = source is self.default
-        target.change_time = max(target.change_time, source.change_time)
-        self._contents.transfer(source, target, at)
+        self._transfer(source, target, at)
         self._remove(source, at)
         if default:
             self._succeed(at)
+
+    def move_content(self, source: Ccache, target: Ccache, at: Stamp) -> None:
+        """The same, but `source` stays, uninitialised."""
+        if source is target:
+            return
+        self._transfer(source, target, at)
+        self._ledger.record(at, What.UNINITIALISED, source)
+        if source is self.default:
+            self._succeed(at)
+
+    def _transfer(self, source: Ccache, target: Ccache, at: Stamp) -> None:
+        if source.current is None:
+            raise NotFoundError("nothing to move")
+        target.change_time = max(target.change_time, source.change_time)
+        self._contents.transfer(source, target, at)
 
     def _add(self, ccache: Ccache) -> None:
         self._order.append(ccache)
@@ -155,6 +181,7 @@ class Collection:
         successor = successor or self.find(DEFAULT_NAME)
         if successor is None:
             successor = self.create(DEFAULT_NAME, at)
+        self.chosen = self.chosen and successor.initialised
         self._order.remove(successor)
         self._lead(successor, at)
 

@@ -32,7 +32,8 @@ class Generation:
     `image` indexes the bytes of a current one.  `mtime`, `superseded`, `used` (when somebody last
     did anything with a scratch file): seconds.  `handles`: how
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
-    whose incomplete record is at the end.  `named`: whether it is a scratch file with a name.
+    whose incomplete record is at the end.  `named`: whether it is a scratch file with a name,
+    `kept`: one that the journal has.
     `counted`, `counted_records`: how many bytes and records of the limits it takes.
     `followers`: the open files that were opened by its number when it was no longer current itself.
     """
@@ -47,6 +48,7 @@ class Generation:
         "followers",
         "handles",
         "image",
+        "kept",
         "mtime",
         "named",
         "number",
@@ -71,6 +73,7 @@ class Generation:
         self.handles = 0
         self.writers = 0
         self.named = False
+        self.kept = False
         self.counted = 0
         self.counted_records = 0
         self._lineage = 0

@@ -1,7 +1,8 @@
 """The journal: what was acknowledged survives the process.
 
 An SQLite database in WAL mode on a file that somebody else has chosen and checked.  It holds
-complete records only; scratch files and incomplete tails die with their descriptors.  Every row has
+complete records only, and scratch files that are whole ccaches; other scratch files and incomplete
+tails die with their descriptors.  Every row has
 a checksum, every ccache the sum over its records, the whole the sum over its ccaches and the number
 of the last step, so that what is read back is what was written, or an error.  A step that has
 stored one record and nothing else is that record's row alone, with the number of the step; what it
@@ -86,7 +87,7 @@ class Journal:
             found = recall(self._db, self._mountpoint, uid, step)
         except (sqlite3.Error, *WRONG) as error:
             raise DamagedError(_reason(error)) from None
-        self._rows = Rows(self._db, found.rows, found.total)
+        self._rows = Rows(self._db, found.rows, found.files, found.total)
         self._late = found.late
         self.step = found.step
         return found.saved
@@ -105,6 +106,10 @@ class Journal:
                     ccache = store.collection.by_serial(serial)
                     if ccache is not None:
                         self._rows.put(ccache, effects)
+                for place in effects.files:
+                    generation = store.scratch.find(*place)
+                    kept = generation is not None and generation.kept
+                    self._rows.put_file(place, generation if kept else None)
                 self._put_whole(store)
 
     def rewrite(self, store: Store) -> None:
@@ -113,6 +118,8 @@ class Journal:
             self._rows.clear()
             for ccache in store.collection.all():
                 self._rows.put_all(ccache)
+            for place, generation in store.scratch.kept():
+                self._rows.put_file(place, generation)
             self._put_whole(store)
 
     def clean(self) -> bool:
@@ -146,7 +153,9 @@ class Journal:
 
     def _append(self, store: Store, effects: Effects) -> bool:
         """Have the step in one row, where it has stored one record and nothing else."""
-        if effects.records or effects.ccaches or effects.rewritten or len(effects.changed) != 1:
+        if effects.records or effects.ccaches or effects.rewritten or effects.files:
+            return False
+        if len(effects.changed) != 1:
             return False
         (owner,) = effects.changed
         added, ccache = effects.added.get(owner, ()), store.collection.by_serial(owner)

@@ -32,6 +32,7 @@ class Effects:
     collection's); `changed`: serials of ccaches that changed; `added`: records that came at the end
     of a ccache, by its serial; `rewritten`: serials of ccaches whose records changed in another
     way; `behind`: serials of ccaches with news that no operation on their file has shown;
+    `files`: scratch files (serial of the ccache, name) that the journal has not as they are;
     `emptied`: whether a ccache lost its content; `logged`: whether the log grew.
     """
 
@@ -43,6 +44,7 @@ class Effects:
     added: dict[int, list[Stored]] = field(default_factory=dict)
     rewritten: set[int] = field(default_factory=set)
     behind: set[int] = field(default_factory=set)
+    files: set[tuple[int, bytes]] = field(default_factory=set)
     emptied: bool = False
     logged: bool = False
 
@@ -57,6 +59,7 @@ class Effects:
             or self.added
             or self.rewritten
             or self.behind
+            or self.files
             or self.emptied
         )
 
@@ -68,7 +71,7 @@ class Effects:
     @property
     def lasting(self) -> bool:
         """Whether there is anything that should survive a restart."""
-        return bool(self.changed or self.records or self.ccaches or self.rewritten)
+        return bool(self.changed or self.records or self.ccaches or self.rewritten or self.files)
 
 
 class Ledger:

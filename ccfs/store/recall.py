@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ccfs.store.errors import DamagedError, ForeignError
-from ccfs.store.saved import Saved, SavedCcache
+from ccfs.store.saved import Saved, SavedCcache, SavedFile
 from ccfs.store.tables import (
     APPLICATION,
     MASK,
@@ -20,6 +20,7 @@ from ccfs.store.tables import (
     VERSION,
     Row,
     sum_of_ccache,
+    sum_of_file,
     sum_of_record,
     sum_of_whole,
 )
@@ -43,6 +44,7 @@ class Recalled:
     step: int
     total: int
     rows: dict[int, Row]
+    files: dict[tuple[int, bytes], int]
     late: set[int]
 
 
@@ -71,16 +73,22 @@ def recall(db: sqlite3.Connection, mountpoint: bytes, uid: int, step: int) -> Re
     (records,) = db.execute("SELECT count(*) FROM record").fetchone()
     if not rows or records != sum(ccache.row.count for ccache in read):
         raise DamagedError("it is damaged")
-    if sum(ccache.row.sum for ccache in read) & MASK != total:
+    files = db.execute("SELECT * FROM file").fetchall()
+    places = {0, *(ccache.saved.serial for ccache in read)}
+    if any(sum_of_file(*file[:-1]) != file[-1] or file[0] not in places for file in files):
+        raise DamagedError("it is damaged")
+    sums = {(ccache, name): check for ccache, name, *_, check in files}
+    if sum([*sums.values(), *(ccache.row.sum for ccache in read)]) & MASK != total:
         raise DamagedError("it is damaged")
     if late:
         *_, change_time, last = late[-1]
     ccaches = sorted((ccache.saved for ccache in read), key=attrgetter("rank"))
     return Recalled(
-        Saved(change_time, last, tuple(ccaches)),
+        Saved(change_time, last, tuple(ccaches), tuple(SavedFile(*file[:-1]) for file in files)),
         have + len(late),
         total,
         {ccache.saved.serial: ccache.row for ccache in read},
+        sums,
         {ccache.saved.serial for ccache in read if ccache.late},
     )
 

@@ -9,6 +9,7 @@ from ccfs.store.describe import kind_of
 from ccfs.store.image import Image
 from ccfs.store.ledger import Ledger
 from ccfs.store.saved import Saved, SavedCcache
+from ccfs.store.scratch import Scratch
 from ccfs.store.values import Stored
 
 
@@ -30,10 +31,16 @@ class _Registrar:
         """Nothing is forgotten while it is being restored."""
 
 
-def restore(saved: Saved, ledger: Ledger, contents: Contents) -> list[Ccache]:
+def restore(saved: Saved, ledger: Ledger, contents: Contents, scratch: Scratch) -> list[Ccache]:
     """The saved ccaches in their order.  BadContentError where the bytes are no ccache."""
     ledger.change_time = max(ledger.change_time, saved.change_time)
     ledger.register.last = max(ledger.register.last, saved.last)
+    for file in saved.files:
+        generation = contents.plain(file.mtime)
+        generation.data.extend(file.data)
+        generation.kept = True
+        scratch.add(file.place, file.name, generation)
+        ledger.recount(generation)
     return [_restore(ccache, ledger, contents) for ccache in saved.ccaches]
 
 

@@ -9,18 +9,22 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from ccfs.store.tables import (
+    DROP_FILE,
     DROP_RECORD,
     MASK,
     PUT_CCACHE,
+    PUT_FILE,
     PUT_RECORD,
     TOUCH_CCACHE,
     Row,
     sum_of_ccache,
+    sum_of_file,
     sum_of_record,
 )
 
 if TYPE_CHECKING:
     from ccfs.store.ccache import Ccache
+    from ccfs.store.generation import Generation
     from ccfs.store.ledger import Effects
 
 Record = tuple[int, int, str, bytes]
@@ -34,16 +38,21 @@ WRITTEN: Made = (0, 0, 0.0, 0, 0)
 class Rows:
     """What is in the database.
 
-    `total`: the sum over the ccaches.  `moved`: whether rows have gone one by one, so that copies
-    of them may be left where SQLite has moved them from.
+    `total`: the sum over the ccaches and the files.  `moved`: whether rows have gone one by one, so
+    that copies of them may be left where SQLite has moved them from.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, rows: dict[int, Row] | None = None, total: int = 0
+        self,
+        db: sqlite3.Connection,
+        rows: dict[int, Row] | None = None,
+        files: dict[tuple[int, bytes], int] | None = None,
+        total: int = 0,
     ) -> None:
-        """`rows` and `total`: what the database is known to have."""
+        """`rows`, `files` (their sums) and `total`: what the database is known to have."""
         self._db = db
         self._rows = rows or {}
+        self._files = files or {}
         self.total = total
         self.moved = bool(rows)  # whoever has written them may not have had the time to clean it
 
@@ -51,7 +60,8 @@ class Rows:
         """Take everything out."""
         self._db.execute("DELETE FROM record")
         self._db.execute("DELETE FROM ccache")
-        self._rows, self.total = {}, 0
+        self._db.execute("DELETE FROM file")
+        self._rows, self._files, self.total = {}, {}, 0
 
     def append(self, ccache: Ccache, record: Record, made: Made) -> bool:
         """Put in one record, where all else that is there of its ccache stays as it is."""
@@ -114,6 +124,19 @@ class Rows:
             ccache, [(s.serial, place, s.name, d) for place, (d, s) in enumerate(records) if s]
         )
         self._put_row(ccache)
+
+    def put_file(self, place: tuple[int, bytes], generation: Generation | None) -> None:
+        """Put in a scratch file as it is, or take it out (None)."""
+        before = self._files.pop(place, 0)
+        self.total = self.total - before & MASK
+        self.moved = self.moved or bool(before)
+        if generation is None:
+            self._db.execute(DROP_FILE, place)
+            return
+        fields = (*place, generation.mtime, bytes(generation.data))
+        check = self._files[place] = sum_of_file(*fields)
+        self.total = self.total + check & MASK
+        self._db.execute(PUT_FILE, (*fields, check))
 
     def _put_records(self, ccache: Ccache, added: list[Record]) -> None:
         owner = ccache.serial

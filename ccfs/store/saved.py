@@ -23,9 +23,20 @@ class SavedCcache:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A scratch file that is a whole ccache.  `place`: the serial of a ccache, or 0 for `dir/`."""
+
+    place: int
+    name: bytes
+    mtime: float
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """A whole collection, the default first."""
 
     change_time: int
     last: int
     ccaches: tuple[SavedCcache, ...]
+    files: tuple[SavedFile, ...] = ()

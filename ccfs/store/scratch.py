@@ -1,12 +1,14 @@
 """Scratch: files and links that clients make beside what they mean to replace.
 
-A scratch file has a name in a directory and is no ccache.  It goes ten minutes after its last use.
+A scratch file has a name in a directory and is no ccache.  It goes ten minutes after its last use,
+unless it has the bytes of one: then it is kept until it is removed, by the journal, too.
 """
 
 from dataclasses import dataclass
 
 from ccfs.store.errors import ExistsError, NotFoundError
 from ccfs.store.generation import Generation
+from ccfs.store.values import Stamp
 
 LIFETIME = 600.0
 """Seconds after the last use."""
@@ -25,9 +27,13 @@ class Link:
 
 
 class Scratch:
-    """Scratch files by place and name, and scratch links by name."""
+    """Scratch files by place and name, and scratch links by name.
+
+    `written`: files that were closed by their last writer, and when; in that order.
+    """
 
     def __init__(self) -> None:
+        self.written: dict[Generation, Stamp] = {}
         self._files: dict[tuple[int, bytes], Generation] = {}
         self.links: dict[bytes, Link] = {}
 
@@ -69,9 +75,15 @@ class Scratch:
         generation.named = False
         return generation
 
+    def kept(self) -> list[tuple[tuple[int, bytes], Generation]]:
+        """The files that the journal has."""
+        return [(key, g) for key, g in self._files.items() if g.kept]
+
     def expired(self, now: float) -> list[tuple[int, bytes]]:
-        """Scratch files that nobody has open and nobody has used for a while."""
-        return [key for key, g in self._files.items() if not g.handles and g.used + LIFETIME <= now]
+        """Scratch files that are no ccaches, not open, and were not used for a while."""
+        files = self._files.items()
+        unused = [(key, g) for key, g in files if not (g.kept or g.handles)]
+        return [key for key, g in unused if g.used + LIFETIME <= now]
 
     def expired_links(self, now: float) -> list[bytes]:
         """Scratch links that were not renamed for a while."""

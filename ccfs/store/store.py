@@ -1,5 +1,6 @@
 """The store: all of a user's ccaches, and the steps that change more than one part of it."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -27,10 +28,12 @@ from ccfs.store.listing import ccache_name
 from ccfs.store.restore import restore
 from ccfs.store.saved import Saved
 from ccfs.store.scratch import COLLECTION, Link, Scratch
-from ccfs.store.values import Limits, Stamp, What, Who, ident
+from ccfs.store.values import DEFAULT_NAME, Limits, Stamp, What, Who, ident
 
 SERVER = Who(0, 0, "ccfs")
 """Asks for steps that no client has asked for."""
+SETTLED = 1.0
+"""Seconds after which a scratch file is taken for one that stays."""
 MAX_LINKS = 64
 """How many scratch links there may be."""
 
@@ -48,11 +51,11 @@ class Store:
         self.start_time = at.now
         self.ledger = Ledger(limits, at.now)
         self.contents = Contents(self.ledger)
-        ccaches = restore(saved, self.ledger, self.contents) if saved else ()
+        self.scratch = Scratch()
+        ccaches = restore(saved, self.ledger, self.contents, self.scratch) if saved else ()
         self.collection = Collection(self.ledger, self.contents, at, ccaches)
         self.files = Files(self.ledger, self.contents)
         self.edits = Edits(self.ledger, self.contents)
-        self.scratch = Scratch()
         self._nominal: set[int] = set()
 
     @property
@@ -71,7 +74,7 @@ class Store:
     def reset_named(self, name: bytes, principal: Principal, at: Stamp) -> Ccache:
         """Make or reset the ccache of a name: the CCAPI's create."""
         data = self.edits.beginning(principal)
-        ccache = self.collection.find(name) or self.collection.create(name, at)
+        ccache = self._by_name(name, at)
         self.contents.initialise(ccache, data, at)
         return ccache
 
@@ -81,8 +84,7 @@ class Store:
         It is made where there is none, and keeps its identity where there is.  BadContentError,
         BadNameError, NameTooLongError, CcacheLimitError, TotalLimitError: nothing changed.
         """
-        self.ledger.room(0, len(data))
-        self._check(data)
+        self._check_room(data)
         ccache = self.collection.find(name) or self.collection.create(name, at)
         self.contents.overwrite(ccache, data, at)
         self.ledger.effects.behind.add(ccache.serial)
@@ -101,8 +103,12 @@ class Store:
         `offset`: the KDC's clock minus ours in seconds, None for unknown.  `records`: marshalled
         credentials (FILE version 4).  Raises as `put` does.
         """
-        prefix = self.edits.beginning(principal, offset)
-        return self.put(name, b"".join([prefix, *records]), at)
+        data = b"".join([self.edits.beginning(principal, offset), *records])
+        self._check_room(data)
+        ccache = self._by_name(name, at)
+        self.contents.overwrite(ccache, data, at)
+        self.ledger.effects.behind.add(ccache.serial)
+        return ccache
 
     def vacate(self, ccache: Ccache, at: Stamp) -> None:
         """KCM's DESTROY: the default is kept for its name, until it isn't the default."""
@@ -123,9 +129,29 @@ class Store:
             self._nominal.add(new.serial)
         self.collection.set_default(new, at)
         if old is not new and old.serial in self._nominal:
-            self._nominal.discard(old.serial)
-            if old.current is None:
-                self.destroy(old, at)
+            self._drop_nominal(old, at)
+
+    def _by_name(self, name: bytes, at: Stamp) -> Ccache:
+        """The ccache of a name that a client without paths initialises; it is made if need be.
+
+        Where none is initialised yet and no default was chosen it is the default (CCAPI, KCM).
+        """
+        collection = self.collection
+        ccache = collection.find(name) or collection.create(name, at)
+        placeholder = collection.default
+        others = collection.chosen or any(c.initialised for c in collection.all())
+        if others or ccache is placeholder:
+            return ccache
+        collection.lead(ccache, at)
+        if placeholder.serial in self._nominal or placeholder.name == DEFAULT_NAME:
+            self._drop_nominal(placeholder, at)
+        return ccache
+
+    def _drop_nominal(self, ccache: Ccache, at: Stamp) -> None:
+        """Destroy what was there for its name alone, unless a client has put something there."""
+        self._nominal.discard(ccache.serial)
+        if ccache.current is None and not self.scratch.names(ccache.serial):
+            self.destroy(ccache, at)
 
     def relocate(self, source: Ccache, name: bytes, at: Stamp) -> None:
         """Move a ccache to a name without the kernel's help: KCM's MOVE.
@@ -169,17 +195,25 @@ class Store:
             self.destroy(ccache, at)
 
     def destroy(self, ccache: Ccache, at: Stamp) -> None:
-        """Remove a ccache and the scratch files in its directory."""
-        for name, _ in self.scratch.names(ccache.serial):
-            self.unlink_scratch(ccache.serial, name)
+        """Remove a ccache, and the scratch files in its directory, with an event each."""
+        self._drop_scratch(ccache, at)
         self.collection.destroy(ccache, at)
 
     def move(self, source: Ccache, target: Ccache, at: Stamp) -> None:
         """The CCAPI move: `target` becomes what `source` is, `source` and its scratch go."""
+        if source is not target and source.current is not None:
+            self._drop_scratch(source, at)
         self.collection.move(source, target, at)
-        if source is not target:
-            for name, _ in self.scratch.names(source.serial):
-                self.unlink_scratch(source.serial, name)
+
+    def move_file(self, source: Ccache, target: Ccache, at: Stamp) -> None:
+        """Rename a file `ccache` over another: the same, but the files beside it stay.
+
+        The directory `source` is left to them, uninitialised.
+        """
+        if self.scratch.names(source.serial):
+            self.collection.move_content(source, target, at)
+        else:
+            self.collection.move(source, target, at)
 
     def move_to_name(self, source: Ccache, name: bytes, at: Stamp) -> None:
         """Rename a ccache, or move it over the one that has the name."""
@@ -207,7 +241,9 @@ class Store:
 
     def unlink_scratch(self, place: int, name: bytes) -> None:
         """Remove a scratch file; who has it open keeps it."""
-        self.contents.drop(self.scratch.pop(place, name))
+        generation = self.scratch.pop(place, name)
+        self._unkeep(generation, (place, name))
+        self.contents.drop(generation)
 
     def rename_scratch(
         self, source: tuple[int, bytes], target: tuple[int, bytes], at: Stamp
@@ -219,6 +255,8 @@ class Store:
         if self.scratch.find(*target):
             self.unlink_scratch(*target)
         self.scratch.add(*target, generation)
+        if generation.kept:
+            self.ledger.effects.files |= {source, target}
         generation.used = at.now
         self._touch(source[0], at)
         self._touch(target[0], at)
@@ -232,6 +270,7 @@ class Store:
         self._check(generation.data)
         self.contents.adopt(ccache, generation, at, What.REPLACED)
         self.scratch.pop(*source)
+        self._unkeep(generation, source)
         self._touch(source[0], at)
 
     def put_aside(self, ccache: Ccache, target: tuple[int, bytes], at: Stamp) -> None:
@@ -241,7 +280,9 @@ class Store:
         if self.scratch.find(*target):
             self.unlink_scratch(*target)
         self._room_for_a_file()
-        self.scratch.add(*target, self.contents.take(ccache, at))
+        generation = self.contents.take(ccache, at)
+        self.scratch.add(*target, generation)
+        self._keep(generation, at)
         self._touch(target[0], at)
 
     def replace_new(self, source: tuple[int, bytes], name: bytes, at: Stamp) -> None:
@@ -257,6 +298,59 @@ class Store:
         self.files.release(file, now)
         if file.writes and generation.named and not generation.writers:
             self._promote(generation, Stamp(now, file.who))
+            self._written(generation, Stamp(now, file.who))
+
+    def truncate(self, generation: Generation, size: int, at: Stamp) -> None:
+        """Cut a file to `size` bytes."""
+        self.files.truncate(generation, size, at)
+        self._written(generation, at)
+
+    def _written(self, generation: Generation, at: Stamp) -> None:
+        if generation.named:
+            self.scratch.written.pop(generation, None)  # the last one is at the end
+            self.scratch.written[generation] = at
+
+    def sync(self, file: OpenFile, now: float) -> None:
+        """fsync(2): have a scratch file kept at once that is a whole ccache."""
+        if file.generation.named:
+            self._keep(file.generation, Stamp(now, file.who))
+
+    def next_deadline(self) -> float | None:
+        """When there is something to do that no client asks for, in seconds since the epoch."""
+        written = self.scratch.written
+        files = next(iter(written.values())).now + SETTLED if written else math.inf
+        credentials = self.ledger.register.next_deadline()
+        due = min(files, math.inf if credentials is None else credentials)
+        return None if due == math.inf else due
+
+    def keep_written(self, now: float) -> None:
+        """Keep the scratch files that are whole ccaches, where nothing was done to them since.
+
+        Most such files are there for a moment: what a client is about to rename over a ccache.
+        """
+        for generation, at in list(self.scratch.written.items()):
+            if at.now + SETTLED > now:
+                break
+            del self.scratch.written[generation]
+            self._keep(generation, at)
+
+    def _keep(self, generation: Generation, at: Stamp) -> None:
+        """Have a scratch file in the journal if it is a whole ccache, else no longer."""
+        place = self.scratch.place_of(generation)
+        if place is None:
+            return
+        kept = whole(generation.data, self.limits.ccache_bytes)
+        if kept or generation.kept:
+            self.ledger.effects.files.add(place)
+        if kept and not generation.kept:
+            self._note_file(at, What.KEPT, *place)
+        generation.kept = kept
+
+    def _unkeep(self, generation: Generation, place: tuple[int, bytes]) -> None:
+        self.scratch.written.pop(generation, None)
+        if generation.kept:
+            generation.kept = False
+            self.ledger.effects.files.add(place)
 
     def _promote(self, generation: Generation, at: Stamp) -> None:
         place = self.scratch.place_of(generation)
@@ -277,22 +371,28 @@ class Store:
         return link
 
     def expire(self, now: float, who: Who = SERVER) -> None:
-        """Remove scratch that was not used for ten minutes, with an event each.
-
-        A file that is a whole ccache stays: it is looked at again after another ten minutes.
-        """
+        """Remove scratch that was not used for ten minutes, with an event each."""
         for place, name in self.scratch.expired(now):
-            generation = self.scratch.get(place, name)
-            if whole(generation.data, self.limits.ccache_bytes):
-                generation.used = now
-                continue
             self.unlink_scratch(place, name)
-            ccache = self.collection.by_serial(place)
-            directory = ccache.name if ccache else NO_CCACHE
-            self.events.append(Stamp(now, who), What.DROPPED, directory, encode_name(name))
-            self.ledger.effects.logged = True
+            self._note_file(Stamp(now, who), What.DROPPED, place, name)
         for name in self.scratch.expired_links(now):
             del self.scratch.links[name]
+
+    def _drop_scratch(self, ccache: Ccache, at: Stamp) -> None:
+        for name, _ in self.scratch.names(ccache.serial):
+            self.unlink_scratch(ccache.serial, name)
+            self._note_file(at, What.DROPPED, ccache.serial, name)
+
+    def _note_file(self, at: Stamp, what: What, place: int, name: bytes) -> None:
+        """An event of a scratch file: its name stands where a credential's does."""
+        ccache = self.collection.by_serial(place)
+        self.events.append(at, what, ccache.name if ccache else NO_CCACHE, encode_name(name))
+        self.ledger.effects.logged = True
+
+    def _check_room(self, data: bytes | bytearray) -> None:
+        """Refuse what there is no room for, or what is no whole ccache."""
+        self.ledger.room(0, len(data))
+        self._check(data)
 
     def _check(self, data: bytes | bytearray) -> None:
         """Refuse what is no whole ccache, or has more records than there is room for."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from struct import Struct
 
-VERSION = 4
+VERSION = 5
 APPLICATION = 0x63636673  # "ccfs"
 MASK = (1 << 62) - 1
 
@@ -19,6 +19,8 @@ CREATE TABLE ccache (serial INTEGER PRIMARY KEY, name BLOB, place INTEGER, chang
 CREATE TABLE record (ccache INTEGER, serial INTEGER, place INTEGER, name TEXT, data BLOB,
     step INTEGER, ccache_change_time INTEGER, ccache_mtime REAL, change_time INTEGER, last INTEGER,
     sum INTEGER, PRIMARY KEY (ccache, serial)) WITHOUT ROWID;
+CREATE TABLE file (ccache INTEGER, name BLOB, mtime REAL, data BLOB, sum INTEGER,
+    PRIMARY KEY (ccache, name)) WITHOUT ROWID;
 """
 """A record also has what its step has made of the rows of its ccache and of the whole.
 
@@ -32,6 +34,8 @@ RECORDS_IN_ORDER = RECORDS + " ORDER BY place"
 PUT_RECORD = "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_RECORD = "DELETE FROM record WHERE ccache = ? AND serial = ? RETURNING sum"
 PUT_CCACHE = "INSERT OR REPLACE INTO ccache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_FILE = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)"
+DROP_FILE = "DELETE FROM file WHERE ccache = ? AND name = ?"
 TOUCH_CCACHE = "UPDATE ccache SET change_time = ?, mtime = ?, total = ?, sum = ? WHERE serial = ?"
 TOUCH_WHOLE = (
     "UPDATE whole SET step = ?, change_time = ?, last = ?, total = ?, sum = ? WHERE id = 1"
@@ -40,6 +44,7 @@ TOUCH_WHOLE = (
 _WHOLE = Struct(">5qI")
 _CCACHE = Struct(">4qdqII")
 _RECORD = Struct(">5qd2qII")
+_FILE = Struct(">qdII")
 
 
 @dataclass(slots=True)
@@ -96,6 +101,11 @@ def sum_of_record(
     made = (step, ccache_change_time, ccache_mtime, change_time, last)
     numbers = _RECORD.pack(ccache, serial, place, *made, len(text), len(data))
     return _sum(b"record", numbers, text, data)
+
+
+def sum_of_file(ccache: int, name: bytes, mtime: float, data: bytes) -> int:
+    """The checksum of a scratch file's row."""
+    return _sum(b"file", _FILE.pack(ccache, mtime, len(name), len(data)), name, data)
 
 
 def _sum(*parts: bytes) -> int:

@@ -57,6 +57,7 @@ class What(Enum):
     STORED = "stored"
     REMOVED = "removed"
     DROPPED = "dropped"
+    KEPT = "kept"
     REFUSED = "refused"
     EXPIRING = "expiring"
     EXPIRED = "expired"
