@@ -1,5 +1,6 @@
 """The functions of the ccache table of CCAPI v3, each with every result that it can have."""
 
+import os
 import struct
 from collections.abc import Callable
 
@@ -78,7 +79,7 @@ def test_a_ccache_is_a_context_manager(context: cc.Context, work: cc.CCache) -> 
 
 
 def test_nothing_works_on_a_destroyed_ccache(context: cc.Context, work: cc.CCache) -> None:
-    other, again = context.create_default_ccache(V5, BOB), context.open_ccache("work")
+    other, again = context.create_ccache("tkt", V5, BOB), context.open_ccache("work")
     work.destroy()
     invalid(again, other)
     invalid(work, other)
@@ -98,7 +99,7 @@ def test_a_ccache_without_a_principal_is_none(
         (work.get_principal, V5),
         (work.store_credentials, credential()),
         (work.new_credentials_iterator,),
-        (work.move, context.create_default_ccache(V5, BOB)),
+        (work.move, context.create_ccache("other", V5, BOB)),
         (work.get_kdc_time_offset, V5),
         (work.set_kdc_time_offset, V5, 1),
         (work.clear_kdc_time_offset, V5),
@@ -147,7 +148,7 @@ def test_destroying_the_default_makes_the_next_one_default(context: cc.Context) 
     made = [context.create_ccache(name, V5, ALICE) for name in "abc"]
     made[2].set_default()
     before = made[0].get_change_time()
-    refuses(cc.ccErrNeverDefault, made[0].get_last_default_time)
+    refuses(cc.ccErrNeverDefault, made[1].get_last_default_time)
     made[2].destroy()
     assert context.open_default_ccache().compare(made[0])
     assert made[0].get_change_time() > before
@@ -155,7 +156,8 @@ def test_destroying_the_default_makes_the_next_one_default(context: cc.Context) 
 
 
 def test_set_default(context: cc.Context, work: cc.CCache) -> None:
-    tkt = context.create_default_ccache(V5, BOB)
+    tkt = context.create_ccache("tkt", V5, BOB)
+    tkt.set_default()
     before = tkt.get_last_default_time(), tkt.get_change_time(), work.get_change_time()
     work.set_default()
     assert context.get_default_ccache_name() == "work"
@@ -169,6 +171,16 @@ def test_set_default(context: cc.Context, work: cc.CCache) -> None:
         work.get_change_time(),
         context.get_change_time(),
     )
+
+
+def test_the_first_that_is_made_is_the_default(context: cc.Context, served: Mounted) -> None:
+    """Its header says so, and MIT's own test programs count on it."""
+    made = context.create_ccache("x", V5, ALICE)
+    assert context.open_default_ccache().compare(made)
+    assert os.readlink(served.path / "default") == "caches/x"
+    assert os.listdir(served.path / "caches") == ["x"]
+    context.create_ccache("y", V5, ALICE)
+    assert context.get_default_ccache_name() == "x"
 
 
 def test_set_principal(work: cc.CCache) -> None:
@@ -315,16 +327,17 @@ def test_a_move_onto_itself_changes_nothing(context: cc.Context, work: cc.CCache
 
 
 def test_last_default_time(context: cc.Context, work: cc.CCache) -> None:
-    refuses(cc.ccErrNeverDefault, work.get_last_default_time)
-    work.set_default()
+    other = context.create_ccache("other", V5, BOB)
+    refuses(cc.ccErrNeverDefault, other.get_last_default_time)
     since = work.get_last_default_time()
     assert since <= work.get_change_time()
-    context.create_ccache("other", V5, BOB).set_default()
+    other.set_default()
     assert work.get_last_default_time() == since
 
 
 def test_the_change_time_goes_up_at_each_change(context: cc.Context, work: cc.CCache) -> None:
     other = context.create_ccache("other", V5, BOB)
+    other.set_default()
     for change in (
         lambda: work.store_credentials(credential()),
         lambda: work.remove_credentials(work.new_credentials_iterator().next()),

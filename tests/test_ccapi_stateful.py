@@ -113,6 +113,7 @@ class CollectionModel:
 
     def __init__(self) -> None:
         self.order = [Model("tkt", default_ever=True)]
+        self.chosen = False
         self.changes = 0
         self.locks: dict[int, str] = {}
 
@@ -134,6 +135,16 @@ class CollectionModel:
             self.order.append(found)
         return found
 
+    def first(self, model: Model) -> Model:
+        """Where none is initialised and none was chosen, the first that is made is the default."""
+        before = self.order[0]
+        if model is not before and not self.chosen and not self.live():
+            self.changed(before)
+            self.lead(model)
+            if before.name == "tkt":
+                self.drop(before)
+        return model
+
     def lead(self, model: Model) -> None:
         self.order.remove(model)
         self.order.insert(0, model)
@@ -147,6 +158,7 @@ class CollectionModel:
         model.gone = True
         self.changed()
         if was_default:
+            self.chosen = self.chosen and bool(self.live())
             self.lead(next(iter(self.live()), None) or self.named("tkt"))
 
 
@@ -204,7 +216,7 @@ class CCAPI(RuleBasedStateMachine):
     @rule(target=handles, client=clients, name=names, principal=principals)
     def create_ccache(self, client: int, name: str, principal: str) -> Handle:
         real = self.asks(client, 0, "create_ccache", name, V5, principal)
-        model = self.model.named(name)
+        model = self.model.first(self.model.named(name))
         return self.made(client, real, model, principal)
 
     @rule(target=handles, client=clients, principal=principals)
@@ -221,7 +233,7 @@ class CCAPI(RuleBasedStateMachine):
             assert self.model.find(name) is None
         else:
             assert name == "tkt"
-        return self.made(client, real, self.model.named(name), principal)
+        return self.made(client, real, self.model.first(self.model.named(name)), principal)
 
     def made(self, client: int, real: Any, model: Model, principal: str) -> Handle:
         model.reset(principal)
@@ -351,7 +363,10 @@ class CCAPI(RuleBasedStateMachine):
     @rule(handle=handles)
     def set_default(self, handle: Handle) -> None:
         self.on_directory(handle, "set_default")
-        if handle.released or handle.model.gone or handle.model is self.model.order[0]:
+        if handle.released or handle.model.gone:
+            return
+        self.model.chosen = True
+        if handle.model is self.model.order[0]:
             return
         self.model.changed(self.model.order[0])
         self.model.lead(handle.model)

@@ -89,7 +89,7 @@ def test_changes_between_two_calls_are_not_lost(
 ) -> None:
     context.wait_for_change()
     work.wait_for_change()
-    work.set_default()
+    work.set_principal(V5, ALICE)
     for change in changes(context, work, served):
         Running(context.wait_for_change).wait()
         Running(work.wait_for_change).wait()

@@ -340,7 +340,7 @@ def test_the_list_of_ccaches(kc: Kcm) -> None:
     """The default first; what is not initialised isn't in it."""
     assert kc.call(kcm.GET_CACHE_UUID_LIST) == b""
     kc.fs.mkdir("caches/empty")
-    for name in ("a", "b", "tkt"):
+    for name in ("tkt", "a", "b"):
         kc.initialize(name)
     assert kc.listed() == [n("tkt"), n("a"), n("b")]
     gone = kcm.uuids(kc.call(kcm.GET_CACHE_UUID_LIST))[1]

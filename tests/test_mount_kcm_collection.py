@@ -74,16 +74,17 @@ def collection(
 
 
 def test_the_default_s_name_stays_while_it_is_empty(collection: Collection) -> None:
-    """Others may be there before it; it comes first once it is."""
+    """By KCM the first that is initialised is the default; libkrb5 writes DIR's `primary` itself."""
     first = collection.default()
     assert first.encode() != collection.name
     assert collection.names() == []
     assert collection.principal(first) is None
     one, two = collection.new("one@R"), collection.new("two@R")
     assert len({first, one, two}) == 3
-    assert collection.default() == first
+    assert collection.default() == (one if first.startswith("KCM:") else first)
     assert sorted(collection.names()) == sorted([one, two])
     collection.initialize(first, "first@R")
+    collection.switch(first)
     assert collection.default() == first
     assert collection.names()[0] == first
     assert sorted(collection.names()) == sorted([first, one, two])

@@ -145,7 +145,7 @@ def test_write_small_files(top: Path) -> None:
 def test_rm_the_ccache(top: Path) -> None:
     ident = sh(top, "grep ^id: caches/tkt/info")
     sh(top, "rm caches/tkt/ccache")
-    assert sh(top, "ls dir; grep ^id: caches/tkt/info") == f"primary\n{ident}"
+    assert sh(top, "ls dir; grep ^id: caches/tkt/info") == ident
     sh(top, "mkdir caches/work && cp README caches/work/scratch")
     (top / "caches/work/ccache").write_bytes(OTHER)
     sh(top, "rm dir/tkt.work")
@@ -215,7 +215,7 @@ def test_nothing_leaves_the_mount_by_a_rename(top: Path, tmp_path: Path) -> None
     """To another file system mv copies and removes, as it always does."""
     sh(top, 'mv caches/tkt/ccache "$1"/kept', str(tmp_path))
     assert (tmp_path / "kept").read_bytes() == IMAGE
-    assert sh(top, "ls dir") == "primary\n"
+    assert sh(top, "ls dir") == ""
     sh(top, 'mv "$1"/kept caches/tkt/ccache', str(tmp_path))
     assert (top / "dir/tkt").read_bytes() == IMAGE
 
@@ -237,7 +237,7 @@ def test_a_switch_to_nothing(top: Path) -> None:
 
 def test_attributes(top: Path) -> None:
     sh(top, "touch dir/tkt default/lock README && chmod 600 dir/tkt && chown $(id -u) dir/tkt")
-    for command in ("chmod 644 dir/tkt", "chmod 755 caches", "touch -d 2001-01-01 dir/tkt"):
+    for command in ("chmod 644 dir/tkt", "chmod 755 caches"):
         assert "Operation not permitted" in sh(top, command, status=1)
     assert sh(top, "stat -c %a dir/tkt caches") == "600\n700\n"
     assert sh(top, "mkfifo x; mkdir x; ln README x; echo > x", status=1).count("not perm") == 4
@@ -421,7 +421,8 @@ def test_odd_names(top: Path, name: bytes) -> None:
     with open(os.path.join(directory, b"ccache"), "wb") as file:
         file.write(IMAGE)
     assert name in os.listdir(os.path.join(os.fsencode(top), b"caches"))
-    with open(os.path.join(os.fsencode(top), b"dir", b"tkt." + name), "rb") as file:
+    listed = b"tkt." + name.replace(b"\\", b"%5C")
+    with open(os.path.join(os.fsencode(top), b"dir", listed), "rb") as file:
         assert file.read() == IMAGE
     lines = (top / "events").read_bytes().splitlines()
     assert all(line.count(b"\t") == 7 for line in lines)
