@@ -74,7 +74,7 @@ def collection(
 
 
 def test_the_default_s_name_stays_while_it_is_empty(collection: Collection) -> None:
-    """By KCM the first that is initialised is the default; libkrb5 writes DIR's `primary` itself."""
+    """By KCM the first that is initialised is the default; DIR's `primary` libkrb5 writes."""
     first = collection.default()
     assert first.encode() != collection.name
     assert collection.names() == []

@@ -335,7 +335,7 @@ def test_a_directory_whose_removal_is_passed_over(fs: FileSystem, directory: str
     assert names(fs, f"{TKT}/{directory}") == before != []
 
 
-@pytest.mark.parametrize("path", ["README", "info", "events", "default", "dir/primary", "changed"])
+@pytest.mark.parametrize("path", ["README", "info", "events", "dir/primary", "changed"])
 def test_the_mounts_own_nodes_stay(fs: FileSystem, path: str) -> None:
     with refused(errno.EPERM):
         fs.unlink(path)

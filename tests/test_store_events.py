@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from ccfs.store import Limits, Stamp, Who
-from ccfs.store.events import REMEMBERED, Edition, EventLog
+from ccfs.store.events import REMEMBERED, Edition, EventLog, Reader
 from ccfs.store.ledger import Ledger
 from ccfs.store.values import What
 from tests.storing import USER, at, fill, new_store, record, serials, whole
@@ -113,27 +113,26 @@ def test_old_editions_are_forgotten_but_still_read() -> None:
     add(log, 40)
     assert log.find(first.number) is None
     assert len(log._editions) == REMEMBERED
-    assert len(read_in_pieces(log, first, 50)) == log.size(first)
+    reader = Reader(log, first)
+    assert reader.read(0, 50) == b"# lost all events before %d\n" % (40 - len(log._lines) + 1)
+    assert reader.behind
 
 
 @pytest.mark.parametrize("size", [1, 10, 64, 10_000])
 @pytest.mark.parametrize("seen", [0, 3, 8])
 def test_a_reader_of_an_older_edition_reads_on_where_it_was(size: int, seen: int) -> None:
-    """It gets every line that is kept, at the position it had, and is told of those that are not.
-
-    `tail -f` keeps its position over a file that only grows.
-    """
+    """It gets every line that is kept, and is told in one line of those that are not."""
     log = new_log(10)
     add(log, 8)
     edition = log.edition
     line = len(everything(log, edition)) // 8
     offset = seen * line
-    before = log.read(edition, 0, offset)
     add(log, 20)
-    rest = b""
-    while piece := log.read(edition, offset + len(rest), size):
+    reader, rest = Reader(log, edition), b""
+    while piece := reader.read(offset + len(rest), size):
         rest += piece
-    assert len(before) + len(rest) == log.size(edition)
+    assert not reader.behind
+    assert b"  " not in rest
     lines = rest.splitlines()
     whole_lines = [row for row in lines if LINE.fullmatch(row + b"\n")]
     numbers = [int(row.split(b"\t")[0]) for row in whole_lines]

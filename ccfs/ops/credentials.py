@@ -1,6 +1,6 @@
 """`credentials/` and `config/`: a file for each credential and each configuration entry."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ccfs.format.config import ConfigKey, config_key
 from ccfs.format.credential import decode_credential, encode_credential
@@ -8,14 +8,14 @@ from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
 from ccfs.format.text import credential_text
-from ccfs.ops.handles import Commit, CommitHandle, Handle, PendingHandle, TextHandle
+from ccfs.ops.handles import Commit, CommitHandle, Complete, Handle, PendingHandle, TextHandle
 from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, BadNameError, GoneError, NotFoundError
-from ccfs.store.values import Stored, ident
+from ccfs.store.values import Stored, What, ident
 
 _RAW = b".raw"
 
@@ -43,17 +43,24 @@ class Credentials(Directory):
     ) -> tuple[Ref, Handle]:
         """A new file: one marshalled credential, stored at the write that completes it."""
         ccache_of(server, serial)
-        edits, who, complete = server.store.edits, opening.at.who, False
+        store, who, complete = server.store, opening.at.who, False
 
-        def commit(content: bytes, now: float) -> None:
+        def commit(content: bytes, now: float) -> bool:
             nonlocal complete
             if complete:
                 raise BadContentError("bytes behind the credential")
-            if edits.complete(content):
-                edits.store(ccache_of(server, serial), content, Stamp(now, who))
-                complete = True
+            complete = store.edits.complete(content)
+            if complete:
+                store.edits.store(ccache_of(server, serial), content, Stamp(now, who))
+            return complete
 
-        return _pending(server, commit)
+        def dropped(now: float) -> None:
+            ccache = store.collection.by_serial(serial)
+            if ccache is not None:
+                shown = name.decode("utf-8", "surrogateescape")
+                store.ledger.note(Stamp(now, who), What.DROPPED, ccache, shown)
+
+        return _pending(server, commit, dropped)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
         found = self.find(server, serial, name, 0)
@@ -81,9 +88,14 @@ class Config(Directory):
     ) -> tuple[Ref, Handle]:
         """A new entry; its value is what is written, or nothing."""
         key = _config_key(name)
-        commit = _setter(server, serial, key, opening)
-        server.store.edits.set_config(ccache_of(server, serial), key, b"", opening.at)
-        return _pending(server, commit)
+        set_value = _setter(server, serial, key, opening)
+        set_value(b"", opening.at.now)
+
+        def commit(content: bytes, now: float) -> bool:
+            set_value(content, now)
+            return True
+
+        return _pending(server, commit, lambda now: None)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
         found = self.find(server, serial, name, 0)
@@ -145,13 +157,15 @@ class Pending(Node):
         return Attributes(handle.size, server.clock(), entry_timeout=0.0)
 
 
-def _pending(server: Server, commit: Commit) -> tuple[Ref, Handle]:
+def _pending(
+    server: Server, commit: Complete, dropped: Callable[[float], None]
+) -> tuple[Ref, Handle]:
     number = server.store.ledger.number()
 
     def done() -> None:
         server.pending.pop(number, None)
 
-    handle = PendingHandle(commit, done)
+    handle = PendingHandle(commit, dropped, done)
     server.pending[number] = handle
     return Ref(number, Slot.PENDING), handle
 

@@ -25,6 +25,7 @@ from ccfs.store.listing import PRIMARY, shown_name
 from ccfs.store.scratch import COLLECTION
 
 CCACHE = b"ccache"
+DEFAULT = b"default"
 _PRIMARY = Ref(0, Slot.PRIMARY)
 KICK = b".kick."
 """The helper finds the FIFO of a serial number (hexadecimal) here; nobody else sees the name."""
@@ -57,12 +58,10 @@ class Root(Directory):
         It may lead only where `default` may: a process with more rights that walks through the
         root must never be led out of the mount.
         """
-        try:
-            ccache = link_target(server, target)
-        except NotFoundError:
-            raise
-        except StoreError:
-            raise NotPermittedError("a link here leads to caches/NAME or by-id/ID") from None
+        ccache = _linked(server, target)
+        if name == DEFAULT:
+            server.store.collection.set_default(ccache, at)
+            return Ref(0, Slot.DEFAULT)
         # Kept relative: the path of an absolute target may mean another place later.
         inside = b"caches/" + _encoded(ccache.name)
         return Ref(server.store.create_link(name, inside, at).number, Slot.LINK)
@@ -125,6 +124,19 @@ class CcacheDirectory(Directory):
         if name == CCACHE:
             return _create(server, ccache, opening)
         return _create_scratch(server, serial, name, opening)
+
+    def symlink(self, server: Server, serial: int, name: bytes, target: bytes, at: Stamp) -> Ref:
+        """`ln -sf caches/NAME default` without `-n`: ln takes the link for the directory.
+
+        What is meant is done.  It isn't where the directory is not the default one, or the link is
+        to have another name than what it leads to.
+        """
+        ccache, here = _linked(server, target), ccache_of(server, serial)
+        meant = target.rstrip(b"/").rpartition(b"/")[2]
+        if here is not server.store.collection.default or name != meant:
+            return super().symlink(server, serial, name, target, at)
+        server.store.collection.set_default(ccache, at)
+        return Ref(ccache.serial, Slot.ID_LINK)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
         ccache = ccache_of(server, serial)
@@ -252,6 +264,16 @@ def link_target(server: Server, target: bytes) -> Ccache:
     if found is None:
         raise NotFoundError("no such ccache")
     return found
+
+
+def _linked(server: Server, target: bytes) -> Ccache:
+    """The ccache that a link to be made leads to; NotPermittedError where it leads elsewhere."""
+    try:
+        return link_target(server, target)
+    except NotFoundError:
+        raise
+    except StoreError:
+        raise NotPermittedError("a link here leads to caches/NAME or by-id/ID") from None
 
 
 def _encoded(name: bytes) -> bytes:

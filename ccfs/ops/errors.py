@@ -21,6 +21,10 @@ class HandleLimitError(OpsError):
     """Too many files and directories would be open."""
 
 
+class BadMessageError(OpsError):
+    """A file can't take the place of another: mv(1) has a wrong explanation of EINVAL."""
+
+
 class WrongKindError(OpsError):
     """A directory was wanted, or a link."""
 
@@ -41,6 +45,7 @@ ERRNO: dict[type[Exception], int] = {
     errors.TotalLimitError: errno.EDQUOT,
     AccessError: errno.EACCES,
     BadDescriptorError: errno.EBADF,
+    BadMessageError: errno.EBADMSG,
     HandleLimitError: errno.EMFILE,
     WrongKindError: errno.ENOTDIR,
     IsDirectoryError: errno.EISDIR,

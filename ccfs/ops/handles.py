@@ -9,7 +9,7 @@ from ccfs.ops.errors import BadDescriptorError
 from ccfs.ops.refs import Ref
 from ccfs.store import Store, Who
 from ccfs.store.errors import BadContentError
-from ccfs.store.events import Edition
+from ccfs.store.events import Edition, Reader
 from ccfs.store.files import OpenFile
 
 
@@ -73,6 +73,7 @@ class TextHandle(Handle):
 
 
 Commit = Callable[[bytes, float], None]
+Complete = Callable[[bytes, float], bool]
 
 
 class CommitHandle(TextHandle):
@@ -103,14 +104,29 @@ class CommitHandle(TextHandle):
 class PendingHandle(CommitHandle):
     """A new file that is nothing until what is written to it is complete.
 
-    `done()`: what happens when it is closed.
+    `commit` returns False where that is not complete; `dropped(now)`: what was written is lost,
+    since the file is closed; `done()`: it is closed.
     """
 
-    def __init__(self, commit: Commit, done: Callable[[], None]) -> None:
-        super().__init__(b"", commit)
+    def __init__(
+        self, commit: Complete, dropped: Callable[[float], None], done: Callable[[], None]
+    ) -> None:
+        super().__init__(b"", self._take)
+        self._complete = True
+        self._try = commit
+        self._dropped = dropped
         self._done = done
 
+    def _take(self, content: bytes, now: float) -> None:
+        self._complete = self._try(content, now)
+
+    def sync(self, now: float) -> None:
+        if not self._complete:
+            raise BadContentError("cut short")
+
     def release(self, now: float) -> None:
+        if not self._complete:
+            self._dropped(now)
         self._done()
 
 
@@ -148,17 +164,14 @@ class LogHandle(Handle):
     grows = True
 
     def __init__(self, store: Store, edition: Edition) -> None:
-        self._log = store.events
         self.edition = edition
-        self._position = 0
+        self._reader = Reader(store.events, edition)
 
     def read(self, offset: int, size: int) -> bytes:
-        data = self._log.read(self.edition, offset, size)
-        self._position = offset + len(data)
-        return data
+        return self._reader.read(offset, size)
 
     def readable(self) -> bool:
-        return self._position < self._log.size(self.edition)
+        return self._reader.behind
 
 
 class LockHandle(Handle):

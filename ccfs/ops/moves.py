@@ -9,14 +9,15 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from ccfs.ops.directories import CCACHE, is_current, link_target
+from ccfs.ops.errors import BadMessageError
 from ccfs.ops.node import ccache_of, decoded
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
-from ccfs.ops.texts import raw_name, write_primary
+from ccfs.ops.texts import raw_name, write_kdc_offset, write_primary, write_principal
 from ccfs.ops.tree import fixed
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
-from ccfs.store.errors import NotFoundError, NotPermittedError
+from ccfs.store.errors import BadContentError, BadNameError, NotFoundError, NotPermittedError
 from ccfs.store.listing import PRIMARY
 
 
@@ -29,6 +30,7 @@ class Kind(Enum):
     SCRATCH = auto()  # any other name beside those
     PRIMARY = auto()  # dir/primary
     DEFAULT = auto()  # default
+    TEXT = auto()  # caches/NAME/principal, caches/NAME/kdc_offset
     LINK = auto()  # any other name in the root
     FIXED = auto()  # the rest of the table
 
@@ -52,7 +54,12 @@ def rename(server: Server, source: tuple[Ref, bytes], target: tuple[Ref, bytes],
     step = STEPS.get((old.kind, new.kind))
     if step is None:
         raise NotPermittedError("this is not renamed to that")
-    step(server, old, new, at)
+    try:
+        step(server, old, new, at)
+    except BadContentError:
+        raise BadMessageError from None
+    except BadNameError:  # mv(1) takes EINVAL for a move of a directory into itself
+        raise NotPermittedError("no name of a ccache") from None
 
 
 def _place(server: Server, parent: Ref, name: bytes) -> Place:
@@ -65,7 +72,7 @@ def _place(server: Server, parent: Ref, name: bytes) -> Place:
 def _kind(server: Server, parent: Ref, name: bytes) -> Kind:
     known = fixed(parent, name)
     if known is not None:
-        return Kind.DEFAULT if known.slot is Slot.DEFAULT else Kind.FIXED
+        return _FIXED.get(known.slot, Kind.FIXED)
     if parent.slot is Slot.CCACHE:
         return Kind.CONTENT if name == CCACHE else Kind.SCRATCH
     if parent.slot is Slot.DIR:
@@ -75,6 +82,7 @@ def _kind(server: Server, parent: Ref, name: bytes) -> Kind:
     return _TOP.get(parent.slot, Kind.FIXED) if name != b"events" else Kind.FIXED
 
 
+_FIXED = {Slot.DEFAULT: Kind.DEFAULT, Slot.PRINCIPAL: Kind.TEXT, Slot.KDC_OFFSET: Kind.TEXT}
 _TOP = {Slot.ROOT: Kind.LINK, Slot.CACHES: Kind.DIRECTORY}
 
 
@@ -122,6 +130,12 @@ def _rename_scratch(server: Server, old: Place, new: Place, at: Stamp) -> None:
 
 def _set_primary(server: Server, old: Place, new: Place, at: Stamp) -> None:
     write_primary(server, 0, bytes(server.store.scratch.get(*old.scratch).data), at)
+    server.store.unlink_scratch(*old.scratch)
+
+
+def _set_text(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    write = write_principal if new.name == b"principal" else write_kdc_offset
+    write(server, new.serial, bytes(server.store.scratch.get(*old.scratch).data), at)
     server.store.unlink_scratch(*old.scratch)
 
 
@@ -181,6 +195,7 @@ STEPS: dict[tuple[Kind, Kind], Step] = {
     (Kind.SCRATCH, Kind.LISTED): _replace_listed,
     (Kind.SCRATCH, Kind.SCRATCH): _rename_scratch,
     (Kind.SCRATCH, Kind.PRIMARY): _set_primary,
+    (Kind.SCRATCH, Kind.TEXT): _set_text,
     (Kind.CONTENT, Kind.CONTENT): _move,
     (Kind.CONTENT, Kind.LISTED): _move_listed,
     (Kind.CONTENT, Kind.SCRATCH): _put_aside,

@@ -66,6 +66,9 @@ class Node:
         """Where a symbolic link points."""
         raise WrongKindError
 
+    def unlinked(self, server: Server, serial: int, at: Stamp) -> None:
+        """Its name was removed, but it is part of its directory and stays."""
+
 
 class Directory(Node):
     """A directory.  Names of the table are found before these methods are asked."""

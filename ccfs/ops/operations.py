@@ -119,7 +119,10 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         at, where = self._free(parent, name, ctx)
         node = tree.directory(where)
-        return self._attributes(node.symlink(self.server, where.serial, name, target, at))
+        made: Any = self._attributes(node.symlink(self.server, where.serial, name, target, at))
+        self.server.removed.take_back(where, name, at.now)
+        made.entry_timeout = 0.0  # what was asked for may be done, and the name not be there
+        return cast(EntryAttributes, made)
 
     @handler
     def link(self, inode: int, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -129,14 +132,19 @@ class Operations(pyfuse3.Operations):
     @handler
     def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         at, where = self._stamp(ctx), self._ref(parent)
-        if not self._passes_over(where, name):
+        known = self._passed_over(where, name)
+        if known is None:
             tree.directory(where).unlink(self.server, where.serial, name, at)
+        else:
+            tree.ROWS[known.slot].node.unlinked(self.server, known.serial, at)
+            self.server.removed.add(where, name, at.now)
 
     @handler
     def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
         at, where = self._stamp(ctx), self._ref(parent)
-        if self._passes_over(where, name):
-            self.server.revive(tree.find(self.server, where, name, ctx.pid))
+        known = self._passed_over(where, name)
+        if known is not None:
+            self.server.revive(known)
         else:
             tree.directory(where).rmdir(self.server, where.serial, name, at)
 
@@ -173,6 +181,8 @@ class Operations(pyfuse3.Operations):
         at, where = self._stamp(ctx), self._ref(parent)
         opening = _opening(flags, at, ctx.pid)
         self._room_for_a_handle()
+        if self.server.removed.take_back(where, name, at.now):
+            flags &= ~os.O_EXCL
         if tree.exists(self.server, where, name):
             found = tree.find(self.server, where, name, ctx.pid)
             _check_openable(found, flags)
@@ -217,6 +227,7 @@ class Operations(pyfuse3.Operations):
         self.server.glance(ctx.uid, ctx.pid)
         self._room_for_a_handle()
         where = self._ref(inode)
+        self.server.removed.show(where)
         return self.server.add(ListHandle(list(tree.entries(self.server, where))))
 
     @handler
@@ -271,12 +282,15 @@ class Operations(pyfuse3.Operations):
             raise ExistsError("the name is taken")
         return at, where
 
-    def _passes_over(self, where: Ref, name: bytes) -> bool:
-        """Whether a removal is accepted without effect: `rm -r` of a ccache must get through."""
+    def _passed_over(self, where: Ref, name: bytes) -> Ref | None:
+        """What stays although its removal is accepted: `rm -r` of a ccache must get through.
+
+        So must `rm default && ln -s caches/NAME default`.
+        """
         known = tree.fixed(where, name)
-        if known is not None and where.slot is not Slot.CCACHE:
+        if known is not None and where.slot is not Slot.CCACHE and known.slot is not Slot.DEFAULT:
             raise NotPermittedError("part of the mount itself")
-        return known is not None
+        return known
 
     def _handle(self, fh: int) -> Handle:
         handle = self.server.handles.get(fh)

@@ -14,6 +14,7 @@ from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
 from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.removed import Removed
 from ccfs.ops.stale import stale, stale_records
 from ccfs.ops.times import Times
 from ccfs.store import Stamp, Store, Who
@@ -99,6 +100,7 @@ class Server:
     sizes: dict[int, int] = field(default_factory=dict)
     faces: Faces = field(default_factory=Faces)
     times: Times = field(default_factory=Times)
+    removed: Removed = field(default_factory=Removed)
     held: set[int] = field(default_factory=set)
     requests: dict[str, int] = field(default_factory=dict)
     _handle: int = 0

@@ -90,6 +90,17 @@ def write_kdc_offset(server: Server, serial: int, content: bytes, at: Stamp) -> 
     server.store.edits.set_kdc_offset(ccache, seconds, at)
 
 
+class KdcOffset(Text):
+    """`kdc_offset`: to remove it is to clear it."""
+
+    def __init__(self) -> None:
+        super().__init__(render.kdc_offset, write_kdc_offset)
+
+    def unlinked(self, server: Server, serial: int, at: Stamp) -> None:
+        if render.kdc_offset(server, serial):
+            write_kdc_offset(server, serial, b"", at)
+
+
 def write_primary(server: Server, _: int, content: bytes, at: Stamp) -> None:
     """Set the default by its name in `dir/`; a ccache to come is made, uninitialised."""
     name = raw_name(server, content.removesuffix(b"\n"))

@@ -56,8 +56,7 @@ TABLE: tuple[Row, ...] = (
     Row(Slot.CREDENTIALS, None,           Slot.PENDING,     _WRITE, credentials.Pending()),
     Row(Slot.CCACHE,      b"config",      Slot.CONFIG,      _DIR,   credentials.Config()),
     Row(Slot.CONFIG,      None,           Slot.VALUE,       _WRITE, credentials.Value()),
-    Row(Slot.CCACHE,      b"kdc_offset",  Slot.KDC_OFFSET,  _WRITE,
-        texts.Text(render.kdc_offset, texts.write_kdc_offset)),
+    Row(Slot.CCACHE,      b"kdc_offset",  Slot.KDC_OFFSET,  _WRITE, texts.KdcOffset()),
     Row(Slot.CCACHE,      b"ids",         Slot.IDS,         _READ,  texts.Text(render.ids)),
     Row(Slot.CCACHE,      b"info",        Slot.INFO,        _READ,  _INFO),
     Row(Slot.CCACHE,      b"changed",     Slot.CHANGED,     _FIFO,  _CHANGED),
@@ -104,7 +103,10 @@ def find(server: Server, parent: Ref, name: bytes, pid: int) -> Ref:
     node = directory(parent)
     if parent.serial:
         ccache_of(server, parent.serial)
-    return fixed(parent, name) or node.find(server, parent.serial, name, pid)
+    known = fixed(parent, name)
+    if known is not None and server.removed.has(parent, name, server.clock()):
+        raise NotFoundError("a name that was removed")
+    return known or node.find(server, parent.serial, name, pid)
 
 
 def exists(server: Server, parent: Ref, name: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 A text that only grows, read by position.  It keeps the newest lines; when it has dropped some it
 becomes a new edition, whose first line says how many events are lost.  Positions belong to one
-edition, so a reader that began in an older one reads on where it was.
+edition, so a reader that began in an older one reads on where it was, or is told what it has missed.
 """
 
 from bisect import bisect_right
@@ -84,18 +84,19 @@ class EventLog:
         return len(edition.header) + self.end - edition.base
 
     def read(self, edition: Edition, offset: int, size: int) -> bytes:
-        """`size` bytes at `offset` of an edition, less only at its end.
-
-        Where lines asked for are dropped, a line stands for them that says so, padded to the length
-        that they had, so that positions stay true.
-        """
+        """`size` bytes at `offset` of an edition, less only at its end."""
         head = edition.header[offset : offset + size]
         position = max(offset - len(edition.header), 0) + edition.base
+        return head + self._from(position, size - len(head))
+
+    def lost(self, edition: Edition, offset: int) -> tuple[int, bytes]:
+        """How many bytes from `offset` of an edition on are dropped, and a line that says so."""
+        if offset < len(edition.header):
+            return 0, b""
+        position = offset - len(edition.header) + edition.base
         first = self._starts[0] if self._starts else self.end
-        lost = min(first - position, size - len(head))
-        gap = _gap(lost, self.sequence - len(self._lines) + 1) if lost > 0 else b""
-        have = len(head) + len(gap)
-        return head + gap + self._from(position + len(gap), size - have)
+        following = self.sequence - len(self._lines) + 1
+        return max(first - position, 0), b"# lost all events before %d\n" % following
 
     def _from(self, position: int, size: int) -> bytes:
         at = bisect_right(self._starts, position) - 1
@@ -111,11 +112,36 @@ class EventLog:
         return b"".join(parts)[skip : skip + size]
 
 
+class Reader:
+    """One that reads an edition from its beginning on, by positions of its own.
+
+    Where it comes too late one line says so, and the next position is that of the next line that is
+    kept: nothing stands for what was dropped.
+    """
+
+    def __init__(self, log: EventLog, edition: Edition) -> None:
+        self._log = log
+        self._edition = edition
+        self._skipped = 0
+        self._next = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes at `offset`; b"" at the end."""
+        position = offset + self._skipped
+        lost, note = self._log.lost(self._edition, position)
+        if lost:
+            data = note if len(note) <= size else b"\n"
+            self._skipped += lost - len(data)
+        else:
+            data = self._log.read(self._edition, position, size)
+        self._next = offset + self._skipped + len(data)
+        return data
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to read behind what was read last."""
+        return self._next < self._log.size(self._edition)
+
+
 def _lost(count: int) -> bytes:
     return f"# lost {count} events\n".encode("ascii")
-
-
-def _gap(length: int, following: int) -> bytes:
-    """A stand-in for `length` dropped bytes that says where the log goes on."""
-    note = b"# lost all events before %d" % following
-    return note.ljust(length - 1)[: length - 1] + b"\n"

@@ -5,6 +5,7 @@ Knows what a write at an offset means for a ccache; never knows names or directo
 
 from contextlib import AbstractContextManager, nullcontext
 
+from ccfs.format.ccache import scan_prefix
 from ccfs.format.credential import removed_at
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
@@ -23,10 +24,11 @@ class OpenFile:
     `number` is the one the opener knows: where it isn't the current one's, its writes are news to
     everybody else.  `found`: the superseded generation of that number, where it was one.
     `pending`: the beginning of a record that could not stay at the end of the ccache while this
-    file is still writing it.
+    file is still writing it.  `wiping`: whether it has overwritten the whole ccache with something
+    else.
     """
 
-    __slots__ = ("append", "found", "generation", "number", "pending", "who", "writes")
+    __slots__ = ("append", "found", "generation", "number", "pending", "who", "wiping", "writes")
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class OpenFile:
         self.append = append
         self.who = who
         self.pending = b""
+        self.wiping = False
 
 
 class Files:
@@ -81,6 +84,8 @@ class Files:
         """
         generation, at = file.generation, Stamp(now, file.who)
         ccache = generation.ccache
+        if file.wiping:
+            return len(data)
         if ccache is not None and generation.current:
             self._write_current(file, ccache, offset, data, at)
         elif ccache is not None and generation.rewritten:
@@ -103,6 +108,8 @@ class Files:
     def truncate(self, generation: Generation, size: int, at: Stamp) -> None:
         """Cut to `size` bytes, as the kernel does with its own pages."""
         if generation.superseded is not None and generation.rewritten:
+            if generation.ccache and generation.ccache.size == size == 0:
+                return
             raise GoneError("a superseded generation")
         ccache, image = generation.ccache, generation.image
         if ccache is None or image is None:
@@ -168,12 +175,23 @@ class Files:
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
     ) -> None:
         image = _image(ccache)
-        if file.append or offset == len(image.data):
+        if _overwrites(file, offset, data, image):
+            self._wipe(file, ccache, at)
+        elif file.append or offset == len(image.data):
             self._append(file, ccache, offset, data, at)
         elif offset > len(image.data):
             raise BadContentError("a write that leaves a hole")
         else:
             self._overwrite(file, ccache, offset, data, at)
+
+    def _wipe(self, file: OpenFile, ccache: Ccache, at: Stamp) -> None:
+        """Bytes that are no ccache over all that is there, as shred(1) writes them.
+
+        The ccache is empty then, and what this file still writes reaches nothing.
+        """
+        was, file.wiping = ccache.initialised, True
+        with self._contents.rewriting(ccache, at.now):
+            self._contents.apply(ccache, _image(ccache).truncate(0), at, was)
 
     def _append(self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp) -> None:
         """Add bytes at the end of the ccache, wherever their writer thinks that is."""
@@ -231,6 +249,17 @@ class Files:
         with self._contents.rewriting(ccache, at.now):
             delta = _image(ccache).bury(span.stored.serial)
             self._contents.apply(ccache, delta, at, ccache.initialised)
+
+
+def _overwrites(file: OpenFile, offset: int, data: bytes, image: Image) -> bool:
+    """Whether a write puts what no ccache can begin with in the place of all that is there."""
+    if file.append or offset or not image.data or len(data) < len(image.data):
+        return False
+    try:
+        scan_prefix(data, image.limit)
+    except FormatError:
+        return True
+    return False
 
 
 def _is_removed(record: bytes, dialect: Dialect) -> bool:

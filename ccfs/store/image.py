@@ -64,13 +64,13 @@ class Image:
     """
 
     __slots__ = (
-        "_limit",
         "_registrar",
         "_where",
         "body",
         "complete",
         "data",
         "dead",
+        "limit",
         "prefix",
         "spans",
     )
@@ -80,7 +80,7 @@ class Image:
 
         CcacheLimitError, here and for every change, where it is one of more bytes than `limit`.
         """
-        self._limit = limit
+        self.limit = limit
         self._registrar = registrar
         self._where: dict[int, Span] = {}
         self.data = data
@@ -197,7 +197,7 @@ class Image:
     def rebuild(self, prefix: bytes, records: Iterable[tuple[bytes, Stored | None]]) -> None:
         """Put the image together anew from a header with principal and records."""
         tail = bytes(self.data[self.complete :])
-        found = _scan_prefix(prefix, self._limit)
+        found = _scan_prefix(prefix, self.limit)
         if found is None:
             raise BadContentError("an incomplete header")
         self.prefix, self.body = found
@@ -224,7 +224,7 @@ class Image:
         """Index what has become complete at the end.  `ends`: of the records, where known."""
         prefix, body = self.prefix, self.body
         if prefix is None:
-            found = _scan_prefix(self.data, self._limit)
+            found = _scan_prefix(self.data, self.limit)
             if found is None:
                 return Delta()
             prefix, body = found
@@ -294,7 +294,7 @@ class Image:
     def _prefix_again(self, start: int) -> tuple[Prefix, int]:
         if self.prefix is not None and start >= self.body:
             return self.prefix, self.body
-        found = _scan_prefix(self.data, self._limit)
+        found = _scan_prefix(self.data, self.limit)
         if found is None:
             raise BadContentError("a header cut short")
         return found
@@ -323,7 +323,7 @@ class Image:
         """
         ends: list[int] = []
         while at < len(self.data) and self._in_step(at, stop) is None:
-            end = _scan_credential(self.data, at, dialect, self._limit)
+            end = _scan_credential(self.data, at, dialect, self.limit)
             if end is None:
                 break
             ends.append(end)

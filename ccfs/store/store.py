@@ -311,7 +311,13 @@ class Store:
             self.scratch.written[generation] = at
 
     def sync(self, file: OpenFile, now: float) -> None:
-        """fsync(2): have a scratch file kept at once that is a whole ccache."""
+        """fsync(2): have a scratch file kept at once that is a whole ccache.
+
+        BadContentError where it has left an incomplete record, which is lost when it is closed.
+        """
+        current = file.generation.ccache and file.generation.ccache.current
+        if file.pending or (current and current.tail_of is file):
+            raise BadContentError("cut short")
         if file.generation.named:
             self._keep(file.generation, Stamp(now, file.who))
 
