@@ -54,6 +54,7 @@ class Outside:
     """Remembers what the file system tells the kernel and the helper."""
 
     stale: list[int] = field(default_factory=list)
+    names: list[tuple[int, bytes]] = field(default_factory=list)
     kicked: list[int] = field(default_factory=list)
     learnt: list[int] = field(default_factory=list)
     touched: list[str] = field(default_factory=list)
@@ -61,6 +62,9 @@ class Outside:
 
     def invalidate(self, inode: int) -> None:
         self.stale.append(inode)
+
+    def forget_name(self, directory: int, name: bytes) -> None:
+        self.names.append((directory, name))
 
     def kick(self, serial: int) -> None:
         self.kicked.append(serial)

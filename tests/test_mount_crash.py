@@ -85,6 +85,89 @@ def test_who_it_is_changes_and_what_is_there_does_not(here: Place) -> None:
     assert parent(int(info["pid"])) not in (0, 1, int(before["pid"]))
 
 
+def test_a_whole_ccache_under_any_name_survives(here: Place) -> None:
+    """A backup, Heimdal's `ccache+user@REALM`, and what sshd delegates into a directory."""
+    names = ["caches/tkt/ccache.bak", "caches/tkt/ccache+alice@KRBTEST.COM", "dir/krb5cc_1000_x"]
+    for name in names[:2]:
+        (here.path / name).write_bytes(IMAGE)
+    with (here.path / names[2]).open("wb") as file:
+        file.write(IMAGE)
+        os.fsync(file.fileno())
+    (here.path / "caches/tkt/half").write_bytes(IMAGE[:-1])
+    events = here.path / "events"
+    for name in names:
+        kept = f"\tkept\t{'tkt' if 'tkt' in name else '-'}\t{name.rpartition('/')[2]}\t"
+        wait_until(lambda kept=kept: kept in events.read_text(), f"{name} is kept")
+    files = here.info()["files"]
+    is_back(here, kill(here))
+    assert [(here.path / name).read_bytes() for name in names] == [IMAGE] * 3
+    assert not (here.path / "caches/tkt/half").exists()
+    assert (files, here.info()["files"]) == ("4", "3")
+    os.rename(here.path / names[0], here.path / "default/ccache")
+    (here.path / names[1]).unlink()
+    is_back(here, kill(here))
+    assert [(here.path / name).exists() for name in names] == [False, False, True]
+
+
+def test_a_ccache_put_aside_survives(here: Place) -> None:
+    aside = here.path / "caches/tkt/old"
+    os.rename(here.path / "default/ccache", aside)
+    old = kill(here)
+    here.come_back(old, SECONDS)
+    assert aside.read_bytes() == IMAGE
+    assert not (here.path / "default/ccache").exists()
+    os.rename(aside, here.path / "default/ccache")
+
+
+FULL = r"""
+set -e
+mount -t tmpfs -o size=1m,mode=700 none "$1"
+cd "$1"; mkdir -m 700 m
+ccfs mount --journal "$1/journal" "$1/m" > /dev/null
+trap 'rm -f "$1/fill"; ccfs unmount "$1/m"' EXIT
+cp "$2" m/default/ccache; mkdir m/caches/b
+head -c 2m /dev/zero > fill 2> /dev/null || true
+if said=$(cp "$3" m/default/ccache 2>&1); then exit 20; fi
+case $said in *'Input/output error'*) ;; *) exit 21 ;; esac
+# all agree, whatever was done
+ls -l m/default/ccache | awk '{print $5}'; stat -c %s m/dir/tkt; wc -c < m/default/ccache
+[ "$(sha256sum < m/default/ccache)" = "$(sha256sum < m/dir/tkt)" ]
+if mv m/default/ccache m/caches/b/ccache 2> /dev/null; then exit 22; fi
+if mkdir m/caches/c 2> /dev/null; then exit 23; fi
+for name in tkt b c; do
+    listed=$(ls m/caches | grep -cx $name || true)
+    [ "$listed" = "$(test -e m/caches/$name && echo 1 || echo 0)" ]
+    [ "$(ls m/caches/$name 2> /dev/null | grep -cx ccache)" = \
+      "$(test -e m/caches/$name/ccache && echo 1 || echo 0)" ]
+done
+rm fill
+cp "$3" m/default/ccache
+cmp "$3" m/default/ccache
+cmp "$3" m/dir/tkt
+"""
+
+
+@AS_ROOT
+def test_views_agree_while_the_journal_has_no_room(tmp_path: Path) -> None:
+    """A step that comes too late for EIO is seen by all; the next ones are not made."""
+    small, big = tmp_path / "small", tmp_path / "big"
+    small.write_bytes(IMAGE)
+    big.write_bytes(records.ccache([f"host/{n}" for n in range(200)]))
+    (tmp_path / "place").mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["unshare", "-m", "--propagation", "private", "timeout", "60", "bash", "-c", FULL]
+    done = subprocess.run(
+        [*command, "sh", str(tmp_path / "place"), str(small), str(big)],
+        env={"PATH": path, "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(set(done.stdout.split())) == 1
+
+
 def test_who_waits_at_a_fifo_goes_on(here: Place) -> None:
     with waiting(here.path, "changed", "default/changed") as waiters:
         old = kill(here)

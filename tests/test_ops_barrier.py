@@ -136,6 +136,28 @@ def test_what_was_not_kept_is_refused_until_it_is(fs: FileSystem) -> None:
     assert (journal.kept, fs.readlink("default")) == (1, b"caches/work")
 
 
+def test_a_step_that_was_refused_too_late_is_seen_by_all(fs: FileSystem) -> None:
+    """An error tells the kernel nothing: it is to look names up again, and read bytes anew."""
+    fs.mkdir("caches/work")
+    inode, tkt, work = fs.walk("dir/tkt"), fs.walk("caches/tkt"), fs.walk("caches/work")
+    fs.call("getattr", inode, Caller())
+    journal = fs.server.journal = Refusing()
+    with refused(errno.EIO):
+        fs.rename("caches/tkt/ccache", "caches/work/ccache")
+    assert fs.outside.names == [(tkt, b"ccache"), (work, b"ccache")]
+    assert inode in fs.outside.stale
+    assert fs.walk("dir/tkt.work") != inode
+    with refused(errno.EIO):
+        fs.mkdir("caches/other")
+    assert b"other" not in fs.entries("caches")
+    with refused(errno.EIO):
+        fs.unlink("caches/work/ccache")  # it may be what makes room
+    assert fs.entries("dir") == {}
+    journal.refuses = False
+    fs.mkdir("caches/other")
+    assert fs.outside.names[-1] == (work, b"ccache")
+
+
 def test_every_refusal_has_its_errno() -> None:
     refusals = {*subclasses(errors.StoreError), *subclasses(OpsError)}
     assert refusals == set(ERRNO) & refusals

@@ -38,6 +38,7 @@ class Kicker:
         import trio
 
         self._invalidate = pyfuse3.invalidate_inode
+        self._invalidate_entry = pyfuse3.invalidate_entry_async
         self._mountpoint = mountpoint
         self._held = held
         self.child = child
@@ -58,6 +59,10 @@ class Kicker:
         """Have the kernel ask for the attributes again; it may not know the inode at all."""
         with suppress(OSError):
             self._invalidate(inode, attr_only=True)
+
+    def forget_name(self, directory: int, name: bytes) -> None:
+        """Have the kernel look a name up again, once it has our answer to the present request."""
+        self._invalidate_entry(directory, name, ignore_enoent=True)
 
     def kick(self, serial: int) -> None:
         """Wake those who wait at the FIFO of a serial number."""

@@ -38,6 +38,13 @@ S = TypeVar("S", bound=HasServer)
 
 CHANGES = frozenset(("setattr", "mkdir", "symlink", "unlink", "rmdir", "rename", "create", "write"))
 """Handlers that are asked for a change, and may find that it was made already."""
+ADDS = frozenset(("mkdir", "symlink", "rename", "create", "write"))
+"""Those that may add something: not while the journal has no room for what was done before."""
+NAMES: dict[str, tuple[tuple[int, int], ...]] = {
+    **dict.fromkeys(("mkdir", "symlink", "unlink", "rmdir", "create"), ((0, 1),)),
+    "rename": ((0, 1), (2, 3)),
+}
+"""Which of their arguments are a directory and a name that they change."""
 
 
 def handler(
@@ -48,13 +55,15 @@ def handler(
     Afterwards the outside is told what has changed, also by a step that was refused half way.
     """
     name = function.__name__
-    changes = name in CHANGES
+    changes, adds, names = name in CHANGES, name in ADDS, NAMES.get(name, ())
     HANDLERS.append(name)
 
     @functools.wraps(function)
     async def guarded(self: S, /, *args: *Ts) -> R:
         server = self.server
         server.requests[name] += 1
+        if adds and server.unkept and not _settle(server):
+            raise pyfuse3.FUSEError(errno.EIO)
         try:
             result = function(self, *args)
         except Exception as error:
@@ -64,6 +73,8 @@ def handler(
             raise pyfuse3.FUSEError(known) from None
         wanted = server.unsettled or (changes and server.unkept)
         if wanted and not _settle(server):
+            for directory, entry in names:  # an error tells the kernel nothing of a step
+                server.kernel.forget_name(args[directory], args[entry])  # type: ignore[arg-type]
             raise pyfuse3.FUSEError(errno.EIO)
         return result
 

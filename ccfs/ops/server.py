@@ -40,6 +40,9 @@ class Kernel(Protocol):
     def invalidate(self, inode: int) -> None:
         """The attributes of an inode are not what they were."""
 
+    def forget_name(self, directory: int, name: bytes) -> None:
+        """What a name in a directory leads to may not be what the kernel knows."""
+
     def kick(self, serial: int) -> None:
         """Wake those who wait at the `changed` FIFO of a ccache; 0: the collection's."""
 
@@ -215,8 +218,24 @@ class Server:
             return
         try:
             self._keep(effects)
+        except DamagedError:
+            self._show_anew(effects)
+            raise
         finally:
             self._tell(effects)
+
+    def _show_anew(self, effects: Effects) -> None:
+        """The step was made, and its client hears that it wasn't: the kernel is to look again.
+
+        What it has cached of the bytes is true of a number that none of its names leads to then.
+        """
+        for serial in effects.changed:
+            ccache = self.store.collection.by_serial(serial)
+            if ccache is not None:
+                self.store.contents.renew(ccache, self.clock())
+        more = self.store.ledger.take_effects()
+        if more is not None:
+            effects.superseded += more.superseded
 
     def tend(self) -> None:
         """What wants to be done now and then: keep what could not be kept, forget what is gone."""

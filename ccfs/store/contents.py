@@ -157,6 +157,11 @@ class Contents:
         if old is not None and old is ccache.current:
             self._renumber(ccache, old, kept, now)
 
+    def renew(self, ccache: Ccache, now: float) -> None:
+        """Have what a ccache has go on under a new number."""
+        with self.rewriting(ccache, now):
+            pass
+
     def _renumber(self, ccache: Ccache, old: Generation, kept: Frozen | None, now: float) -> None:
         image, tail_of = old.image, old.tail_of
         assert image is not None

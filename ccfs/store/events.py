@@ -2,7 +2,7 @@
 
 A text that only grows, read by position.  It keeps the newest lines; when it has dropped some it
 becomes a new edition, whose first line says how many events are lost.  Positions belong to one
-edition, so a reader that began in an older one reads on where it was, or is told what it has missed.
+edition, so a reader that began in an older one reads on where it was; a line says what it missed.
 """
 
 from bisect import bisect_right
