@@ -94,7 +94,7 @@ def kdc() -> Iterator[Kdc]:
 
 
 @contextlib.contextmanager
-def running_kdc(krb5kdc: str) -> Iterator[Kdc]:
+def running_kdc(krb5kdc: str, *options: str) -> Iterator[Kdc]:
     """Set up a realm, serve it, and leave nothing of it behind."""
     parent = TMPFS if os.access(TMPFS, os.W_OK) else None
     with (
@@ -104,7 +104,7 @@ def running_kdc(krb5kdc: str) -> Iterator[Kdc]:
         realm = make_realm(Path(directory), port)
         made = describe(realm, Path(directory), port)
         release()
-        with serving([krb5kdc, "-n"], realm.env):
+        with serving([krb5kdc, "-n", *options], realm.env):
             yield made
 
 
