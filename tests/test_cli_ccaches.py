@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ccfs.errors import Exit
+from tests.clients.python import records
 from tests.mounting import Mounted, ccfs_command, run_ccfs
 
 TOO_LONG = 20
@@ -48,6 +49,29 @@ def test_destroy(mount: Mounted) -> None:
     make(mount, "work")
     assert said(run_ccfs("destroy", "-m", mount.path, "work")) == (Exit.OK, "")
     assert os.listdir(mount.path / "caches") == ["tkt"]
+
+
+def test_copy(mount: Mounted) -> None:
+    make(mount, "work")
+    caches = mount.path / "caches"
+    data = (caches / "work/ccache").read_bytes()
+    assert said(run_ccfs("copy", "-m", mount.path, "work", "again")) == (Exit.OK, "")
+    assert (caches / "again/ccache").read_bytes() == data
+    ident = os.readlink(caches.parent / "default"), (caches / "again").stat().st_ino
+    assert sorted(os.listdir(caches)) == ["again", "tkt", "work"]
+    assert run_ccfs("copy", "-m", mount.path, "tkt", "new").returncode == Exit.NO_CCACHE
+    (caches / "tkt/ccache").write_bytes(data + records.record("host/more"))
+    done = run_ccfs("copy", "-m", mount.path, "tkt", "again")
+    assert done.returncode == Exit.EXISTS
+    assert done.stderr == (
+        'ccfs: error: ccache "again" has credentials\n'
+        "ccfs: hint: add '--replace', or name another\n"
+    )
+    assert said(run_ccfs("copy", "--replace", "-m", mount.path, "tkt", "again")) == (Exit.OK, "")
+    assert (caches / "again/ccache").read_bytes() == (caches / "tkt/ccache").read_bytes()
+    assert (os.readlink(caches.parent / "default"), (caches / "again").stat().st_ino) == ident
+    assert run_ccfs("copy", "-m", mount.path, "tkt", "tkt").returncode == Exit.USAGE
+    assert not [name for name in os.listdir(caches / "again") if name.startswith(".ccfs")]
 
 
 def waiting(mount: Mounted, *name: str) -> subprocess.Popen[bytes]:

@@ -120,6 +120,14 @@ def test_tools_that_make_a_file_anew(top: Path, tmp_path: Path, command: str) ->
     assert sh(top, "cat default/principal") == "bob@R\n"
 
 
+def test_sed_in_a_configuration_entry(top: Path) -> None:
+    sh(top, "printf yes > default/config/fast_avail && sed -i s/yes/no/ default/config/fast_avail")
+    assert sh(top, "ls default/config; cat default/config/*") == "fast_avail\nno"
+    sh(top, "mkdir caches/b && echo b@R > caches/b/principal")
+    said = sh(top, "mv -n default/config/fast_avail caches/b/config/", status=1)
+    assert "Operation not permitted" in said
+
+
 def test_a_removal_of_the_offset_clears_it(top: Path) -> None:
     sh(top, "echo 7 > default/kdc_offset && rm default/kdc_offset && ls default > /dev/null")
     assert sh(top, "cat default/kdc_offset") == ""

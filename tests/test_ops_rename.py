@@ -24,6 +24,7 @@ SOURCES = {
     Kind.PRIMARY: "dir/primary",
     Kind.DEFAULT: "default",
     Kind.LINK: "link",
+    Kind.CONFIG: "caches/B/config/one",
     Kind.TEXT: "caches/A/principal",
     Kind.FIXED: "caches/A/info",
 }
@@ -35,6 +36,7 @@ TARGETS = {
     Kind.PRIMARY: "dir/primary",
     Kind.DEFAULT: "default",
     Kind.LINK: "link2",
+    Kind.CONFIG: "caches/B/config/two",
     Kind.TEXT: "caches/B/principal",
     Kind.FIXED: "README",
 }
@@ -47,6 +49,7 @@ def fs() -> FileSystem:
         made.mkdir(f"caches/{name}")
         made.write(f"caches/{name}/ccache", image)
     made.write("caches/B/scratch", A)
+    made.write("caches/B/config/one", b"1")
     made.symlink("link", b"caches/B")
     return made
 
@@ -90,6 +93,7 @@ def test_what_is_not_there(fs: FileSystem, source: Kind, target: Kind) -> None:
         Kind.LISTED: "dir/tkt.absent",
         Kind.SCRATCH: "dir/absent",
         Kind.LINK: "absent",
+        Kind.CONFIG: "caches/B/config/absent",
     }[source]
     before = state(fs)
     with refused(errno.ENOENT):

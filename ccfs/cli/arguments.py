@@ -145,6 +145,12 @@ def _import_options(parser: argparse.ArgumentParser) -> None:
     flag("--replace", action="store_true", help="replace a ccache that has credentials")
 
 
+def _copy_options(parser: argparse.ArgumentParser) -> None:
+    _name_options(parser)
+    parser.add_argument("copy", metavar="COPY", help="the name of the ccache that becomes the same")
+    parser.add_argument("--replace", action="store_true", help="replace one that has credentials")
+
+
 def _export_options(parser: argparse.ArgumentParser) -> None:
     _name_options(parser)
     parser.add_argument("file", metavar="FILE", help="a new file, or - for stdout")
@@ -166,6 +172,7 @@ COMMANDS = {
     "env": Command("print the export line for KRB5CCNAME", "env", _mountpoint),
     "switch": Command("make a ccache the default", "ccaches:switch", _name_options),
     "destroy": Command("destroy a ccache", "ccaches:destroy", _name_options),
+    "copy": Command("make a copy of a ccache", "copying", _copy_options),
     "import": Command("move ccaches from elsewhere into the mount", "importing", _import_options),
     "export": Command("write a ccache out to a file", "exporting", _export_options),
     "wait": Command("return at the next change", "ccaches:wait", _wait_options),

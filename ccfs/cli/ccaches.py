@@ -99,6 +99,8 @@ def failures(name: str | None) -> Iterator[None]:
     """Around work on a ccache of a name: its failures as a person would name them."""
     try:
         yield
+    except FileExistsError:
+        raise
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
             raise NoCcacheError(f'cannot open ccache "{name}": no such ccache', _HINT) from None

@@ -17,7 +17,7 @@ from secrets import token_hex
 from ccfs import importing, mountpoint
 from ccfs.cli import info, output, place, sources
 from ccfs.cli.ccaches import directory_of, make_default
-from ccfs.cli.sources import Left
+from ccfs.cli.sources import Left, Writable
 from ccfs.errors import ExistsError, Exit, SourceError, UsageError, UserError
 
 _SCRATCH = ".ccfs-import-{}"
@@ -53,7 +53,7 @@ def _lead(path: str, name: str) -> None:
 
 def _limit(path: str) -> int:
     """How large a ccache may be in the mount: bytes."""
-    said = info.of_mount(mountpoint.ask(path, lambda: _read(os.path.join(path, "info"))))
+    said = info.of_mount(mountpoint.ask(path, lambda: read(os.path.join(path, "info"))))
     limit = said.get("limit_ccache_bytes")
     return limit if isinstance(limit, int) else 0
 
@@ -129,14 +129,14 @@ def _has_credentials(path: str, name: str) -> bool:
     directory = directory_of(path, name)
     said: bytes = b""
     with suppress(OSError):  # what is wrong with the name is said by who makes it
-        said = mountpoint.ask(path, lambda: _read(os.path.join(directory, "info")))
+        said = mountpoint.ask(path, lambda: read(os.path.join(directory, "info")))
     return bool(info.of_ccache(said).get("credentials"))
 
 
 def _move(path: str, left: Left, name: str, arguments: Namespace) -> None:
     """Import one ccache, say its name, and remove it where it was."""
     directory = directory_of(path, name)
-    _ask(path, name, lambda: _put(directory, left, arguments.replace), left)
+    _ask(path, name, lambda: put(directory, left, replace=arguments.replace), left)
     print(output.printable(name), flush=True)
     if not arguments.keep:
         try:
@@ -145,8 +145,11 @@ def _move(path: str, left: Left, name: str, arguments: Namespace) -> None:
             output.say("notice", f"imported, but {error.reason}")
 
 
-def _put(directory: str, left: Left, replace: bool) -> None:
-    """Make it the content of a ccache, in one step.  In a child process: errno alone gets out."""
+def put(directory: str, left: Writable, *, replace: bool) -> None:
+    """Make it the content of a ccache, in one step.  In a child process: errno alone gets out.
+
+    FileExistsError where that has credentials, unless it is to `replace` them.
+    """
     made = False
     with suppress(FileExistsError):
         os.mkdir(directory)
@@ -154,13 +157,10 @@ def _put(directory: str, left: Left, replace: bool) -> None:
     scratch = os.path.join(directory, _SCRATCH.format(os.getpid()))
     try:
         left.put(scratch)
-        said = info.of_ccache(_read(os.path.join(directory, "info")))
+        said = info.of_ccache(read(os.path.join(directory, "info")))
         if said.get("credentials") and not replace:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        try:
-            os.rename(scratch, os.path.join(directory, "ccache"))
-        except OSError as error:
-            raise OSError(_NO_CCACHE if error.errno == errno.EINVAL else error.errno, "") from None
+        os.rename(scratch, os.path.join(directory, "ccache"))
     except BaseException:
         with suppress(OSError):
             os.unlink(scratch)
@@ -170,11 +170,8 @@ def _put(directory: str, left: Left, replace: bool) -> None:
         raise
 
 
-_NO_CCACHE = errno.EBADMSG
-"""Stands for bytes that are no ccache: EINVAL may be the name."""
-
 _SAID = {
-    _NO_CCACHE: "it is no ccache",
+    errno.EBADMSG: "it is no ccache",
     errno.EINVAL: "no ccache can have that name",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOSPC: "it is too large, or there are too many ccaches",
@@ -206,6 +203,7 @@ def _taken(name: str) -> ExistsError:
     )
 
 
-def _read(file: str) -> bytes:
+def read(file: str) -> bytes:
+    """All of a file."""
     with open(file, "rb") as opened:
         return opened.read()

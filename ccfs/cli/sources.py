@@ -26,7 +26,14 @@ _NOT_FOUND = -1765328243
 """KRB5_CC_NOTFOUND"""
 
 
-class Left(Protocol):
+class Writable(Protocol):
+    """A ccache that can be written to a new file."""
+
+    def put(self, path: str) -> None:
+        """Write it to a new file in FILE format; OSError.  Called in a child process."""
+
+
+class Left(Writable, Protocol):
     """One ccache to import.
 
     `residual`: what it is called where it is; `name`: its name in its collection, encoded as in
@@ -36,9 +43,6 @@ class Left(Protocol):
     residual: str
     name: str
     primary: bool
-
-    def put(self, path: str) -> None:
-        """Write it to a new file in FILE format; OSError.  Called in a child process."""
 
     def remove(self) -> None:
         """Remove it from where it is; SourceError where it has changed, or stays."""

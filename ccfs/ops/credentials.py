@@ -102,6 +102,16 @@ class Config(Directory):
         server.store.edits.remove(ccache_of(server, serial), found.serial, at)
 
 
+def rename_entry(server: Server, serial: int, old: bytes, new: bytes, at: Stamp) -> None:
+    """Give a configuration entry another key, in place of what has that."""
+    ccache, edits, key = ccache_of(server, serial), server.store.edits, _config_key(new)
+    stored = _by_name(ccache.config, old)
+    if stored is None:
+        raise NotFoundError("no such configuration entry")
+    edits.set_config(ccache, key, _value(server, stored.serial), at)
+    edits.remove(ccache, stored.serial, at)
+
+
 class Text(Node):
     """The text of a credential.  It never changes: another credential has another number."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
+from ccfs.ops.credentials import rename_entry
 from ccfs.ops.directories import CCACHE, is_current, link_target
 from ccfs.ops.errors import BadMessageError
 from ccfs.ops.node import ccache_of, decoded
@@ -30,6 +31,7 @@ class Kind(Enum):
     SCRATCH = auto()  # any other name beside those
     PRIMARY = auto()  # dir/primary
     DEFAULT = auto()  # default
+    CONFIG = auto()  # caches/NAME/config/KEY
     TEXT = auto()  # caches/NAME/principal, caches/NAME/kdc_offset
     LINK = auto()  # any other name in the root
     FIXED = auto()  # the rest of the table
@@ -64,7 +66,7 @@ def rename(server: Server, source: tuple[Ref, bytes], target: tuple[Ref, bytes],
 
 def _place(server: Server, parent: Ref, name: bytes) -> Place:
     """What a name is, in a directory that is still there: the kernel may not know that it isn't."""
-    if parent.slot is Slot.CCACHE:
+    if parent.serial:
         ccache_of(server, parent.serial)
     return Place(_kind(server, parent, name), parent.serial, name)
 
@@ -79,6 +81,8 @@ def _kind(server: Server, parent: Ref, name: bytes) -> Kind:
         if name == PRIMARY:
             return Kind.PRIMARY
         return Kind.SCRATCH if raw_name(server, name) is None else Kind.LISTED
+    if parent.slot is Slot.CONFIG:
+        return Kind.CONFIG
     return _TOP.get(parent.slot, Kind.FIXED) if name != b"events" else Kind.FIXED
 
 
@@ -139,6 +143,14 @@ def _set_text(server: Server, old: Place, new: Place, at: Stamp) -> None:
     server.store.unlink_scratch(*old.scratch)
 
 
+def _rename_config(server: Server, old: Place, new: Place, at: Stamp) -> None:
+    """`sed -i` makes the new value under another name beside; entries stay in their ccache."""
+    if old.serial != new.serial:
+        raise NotPermittedError("an entry is not moved to another ccache")
+    if old.name != new.name:
+        rename_entry(server, old.serial, old.name, new.name, at)
+
+
 def _move(server: Server, old: Place, new: Place, at: Stamp) -> None:
     server.store.move_file(_file(server, old), _ccache(server, new), at)
 
@@ -196,6 +208,7 @@ STEPS: dict[tuple[Kind, Kind], Step] = {
     (Kind.SCRATCH, Kind.SCRATCH): _rename_scratch,
     (Kind.SCRATCH, Kind.PRIMARY): _set_primary,
     (Kind.SCRATCH, Kind.TEXT): _set_text,
+    (Kind.CONFIG, Kind.CONFIG): _rename_config,
     (Kind.CONTENT, Kind.CONTENT): _move,
     (Kind.CONTENT, Kind.LISTED): _move_listed,
     (Kind.CONTENT, Kind.SCRATCH): _put_aside,
