@@ -61,6 +61,7 @@ def test_copy(mount: Mounted) -> None:
     assert sorted(os.listdir(caches)) == ["again", "tkt", "work"]
     assert run_ccfs("copy", "-m", mount.path, "tkt", "new").returncode == Exit.NO_CCACHE
     (caches / "tkt/ccache").write_bytes(data + records.record("host/more"))
+    assert run_ccfs("copy", "-m", mount.path, "tkt", "again").returncode == Exit.OK
     done = run_ccfs("copy", "-m", mount.path, "tkt", "again")
     assert done.returncode == Exit.EXISTS
     assert done.stderr == (
