@@ -87,6 +87,35 @@ def test_users_do_not_share(place: Stage) -> None:
         bob.close()
 
 
+AS_USER = """
+import os, sys
+uid, path = int(sys.argv[1]), sys.argv[2]
+os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
+with open(path + "/principal", "w") as file:
+    file.write("big@R\\n")
+print(os.stat(path).st_uid, open(path + "/info").read().count("initialised: yes"))
+"""
+
+
+@pytest.mark.parametrize("uid", [2**31, 2**32 - 2])
+def test_a_uid_beyond_31_bits(place: Stage, uid: int) -> None:
+    """User namespaces and domains have such users."""
+    user, passwd = f"u{uid}", place.directory / "etc/passwd"
+    before = passwd.read_text()
+    passwd.write_text(f"{before}{user}:x:{uid}:{uid}::/:/bin/sh\n")
+    service = place.service("big", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT}")
+    try:
+        with place.session(service, user) as session:
+            top = f"/run/ccfs/{uid}"
+            assert session.open() == f"FILE:{top}/default/ccache"
+            said = place.run(place.python, "-c", AS_USER, str(uid), f"{top}/default")
+            assert said.stdout == f"{uid} 1\n"
+            session.close()
+            wait_until(lambda: top not in place.mounts())
+    finally:
+        passwd.write_text(before)
+
+
 def test_what_is_delegated_is_the_session_s_own(place: Stage) -> None:
     """A second login replaces nothing of the first's, and each takes its own along."""
     with delegating(place, "alice") as first, delegating(place, "alice") as second:
