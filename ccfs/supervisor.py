@@ -35,6 +35,8 @@ FAREWELL = 1.0
 """Seconds that the helper of a dead daemon has to wake those who wait at a FIFO, and to end."""
 END = 5.0
 """Seconds that a daemon has to end after SIGTERM."""
+SETTLE = 0.2
+"""Seconds between a change of the mount table and a look at it."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -167,11 +169,20 @@ class Supervisor:
     def _wait(self) -> tuple[int, int]:
         """The child, and its exit status.  Its number is nobody's afterwards: `_end` spares it."""
         pidfd = os.pidfd_open(self._child)
+        with open("/proc/self/mountinfo", "rb") as table:
+            while not self._ending and not _changes(table.fileno(), pidfd):
+                self._end_unmounted()
         wait_readable(pidfd, None)
         os.close(pidfd)
         child, self._child = self._child, 0
         _, status = os.waitpid(child, 0)
         return child, os.waitstatus_to_exitcode(status)
+
+    def _end_unmounted(self) -> None:
+        """End a daemon whose mount was taken away, which copies in other namespaces keep alive."""
+        if self._ready[0] and not self._mounter.is_attached(self._mounts[-1]):
+            log.info("the mount was taken away")
+            self._end(signal.SIGTERM, None)
 
     def _end(self, _: int, __: FrameType | None) -> None:
         """End the daemon: a signal has told us to end."""
@@ -240,6 +251,18 @@ class Supervisor:
         if len(self._deaths) > 1:
             time.sleep(BACKOFF * 2 ** (len(self._deaths) - 2))
         return not self._ending
+
+
+def _changes(table: int, pidfd: int) -> bool:
+    """Wait for the next change of a mount table; True where a process ends before.
+
+    Many follow one another, and each of many supervisors looks at all of the table.
+    """
+    poll = select.poll()
+    poll.register(table, select.POLLPRI)  # proc(5), /proc/PID/mounts
+    poll.register(pidfd, select.POLLIN)
+    ended = pidfd in [number for number, _ in poll.poll()]
+    return ended or wait_readable(pidfd, SETTLE)
 
 
 def _how(status: int) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from ccfs.ccfsd import privileges
 from tests.kdc import Kdc
-from tests.login import INSIDE, PATIENT, SYSTEM_USER, USERS, Stage, stage, wait_until
+from tests.login import BOUND, INSIDE, PATIENT, SYSTEM_USER, USERS, Stage, stage, wait_until
 from tests.login_sessions import (
     TOURED,
     WAYS,
@@ -30,6 +30,7 @@ from tests.login_sessions import (
     shell,
     sshd,
 )
+from tests.mounting import first_line
 from tests.require import require
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -85,6 +86,25 @@ def test_users_do_not_share(place: Stage) -> None:
         assert bob.tour("look").said["principal"] == "bob@KRBTEST.COM"
         alice.close()
         bob.close()
+
+
+def test_a_logout_ends_it_whoever_has_a_copy(place: Stage) -> None:
+    """Another mount namespace, as that of a container, keeps the file system alive."""
+    service = place.service("copied", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT}")
+    with place.session(service, "alice") as session:
+        assert session.open() == DEFAULT
+        copy = place.start(
+            *("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 60"),
+            stdout=subprocess.PIPE,
+        )
+        assert first_line(copy.stdout, BOUND) == "\n"
+        session.close()
+        wait_until(lambda: PLACE not in place.mounts())
+        wait_until(lambda: ask(place, "status").endswith("daemons=0 sessions=0"))
+        assert left(place) == []
+    [sleeper] = [pid for pid, line in place.processes().items() if line.startswith("sleep 60")]
+    os.kill(sleeper, signal.SIGKILL)
+    copy.communicate(timeout=BOUND)
 
 
 AS_USER = """

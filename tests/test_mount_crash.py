@@ -479,3 +479,65 @@ def test_nothing_hangs_for_good(here: Place) -> None:
         for client in clients:
             client.wait(SECONDS)
     here.come_back("", SECONDS)  # some of them have done what they wanted on the next mount
+
+
+COPIED = r"""
+set -e
+mount -t tmpfs -o mode=755 none /dev/shm
+mkdir -p -m 700 "$1/m" "$1/run"
+export XDG_RUNTIME_DIR=$1/run
+eval "$MOUNT" > /dev/null
+pid=$(sed -n 's/^pid: //p' "$1/m/info")
+parent=$(awk '{print $4}' "/proc/$pid/stat")
+cp "$2" "$1/m/default/ccache"
+unshare -m --propagation private sleep 60 &
+copy=$!
+until grep -q sleep "/proc/$copy/comm"; do :; done
+journal=$(sed -n 's/^journal: //p' "$1/m/info")
+test -n "$journal" && test -e "$journal"
+eval "$END"
+ended() { ! test -d "/proc/$1" || grep -q '^State:.Z' "/proc/$1/status"; }
+for process in $pid $parent; do
+    i=0
+    until ended "$process"; do i=$((i + 1)); [ $i -lt 2000 ]; sleep 0.01; done
+done
+! grep -q ccfs /proc/self/mountinfo
+! test -e "$journal"
+! cat "/proc/$copy/root$1/m/info" 2> /dev/null
+kill $copy
+eval "$MOUNT" > /dev/null
+test ! -s "$1/m/default/credentials"
+ls "$1/m/default/credentials"
+ccfs unmount "$1/m"
+"""
+MOUNTS = {
+    "ccfs": 'ccfs mount "$1/m"',
+    "mount.ccfs": 'python -c "from ccfs.cli.mountccfs import main; raise SystemExit(main())"'
+    ' ccfs "$1/m" -o user=root',
+}
+ENDS = {
+    "ccfs unmount": 'ccfs unmount "$1/m"',
+    "fusermount3": 'fusermount3 -u "$1/m"',
+    "umount": 'umount "$1/m"',
+    "umount -l": 'umount -l "$1/m"',
+    "--replace": 'kill -9 $pid; ccfs unmount "$1/m"',
+}
+
+
+@AS_ROOT
+@pytest.mark.parametrize("mount", MOUNTS)
+@pytest.mark.parametrize("end", ENDS)
+def test_an_unmount_ends_it_whoever_has_a_copy(tmp_path: Path, mount: str, end: str) -> None:
+    """Another mount namespace, as that of a container, keeps the file system alive."""
+    (tmp_path / "ccache").write_bytes(IMAGE)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["unshare", "-m", "--propagation", "private", "timeout", "60", "bash", "-c", COPIED]
+    done = subprocess.run(
+        [*command, "sh", str(tmp_path), str(tmp_path / "ccache")],
+        env={"PATH": path, "LC_ALL": "C", "MOUNT": MOUNTS[mount], "END": ENDS[end]},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
