@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include <security/pam_ext.h>
 #include <security/pam_modules.h>
@@ -305,13 +306,21 @@ static void open_session(pam_handle_t *pamh, int argc, const char **argv)
         open_for(&call, user, session);
 }
 
-/* Tells ccfsd that a session has ended. */
+/* Tells ccfsd that a session has ended.
+ *
+ * It listens to root alone. systemd closes the session of a unit with PAMName=, and run0 its own, as
+ * the user: ccfsd sees the end of such a session by the end of the process that has opened it. */
 static void close_for(const struct call *call, const struct session *session)
 {
     struct ccfs_request request;
     struct ccfs_why why;
     char reply[CCFS_REPLY_SIZE];
 
+    if (geteuid() != 0) {
+        if (call->options.debug)
+            pam_syslog(call->pamh, LOG_DEBUG, "session %s: ends with its process", session->id);
+        return;
+    }
     ccfs_request_begin(&request, "close");
     ccfs_request_add(&request, "session", session->id);
     if (!ccfs_ask(&request, call->deadline, reply, &why))

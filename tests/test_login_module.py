@@ -403,6 +403,19 @@ def test_a_close_that_nobody_answers(place: Stage, device: str) -> None:
     assert len(ccfsd.requests) == 2
 
 
+def test_a_close_by_the_user_says_nothing(place: Stage, device: str) -> None:
+    """A unit with PAMName=, and run0: the end of the process that opened it ends the session."""
+    service = place.module_service("unit", QUICK)
+    place.log.lines.clear()
+    ccfsd = FakeCcfsd(place, says(f"path={PLACE}", f"device={device}"))
+    with ccfsd, place.session(service, "alice") as session:
+        assert session.open() == DEFAULT
+        session.ask("become", str(ALICE))
+        session.close()
+    assert place.log.of("pam_ccfs") == []
+    assert [words(request)[""] for request in ccfsd.requests] == ["open"]
+
+
 def test_a_mount_that_another_namespace_has(place: Stage) -> None:
     service = place.module_service("elsewhere")
     with place.session(service, "alice", "unshare", "--mount") as session:

@@ -3,7 +3,10 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 PROJECT = Path(__file__).parent.parent
 OF_SETUP = "pkg-config"
@@ -63,3 +66,22 @@ def test_one_round_of_what_is_missing(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("packages: no sudo; run this as root: apt-get install")
     assert {OF_SETUP, OF_TESTS} <= {*line.split()}
+
+
+@pytest.mark.parametrize(
+    ("pkg_config", "said"),
+    [("", "pkg-config is missing"), ("exit 1", "the headers of libfuse3 are missing")],
+)
+def test_pip_says_what_pyfuse3_needs(tmp_path: Path, pkg_config: str, said: str) -> None:
+    """It builds pyfuse3 next, which would end in a page of output with the reason in its middle."""
+    if pkg_config:
+        (tmp_path / "pkg-config").write_text(f"#!/bin/sh\n{pkg_config}\n")
+        (tmp_path / "pkg-config").chmod(0o755)
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    code = "import backend; print(backend.get_requires_for_build_wheel())"
+    command = [sys.executable, "-c", code]
+    done = run(command, PROJECT / "scripts", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == f"ccfs: error: {said}"
+    assert "libfuse3-dev" in done.stderr
+    assert run(["env", "CCFS_NO_CHECK=1", *command], PROJECT / "scripts").returncode == 0

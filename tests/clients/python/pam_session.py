@@ -60,6 +60,11 @@ class Login:
         signal.signal(signal.SIGALRM, lambda *_: None)
         signal.setitimer(signal.ITIMER_REAL, float(seconds), float(seconds))
 
+    def become(self, uid):
+        """Let go of root, as systemd does for a unit with PAMName= and run0 before the close."""
+        os.setresgid(int(uid), int(uid), int(uid))
+        os.setresuid(int(uid), int(uid), int(uid))
+
     def restless(self):
         """Do as programs do that have children and signals of their own."""
         signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -1,0 +1,54 @@
+"""setuptools, behind a look at what pip builds pyfuse3 with next.
+
+Without pkg-config or the headers that build ends in a page of output with the reason in its middle.
+`CCFS_NO_CHECK=1` leaves the look out: a wheel of ccfs alone needs none of it.
+"""
+
+import os
+import shutil
+import subprocess
+
+from setuptools import build_meta
+from setuptools.build_meta import (
+    build_editable,
+    build_sdist,
+    build_wheel,
+    get_requires_for_build_sdist,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
+)
+
+__all__ = [
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+    "prepare_metadata_for_build_editable",
+    "prepare_metadata_for_build_wheel",
+]
+
+_HINT = "on Debian: apt-get install gcc pkg-config libfuse3-dev python3-dev"
+
+
+def get_requires_for_build_wheel(settings: object = None) -> list[str]:
+    """What setuptools wants; SystemExit where pyfuse3 can't be built."""
+    _check()
+    return list(build_meta.get_requires_for_build_wheel(settings))
+
+
+def get_requires_for_build_editable(settings: object = None) -> list[str]:
+    """What setuptools wants; SystemExit where pyfuse3 can't be built."""
+    _check()
+    return list(build_meta.get_requires_for_build_editable(settings))
+
+
+def _check() -> None:
+    if os.environ.get("CCFS_NO_CHECK"):
+        return
+    program = shutil.which("pkg-config")
+    if program is None:
+        raise SystemExit(f"ccfs: error: pkg-config is missing\nccfs: hint: {_HINT}")
+    if subprocess.run([program, "--exists", "fuse3"], check=False).returncode:
+        raise SystemExit(f"ccfs: error: the headers of libfuse3 are missing\nccfs: hint: {_HINT}")
