@@ -50,5 +50,6 @@ def _check() -> None:
     program = shutil.which("pkg-config")
     if program is None:
         raise SystemExit(f"ccfs: error: pkg-config is missing\nccfs: hint: {_HINT}")
-    if subprocess.run([program, "--exists", "fuse3"], check=False).returncode:
+    looked = subprocess.run([program, "--exists", "fuse3"], check=False)  # noqa: S603
+    if looked.returncode:
         raise SystemExit(f"ccfs: error: the headers of libfuse3 are missing\nccfs: hint: {_HINT}")
