@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ccfs.ccfsd import launch, privileges
+from ccfs.ccfsd import launch, privileges, scope
 from ccfs.linux import descriptors
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ class Nursery:
 
 def _serve(orders: socket.socket, work: Work) -> None:
     """Be the nursery, until ccfsd is no more."""
+    scope.enter(os.getpid())
     launch.prepare()
     with suppress(OSError):  # each child sees to it again
         privileges.empty_bounding_set()
