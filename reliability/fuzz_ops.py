@@ -47,6 +47,7 @@ ANSWERS = {
     errno.EBADF,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.EBADMSG,
     errno.EINVAL,
     errno.EISDIR,
     errno.EMFILE,

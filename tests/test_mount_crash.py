@@ -496,7 +496,7 @@ until grep -q sleep "/proc/$copy/comm"; do :; done
 journal=$(sed -n 's/^journal: //p' "$1/m/info")
 test -n "$journal" && test -e "$journal"
 eval "$END"
-ended() { ! test -d "/proc/$1" || grep -q '^State:.Z' "/proc/$1/status"; }
+ended() { ! test -d "/proc/$1" || grep -qs '^State:.Z' "/proc/$1/status"; }
 for process in $pid $parent; do
     i=0
     until ended "$process"; do i=$((i + 1)); [ $i -lt 2000 ]; sleep 0.01; done

@@ -143,8 +143,8 @@ def test_what_is_no_ccache(top: Path, data: bytes) -> None:
     other.mkdir()
     refused(lambda: create(other / "ccache", data), errno.EINVAL)
     create(top / "dir/scratch", data)
-    refused(lambda: (top / "dir/scratch").rename(top / "dir/tkt"), errno.EINVAL)
-    refused(lambda: (top / "dir/scratch").rename(top / "caches/tkt/ccache"), errno.EINVAL)
+    refused(lambda: (top / "dir/scratch").rename(top / "dir/tkt"), errno.EBADMSG)
+    refused(lambda: (top / "dir/scratch").rename(top / "caches/tkt/ccache"), errno.EBADMSG)
     if record := data.removeprefix(IMAGE) if data.startswith((IMAGE, b"\xde")) else b"":
         refused(lambda: append(top / "dir/tkt", record), errno.EINVAL)
         refused(lambda: create(top / "caches/tkt/credentials/x", record), errno.EINVAL)
