@@ -1,14 +1,12 @@
 """Where a journal is kept: choosing the place, checking it, wiping it.
 
 Knows files, owners and kinds of file systems; never what a journal holds.  A journal is the file at
-PATH, SQLite's PATH-wal beside it, and PATH-step, the number of the last step that was acknowledged:
-a journal that is behind it has lost its end.
+PATH; PATH.new is one that is to take its place.  Those of version 4 had other files beside.
 """
 
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import stat
 import struct
@@ -24,9 +22,7 @@ MEMORY = ("tmpfs", "ramfs")
 SHARED = "/dev/shm"  # noqa: S108 - what is made there has a random name, 0700
 _PREFIX = "ccfs-journal-"
 _NAME = "journal"
-_PARTS = ("", "-wal", "-step", "-journal", "-shm")
-_STEP = struct.Struct(">QQ")
-_MASK = (1 << 64) - 1
+_PARTS = ("", ".new", "-wal", "-step", "-shm", "-journal")
 _LOCK = struct.Struct("hhqqi4x")
 """struct flock, where off_t has 64 bits."""
 
@@ -114,11 +110,8 @@ def in_memory(path: str) -> bool:
 
 
 def holder(path: str) -> int:
-    """The process that has the journal open, 0 where that can't be told (fcntl(2), F_GETLK).
-
-    SQLite locks bytes at 1 GiB (its document "File locking and concurrency").
-    """
-    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 1 << 30, 512, 0)
+    """The process that has the journal open, 0 where that can't be told (fcntl(2), F_GETLK)."""
+    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         with open(path, "r+b") as file:
             return int(_LOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, question))[4])
@@ -127,11 +120,8 @@ def holder(path: str) -> int:
 
 
 def wipe(path: str) -> None:
-    """Overwrite and remove a journal; also its directory, where that was made for it.
-
-    The step goes last: without it a database that has lost its log would look whole.
-    """
-    for part in sorted(_PARTS, key="-step".__eq__):
+    """Overwrite and remove a journal; also its directory, where that was made for it."""
+    for part in _PARTS:
         with suppress(FileNotFoundError):
             _overwrite(path + part)
             os.unlink(path + part)
@@ -172,55 +162,6 @@ def set_aside(path: str) -> str:
         with suppress(FileNotFoundError):
             os.rename(path + part, aside + part)
     return aside
-
-
-def identity(path: str) -> tuple[int, int] | None:
-    """Which file a path is: device and inode number.  None where there is none."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def has_lost_its_file(path: str) -> bool:
-    """Whether steps were acknowledged in a journal whose file is not there any more."""
-    try:
-        with open(path + "-step", "rb") as file:
-            return any(file.read(_STEP.size))
-    except FileNotFoundError:
-        return False
-
-
-class Step:
-    """The number of the last acknowledged step, beside the journal, in memory that is shared."""
-
-    def __init__(self, path: str) -> None:
-        try:
-            descriptor = os.open(path + "-step", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            try:
-                # Memory that is not there at the first write would kill the process (SIGBUS).
-                os.posix_fallocate(descriptor, 0, _STEP.size)
-                self._memory = mmap.mmap(descriptor, _STEP.size)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise JournalError(f"cannot use the journal {path}: {_why(error)}") from None
-
-    def read(self) -> int:
-        """The number; JournalError where it is damaged.  0 for a new one."""
-        step, check = _STEP.unpack(self._memory[:])
-        if (step or check) and step ^ check != _MASK:
-            raise JournalError("its step number is damaged")
-        return int(step)
-
-    def write(self, step: int) -> None:
-        """Set it."""
-        self._memory[:] = _STEP.pack(step, step ^ _MASK)
-
-    def close(self) -> None:
-        """Let the memory go."""
-        self._memory.close()
 
 
 def _mark(mountpoint: str) -> str:

@@ -1,11 +1,10 @@
 """Damage journals at random and load them: `python -m reliability.damage --count N`.
 
-Each case takes a journal as a killed daemon leaves it, damages one of its files, and loads it as
-the next daemon does.  It must be refused, or give exactly what was kept.
+Each case takes a journal as a killed daemon leaves it, damages it, and loads it as the next daemon
+does.  It must be refused, or give exactly what was kept.
 """
 
 import argparse
-import os
 import random
 import shutil
 import sys
@@ -15,15 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccfs import journals
 from ccfs.daemon import MountOptions
 from ccfs.daemon.kept import Kept
 from ccfs.errors import JournalError
+from ccfs.journal import journal as journals
+from ccfs.journal.journal import Journal
 from ccfs.store import Store
-from ccfs.store.journal import Journal
 from tests.storing import at, fill, record, serials, whole
 
-PARTS = ("", "-wal", "-step")
 MOUNT = "/run/user/1000/ccfs"
 
 
@@ -111,24 +109,15 @@ def cases(count: int, seed: int) -> Result:
 
 
 def _make(origin: Path, chance: random.Random) -> list[object]:
-    """A journal after some steps; the last are in its log, or all are in the database."""
+    """A journal after some steps, perhaps written anew among them."""
     origin.mkdir()
     path = str(origin / "journal")
-    step = journals.Step(path)
     store = Store(MountOptions("").limits, at())
-    journal = Journal(path, step.write)
+    journal = Journal(path, fresh=True)
     journal.create(MOUNT, at().who.uid, store)
+    journal._most = chance.choice([5_000, journals.SPARE])
     _work(store, journal, chance)
-    if chance.random() < 0.4:
-        journal.scrub()
-        if chance.random() < 0.5:
-            _work(store, journal, chance)
-    for part in PARTS:
-        shutil.copy(f"{path}{part}", f"{path}-copy{part}")
     journal.close()
-    step.close()
-    for part in PARTS:
-        os.replace(f"{path}-copy{part}", f"{path}{part}")
     return _seen(store)
 
 
@@ -169,35 +158,30 @@ def _case(
 ) -> None:
     place.mkdir()
     try:
-        for part in PARTS:
-            shutil.copy(origin / f"journal{part}", place / f"journal{part}")
-        way, part = _damage(place / "journal", chance)
+        shutil.copy(origin / "journal", place / "journal")
+        way = _damage(place / "journal", chance)
         result.ways[way] += 1
         found = _load(place / "journal")
         if found is None:
             result.refused += 1
             left = [p.name for p in place.iterdir() if ".damaged-" in p.name]
             if not left:
-                result.wrong.append(f"{way} of journal{part}: refused, and not put aside")
+                result.wrong.append(f"{way}: refused, and not put aside")
         elif found == wanted:
             result.right += 1
         else:
-            result.wrong.append(f"{way} of journal{part}")
+            result.wrong.append(way)
     finally:
         shutil.rmtree(place)
 
 
-def _damage(path: Path, chance: random.Random) -> tuple[str, str]:
-    parts = [part for part in PARTS if Path(f"{path}{part}").stat().st_size]
-    part = chance.choice(parts)
-    file = Path(f"{path}{part}")
-    if chance.random() < 0.04:
-        file.unlink()
-        return "unlink", part
-    data, way = bytearray(file.read_bytes()), chance.choice(WAYS)
-    way(data, chance)
-    file.write_bytes(data)
-    return way.__name__, part
+def _damage(path: Path, chance: random.Random) -> str:
+    """Damage what is in use of the file; behind it there are zeros only."""
+    data, way = bytearray(path.read_bytes()), chance.choice(WAYS)
+    used, rest = data.rstrip(b"\0"), len(data)
+    way(used, chance)
+    path.write_bytes(used if way in (cut, cut_pages) else used.ljust(rest, b"\0"))
+    return way.__name__
 
 
 def _load(path: Path) -> list[object] | None:

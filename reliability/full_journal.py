@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ccfs.journal.journal import Journal
 from ccfs.store import Limits, Store
-from ccfs.store.journal import Journal
 from tests.storing import at, prefix, record
 
 _LIMITS = Limits(ccache_bytes=1 << 30, total_bytes=1 << 31)
@@ -31,7 +31,7 @@ def make(path: str, records: int, ticket: int) -> int:
         for n in range(records)
     ]
     store.put(b"tkt", b"".join([prefix(), *parts]), at())
-    journal = Journal(path, lambda step: None)
+    journal = Journal(path, fresh=True)
     journal.create(_MOUNTPOINT, 0, store)
     journal.close()
     return len(parts[0])
@@ -41,8 +41,8 @@ def load(path: str) -> str:
     """Load it as a daemon does: seconds of CPU, and bytes of memory more than before."""
     gc.disable()
     before, began = _resident(), time.process_time()
-    journal = Journal(path, lambda step: None)
-    store = Store(_LIMITS, at(), journal.load(_MOUNTPOINT, 0, 0))
+    journal = Journal(path, fresh=False)
+    store = Store(_LIMITS, at(), journal.load(_MOUNTPOINT, 0))
     text = f"{time.process_time() - began:.3f} {_resident() - before}"
     journal.close()
     assert store.ledger.register.records

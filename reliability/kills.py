@@ -18,9 +18,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccfs import journals
 from ccfs.format.names import encode_name
-from ccfs.store.journal import Journal
+from ccfs.journal.journal import Journal
 from ccfs.store.saved import Saved
 from reliability import writers
 from reliability.place import Place, children, parent, place
@@ -176,17 +175,13 @@ def _live(image: bytes) -> list[str]:
 def _saved(here: Place) -> tuple[object, ...]:
     """What a daemon that came back now would find, read from a copy."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-        for part in ("", "-wal", "-step"):
-            shutil.copy(f"{here.journal}{part}", f"{directory}/journal{part}")
-        path = f"{directory}/journal"
-        step = journals.Step(path)
-        journal = Journal(path, lambda _: None)
+        path = shutil.copy(here.journal, directory)
+        journal = Journal(path, fresh=False)
         try:
-            saved: Saved = journal.load(str(here.path), os.getuid(), step.read())
+            saved: Saved = journal.load(str(here.path), os.getuid())
             return saved.ccaches
         finally:
             journal.close()
-            step.close()
 
 
 def _end(run: Run) -> list[str]:

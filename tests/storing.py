@@ -239,7 +239,7 @@ def _check_image(ccache: Ccache) -> None:
             assert is_removed(held) or held.times.endtime == 0
         else:
             assert not is_removed(held)
-            assert serials(ccache)[span.stored.serial] is span.stored
+            assert ccache.find(span.stored.serial) is span.stored
             written = bytes(image.data[span.start : span.end])
             assert image.record(span.stored.serial) == written
             wanted = describe(written, image.dialect)

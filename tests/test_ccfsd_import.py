@@ -1,5 +1,6 @@
 """The import at login, as the daemon does it: stored and kept before the source goes."""
 
+import errno
 import functools
 import os
 import signal
@@ -16,10 +17,11 @@ import trio
 from ccfs import importing
 from ccfs.daemon.importing import Importer, When
 from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError
+from ccfs.journal.journal import Journal
+from ccfs.journal.log import Log
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
-from ccfs.store.journal import Journal
 from tests.conftest import MakeMount
 from tests.direct import Outside
 from tests.mounting import TMPFS
@@ -41,7 +43,7 @@ class Daemon:
         self.left = directory / "krb5cc_1000_XyZ"
         self.leave(DELEGATED)
         self.outside = Outside()
-        self.journal = Journal(str(directory / "journal"), lambda _: None)
+        self.journal = Journal(str(directory / "journal"), fresh=True)
         self.store = Store(limits or Limits(), at())
         self.journal.create("/m", UID, self.store)
         self.server = Server(
@@ -87,8 +89,8 @@ class Daemon:
 
 
 def kept(directory: Path) -> dict[bytes, bytes]:
-    journal = Journal(str(directory / "journal"), lambda _: None)
-    store = Store(Limits(), at(), journal.load("/m", UID, 0))
+    journal = Journal(str(directory / "journal"), fresh=False)
+    store = Store(Limits(), at(), journal.load("/m", UID))
     journal.close()
     return {c.name: data_of(c) for c in store.collection.all() if c.initialised}
 
@@ -232,17 +234,22 @@ def test_what_is_in_a_ccfs_is_not_taken(daemon: Daemon, make_mount: MakeMount) -
     assert file.read_bytes() == DELEGATED
 
 
-def test_a_journal_without_room(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_journal_without_room(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing is said to be imported that could be lost: the source stays."""
     big = whole(record(TGT, ticket=KEY * 10_000))
     daemon.leave(big)
-    (pages,) = daemon.journal._db.execute("PRAGMA page_count").fetchone()
-    daemon.journal._db.execute(f"PRAGMA max_page_count = {pages}")
-    assert daemon.refused(JournalError) == "the journal could not keep it"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, KEY.decode())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Log, "append", full)
+        assert daemon.refused(JournalError) == "the journal could not keep it"
     assert daemon.left.read_bytes() == big
     assert "settle failed: DamagedError at " in caplog.text
     assert KEY.decode() not in caplog.text
-    daemon.journal._db.execute("PRAGMA max_page_count = 100000")
     assert daemon.take() == "session-7"
     assert daemon.kept()[b"session-7"] == big
 
@@ -401,6 +408,5 @@ def test_destroyed_with_its_session(daemon: Daemon) -> None:
 
     trio.run(scene)
     assert daemon.store.collection.find(b"session-7") is None
-    files = [daemon.directory / f"journal{part}" for part in ("", "-wal")]
-    assert all(KEY not in file.read_bytes() for file in files if file.exists())
+    assert KEY not in (daemon.directory / "journal").read_bytes()
     assert daemon.kept() == {}

@@ -419,7 +419,7 @@ def test_what_a_daemon_is_allowed(here: Place) -> None:
     }  # fmt: skip
     assert opened(daemon) == nothing_kept
     store(here, USER)
-    assert opened(daemon) == nothing_kept | {"journal", "journal-wal", "journal-step"}
+    assert opened(daemon) == nothing_kept | {"journal"}
     for look in ("ls {}/fd", "cat {}/mem", "cat {}/environ", "cat {}/maps"):
         said = here.sh(look.format(f"/proc/{daemon}"), USER, status=None)
         assert "ermission denied" in said

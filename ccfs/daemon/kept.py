@@ -19,23 +19,21 @@ class Kept:
     """The journal of a mount, open."""
 
     def __init__(self, path: str, *, fresh: bool) -> None:
-        from ccfs.store.journal import Journal
+        from ccfs.journal import legacy_sqlite
+        from ccfs.journal.journal import Journal
 
         self._path = path
         self._fresh = fresh
-        self._step = journals.Step(path)
-        self.journal = Journal(path, self._step.write)
-        self._file = journals.identity(path)
+        self._legacy = not fresh and legacy_sqlite.is_one(path)
+        self.journal = Journal(path, fresh=fresh or self._legacy)
 
     @classmethod
     def open(cls, options: MountOptions) -> Kept:
         """Open or make the journal; JournalError where it can't be used."""
-        from ccfs.store.errors import DamagedError, InUseError
+        from ccfs.journal.errors import DamagedError, InUseError
 
         path = options.journal
         fresh = not journals.check_file(path)
-        if fresh and journals.has_lost_its_file(path):
-            raise _aside(path, "its database is gone")
         try:
             return cls(path, fresh=fresh)
         except InUseError:
@@ -55,15 +53,14 @@ class Kept:
 
         Somebody may have put the file away, and another mount may have one in its place.
         """
+        ours = self.journal.is_at(self._path)
         self.journal.close()
-        if wipe and journals.identity(self._path) == self._file:
-            self._step.write(0)
+        if wipe and ours:
             journals.wipe(self._path)
-        self._step.close()
 
     def _made(self, options: MountOptions, at: Stamp) -> Store:
+        from ccfs.journal.errors import DamagedError
         from ccfs.store import Store
-        from ccfs.store.errors import DamagedError
 
         store = Store(options.limits, at)
         try:
@@ -74,13 +71,19 @@ class Kept:
         return store
 
     def _loaded(self, options: MountOptions, at: Stamp) -> Store:
+        from ccfs.journal.errors import DamagedError, ForeignError, InUseError
         from ccfs.store import Store
-        from ccfs.store.errors import DamagedError, ForeignError, StoreError
+        from ccfs.store.errors import StoreError
 
-        path = self._path
+        path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
         try:
-            saved = self.journal.load(options.journal_mountpoint, at.who.uid, self._step.read())
-            return Store(options.limits, at, saved)
+            if self._legacy:
+                return self._rewritten(options, at)
+            return Store(options.limits, at, self.journal.load(mountpoint, uid))
+        except InUseError:
+            raise JournalError(
+                f"the journal {path} is in use", "end the daemon of the earlier ccfs"
+            ) from None
         except ForeignError:
             raise JournalError(
                 f"the journal {path} belongs to another mountpoint", "name another path"
@@ -89,8 +92,17 @@ class Kept:
             raise _aside(path, "it is damaged") from None
         except (DamagedError, StoreError) as error:
             raise _aside(path, str(error)) from None
-        except JournalError as error:
-            raise _aside(path, error.reason) from None
+
+    def _rewritten(self, options: MountOptions, at: Stamp) -> Store:
+        """The store that a journal of version 4 has, which is a log from now on."""
+        from ccfs.journal import legacy_sqlite
+        from ccfs.store import Store
+
+        saved = legacy_sqlite.read(self._path, options.journal_mountpoint, at.who.uid)
+        store = Store(options.limits, at, saved)
+        self.journal.create(options.journal_mountpoint, at.who.uid, store)
+        legacy_sqlite.remove(self._path)
+        return store
 
 
 def _aside(path: str, why: str) -> JournalError:

@@ -26,8 +26,7 @@ def keep(options: MountOptions) -> Kept | LateKept | None:
     if not options.journal:
         return None
     path = options.journal
-    is_late = options.control >= 0 and not journals.check_file(path)
-    if is_late and not journals.has_lost_its_file(path):
+    if options.control >= 0 and not journals.check_file(path):
         return LateKept(options)
     return Kept.open(options)
 
@@ -63,14 +62,6 @@ class LateKept:
         else:
             self._kept.journal.commit(store, effects)
 
-    def scrub(self) -> bool:
-        """Take out what the log of changes has of removed secrets; whether that was done."""
-        return self._kept is None or self._kept.journal.scrub()
-
-    def clean(self) -> bool:
-        """Take out all that is left of removed secrets; whether that was done."""
-        return self._kept is None or self._kept.journal.clean()
-
     def close(self, *, wipe: bool) -> None:
         """Close it; `wipe`: its content is wanted no more."""
         if self._kept is not None:
@@ -78,7 +69,7 @@ class LateKept:
 
     def _make(self, store: Store) -> Kept:
         """Begin it with all that the store has, the step that is to be kept included."""
-        from ccfs.store.errors import DamagedError
+        from ccfs.journal.errors import DamagedError
 
         try:
             kept = Kept.open(self._options)

@@ -9,7 +9,6 @@ import importlib
 
 _LATE = (
     "json",
-    "sqlite3",
     "encodings.ascii",
     "pyfuse3",
     "trio",
@@ -22,7 +21,7 @@ _LATE = (
     "ccfs.kcm.server",
     "ccfs.kcm.service",
     "ccfs.ops.operations",
-    "ccfs.store.journal",
+    "ccfs.journal.journal",
     "ccfs.store.restore",
     "trio._core._io_epoll",
 )

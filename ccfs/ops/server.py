@@ -31,8 +31,6 @@ MAX_TEXTS = 4096
 MAX_SIZES = 65_536
 """How many sizes of such texts are kept: a listing wants nothing else of them."""
 
-_NO_ROOM = "removed secrets are still in the journal, which has no room to grow"
-
 
 class Kernel(Protocol):
     """How a server tells the outside that something changed."""
@@ -110,7 +108,6 @@ class Server:
     _tick: int = 0
     _given: int = 0
     unkept: bool = False
-    _unclean: bool = True
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a thread `pid` of a process asks for."""
@@ -238,25 +235,19 @@ class Server:
             effects.superseded += more.superseded
 
     def tend(self) -> None:
-        """What wants to be done now and then: keep what could not be kept, forget what is gone."""
+        """Periodic maintenance: have in the journal what it had no room for."""
         try:
             self.settle()
         except DamagedError as error:
             log.warning("the journal cannot keep what has changed: %s", error)
-        if self.journal and self._unclean:
-            self._unclean = not self.journal.clean()
-            if self._unclean:
-                log.warning(_NO_ROOM)
 
     def _keep(self, effects: Effects) -> None:
         """Have a step in the journal before anybody is told of it, and what was not kept before."""
         if self.journal is None or not (effects.lasting or self.unkept):
             return
-        self._unclean = self.unkept = True
+        self.unkept = True
         self.journal.commit(self.store, effects)
         self.unkept = False
-        if (effects.ccaches or effects.emptied) and not self.journal.scrub():
-            log.warning(_NO_ROOM)
 
     def _tell(self, effects: Effects) -> None:
         gone = effects.gone
@@ -297,16 +288,10 @@ class Server:
 
 
 class Keeping(Protocol):
-    """What has every step before anybody is told of it (`ccfs.store.journal`)."""
+    """What has every step before anybody is told of it (`ccfs.journal`)."""
 
     def commit(self, store: Store, effects: Effects) -> None:
         """Have one step kept, and all that was not kept before.  DamagedError where it can't be."""
-
-    def scrub(self) -> bool:
-        """Take removed secrets out of the log of changes; whether that was done."""
-
-    def clean(self) -> bool:
-        """Take out all that is left of removed secrets; whether that was done."""
 
 
 class Poll(Protocol):

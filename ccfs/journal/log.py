@@ -1,0 +1,241 @@
+"""One file of frames, each of them a step.
+
+    file   = header frame...                                   the header has a page of its own
+    header = "ccfslog" NUL version(u32) uid(u32) sha256(mountpoint) crc(u32), step(u64) at 64
+    frame  = size(u32) room(u32) number(u64) crc(u32) meta data      size of meta, room of data
+
+`step` says how many frames count, with a checksum in its upper bits: to write that word is to
+acknowledge a step, in one store of the machine's. What lies behind those frames is what a killed
+process has not finished. The checksum of a frame is over its sizes, number and meta: data may be
+overwritten with zeros later, and has checksums in the meta. All other numbers are little-endian.
+
+Knows bytes and places in the file; never what a step is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from struct import Struct
+from zlib import crc32
+
+from ccfs.journal.errors import DamagedError, ForeignError, InUseError
+
+log = logging.getLogger(__name__)
+
+VERSION = 6
+"""Of the format; up to 5 it was an SQLite database."""
+MAGIC = b"ccfslog\0"
+_HEADER = Struct("<8sII32s")
+_CHECK = Struct("<I")
+_FRAME = Struct("<IIQI")
+_SIZES = Struct("<IIQ")
+_START = mmap.PAGESIZE
+_STEP = 8  # the word at byte 64
+_STEP_BITS = 40
+_SIZE = (1 << 32) - 1
+_PIECE = 64 * 1024
+_DAMAGED = "it is damaged"
+
+
+Place = int
+"""Where data is in the file: the byte it begins at, and below that, in 32 bits, its size.
+
+There is one for each record: a number takes a third of the memory that a pair does.
+"""
+
+
+def place(at: int, size: int) -> Place:
+    """The place of `size` bytes at `at`."""
+    return at << 32 | size
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One step: its number, what it says, and where its data begins in the file."""
+
+    number: int
+    meta: bytes
+    data: int
+
+
+class Log:
+    """An open log, which no other process has.
+
+    `end`: where the next frame goes.  `step`: the number of the last frame that counts.
+    """
+
+    def __init__(self, path: str, *, fresh: bool) -> None:
+        """Open one, or make an empty file.  Raises InUseError, OSError."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if fresh else 0)
+        self._file = os.open(path, flags, 0o600)
+        self._pieces: list[mmap.mmap] = []
+        self._words: memoryview | None = None
+        self._unlocked = False
+        self.end, self.step = _START, 0
+        try:
+            self._lock()
+            if fresh:
+                os.ftruncate(self._file, 0)
+            self._room = os.fstat(self._file).st_size
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def begin(self, mountpoint: bytes, uid: int) -> None:
+        """Write the header.  Raises OSError where there is no room."""
+        self._grow(_START)
+        head = _HEADER.pack(MAGIC, VERSION, uid, sha256(mountpoint).digest())
+        os.pwrite(self._file, head + _CHECK.pack(crc32(head)), 0)
+        self._acknowledge(0)
+
+    def check(self, mountpoint: bytes, uid: int) -> None:
+        """Look at the header.  Raises DamagedError, ForeignError."""
+        head = os.pread(self._file, _HEADER.size + _CHECK.size, 0)
+        if not head.startswith(MAGIC):
+            raise DamagedError("it is no journal of ccfs")
+        if self._room < _START or _CHECK.unpack(head[_HEADER.size :])[0] != crc32(
+            head[: _HEADER.size]
+        ):
+            raise DamagedError(_DAMAGED)
+        _, version, owner, where = _HEADER.unpack_from(head)
+        if version != VERSION:
+            raise DamagedError(f"it is of version {version}, this ccfs writes {VERSION}")
+        if where != sha256(mountpoint).digest():
+            raise ForeignError
+        if owner != uid:
+            raise DamagedError("it is another user's")
+        word = self._map()[_STEP]
+        self.step = word & (1 << _STEP_BITS) - 1
+        if word != _checked(self.step):
+            raise DamagedError(_DAMAGED)
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames that count, in their order.  DamagedError where one isn't what was written."""
+        for number in range(1, self.step + 1):
+            head = os.pread(self._file, _FRAME.size, self.end)
+            if len(head) < _FRAME.size:
+                raise DamagedError("it has lost its last changes")
+            size, room, found, check = _FRAME.unpack(head)
+            start = self.end + _FRAME.size
+            if found != number or start + size + room > self._room:
+                raise DamagedError(_DAMAGED)
+            meta = os.pread(self._file, size, start)
+            if crc32(meta, crc32(head[: _SIZES.size])) != check:
+                raise DamagedError(_DAMAGED)
+            self.end = start + size + room
+            yield Frame(number, meta, start + size)
+
+    def forget_rest(self) -> None:
+        """Take away what lies behind the frames that count."""
+        os.ftruncate(self._file, self.end)
+        self._room = 0  # of what is mapped
+        self._grow(self.end)
+
+    def append(self, meta: bytes, data: bytes) -> int:
+        """Add a step, and acknowledge it; returns where its data is.
+
+        Raises OSError where there is no room: nothing was added.
+        """
+        number = self.step + 1
+        sizes = _SIZES.pack(len(meta), len(data), number)
+        frame = b"".join((sizes, _CHECK.pack(crc32(meta, crc32(sizes))), meta, data))
+        self._grow(self.end + len(frame))
+        self._write(frame, self.end)
+        at = self.end + _FRAME.size + len(meta)
+        self.end += len(frame)
+        self._acknowledge(number)
+        return at
+
+    def read(self, where: Place) -> bytes:
+        """The data at a place."""
+        return os.pread(self._file, where & _SIZE, where >> 32)
+
+    def erase(self, places: list[Place]) -> None:
+        """Overwrite what is there with zeros."""
+        for at, size in _joined(places):
+            self._write(bytes(size), at)
+
+    def wipe(self) -> None:
+        """Overwrite all of it."""
+        self._write(bytes(self.end), 0)
+
+    def is_file(self, path: str) -> bool:
+        """Whether a path leads to it."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._file), os.lstat(path))
+        return False
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._words is not None:
+            self._words.release()
+        while self._pieces:
+            self._pieces.pop().close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _acknowledge(self, number: int) -> None:
+        self._map()[_STEP] = _checked(number)  # one store of eight bytes
+        self.step = number
+
+    def _map(self) -> memoryview:
+        """The header as words of eight bytes."""
+        if self._words is None:
+            self._pieces.append(mmap.mmap(self._file, _START))
+            self._words = memoryview(self._pieces[-1]).cast("Q")
+        return self._words
+
+    def _grow(self, end: int) -> None:
+        """Have room up to `end`, in pieces that grow with the file and are locked in memory."""
+        if end <= self._room:
+            return
+        start = self._room // _PIECE * _PIECE
+        room = -(-max(end, self._room + self._room // 8) // _PIECE) * _PIECE
+        os.posix_fallocate(self._file, 0, room)
+        self._room = room
+        try:
+            # The daemon's memory is locked (MCL_FUTURE): what it maps is, too, as far as it may.
+            self._pieces.append(mmap.mmap(self._file, room - start, offset=start))
+        except OSError as error:
+            if not self._unlocked:
+                log.warning("part of the journal is not locked in memory: %s", error.strerror)
+            self._unlocked = True
+
+    def _write(self, data: bytes, at: int) -> None:
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(self._file, view, at)
+            view, at = view[done:], at + done
+
+    def _lock(self) -> None:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUseError from None
+
+
+def _checked(step: int) -> int:
+    """The word for a step: its number below, a checksum above."""
+    return crc32(step.to_bytes(8, "little")) >> 8 << _STEP_BITS | step
+
+
+def _joined(places: list[Place]) -> Iterator[tuple[int, int]]:
+    """Where each run of neighbours begins, and how many bytes it has."""
+    start = end = 0
+    for where in sorted(places):
+        at = where >> 32
+        if at != end:
+            if end > start:
+                yield start, end - start
+            start = at
+        end = at + (where & _SIZE)
+    if end > start:
+        yield start, end - start
