@@ -318,14 +318,14 @@ def test_what_is_incomplete_dies_with_its_writer() -> None:
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The sizes of the writes to the file."""
     sizes: list[int] = []
-    pwrite = os.pwrite
+    write = Log._write
 
-    def counted(file: int, data: bytes, place: int) -> int:
+    def counted(log: Log, data: bytes, place: int) -> None:
         sizes.append(len(data))
-        return pwrite(file, data, place)
+        write(log, data, place)
 
     with monkeypatch.context() as patched:
-        patched.setattr(logs.os, "pwrite", counted)
+        patched.setattr(Log, "_write", counted)
         yield sizes
 
 
@@ -482,22 +482,21 @@ class Moments:
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path, self.taken = path, list[bytes]()
-        for name in ("pwrite", "posix_fallocate", "ftruncate", "rename"):
+        for name in ("posix_fallocate", "ftruncate", "rename"):
             monkeypatch.setattr(logs.os, name, self._around(getattr(os, name)))
-        acknowledge = Log._acknowledge
+        monkeypatch.setattr(Log, "_acknowledge", self._around(Log._acknowledge))
+        write = Log._write
 
-        def acknowledged(log: Log, number: int) -> None:
-            acknowledge(log, number)
-            self.take()
+        def in_two(log: Log, data: bytes, at: int) -> None:
+            half = len(data) // 2
+            for piece, place in ((data[:half], at), (data[half:], at + half)):
+                write(log, piece, place)
+                self.take()
 
-        monkeypatch.setattr(Log, "_acknowledge", acknowledged)
+        monkeypatch.setattr(Log, "_write", in_two)
 
     def _around(self, function: Callable[..., object]) -> Callable[..., object]:
         def around(*arguments: object) -> object:
-            if function is os_pwrite and len(arguments[1]) > 8:  # type: ignore[arg-type]
-                file, data, place = arguments
-                os_pwrite(file, data[: len(data) // 2], place)  # type: ignore[index]
-                self.take()
             result = function(*arguments)
             self.take()
             return result
@@ -506,9 +505,6 @@ class Moments:
 
     def take(self) -> None:
         self.taken.append(self.path.read_bytes())
-
-
-os_pwrite = os.pwrite
 
 
 @pytest.mark.parametrize("step", STEPS)

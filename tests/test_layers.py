@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "held_connection": set(),
     "format": set(),
     "store": {"format"},
-    "journal": {"store"},
+    "journal": {"format", "store"},
     "ops": {"store", "format", "unforeseen"},
     "kcm": {"store", "format", "unforeseen", "linux"},
     "ccapi": {"format", "control"},

@@ -73,15 +73,20 @@ class Kicker:
             self._asked.set()
 
     def expect(self, due: float | None) -> None:
-        """There will be something to do at `due`: whoever rests may have to get up sooner."""
-        before, self._due = self._due, math.inf if due is None else due
-        if self._due < before:
+        """There will be something to do at `due`: who rests may have to get up sooner."""
+        if due is not None and due < self._due:
+            self._due = due
             self._sooner.set()
 
-    async def rest(self, longest: float) -> None:
-        """Return when something is due, after `longest` seconds at the latest."""
+    async def rest(self, longest: float, due: float | None) -> None:
+        """Return when something is due, at `due` or when it is expected sooner meanwhile.
+
+        After `longest` seconds at the latest.  What was expected and is not any more is not taken
+        back: it would cost each step more than it costs to get up in vain.
+        """
         import trio
 
+        self._due = math.inf if due is None else due
         deadline = trio.current_time() + longest
         while (left := min(deadline - trio.current_time(), self._due - time.time())) > 0:
             self._sooner = trio.Event()

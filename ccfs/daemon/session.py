@@ -227,10 +227,9 @@ async def keep_house(server: Server, kicker: Kicker) -> None:
     """Announce what expires, and let scratch files go that nobody uses."""
     nobody = server.stamp(server.owner.uid, 0).who
     while True:
-        await kicker.rest(HOUSEKEEPING)
+        await kicker.rest(HOUSEKEEPING, server.store.next_deadline())
         now = server.clock()
         server.store.ledger.announce(now, nobody)
         server.store.expire(now, nobody)
         server.store.keep_written(now)
         server.tend()
-        kicker.expect(server.store.next_deadline())

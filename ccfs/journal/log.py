@@ -75,7 +75,8 @@ class Log:
         """Open one, or make an empty file.  Raises InUseError, OSError."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if fresh else 0)
         self._file = os.open(path, flags, 0o600)
-        self._pieces: list[mmap.mmap] = []
+        self._memory: mmap.mmap | None = None
+        self._mapped = 0
         self._words: memoryview | None = None
         self._unlocked = False
         self.end, self.step = _START, 0
@@ -135,7 +136,6 @@ class Log:
     def forget_rest(self) -> None:
         """Take away what lies behind the frames that count."""
         os.ftruncate(self._file, self.end)
-        self._room = 0  # of what is mapped
         self._grow(self.end)
 
     def append(self, meta: bytes, data: bytes) -> int:
@@ -146,12 +146,13 @@ class Log:
         number = self.step + 1
         sizes = _SIZES.pack(len(meta), len(data), number)
         frame = b"".join((sizes, _CHECK.pack(crc32(meta, crc32(sizes))), meta, data))
-        self._grow(self.end + len(frame))
+        end = self.end + len(frame)
+        if end > self._room:
+            self._grow(end)
         self._write(frame, self.end)
-        at = self.end + _FRAME.size + len(meta)
-        self.end += len(frame)
+        self.end = end
         self._acknowledge(number)
-        return at
+        return end - len(data)
 
     def read(self, where: Place) -> bytes:
         """The data at a place."""
@@ -174,10 +175,9 @@ class Log:
 
     def close(self) -> None:
         """Let the file go."""
-        if self._words is not None:
-            self._words.release()
-        while self._pieces:
-            self._pieces.pop().close()
+        if self._memory is not None:
+            self._memory.close()
+        self._mapped = 0
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -187,29 +187,33 @@ class Log:
         self.step = number
 
     def _map(self) -> memoryview:
-        """The header as words of eight bytes."""
+        """The header as words of eight bytes, in a mapping of its own: the other one is moved."""
         if self._words is None:
-            self._pieces.append(mmap.mmap(self._file, _START))
-            self._words = memoryview(self._pieces[-1]).cast("Q")
+            self._words = memoryview(mmap.mmap(self._file, _START)).cast("Q")
         return self._words
 
     def _grow(self, end: int) -> None:
-        """Have room up to `end`, in pieces that grow with the file and are locked in memory."""
-        if end <= self._room:
-            return
-        start = self._room // _PIECE * _PIECE
+        """Have room up to `end`, and a little more, mapped."""
         room = -(-max(end, self._room + self._room // 8) // _PIECE) * _PIECE
         os.posix_fallocate(self._file, 0, room)
         self._room = room
         try:
             # The daemon's memory is locked (MCL_FUTURE): what it maps is, too, as far as it may.
-            self._pieces.append(mmap.mmap(self._file, room - start, offset=start))
+            if self._memory is None:
+                self._memory = mmap.mmap(self._file, room)
+            else:
+                self._memory.resize(room)
+            self._mapped = room
         except OSError as error:
             if not self._unlocked:
                 log.warning("part of the journal is not locked in memory: %s", error.strerror)
             self._unlocked = True
 
     def _write(self, data: bytes, at: int) -> None:
+        end = at + len(data)
+        if self._memory is not None and end <= self._mapped:
+            self._memory[at:end] = data
+            return
         view = memoryview(data)
         while view:
             done = os.pwrite(self._file, view, at)

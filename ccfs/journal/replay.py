@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from ccfs.format.ccache import Prefix
 from ccfs.journal import entries
 from ccfs.journal.errors import DamagedError
 from ccfs.journal.log import Place, place
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 File = tuple[int, bytes]
 """A scratch file: the serial of its ccache (0: of `dir/`), its name."""
-Fixed = tuple[bytes, int, int, bytes]
+Fixed = tuple[bytes, int, int, Prefix | None]
 """What few steps change of a ccache: name, rank, last time as the default, header and principal."""
 
 

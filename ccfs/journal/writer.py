@@ -15,7 +15,7 @@ from zlib import crc32
 from ccfs.journal import entries
 from ccfs.journal.entries import encode
 from ccfs.journal.log import Place, place
-from ccfs.journal.replay import File, Fixed, Kept
+from ccfs.journal.replay import File, Kept
 from ccfs.store.ledger import Effects
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Writer:
         batch = _Batch()
         self._missed |= effects.rewritten
         try:
-            self._remove(batch, store, effects)
+            if effects.ccaches or effects.records or self._missed:
+                self._remove(batch, store, effects)
             for serial in effects.changed | self._missed:
                 ccache = store.collection.by_serial(serial)
                 if ccache is not None:
@@ -98,16 +99,16 @@ class Writer:
     def _put(self, batch: _Batch, ccache: Ccache, added: Sequence[Stored]) -> None:
         """What a ccache has got, or has instead of what it had."""
         serial, image = ccache.serial, ccache.image
-        known = serial in self._ccaches
-        kept = self._ccaches.setdefault(serial, Kept())
-        if serial in self._missed or not known:
+        kept = self._ccaches.get(serial)
+        if kept is None or serial in self._missed:
+            kept = self._ccaches[serial] = kept or Kept()
             batch.meta.append(encode(entries.EMPTIED, serial))
             self._dead += kept.records.values()
             kept.records, kept.fixed = {}, None
             added = image.stored() if image and image.prefix else ()
-        fixed = _fixed(ccache)
+        fixed = ccache.name, ccache.rank, ccache.last_default_time, ccache.prefix
         if kept.fixed != fixed:
-            batch.meta.append(_row(ccache, fixed))
+            batch.meta.append(_row(ccache))
             kept.fixed = fixed
         else:
             batch.meta.append(encode(entries.TOUCHED, serial, ccache.change_time, ccache.mtime))
@@ -143,23 +144,12 @@ class Writer:
         self.log.erase(dead)
 
 
-def _fixed(ccache: Ccache) -> Fixed:
-    """What few steps change of a ccache: name, place, last time as the default, prefix."""
-    image = ccache.image
+def _row(ccache: Ccache) -> bytes:
+    image, name = ccache.image, ccache.name
     prefix = bytes(memoryview(image.data)[: image.body]) if image and image.prefix else b""
-    return ccache.name, ccache.rank, ccache.last_default_time, prefix
-
-
-def _row(ccache: Ccache, fixed: Fixed) -> bytes:
-    name, _, _, prefix = fixed
-    values = (
-        ccache.serial,
-        ccache.rank,
-        ccache.change_time,
-        ccache.last_default_time,
-        ccache.mtime,
-    )
-    return encode(entries.CCACHE, *values, len(name), len(prefix), texts=(name, prefix))
+    times = (ccache.change_time, ccache.last_default_time, ccache.mtime)
+    values = (ccache.serial, ccache.rank, *times, len(name), len(prefix))
+    return encode(entries.CCACHE, *values, texts=(name, prefix))
 
 
 def _record(owner: int, stored: Stored, data: bytes) -> bytes:
