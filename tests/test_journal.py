@@ -361,6 +361,7 @@ def test_a_log_that_is_mostly_dead_is_written_anew(monkeypatch: pytest.MonkeyPat
     with kept() as made:
         ccache = fill(made.store, whole(record(TGT, ticket=bytes(5000))))
         made.settle()
+        assert made.journal._next is None
         most, files = 0, set()
         for number in range(400):
             stored = made.store.edits.store(ccache, record(b"h@R", ticket=bytes(2000)), at(number))
@@ -391,6 +392,40 @@ def test_without_room_to_write_it_anew_it_goes_on(monkeypatch: pytest.MonkeyPatc
             made.settle()
         assert os.listdir(made.path.parent) == ["journal"]
         same_after_load(made, monkeypatch)
+
+
+def test_a_new_log_is_written_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps go into both meanwhile; a kill in between leaves the old one, nothing of the new."""
+    with kept() as made:
+        data = whole(*(record(b"h/%d@R" % n, ticket=bytes(900)) for n in range(20)))
+        ccaches = [fill(made.store, data, b"c%d" % n) for n in range(8)]
+        prepared(made)
+        monkeypatch.setattr(journals, "SLICE", 1)
+        made.journal._most = 0
+        beside, seen_beside = made.path.with_name("journal.new"), 0
+        for number in range(40):
+            ccache = ccaches[number % 8]
+            if number == 5:
+                made.store.destroy(ccaches.pop(), at(number))
+                made.store.reset_named(b"late", BOB, at(number))
+            elif number % 3:
+                made.store.edits.store(ccache, record(b"new/%d@R" % number), at(number))
+            else:
+                made.store.edits.remove(ccache, min(serials(ccache)), at(number))
+            made.settle()
+            seen_beside += beside.exists()
+            same_after(made)
+            if made.journal._next is None:
+                break
+        assert seen_beside >= 5
+        assert not beside.exists()
+        made.journal._most = 0
+        made.store.edits.store(ccaches[0], record(b"again@R", ticket=b"<beside>"), at(60))
+        made.settle()
+        assert beside.exists()
+        shutil.copy(beside, made.path.with_name("again.new"))
+        same_after(made)
+        assert not made.path.with_name("again.new").exists()
 
 
 def same_after_load(made: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 Each step of the store is one frame of a log.  It holds complete records, and scratch files that are
 whole ccaches; other scratch files and incomplete tails die with their descriptors.  A log that is
-mostly dead is written anew.
+mostly dead is written anew, a slice with each step.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from ccfs.journal.errors import DamagedError
 from ccfs.journal.log import Log
 from ccfs.journal.replay import replay
 from ccfs.journal.writer import Writer
+from ccfs.store.ledger import Effects
 
 if TYPE_CHECKING:
-    from ccfs.store.ledger import Effects
     from ccfs.store.saved import Saved
     from ccfs.store.store import Store
 
 SPARE = 256 * 1024
 """Bytes that a log may have beside twice what it had when it was written anew."""
+SLICE = 256 * 1024
+"""Bytes of the store that go into a new log with each step, a little more or less."""
 _BESIDE = ".new"
 """Behind the name of the journal: a log that is to take its place."""
 
@@ -37,6 +39,8 @@ class Journal:
         Raises InUseError, DamagedError.
         """
         self._path = path
+        self._next: Writer | None = None
+        self._left: list[int] = []
         try:
             self._writer = Writer(Log(path + _BESIDE * fresh, fresh=fresh), {}, {})
         except OSError as error:
@@ -51,9 +55,12 @@ class Journal:
         """Begin a new one with what the store has now.  DamagedError where there is no room."""
         self._mountpoint, self._uid = _blob(mountpoint), uid
         try:
-            self._fill(self._writer, store)
+            self._writer.log.begin(self._mountpoint, self._uid)
+            self._writer.write_all(store)
+            os.rename(self._path + _BESIDE, self._path)
         except OSError as error:
             raise DamagedError(_reason(error)) from None
+        self._most = 2 * self._writer.log.end + SPARE
 
     def load(self, mountpoint: str, uid: int) -> Saved:
         """Read everything back.
@@ -67,6 +74,7 @@ class Journal:
             log.check(self._mountpoint, uid)
             found = replay(log)
             log.forget_rest()
+            self._drop_next()
         except (OSError, struct.error, KeyError, ValueError) as error:
             raise DamagedError(_reason(error)) from None
         self._writer = Writer(log, found.ccaches, found.files)
@@ -82,8 +90,10 @@ class Journal:
             self._writer.commit(store, effects)
         except Exception as error:
             raise DamagedError(_reason(error)) from None
-        if self._writer.log.end > self._most:
-            self._write_anew(store)
+        if self._next is not None:
+            self._go_on(self._next, store, effects)
+        elif self._writer.log.end > self._most:
+            self._begin_anew(store)
 
     def is_at(self, path: str) -> bool:
         """Whether a path leads to what is open here, or is to do so."""
@@ -91,29 +101,57 @@ class Journal:
 
     def close(self) -> None:
         """Let the file go."""
+        self._drop_next()
         self._writer.log.close()
 
-    def _fill(self, writer: Writer, store: Store) -> None:
-        """Have all of a store in an empty log, and that in the journal's place.  Raises OSError."""
-        writer.log.begin(self._mountpoint, self._uid)
-        writer.write_all(store)
-        os.rename(self._path + _BESIDE, self._path)
-        self._most = 2 * writer.log.end + SPARE
+    def _begin_anew(self, store: Store) -> None:
+        """Begin a log without what is dead; where there is no room this one grows on."""
+        self._most *= 2
+        try:
+            self._next = Writer(Log(self._path + _BESIDE, fresh=True), {}, {})
+            self._next.log.begin(self._mountpoint, self._uid)
+        except OSError:
+            self._drop_next()
+            return
+        self._left = [ccache.serial for ccache in store.collection.all()]
+        self._go_on(self._next, store, Effects())
 
-    def _write_anew(self, store: Store) -> None:
-        """Leave out what is dead; where there is no room for both the log stays as it is."""
-        old, self._most = self._writer, 2 * self._most
+    def _go_on(self, new: Writer, store: Store, effects: Effects) -> None:
+        """Have a step in the new log, too, and some more of the store; change over at the end.
+
+        So a step takes longer by one slice, or by one ccache that is larger.
+        """
+        try:
+            new.commit(store, effects)
+            room = SLICE
+            while self._left and room > 0:
+                ccache = store.collection.by_serial(self._left.pop())
+                if ccache is not None and not new.knows(ccache):
+                    new.commit(store, Effects(changed={ccache.serial}))
+                    room -= ccache.size
+            if not self._left:
+                new.commit(store, Effects(files={key for key, _ in store.scratch.kept()}))
+                self._change_over(new)
+        except OSError:
+            self._drop_next()
+
+    def _change_over(self, new: Writer) -> None:
+        os.rename(self._path + _BESIDE, self._path)
+        old, self._writer, self._next = self._writer, new, None
+        self._most = 2 * new.log.end + SPARE
+        old.log.wipe()
+        old.log.close()
+
+    def _drop_next(self) -> None:
+        """Overwrite and remove what a log beside has, of this process or of one that was killed."""
+        if self._next is not None:
+            self._next.log.close()
+            self._next = None
         with suppress(OSError):
-            new = Writer(Log(self._path + _BESIDE, fresh=True), {}, {})
-            try:
-                self._fill(new, store)
-            except BaseException:
-                new.log.close()
-                os.unlink(self._path + _BESIDE)
-                raise
-            self._writer = new
-            old.log.wipe()
-            old.log.close()
+            log = Log(self._path + _BESIDE, fresh=False)
+            log.wipe()
+            log.close()
+            os.unlink(self._path + _BESIDE)
 
 
 def _blob(path: str) -> bytes:

@@ -165,7 +165,8 @@ class Log:
 
     def wipe(self) -> None:
         """Overwrite all of it."""
-        self._write(bytes(self.end), 0)
+        for at in range(0, self._room, _PIECE):
+            self._write(bytes(min(_PIECE, self._room - at)), at)
 
     def is_file(self, path: str) -> bool:
         """Whether a path leads to it."""

@@ -55,6 +55,10 @@ class Writer:
         self._missed: set[int] = set()
         self._missed_files: set[File] = set()
 
+    def knows(self, ccache: Ccache) -> bool:
+        """Whether the log has a ccache."""
+        return ccache.serial in self._ccaches
+
     def write_all(self, store: Store) -> None:
         """Have all of a store in an empty log, as one step.  Raises OSError."""
         changed = {ccache.serial for ccache in store.collection.all()}
