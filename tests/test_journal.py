@@ -378,6 +378,24 @@ def test_a_log_that_is_mostly_dead_is_written_anew(monkeypatch: pytest.MonkeyPat
         same_after(made)
 
 
+def test_what_comes_back_is_written_anew_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of the log was dead when it was read: kills don't make it grow."""
+    monkeypatch.setattr(journals, "SPARE", 10_000)
+    with kept() as made:
+        fill(made.store, whole(record(TGT)))
+        made.settle()
+        for turn in range(6):
+            for number in range(60):
+                ccache = made.store.collection.default
+                made.store.edits.set_kdc_offset(ccache, number + 1, at(number))
+                made.settle()
+            assert made.journal._writer.log.end < 4096 + 12_000
+            path = made.path.with_name(f"turn{turn}")
+            shutil.copy(made.path, path)
+            made.close()
+            made.__init__(path)  # type: ignore[misc]
+
+
 def test_without_room_to_write_it_anew_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journals, "SPARE", 0)
     with kept() as made:

@@ -78,7 +78,7 @@ class Journal:
         except (OSError, struct.error, KeyError, ValueError) as error:
             raise DamagedError(_reason(error)) from None
         self._writer = Writer(log, found.ccaches, found.files)
-        self._most = 2 * log.end + SPARE
+        self._most = 2 * found.alive + SPARE
         return found.saved
 
     def commit(self, store: Store, effects: Effects) -> None:

@@ -26,6 +26,10 @@ Fixed = tuple[bytes, int, int, Prefix | None]
 """What few steps change of a ccache: name, rank, last time as the default, header and principal."""
 
 
+ENTRY = 60
+"""About how many bytes an entry has beside its data."""
+
+
 @dataclass(slots=True)
 class Kept:
     """What the log has of a ccache: where its records are, and `fixed`, where that is known."""
@@ -43,9 +47,10 @@ class _Ccache:
 
 @dataclass(slots=True)
 class Replayed:
-    """The collection, and where the log has what of it."""
+    """The collection, and where the log has what of it; how many bytes of the log that is."""
 
     saved: Saved
+    alive: int
     ccaches: dict[int, Kept]
     files: dict[File, Place]
 
@@ -119,8 +124,10 @@ def replay(log: Log) -> Replayed:
         if key[0] in (0, *steps.ccaches)
     ]
     saved = Saved(*steps.whole, tuple(sorted(ccaches, key=attrgetter("rank"))), tuple(files))
+    alive = sum(len(c.data) + ENTRY * len(c.serials) for c in ccaches)
     return Replayed(
         saved,
+        alive + sum(len(file.data) for file in files),
         {
             serial: Kept(None, {one: where for one, (where, _, _) in ccache.records.items()})
             for serial, ccache in steps.ccaches.items()
