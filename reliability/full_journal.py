@@ -50,7 +50,9 @@ def load(path: str) -> str:
 
 
 def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    """Bytes of memory, without the journal's own, which is mapped (proc(5), /proc/PID/statm)."""
+    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGESIZE")
 
 
 def _main() -> None:

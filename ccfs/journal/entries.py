@@ -19,14 +19,14 @@ from typing import NamedTuple
 
 WHOLE, CCACHE, TOUCHED, DROPPED, EMPTIED, RECORD, REMOVED, FILE, UNLINKED = b"WCTDERXFG"
 
-_SIZED = Struct("<HI")
+_RECORD = Struct("<BqqHII")
 _FORMS = {
     WHOLE: Struct("<Bqq"),
     CCACHE: Struct("<BqqqqdHI"),
     TOUCHED: Struct("<Bqqd"),
     DROPPED: Struct("<Bq"),
     EMPTIED: Struct("<Bq"),
-    RECORD: Struct("<BqqHII"),
+    RECORD: _RECORD,
     REMOVED: Struct("<Bqq"),
     FILE: Struct("<BqdHII"),
     UNLINKED: Struct("<BqH"),
@@ -52,6 +52,11 @@ def decode(meta: bytes) -> Iterator[Entry]:
     """The entries of a frame.  Raises struct.error, KeyError where it is none of ours."""
     at = 0
     while at < len(meta):
+        if meta[at] == RECORD:  # nearly all are
+            kind, owner, serial, size, room, check = _RECORD.unpack_from(meta, at)
+            at += _RECORD.size + size
+            yield Entry(kind, (owner, serial, room, check), (meta[at - size : at],))
+            continue
         form, sizes = _FORMS[meta[at]], _TEXTS.get(meta[at], ())
         kind, *fields = form.unpack_from(meta, at)
         at += form.size

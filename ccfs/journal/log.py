@@ -112,6 +112,7 @@ class Log:
             raise ForeignError
         if owner != uid:
             raise DamagedError("it is another user's")
+        self._map_all()
         word = self._map()[_STEP]
         self.step = word & (1 << _STEP_BITS) - 1
         if word != _checked(self.step):
@@ -156,7 +157,10 @@ class Log:
 
     def read(self, where: Place) -> bytes:
         """The data at a place."""
-        return os.pread(self._file, where & _SIZE, where >> 32)
+        at, size = where >> 32, where & _SIZE
+        if self._memory is not None and at + size <= self._mapped:
+            return self._memory[at : at + size]
+        return os.pread(self._file, size, at)
 
     def erase(self, places: list[Place]) -> None:
         """Overwrite what is there with zeros."""
@@ -198,13 +202,17 @@ class Log:
         room = -(-max(end, self._room + self._room // 8) // _PIECE) * _PIECE
         os.posix_fallocate(self._file, 0, room)
         self._room = room
+        self._map_all()
+
+    def _map_all(self) -> None:
+        """Have all of the file mapped, as far as it may be locked."""
         try:
-            # The daemon's memory is locked (MCL_FUTURE): what it maps is, too, as far as it may.
+            # The daemon's memory is locked (MCL_FUTURE), and what it maps from then on.
             if self._memory is None:
-                self._memory = mmap.mmap(self._file, room)
+                self._memory = mmap.mmap(self._file, self._room)
             else:
-                self._memory.resize(room)
-            self._mapped = room
+                self._memory.resize(self._room)
+            self._mapped = self._room
         except OSError as error:
             if not self._unlocked:
                 log.warning("part of the journal is not locked in memory: %s", error.strerror)
