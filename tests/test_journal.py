@@ -378,6 +378,29 @@ def test_a_log_that_is_mostly_dead_is_written_anew(monkeypatch: pytest.MonkeyPat
         same_after(made)
 
 
+def test_a_new_log_never_lacks_a_step_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with kept() as made:
+        ccaches = [fill(made.store, whole(record(TGT)), b"c%d" % n) for n in range(8)]
+        made.settle()
+        monkeypatch.setattr(journals, "SLICE", 1)
+        made.journal._most = 0
+        made.store.edits.set_kdc_offset(ccaches[0], 1, at())
+        made.settle()
+        assert made.journal._next is not None
+        for ccache in ccaches:
+            made.store.edits.set_kdc_offset(ccache, 7, at())
+        with monkeypatch.context() as patched:
+            patched.setattr(Log, "append", no_room)
+            with pytest.raises(DamagedError):
+                made.settle()
+        made.journal._most = 0
+        for number in range(20):
+            made.store.edits.set_kdc_offset(ccaches[0], number + 10, at())
+            made.settle()
+        assert made.journal._next is None
+        same_after(made)
+
+
 def test_what_comes_back_is_written_anew_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much of the log was dead when it was read: kills don't make it grow."""
     monkeypatch.setattr(journals, "SPARE", 10_000)
@@ -390,6 +413,7 @@ def test_what_comes_back_is_written_anew_as_soon(monkeypatch: pytest.MonkeyPatch
                 made.store.edits.set_kdc_offset(ccache, number + 1, at(number))
                 made.settle()
             assert made.journal._writer.log.end < 4096 + 12_000
+            assert made.path.stat().st_size == 65_536
             path = made.path.with_name(f"turn{turn}")
             shutil.copy(made.path, path)
             made.close()

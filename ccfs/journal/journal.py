@@ -89,6 +89,7 @@ class Journal:
         try:
             self._writer.commit(store, effects)
         except Exception as error:
+            self._drop_next()  # it would never hear of this step
             raise DamagedError(_reason(error)) from None
         if self._next is not None:
             self._go_on(self._next, store, effects)
@@ -119,7 +120,8 @@ class Journal:
     def _go_on(self, new: Writer, store: Store, effects: Effects) -> None:
         """Have a step in the new log, too, and some more of the store; change over at the end.
 
-        So a step takes longer by one slice, or by one ccache that is larger.
+        So a step takes longer by one slice, or by one ccache that is larger.  Where it can't be the
+        old log goes on: the step is in that already.
         """
         try:
             new.commit(store, effects)
@@ -132,7 +134,7 @@ class Journal:
             if not self._left:
                 new.commit(store, Effects(files={key for key, _ in store.scratch.kept()}))
                 self._change_over(new)
-        except OSError:
+        except Exception:
             self._drop_next()
 
     def _change_over(self, new: Writer) -> None:

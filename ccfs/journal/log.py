@@ -137,6 +137,7 @@ class Log:
     def forget_rest(self) -> None:
         """Take away what lies behind the frames that count."""
         os.ftruncate(self._file, self.end)
+        self._room = self.end
         self._grow(self.end)
 
     def append(self, meta: bytes, data: bytes) -> int:
