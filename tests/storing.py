@@ -283,9 +283,3 @@ class Refusing:
         if self.refuses:
             raise DamagedError("full")
         self.kept += 1
-
-    def scrub(self) -> bool:
-        return not self.refuses
-
-    def clean(self) -> bool:
-        return not self.refuses

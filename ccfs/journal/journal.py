@@ -46,11 +46,6 @@ class Journal:
         except OSError as error:
             raise DamagedError(_reason(error)) from None
 
-    @property
-    def step(self) -> int:
-        """The number of the last step in it."""
-        return self._writer.log.step
-
     def create(self, mountpoint: str, uid: int, store: Store) -> None:
         """Begin a new one with what the store has now.  DamagedError where there is no room."""
         self._mountpoint, self._uid = _blob(mountpoint), uid

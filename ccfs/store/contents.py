@@ -121,7 +121,6 @@ class Contents:
         self._entry(ccache, at)
         if initialised:
             self._ledger.effects.rewritten.add(ccache.serial)
-            self._ledger.effects.emptied = True
             self._ledger.record(at, What.UNINITIALISED, ccache)
 
     def set_aside(self, ccache: Ccache) -> None:

@@ -33,7 +33,7 @@ class Effects:
     of a ccache, by its serial; `rewritten`: serials of ccaches whose records changed in another
     way; `behind`: serials of ccaches with news that no operation on their file has shown;
     `files`: scratch files (serial of the ccache, name) that the journal has not as they are;
-    `emptied`: whether a ccache lost its content; `logged`: whether the log grew.
+    `logged`: whether the log grew.
     """
 
     superseded: list[int] = field(default_factory=list)
@@ -45,7 +45,6 @@ class Effects:
     rewritten: set[int] = field(default_factory=set)
     behind: set[int] = field(default_factory=set)
     files: set[tuple[int, bytes]] = field(default_factory=set)
-    emptied: bool = False
     logged: bool = False
 
     def __bool__(self) -> bool:
@@ -60,7 +59,6 @@ class Effects:
             or self.rewritten
             or self.behind
             or self.files
-            or self.emptied
         )
 
     @property
