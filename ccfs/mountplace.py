@@ -75,9 +75,9 @@ def prepare(path: str) -> int:
 
     Returns a descriptor of it, which keeps the lock.  Raises MountpointError, AlreadyMountedError.
     """
-    _refuse_ccfs(path)
     other = mountpoint.topmost(path, mountpoint.mounts())
     if other is not None:
+        _refuse_ccfs(path)
         raise MountpointError(
             f"{path} is busy: a file system of type {other.fstype} is mounted there",
             "unmount that, or name another mountpoint",
