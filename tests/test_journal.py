@@ -22,13 +22,12 @@ from ccfs.format.config import ConfigKey
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal import log as logs
-from ccfs.journal.errors import DamagedError, ForeignError
 from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
-from ccfs.store.errors import StoreError
+from ccfs.store.errors import DamagedError, ForeignError, StoreError
 from ccfs.store.scratch import COLLECTION
 from reliability import damage
 from tests.direct import Outside
@@ -754,7 +753,7 @@ def test_one_of_another_mountpoint_or_owner() -> None:
 def test_one_that_another_process_has() -> None:
     with kept() as made:
         program = (
-            "import sys; from ccfs.journal.errors import *; from ccfs.journal.journal import *\n"
+            "import sys; from ccfs.store.errors import *; from ccfs.journal.journal import *\n"
             "try: Journal(sys.argv[1], fresh=False)\n"
             "except InUseError: print('in use')"
         )

@@ -193,7 +193,7 @@ def test_bytes_that_are_no_ccache_over_one_destroy_it(top: Path) -> None:
 
 
 def test_a_credential_cut_short_is_not_lost_without_a_word(top: Path, tmp_path: Path) -> None:
-    """close(2) can't fail here: nobody asks us at it."""
+    """close(2) can't fail here: the kernel sends no request for it."""
     record = records.record("host/new")
     (tmp_path / "record").write_bytes(record[:-1])
     path = str(tmp_path / "record")

@@ -30,7 +30,7 @@ class Kept:
     @classmethod
     def open(cls, options: MountOptions) -> Kept:
         """Open or make the journal; JournalError where it can't be used."""
-        from ccfs.journal.errors import DamagedError, InUseError
+        from ccfs.store.errors import DamagedError, InUseError
 
         path = options.journal
         fresh = not journals.check_file(path)
@@ -59,8 +59,8 @@ class Kept:
             journals.wipe(self._path)
 
     def _made(self, options: MountOptions, at: Stamp) -> Store:
-        from ccfs.journal.errors import DamagedError
         from ccfs.store import Store
+        from ccfs.store.errors import DamagedError
 
         store = Store(options.limits, at)
         try:
@@ -71,9 +71,8 @@ class Kept:
         return store
 
     def _loaded(self, options: MountOptions, at: Stamp) -> Store:
-        from ccfs.journal.errors import DamagedError, ForeignError, InUseError
         from ccfs.store import Store
-        from ccfs.store.errors import StoreError
+        from ccfs.store.errors import DamagedError, ForeignError, InUseError, StoreError
 
         path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
         try:

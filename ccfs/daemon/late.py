@@ -69,7 +69,7 @@ class LateKept:
 
     def _make(self, store: Store) -> Kept:
         """Begin it with all that the store has, the step that is to be kept included."""
-        from ccfs.journal.errors import DamagedError
+        from ccfs.store.errors import DamagedError
 
         try:
             kept = Kept.open(self._options)

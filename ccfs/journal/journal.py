@@ -12,10 +12,10 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ccfs.journal.errors import DamagedError
 from ccfs.journal.log import Log
 from ccfs.journal.replay import replay
 from ccfs.journal.writer import Writer
+from ccfs.store.errors import DamagedError
 from ccfs.store.ledger import Effects
 
 if TYPE_CHECKING:

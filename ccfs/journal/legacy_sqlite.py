@@ -22,7 +22,7 @@ from hashlib import sha256
 from operator import attrgetter
 from typing import Any
 
-from ccfs.journal.errors import DamagedError, ForeignError, InUseError
+from ccfs.store.errors import DamagedError, ForeignError, InUseError
 from ccfs.store.saved import Saved, SavedCcache
 
 PARTS = ("-wal", "-step", "-shm", "-journal")

@@ -25,7 +25,7 @@ from hashlib import sha256
 from struct import Struct
 from zlib import crc32
 
-from ccfs.journal.errors import DamagedError, ForeignError, InUseError
+from ccfs.store.errors import DamagedError, ForeignError, InUseError
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Log:
         if owner != uid:
             raise DamagedError("it is another user's")
         self._map_all()
-        word = self._map()[_STEP]
+        word = self._header_words()[_STEP]
         self.step = word & (1 << _STEP_BITS) - 1
         if word != _checked(self.step):
             raise DamagedError(_DAMAGED)
@@ -189,10 +189,10 @@ class Log:
             self._file = -1
 
     def _acknowledge(self, number: int) -> None:
-        self._map()[_STEP] = _checked(number)  # one store of eight bytes
+        self._header_words()[_STEP] = _checked(number)  # one store of eight bytes
         self.step = number
 
-    def _map(self) -> memoryview:
+    def _header_words(self) -> memoryview:
         """The header as words of eight bytes, in a mapping of its own: the other one is moved."""
         if self._words is None:
             self._words = memoryview(mmap.mmap(self._file, _START)).cast("Q")

@@ -12,8 +12,8 @@ from zlib import crc32
 
 from ccfs.format.ccache import Prefix
 from ccfs.journal import entries
-from ccfs.journal.errors import DamagedError
 from ccfs.journal.log import Place, place
+from ccfs.store.errors import DamagedError
 from ccfs.store.saved import Saved, SavedCcache, SavedFile
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ ENTRY = 60
 
 
 @dataclass(slots=True)
-class Kept:
+class Logged:
     """What the log has of a ccache: where its records are, and `fixed`, where that is known."""
 
     fixed: Fixed | None = None
@@ -51,7 +51,7 @@ class Replayed:
 
     saved: Saved
     alive: int
-    ccaches: dict[int, Kept]
+    ccaches: dict[int, Logged]
     files: dict[File, Place]
 
 
@@ -129,7 +129,7 @@ def replay(log: Log) -> Replayed:
         saved,
         alive + sum(len(file.data) for file in files),
         {
-            serial: Kept(None, {one: where for one, (where, _, _) in ccache.records.items()})
+            serial: Logged(None, {one: where for one, (where, _, _) in ccache.records.items()})
             for serial, ccache in steps.ccaches.items()
         },
         {key: where for key, (where, _, _) in steps.files.items()},

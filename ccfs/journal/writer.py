@@ -15,7 +15,7 @@ from zlib import crc32
 from ccfs.journal import entries
 from ccfs.journal.entries import encode
 from ccfs.journal.log import Place, place
-from ccfs.journal.replay import File, Kept
+from ccfs.journal.replay import File, Logged
 from ccfs.store.ledger import Effects
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Writer:
     of its ccaches, `_missed_files` its scratch files, `_dead` what is to be overwritten then.
     """
 
-    def __init__(self, log: Log, ccaches: dict[int, Kept], files: dict[File, Place]) -> None:
+    def __init__(self, log: Log, ccaches: dict[int, Logged], files: dict[File, Place]) -> None:
         """`ccaches` and `files`: what the log has already."""
         self.log = log
         self._ccaches = ccaches
@@ -105,7 +105,7 @@ class Writer:
         serial, image = ccache.serial, ccache.image
         kept = self._ccaches.get(serial)
         if kept is None or serial in self._missed:
-            kept = self._ccaches[serial] = kept or Kept()
+            kept = self._ccaches[serial] = kept or Logged()
             batch.meta.append(encode(entries.EMPTIED, serial))
             self._dead += kept.records.values()
             kept.records, kept.fixed = {}, None

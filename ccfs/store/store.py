@@ -86,9 +86,7 @@ class Store:
         """
         self._check_room(data)
         ccache = self.collection.find(name) or self.collection.create(name, at)
-        self.contents.overwrite(ccache, data, at)
-        self.ledger.effects.behind.add(ccache.serial)
-        return ccache
+        return self._overwrite(ccache, data, at)
 
     def replace_named(
         self,
@@ -105,10 +103,7 @@ class Store:
         """
         data = b"".join([self.edits.beginning(principal, offset), *records])
         self._check_room(data)
-        ccache = self._by_name(name, at)
-        self.contents.overwrite(ccache, data, at)
-        self.ledger.effects.behind.add(ccache.serial)
-        return ccache
+        return self._overwrite(self._by_name(name, at), data, at)
 
     def vacate(self, ccache: Ccache, at: Stamp) -> None:
         """KCM's DESTROY: the default is kept for its name, until it isn't the default."""
@@ -130,6 +125,12 @@ class Store:
         self.collection.set_default(new, at)
         if old is not new and old.serial in self._nominal:
             self._drop_nominal(old, at)
+
+    def _overwrite(self, ccache: Ccache, data: bytes | bytearray, at: Stamp) -> Ccache:
+        """Give a ccache other content, which no operation on its file shows."""
+        self.contents.overwrite(ccache, data, at)
+        self.ledger.effects.behind.add(ccache.serial)
+        return ccache
 
     def _by_name(self, name: bytes, at: Stamp) -> Ccache:
         """The ccache of a name that a client without paths initialises; it is made if need be.
