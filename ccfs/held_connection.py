@@ -32,6 +32,7 @@ class HeldConnection:
 
     def __init__(self, device: int, daemon: int) -> None:
         self.device = device
+        self.closed = False
         self._daemon = daemon
         self._held: list[int] = []
         os.set_blocking(device, False)
@@ -59,6 +60,7 @@ class HeldConnection:
         Requests that the dead daemon has read fail with ENOTCONN, before Linux 6.9.
         """
         self.answer()
+        self.closed = True
         for unique in self._held:
             self._refuse(unique, errno.ESTALE)
         os.close(self.device)

@@ -44,6 +44,14 @@ class KcmSocket:
             self.listener.close()
             raise
 
+    @classmethod
+    def inherited(cls, path: str, descriptor: int) -> KcmSocket:
+        """One that another process has made, by its descriptor."""
+        made = cls.__new__(cls)
+        made.path, made._file = path, _identity(path)
+        made.listener = socket.socket(fileno=descriptor)
+        return made
+
     def show(self) -> None:
         """Have the kernel name this process to those who connect from now on (SO_PEERCRED)."""
         self.listener.listen(BACKLOG)

@@ -1,9 +1,10 @@
-"""The parent that replaces a daemon that dies.
+"""The parent that keeps one mount served: when a daemon dies there is another one.
 
-Knows processes and mounts; never what the daemon serves.  It holds the descriptor of the FUSE
-connection, so that clients of a dead daemon's mount wait until there is the next one.
+It holds the descriptor of the FUSE connection, so that clients of a dead daemon wait until the next
+one takes the connection over; before Linux 6.9 that one gets a new mount (ccfs.remount).  Daemons
+are forked by a nursery, which has imported all that they need.
 
-`Mounter.replace` puts the next mount in its place.
+Knows processes and mounts; never what the daemon serves.
 """
 
 from __future__ import annotations
@@ -14,25 +15,27 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from ccfs import helper, mountlock
+from ccfs import handover, mountlock
 from ccfs.errors import Exit, MountError
-from ccfs.held_connection import HeldConnection
+from ccfs.handover import Handover
 from ccfs.linux.fusermount import wait_readable
 from ccfs.mounting import Attached, Mounter
+from ccfs.nursery import Born, Nursery
+from ccfs.remount import remount
 
 log = logging.getLogger(__name__)
 
 DEATHS = 5
-"""So many deaths within PERIOD seconds are too many."""
-PERIOD = 60.0
+"""So many deaths in a row, of daemons that were not ready, before it is tried less often."""
 BACKOFF = 0.05
 """Seconds before the second try in a row; twice that before the third, and so on."""
-FAREWELL = 1.0
-"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO, and to end."""
+PATIENCE = 30.0
+"""Seconds after which clients get an error, where no daemon comes up."""
 END = 5.0
 """Seconds that a daemon has to end after SIGTERM."""
 SETTLE = 0.2
@@ -45,13 +48,20 @@ class Life:
     """What a daemon is given.
 
     `held`: a descriptor to hold while it, or its helper, lives; -1: none.  `mount`: what it serves,
-    at `mountpoint`.  `lock`: a descriptor of the directory below (ccfs.mountlock).
+    at `mountpoint`.  `lock`: a descriptor of the directory below (ccfs.mountlock).  `handover`:
+    what the one before has left, None where nobody keeps it.  `live`: whether there was one before
+    on this mount.  `given`: descriptors that whoever mounts has for each
+    daemon; `first`: for the first one alone.
     """
 
     held: int
     mount: Attached
     mountpoint: str
     lock: int
+    handover: Handover | None = None
+    live: bool = False
+    given: Sequence[int] = ()
+    first: Sequence[int] = ()
 
 
 Serve = Callable[[Callable[[], None], Life], int]
@@ -61,32 +71,45 @@ Serve = Callable[[Callable[[], None], Life], int]
 class Supervisor:
     """Keeps one mount served.
 
-    `serve` runs in a child process and returns its exit status: 0 when the end was wanted.
-    `died` is called here when a child has died, before there may be another one.
+    `warm` is what the nursery does first; `serve` runs in a child of the nursery's and returns its
+    exit status: 0 when the end was wanted.  `died` is called here when a child has died, before
+    there is another one.  `given`: descriptors for each.  `anew`: mount anew after a
+    death, whatever the kernel can.
     """
 
     def __init__(
-        self, mounter: Mounter, serve: Serve, died: Callable[[], None] = lambda: None
+        self,
+        mounter: Mounter,
+        serve: Serve,
+        warm: Callable[[], None],
+        died: Callable[[], None] = lambda: None,
+        given: Sequence[int] = (),
+        *,
+        anew: bool = False,
     ) -> None:
         self._mounter = mounter
         self._serve = serve
         self._died = died
-        self._child = 0
-        self._ending = False
-        self._deaths: list[float] = []
+        self._given = given
+        self._anew = anew
         self._ready = mmap.mmap(-1, 1)
-        self._was_ready = False
+        self._handover = Handover()
+        self._nursery = Nursery(warm, self._fork)
         self._mounts: list[Attached] = []
-        self._holding: HeldConnection | None = None
+        self._child: Born | None = None
+        self._ending = False
+        self._was_ready = self._was_ready_last = False
+        self._since = 0.0
+        self._tries = 0
 
-    def run(self, ready: Callable[[], None], first_only: Callable[[], None]) -> int:
+    def run(self, first: Sequence[int], first_only: Callable[[], None]) -> int:
         """Serve until the end is wanted, or can't be avoided.
 
         Returns the exit status of the last child, negative where a signal has ended it.  A mount
         whose daemon can't be replaced stays, dead: what clients write must not go below it.
 
-        `ready` is called in the first child when its mount answers; `first_only` is called here
-        when that child runs, to let go of what only it needs.  Raises MountError.
+        `first`: descriptors for the first child; `first_only` is called here when that runs, to let
+        go of what only it needs.  Raises MountError.
         """
         for number in ENDING:
             signal.signal(number, self._end)
@@ -95,7 +118,8 @@ class Supervisor:
         self._mounts.append(self._mounter.attach())
         stays = False
         try:
-            life = self._start(ready)
+            self._greet()
+            life = self._start(first, live=False)
             first_only()
             while True:
                 daemon, status = self._wait()
@@ -105,50 +129,93 @@ class Supervisor:
                 self._died()
                 log.warning("the daemon has died (%s), replacing it", _how(status))
                 stays = True
-                try:
-                    self._replace_mount(life, daemon)
-                except MountError as error:
-                    log.error("giving up: %s", error.reason)
-                    return status
-                if not self._may_try():
+                if not self._go_on(life, daemon):
                     stays = not self._ending
                     return status
-                life = self._start(lambda: None)
+                life = self._start((), live=not self._anew)
                 stays = False
         finally:
             if not stays:
                 self._take_all_away()
 
+    def _greet(self) -> None:
+        """Take the kernel's first request, which each daemon of this connection is to answer."""
+        device = self._mounts[-1].device
+        if wait_readable(device, END):
+            self._handover.renew(os.read(device, handover.INIT_MOST))
+        self._anew = self._anew or not self._handover.can_resend
+
+    def _go_on(self, life: int, daemon: int) -> bool:
+        """Make ready for the next daemon; False where there can't be one."""
+        if self._anew:
+            try:
+                remount(self._mounter, self._mounts, life, daemon)
+            except MountError as error:
+                log.error("giving up: %s", error.reason)
+                return False
+            self._greet()
+        else:
+            os.close(life)
+        return self._may_try()
+
+    def _may_try(self) -> bool:
+        """Wait a little longer each time; False when that has lasted too long, or the end came."""
+        now = time.monotonic()
+        self._tries += 1
+        if self._was_ready_last:
+            self._since, self._tries = now, 0
+        elif now - self._since > PATIENCE:
+            log.error("no daemon comes up, giving up after %d tries", self._tries)
+            return False
+        if self._tries > 1:
+            time.sleep(min(BACKOFF * 2 ** (self._tries - 2), PATIENCE / 10))
+        return not self._ending
+
     def _is_the_end(self, status: int) -> bool:
         """Whether the end was wanted, or a new daemon would fare no better."""
-        was_ready, self._ready[0] = bool(self._ready[0]), 0
+        self._was_ready_last, self._ready[0] = bool(self._ready[0]), 0
         if status == 0 or self._ending:
             return True
         if status == Exit.JOURNAL:
             log.error("the journal can't be used, giving up")
             return True
-        if was_ready and not self._mounter.is_attached(self._mounts[-1]):
+        if self._was_ready_last and not self._mounter.is_attached(self._mounts[-1]):
             log.info("the mount was taken away")
             return True
-        self._was_ready = self._was_ready or was_ready
+        self._was_ready = self._was_ready or self._was_ready_last
         return not self._was_ready
 
-    def _start(self, ready: Callable[[], None]) -> int:
-        """Fork a child; returns a descriptor that reads as closed once it and its helper end."""
+    def _start(self, first: Sequence[int], *, live: bool) -> int:
+        """Have a child; returns a descriptor that reads as closed once it and its helper end."""
+        mount = self._mounts[-1]
         life, held = os.pipe2(os.O_CLOEXEC)
-        # A signal between fork and the child's default disposition would be taken by our handler.
+        values = {
+            "mount": mount.mount,
+            "connection": mount.connection,
+            "path": self._mounter.path,
+            "live": live,
+            "given": len(self._given),
+        }
+        passed = [held, mount.device, self._mounter.directory, self._handover.descriptor]
+        # Nobody is told to end of whom we don't know yet.
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        self._child = os.fork()
-        if self._child == 0:
-            os.close(life)
-            self._be_child(ready, held)
-        os.close(held)
-        if self._ending:
-            self._end(signal.SIGTERM, None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        try:
+            self._child = self._nursery.bear(values, [*passed, *self._given, *first])
+        finally:
+            os.close(held)
+            if self._ending:
+                self._end(signal.SIGTERM, None)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         return life
 
-    def _be_child(self, ready: Callable[[], None], held: int) -> None:
+    def _fork(self, values: dict[str, object], passed: list[int]) -> int:
+        """In the nursery: fork a daemon."""
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(values, passed)
+        return pid
+
+    def _be_child(self, values: dict[str, object], passed: list[int]) -> None:
         """Serve and end; never returns."""
         status = 1
         try:
@@ -156,27 +223,32 @@ class Supervisor:
             for number in (*ENDING, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-            directory = self._mounter.directory
-            life = Life(held, self._mounts[-1], self._mounter.path, directory)
-            status = self._serve(lambda: self._note_ready(ready), life)
+            held, device, directory, shared, *more = passed
+            count = int(str(values["given"]))
+            mount = Attached(device, int(str(values["mount"])), int(str(values["connection"])))
+            path, live = str(values["path"]), bool(values["live"])
+            life = Life(
+                held, mount, path, directory, Handover(shared), live, more[:count], more[count:]
+            )
+            status = self._serve(self._note_ready, life)
         finally:
             os._exit(status)
 
-    def _note_ready(self, ready: Callable[[], None]) -> None:
+    def _note_ready(self) -> None:
         self._ready[0] = 1
-        ready()
 
     def _wait(self) -> tuple[int, int]:
         """The child, and its exit status.  Its number is nobody's afterwards: `_end` spares it."""
-        pidfd = os.pidfd_open(self._child)
+        assert self._child is not None
+        pid, pidfd = self._child.pid, self._child.pidfd
         with open("/proc/self/mountinfo", "rb") as table:
             while not self._ending and not _changes(table.fileno(), pidfd):
                 self._end_unmounted()
         wait_readable(pidfd, None)
+        self._child = None
         os.close(pidfd)
-        child, self._child = self._child, 0
-        _, status = os.waitpid(child, 0)
-        return child, os.waitstatus_to_exitcode(status)
+        status = self._nursery.ended(pid)
+        return pid, 1 if status is None else status
 
     def _end_unmounted(self) -> None:
         """End a daemon whose mount was taken away, which copies in other namespaces keep alive."""
@@ -187,50 +259,17 @@ class Supervisor:
     def _end(self, _: int, __: FrameType | None) -> None:
         """End the daemon: a signal has told us to end."""
         self._ending = True
-        if self._child:
-            os.kill(self._child, signal.SIGTERM)
-            signal.setitimer(signal.ITIMER_REAL, END)
+        self._signal(signal.SIGTERM)
+        signal.setitimer(signal.ITIMER_REAL, END)
 
     def _kill(self, _: int, __: FrameType | None) -> None:
         """Kill a daemon that doesn't end: it is stopped, or hangs, and its clients with it."""
-        if self._child:
-            os.kill(self._child, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
 
-    def _wait_readable(self, descriptor: int, seconds: float) -> bool:
-        """Wait for a descriptor while clients of the dead mount are held; False after `seconds`."""
-        holding = self._holding
-        if holding is None:
-            return wait_readable(descriptor, seconds)
-        deadline = time.monotonic() + seconds
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.register(holding.device, select.POLLIN)
-        while True:
-            left = max(0.0, deadline - time.monotonic())
-            found = [number for number, _ in poll.poll(left * 1000)]
-            if descriptor in found or not left:
-                return descriptor in found
-            if holding.device in found and not holding.answer():
-                poll.unregister(holding.device)
-
-    def _replace_mount(self, life: int, daemon: int) -> None:
-        """Mount anew in place of a dead daemon's mount, and let its clients go there.
-
-        Raises MountError where there can't be a mount.
-        """
-        self._holding = HeldConnection(self._mounts[-1].device, daemon)
-        self._let_helper_end(life, daemon)
-        os.close(life)
-        self._mounter.replace(self._mounts, self._holding, self._wait_readable)
-        self._holding = None
-
-    def _let_helper_end(self, life: int, daemon: int) -> None:
-        """Wait for the helper of a dead daemon, stopped or not, which has its time and no more."""
-        if self._wait_readable(life, 0):
-            return
-        helper.signal_left(daemon, signal.SIGCONT)
-        if not self._wait_readable(life, FAREWELL):
-            helper.signal_left(daemon, signal.SIGKILL)
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._child.pidfd, number)
 
     def _take_all_away(self) -> None:
         """Unmount what is ours, the topmost first, and end the connections."""
@@ -240,17 +279,6 @@ class Supervisor:
             if attached.device >= 0:
                 os.close(attached.device)
         self._mounter.release()
-
-    def _may_try(self) -> bool:
-        """Wait a little longer each time; False after too many deaths, and when the end came."""
-        now = time.monotonic()
-        self._deaths = [then for then in self._deaths if now - then < PERIOD] + [now]
-        if len(self._deaths) > DEATHS:
-            log.error("the daemon has died %d times in a minute, giving up", len(self._deaths))
-            return False
-        if len(self._deaths) > 1:
-            time.sleep(BACKOFF * 2 ** (len(self._deaths) - 2))
-        return not self._ending
 
 
 def _changes(table: int, pidfd: int) -> bool:

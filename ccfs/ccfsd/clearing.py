@@ -13,9 +13,9 @@ from collections.abc import Callable
 from ccfs import helper
 from ccfs.ccfsd import processes, spawn
 from ccfs.ccfsd.loop import Loop
-from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime import Runtime
+from ccfs.nursery import Nursery
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from ccfs import control
 from ccfs.ccfsd import statefile
 from ccfs.ccfsd.behind import Users
 from ccfs.ccfsd.loop import Loop, Timer
-from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.quota import Quota
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime import Runtime
@@ -26,6 +25,7 @@ from ccfs.ccfsd.settings import Settings
 from ccfs.ccfsd.surroundings import Want
 from ccfs.control import Message
 from ccfs.errors import UserError
+from ccfs.nursery import Nursery
 
 log = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ def _warm_up() -> None:
     from ccfs import daemon
 
     gc.disable()
-    for name in ("adopt", "clients", "host", "kcm", "nursery", "requests", "spawn"):
+    for name in ("adopt", "clients", "host", "kcm", "requests", "spawn"):
         importlib.import_module(f"ccfs.ccfsd.{name}")
     daemon.warm()
     privileges.forget_environment()
@@ -105,11 +105,10 @@ def _serve(
     from ccfs.ccfsd.clients import Clients
     from ccfs.ccfsd.host import Host
     from ccfs.ccfsd.kcm import Handover
-    from ccfs.ccfsd.nursery import Nursery
     from ccfs.ccfsd.requests import handle
-    from ccfs.ccfsd.spawn import work
+    from ccfs.ccfsd.spawn import open_nursery
 
-    nursery = Nursery(work)  # before there is anything that a daemon must not have
+    nursery = open_nursery()  # before there is anything that a daemon must not have
     privileges.keep_only(privileges.KEPT_BY_CCFSD)
     loop = Loop()
     host = Host(loop, runtime, settings, nursery)

@@ -12,12 +12,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from ccfs import daemon, journals
-from ccfs.ccfsd import launch, logs, processes
-from ccfs.ccfsd.nursery import Born, Nursery
+from ccfs.ccfsd import launch, logs, privileges, processes, scope
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.errors import Exit, UserError
 from ccfs.linux import mounts
+from ccfs.nursery import Born, Nursery
 
 BACKLOG = 64
 
@@ -56,7 +56,8 @@ def spawn(
             undo.callback(_unmount, path)
             values: dict[str, object] = {"serve": name, "path": path, "allow_root": allow_root}
             values["journal"] = runtime.journal(name)
-            born = nursery.bear(owner.uid, owner.gid, values, [held, device, listener.fileno()])
+            passed = [held, device, listener.fileno()]
+            born = nursery.bear(values | {"uid": owner.uid, "gid": owner.gid}, passed)
         undo.callback(os.close, born.pidfd)
         process = processes.of(born.pid, ended=True)
         if process is None:
@@ -68,10 +69,33 @@ def spawn(
 
 def wiper(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Born:
     """Have a journal overwritten that its daemon has left, by a process of its owner."""
-    return nursery.bear(owner.uid, owner.gid, {"wipe": runtime.journals(name)}, [])
+    return nursery.bear({"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}, [])
 
 
-def work(values: dict[str, object], passed: list[int]) -> int:
+def open_nursery() -> Nursery:
+    """The process that all daemons are forked from.
+
+    A process that is asked for when ccfsd has nothing yet that a daemon must not have.
+    """
+    return Nursery(_settle, _fork)
+
+
+def _settle() -> None:
+    """What the nursery does first: it lets go of all that no daemon is to have."""
+    scope.enter(os.getpid())
+    launch.prepare()
+    with suppress(OSError):  # each child sees to it again
+        privileges.empty_bounding_set()
+    privileges.keep_only(privileges.KEPT_BY_NURSERY)
+    privileges.set_name("ccfsd-nursery")
+
+
+def _fork(values: dict[str, object], passed: list[int]) -> int:
+    uid, gid = int(str(values["uid"])), int(str(values["gid"]))
+    return launch.fork(uid, gid, passed, lambda: _work(values, passed), prepared=True)
+
+
+def _work(values: dict[str, object], passed: list[int]) -> int:
     """What a child of the nursery does, as the user; its exit status."""
     if "wipe" in values:
         return _wipe(str(values["wipe"]))

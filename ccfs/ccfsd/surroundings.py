@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ccfs.ccfsd.loop import Loop, Timer
-from ccfs.ccfsd.nursery import Nursery
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.ccfsd.settings import Settings
+from ccfs.nursery import Nursery
 
 if TYPE_CHECKING:
     from ccfs.ccfsd.served import Served

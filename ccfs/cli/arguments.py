@@ -128,7 +128,7 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     flag("--max-credentials", type=count, metavar="N", help="credentials in all ccaches together")
     flag("--max-open", type=count, metavar="N", help="most open files at a time")
     flag("--max-events", type=count, metavar="N", help="events that are kept")
-    flag("--plain-loop", action="store_true", help="wait for requests as pyfuse3 does, slowly")
+    flag("--remount", action="store_true", help="after a crash mount anew, as before Linux 6.9")
 
 
 def _json_option(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from ccfs import unforeseen
@@ -26,24 +27,31 @@ if TYPE_CHECKING:
 
 START_SECONDS = 20.0
 
-_Duties = tuple[Callable[[], None], Callable[[], None], Callable[[], None]]
-"""What `start` has the keeper do first, afterwards, and at each death."""
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What the keeper does beside: `warm` in its nursery, `first` before there is a daemon.
+
+    `died` when one has died, `after` when there will be no other.  `given`: descriptors for each
+    daemon, known after `first`.  `remount`: whether to mount anew after a death, whatever the
+    kernel can.
+    """
+
+    warm: Callable[[], None]
+    first: Callable[[], None] = lambda: None
+    died: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    given: Callable[[], Sequence[int]] = tuple
+    remount: bool = False
+
 
 _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
 
-def start(
-    mounter: Mounter,
-    serve: Serve,
-    first: Callable[[], None] = lambda: None,
-    after: Callable[[], None] = lambda: None,
-    died: Callable[[], None] = lambda: None,
-) -> int:
+def start(mounter: Mounter, serve: Serve, duties: Duties) -> int:
     """Keep `serve` running for the mount of `mounter`; return the keeper's pid once it is ready.
 
-    In the keeper `first()` is called before there is a daemon, `died()` when one has died, and
-    `after()` when there will be no other.
     Raises the UserError that `first` or `serve` raised, or one that says how the daemon ended
     instead; the keeper has ended then, too.
     """
@@ -52,7 +60,7 @@ def start(
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(mounter, serve, (first, after, died), writer)
+        _become_daemon(mounter, serve, duties, writer)
     os.close(writer)
     try:
         said = _collect(reader)
@@ -100,7 +108,7 @@ def _end(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(mounter: Mounter, serve: Serve, duties: _Duties, writer: int) -> NoReturn:
+def _become_daemon(mounter: Mounter, serve: Serve, duties: Duties, writer: int) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
     status = int(Exit.UNEXPECTED)
     try:
@@ -111,21 +119,20 @@ def _become_daemon(mounter: Mounter, serve: Serve, duties: _Duties, writer: int)
         os._exit(status)
 
 
-def _keep(mounter: Mounter, serve: Serve, duties: _Duties, writer: int) -> int:
-    first, after, died = duties
+def _keep(mounter: Mounter, serve: Serve, duties: Duties, writer: int) -> int:
     kept = _let_go_of_the_terminal(writer, mounter.directory)
     from ccfs import hardening
 
     try:
         hardening.forbid_dumps()  # it holds the descriptor of the FUSE connection
-        first()
+        duties.first()
     except Exception as error:
         os.write(writer, _report(error, ""))
         return int(Exit.UNEXPECTED)
     try:
-        return _supervise(mounter, serve, died, writer, kept)
+        return _supervise(mounter, serve, duties, writer, kept)
     finally:
-        after()
+        duties.after()
 
 
 def _die_of(number: int) -> None:
@@ -135,29 +142,28 @@ def _die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _supervise(
-    mounter: Mounter, serve: Serve, died: Callable[[], None], writer: int, kept: int
-) -> int:
+def _supervise(mounter: Mounter, serve: Serve, duties: Duties, writer: int, kept: int) -> int:
     """Keep a daemon running; only the first one tells its fate to who waits for it."""
     from ccfs.supervisor import Supervisor
 
-    told = False
-
     def once(ready: Callable[[], None], life: Life) -> int:
         try:
-            return serve(ready, life) if told else _serve(serve, writer, kept, ready, life)
+            return _serve_first(serve, ready, life) if life.first else serve(ready, life)
         except Exception as error:
             return _log_end(error)
 
     def let_go() -> None:
-        nonlocal told
-        told = True
         os.dup2(0, 2)
         os.close(kept)
         os.close(writer)
 
+    def warm() -> None:
+        os.dup2(0, 2)
+        duties.warm()
+
     try:
-        return Supervisor(mounter, once, died).run(lambda: None, let_go)
+        keeper = Supervisor(mounter, once, warm, duties.died, duties.given(), anew=duties.remount)
+        return keeper.run((writer, kept), let_go)
     except UserError as error:  # there was no mount for a first daemon
         os.write(writer, _report(error, ""))
         return int(error.status)
@@ -177,8 +183,10 @@ def _let_go_of_the_terminal(*needed: int) -> int:
     return kept
 
 
-def _serve(serve: Serve, writer: int, kept: int, also: Callable[[], None], life: Life) -> int:
+def _serve_first(serve: Serve, also: Callable[[], None], life: Life) -> int:
     told = False
+    writer, kept = life.first
+    os.dup2(kept, 2)
 
     def ready() -> None:
         nonlocal told

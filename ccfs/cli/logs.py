@@ -50,5 +50,10 @@ def to_syslog(debug: bool) -> None:
     _install(handler, debug)
 
 
+def let_go() -> None:
+    """Close what syslog(3) has open, before somebody closes it behind its back."""
+    syslog.closelog()
+
+
 def _install(handler: logging.Handler, debug: bool) -> None:
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if debug else logging.INFO)

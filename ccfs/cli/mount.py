@@ -10,7 +10,7 @@ import dataclasses
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ccfs import mountplace, mountpoint
@@ -176,14 +176,25 @@ def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
         kcm.open()
 
     def serve(ready: Callable[[], None], life: Life) -> int:
-        return _serve(arguments, path, journal, ready, life, kcm.socket)
+        logs.to_syslog(arguments.debug)
+        return _serve(arguments, path, journal, ready, life, kcm.inherited(life.given))
 
     try:
-        background.start(mounter, serve, first, kcm.remove, kcm.show)
+        duties = background.Duties(warm, first, kcm.show, kcm.remove, kcm.given, arguments.remount)
+        background.start(mounter, serve, duties)
     except UserError:
         if is_new:  # nothing was acknowledged, so that nothing is lost
             journals.wipe(journal)
         raise
+
+
+def warm() -> None:
+    """Have all that a daemon imports, and nothing open."""
+    from ccfs.cli import logs
+    from ccfs.daemon.warm import load
+
+    load()
+    logs.let_go()
 
 
 class _Kcm:
@@ -199,6 +210,16 @@ class _Kcm:
             from ccfs.kcmsocket import KcmSocket
 
             self.socket = KcmSocket(self._path)
+
+    def given(self) -> Sequence[int]:
+        """What a daemon is given of it."""
+        return (self.socket.listener.fileno(),) if self.socket else ()
+
+    def inherited(self, given: Sequence[int]) -> KcmSocket | None:
+        """The socket in a daemon, which was given it."""
+        from ccfs.kcmsocket import KcmSocket
+
+        return KcmSocket.inherited(self._path, given[0]) if self._path else None
 
     def show(self) -> None:
         """The daemon has died: who connects is to hear of a process that is there."""
@@ -242,7 +263,8 @@ def options(
         allow_root=arguments.allow_root,
         allow_other=arguments.allow_other,
         debug=arguments.debug,
-        plain_loop=arguments.plain_loop,
+        handover=life.handover,
+        live=life.live,
         journal=journal,
         kcm_socket=arguments.kcm_socket or "",
         kcm_kept=kcm,

@@ -139,7 +139,8 @@ def _run(wanted: Wanted) -> int:
     if wanted.fake:
         return 0
     mounter = Mounter(directory, uid, gid, allow_other=True, flags=wanted.flags)
-    background.start(mounter, lambda ready, life: _serve(wanted, ready, life), _first(wanted))
+    duties = background.Duties(mount.warm, _first(wanted))
+    background.start(mounter, lambda ready, life: _serve(wanted, ready, life), duties)
     mount.check_answer(wanted.path)
     return 0
 

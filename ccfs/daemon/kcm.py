@@ -66,9 +66,9 @@ class KcmFace:
         """How many clients are connected."""
         return self._kcm.connections
 
-    async def run(self, loop: Loop | None, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self, loop: Loop, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled, by the loop where it does that."""
-        attended = bool(loop and loop.answer(self._kcm.fileno(), self._kcm.answer_all))
+        attended = loop.answer(self._kcm.fileno(), self._kcm.answer_all)
         listener = self._listening.listener if self._listening else None
         await self._kcm.run(listener, attended=attended, task_status=task_status)
 

@@ -14,9 +14,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ccfs import hardening, helper
+from ccfs.daemon.pollers import Pollers
+from ccfs.handover import OWED_KICK, OWED_TOUCH
 
 if TYPE_CHECKING:
-    from ccfs.ops.server import Server
+    from collections.abc import Iterable
+
+    from ccfs.daemon.options import MountOptions
+    from ccfs.ops.server import Poll, Server
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +38,17 @@ class Kicker:
     ccache is touched at most ten times a second.  Without a `child` there is one once it is needed.
     """
 
-    def __init__(self, child: helper.Helper | None, mountpoint: str, held: int = -1) -> None:
+    def __init__(self, child: helper.Helper | None, options: MountOptions) -> None:
         import pyfuse3
         import trio
 
         self._invalidate = pyfuse3.invalidate_inode
         self._invalidate_entry = pyfuse3.invalidate_entry_async
-        self._mountpoint = mountpoint
-        self._held = held
+        self._mountpoint = options.mountpoint
+        self._held = options.held
+        self._handover = options.handover
+        self._pollers = Pollers(options.device, options.handover)
+        self._outlives = bool(options.handover and options.handover.can_resend)
         self.child = child
         self._busy: set[int] = set()
         self._asked = trio.Event()
@@ -60,6 +68,22 @@ class Kicker:
         with suppress(OSError):
             self._invalidate(inode, attr_only=True)
 
+    def knows(self, inode: int) -> bool:
+        """Whether the kernel has an inode; it asks for the attributes again."""
+        try:
+            self._invalidate(inode, attr_only=True)
+        except OSError:
+            return False
+        return True
+
+    def note_polls(self, polls: Iterable[Poll]) -> None:
+        """These are all who poll a file."""
+        self._pollers.note(polls)
+
+    def wake_pollers(self) -> None:
+        """Have those ask again who have polled a file when another daemon served."""
+        self._pollers.wake()
+
     def forget_name(self, directory: int, name: bytes) -> None:
         """Have the kernel look a name up again, once it has our answer to the present request."""
         self._invalidate_entry(directory, name, ignore_enoent=True)
@@ -70,6 +94,7 @@ class Kicker:
             self._again.add(serial)
         elif self._send(helper.KICK, format(serial, "x")):
             self._busy.add(serial)
+            self._owe(OWED_KICK)
             self._asked.set()
 
     def expect(self, due: float | None) -> None:
@@ -94,12 +119,17 @@ class Kicker:
                 await self._sooner.wait()
 
     def learn(self, serial: int) -> None:
-        """Somebody may wait at this FIFO: have the helper know the way there."""
-        self._send(helper.LEARN, format(serial, "x"))
+        """Somebody may wait at this FIFO: have the helper know the way there.
+
+        Where the mount outlives us the next daemon kicks it.
+        """
+        if not self._outlives:
+            self._send(helper.LEARN, format(serial, "x"))
 
     def touch(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""
         self._touched.add(ident)
+        self._owe(OWED_TOUCH)
         self._news.set()
 
     async def show_news(self) -> None:
@@ -112,6 +142,7 @@ class Kicker:
             touched, self._touched = self._touched, set()
             for ident in touched:
                 self._send(helper.TOUCH, ident)
+            self._settle(OWED_TOUCH)
             await trio.sleep(TOUCH_PAUSE)
 
     async def hear(self) -> None:
@@ -169,6 +200,7 @@ class Kicker:
             if answer.kind == helper.KICK:
                 self._kicked(answer.serial)
         if not self._busy:
+            self._settle(OWED_KICK)
             self._idle.set()
 
     def _kicked(self, serial: int) -> None:
@@ -176,6 +208,14 @@ class Kicker:
         if serial in self._again:
             self._again.discard(serial)
             self.kick(serial)
+
+    def _owe(self, what: int) -> None:
+        if self._handover:
+            self._handover.owe(what)
+
+    def _settle(self, what: int) -> None:
+        if self._handover:
+            self._handover.settle(what)
 
     def _send(self, kind: bytes, serial: str) -> bool:
         try:

@@ -8,9 +8,8 @@ other.  What the rest of the daemon needs it gets: a pass at least every BATCH r
 seconds, and at once when there is nothing else to do.
 
 This leans on how pyfuse3 3.5 finds `trio` (its own asyncio mode does the same) and on one private
-name of trio's; where that one is not to be had the daemon sleeps in trio.  With the option
-`plain_loop` of a mount pyfuse3 uses trio as it comes.  Knows descriptors and the clock; never what
-a request asks.
+name of trio's; where that one is not to be had the daemon sleeps in trio.  Knows descriptors and
+the clock; never what a request asks.
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ from types import TracebackType
 import pyfuse3
 import trio
 
+from ccfs.daemon.handshake import Handshake
 from ccfs.daemon.pulse import Load, Tick
+from ccfs.handover import MARK_STEP, Handover, words_of
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +87,13 @@ class Loop:
     current_task = staticmethod(trio.lowlevel.current_task)
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
 
-    def __init__(self) -> None:
+    def __init__(self, handover: Handover | None = None) -> None:
+        """`handover`: where it is said that a request is in the air."""
         self.lowlevel = self
         self.runnable = Runnable()
+        self._air = words_of(handover)
+        self._handshake: Handshake | None = None
+        self._then: Callable[[], None] = lambda: None
         self._load = Load()
         self._tick = Tick()
         self._closing = False
@@ -113,6 +118,10 @@ class Loop:
         self._tick.stop()
         self._load.close()
 
+    def begin(self, handshake: Handshake, then: Callable[[], None]) -> None:
+        """Have libfuse read what that one says, as long as it goes on; then call `then`."""
+        self._handshake, self._then = handshake, then
+
     def notify_closing(self, device: int) -> None:
         """The session is about to end: nobody shall wait for its requests."""
         self._closing = True
@@ -122,6 +131,13 @@ class Loop:
         """Return when there is a request.  Raises ClosedResourceError at the end."""
         if device != self._device:
             self._attend(device)
+        if self._handshake is not None:
+            if self._handshake.goes_on():
+                return
+            self._handshake = None
+            self._then()
+        if self._air[MARK_STEP]:
+            self._air[MARK_STEP] = 0  # it was answered
         if not (self._left > 0 and self._request.poll(0) and time.monotonic() < self._until):
             await self._wait()
         self._left -= 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ccfs.store.values import Limits
 
 if TYPE_CHECKING:
+    from ccfs.handover import Handover
     from ccfs.kcmsocket import KcmSocket
 
 
@@ -26,7 +27,8 @@ class MountOptions:
     `journal_of`: the mountpoint that the journal was made for, "" for this one, which it was before
     a directory above was renamed.  `control`: a listening socket at which ccfsd has things to ask;
     -1 for none.
-    `plain_loop`: wait for requests as pyfuse3 and trio do, without `ccfs.daemon.loop`.
+    `handover`: what the daemon before has left, or the next one is to have; None: there is none.
+    `live`: whether the connection was served by another daemon before.
     """
 
     mountpoint: str
@@ -43,7 +45,8 @@ class MountOptions:
     journal_of: str = ""
     control: int = -1
     debug: bool = False
-    plain_loop: bool = False
+    handover: Handover | None = None
+    live: bool = False
     limits: Limits = field(default_factory=Limits)
 
     @property

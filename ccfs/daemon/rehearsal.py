@@ -40,7 +40,7 @@ def _once() -> None:
         listener.bind("")  # the kernel finds an address that nobody else has (unix(7), autobind)
         listener.listen()
         options = MountOptions("/", allow_other=True, journal=nowhere, control=listener.fileno())
-        kicker = Kicker(None, options.mountpoint)
+        kicker = Kicker(None, options)
         kept = keep(options)
         kicker.server = server = session.make_server(options, None, kicker, kept)
         Operations(server)

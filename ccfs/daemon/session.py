@@ -22,6 +22,7 @@ from ccfs.errors import Exit, MountError
 from ccfs.linux.identity import filesystem_uid
 
 if TYPE_CHECKING:
+    from ccfs.daemon.handshake import Handshake
     from ccfs.daemon.kcm import KcmFace
     from ccfs.daemon.kept import Kept
     from ccfs.daemon.kicker import Kicker
@@ -71,12 +72,13 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
     harden()
     if options.lock >= 0:
         mountlock.sign(options.lock)
-    kicker = Kicker(child, options.mountpoint, options.held)
+    kicker = Kicker(child, options)
     kept = keep(options)
     kicker.server = server = make_server(options, child, kicker, kept)
     gc.freeze()
     gc.enable()
     face = KcmFace.of(options, server)
+    handshake = _shake_hands(options, server)
     try:
         _mount(options, Operations(server))
     except MountError:
@@ -87,7 +89,7 @@ def _serve(options: MountOptions, child: helper.Helper | None, ready: Callable[[
         signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
     wanted = False
     try:
-        _run_loop(options, server, kicker, face, ready)
+        _run_loop(options, server, kicker, face, ready, handshake)
         wanted = kicker.ending or not _is_mounted(options)
     finally:
         # In this order: who is about to wait at a FIFO is woken while the way there is known.
@@ -129,10 +131,30 @@ def _mount(options: MountOptions, operations: Operations) -> None:
         ) from None
 
 
+def _resume(options: MountOptions, server: Server, kicker: Kicker) -> None:
+    """Go on where the daemon before has ended, if there was one."""
+    if options.live and options.handover:
+        from ccfs.ops import again
+
+        kicker.wake_pollers()
+        again.resume(server, options.handover, server.journal.last if server.journal else None)
+
+
+def _shake_hands(options: MountOptions, server: Server) -> Handshake | None:
+    """How to begin with a connection whose first request somebody has taken, None for another."""
+    if options.handover is None:
+        return None
+    from ccfs.daemon.handshake import Handshake
+
+    made = server.made_before(options.handover) if options.live else False
+    return Handshake(options.device, options.handover, server.expect_again, made=made)
+
+
 def make_server(
     options: MountOptions, child: helper.Helper | None, kicker: Kicker, kept: Kept | LateKept | None
 ) -> Server:
     """What all handlers share, with the store that the journal has or a new one."""
+    from ccfs.ops.held import Held
     from ccfs.ops.server import Owner, Server
     from ccfs.store import Stamp, Store, Who
 
@@ -150,6 +172,9 @@ def make_server(
         journal=kept.journal if kept else None,
         journal_path=options.journal,
         kcm_socket=options.kcm_socket,
+        handover=options.handover,
+        held=Held(store.ledger.register.last if options.live else 0),
+        live=options.live,
     )
 
 
@@ -164,16 +189,16 @@ def _run_loop(
     kicker: Kicker,
     face: KcmFace | None,
     ready: Callable[[], None],
+    handshake: Handshake | None,
 ) -> None:
-    """Serve to the end; with a loop of our own under it unless trio's own is wanted."""
+    """Serve to the end, with a loop of our own under trio's."""
     import trio
 
-    if options.plain_loop:
-        trio.run(_run, options, server, kicker, face, ready)
-        return
     from ccfs.daemon.loop import Loop
 
-    with Loop() as loop:
+    with Loop(options.handover) as loop:
+        if handshake:
+            loop.begin(handshake, lambda: _resume(options, server, kicker))
         trio.run(_run, options, server, kicker, face, ready, loop, instruments=[loop.runnable])
 
 
@@ -183,7 +208,7 @@ async def _run(
     kicker: Kicker,
     face: KcmFace | None,
     ready: Callable[[], None],
-    loop: Loop | None = None,
+    loop: Loop,
 ) -> None:
     import pyfuse3
     import trio

@@ -28,8 +28,13 @@ _LATE = (
 """What is imported only when it is needed, by `ccfs.daemon` and what stands below it."""
 
 
-def warm() -> None:
-    """Import it all and run what each daemon begins with, so that a fork has it from the start."""
+def load() -> None:
+    """Import it all."""
     for name in _LATE:
         importlib.import_module(name)
+
+
+def warm() -> None:
+    """Import it all and run what each daemon begins with, so that a fork has it from the start."""
+    load()
     importlib.import_module("ccfs.daemon.rehearsal").rehearse()

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 import pyfuse3
 
 from ccfs import unforeseen
+from ccfs.ops import again
 from ccfs.ops.errors import errno_of
 from ccfs.ops.server import Server
 
@@ -64,15 +65,19 @@ def handler(
         server.requests[name] += 1
         if adds and server.unkept and not _settle(server):
             raise pyfuse3.FUSEError(errno.EIO)
+        act: Callable[..., R] = function
+        if server.again:
+            server.again = False
+            act = again.of(name, function)
         try:
-            result = function(self, *args)
+            result = act(self, *args)
         except Exception as error:
             server.refuse(error)
             _settle(server)
             known = error.errno if isinstance(error, pyfuse3.FUSEError) else _errno(error, name)
             raise pyfuse3.FUSEError(known) from None
         wanted = server.unsettled or (changes and server.unkept)
-        if wanted and not _settle(server):
+        if wanted and not _settle(server, asked=True):
             for directory, entry in names:  # an error tells the kernel nothing of a step
                 server.kernel.forget_name(args[directory], args[entry])  # type: ignore[arg-type]
             raise pyfuse3.FUSEError(errno.EIO)
@@ -95,10 +100,10 @@ def notice(
     return silenced
 
 
-def _settle(server: Server) -> bool:
+def _settle(server: Server, *, asked: bool = False) -> bool:
     """Whether all that was done is kept, and may be said to be done."""
     try:
-        server.settle()
+        server.settle(asked=asked)
     except Exception as error:
         _report(error, "settle")
         return False

@@ -29,6 +29,9 @@ class Handle:
         """Write; returns how many bytes were taken."""
         raise BadDescriptorError
 
+    def known_as(self, number: int) -> None:
+        """The number that the kernel knows it by."""
+
     def sync(self, now: float) -> None:
         """Have all that was written be kept, or refuse it."""
 
@@ -47,6 +50,9 @@ class BytesHandle(Handle):
         self.direct = direct
         self._store = store
         self._file = file
+
+    def known_as(self, number: int) -> None:
+        self._file.ident = number
 
     def read(self, offset: int, size: int) -> bytes:
         return self._store.files.read(self._file, offset, size)

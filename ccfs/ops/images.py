@@ -37,6 +37,15 @@ class Bytes(Node):
         found = known if known is not generation else None
         return open_generation(server, generation, opening, found)
 
+    def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
+        files, who = server.store.files, opening.at.who
+        writes, append = opening.writes, opening.append
+        return BytesHandle(
+            server.store,
+            files.reopen(serial, number, who, writes=writes, append=append),
+            direct=True,
+        )
+
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
         server.store.truncate(_known(server, serial), size, at)
 

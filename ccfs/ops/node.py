@@ -58,6 +58,10 @@ class Node:
         """Open it as a file."""
         raise WrongKindError
 
+    def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
+        """Open it as another daemon had it open, under a number of the kernel's."""
+        return self.open(server, serial, opening)
+
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
         """Set its size."""
         raise NotPermittedError("this file's size can't be set")

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
-from ccfs.ops import images, moves, tree
+from ccfs.ops import again, images, moves, tree
 from ccfs.ops.barrier import HANDLERS, handler, notice
 from ccfs.ops.entry import BLOCK, Entry, attributes
 from ccfs.ops.errors import AccessError, HandleLimitError, WrongKindError
@@ -188,7 +188,7 @@ class Operations(pyfuse3.Operations):
             _check_openable(found, flags)
             return self._open(found, opening), self._shown(found, ctx.pid)
         made, handle = tree.directory(where).create(self.server, where.serial, name, opening)
-        return self._opened(handle, at), self._shown(made, ctx.pid)
+        return self._opened(handle, made, opening), self._shown(made, ctx.pid)
 
     @handler
     def read(self, fh: int, offset: int, size: int) -> bytes:
@@ -216,8 +216,11 @@ class Operations(pyfuse3.Operations):
     @handler
     def release(self, fh: int) -> None:
         handle = self.server.handles.pop(fh, None)
+        if handle is None and self.server.live:
+            handle = again.reopen(self.server, fh, to_close=True)
         if handle is not None:
-            self.server.polls.pop(fh, None)
+            if self.server.polls.pop(fh, None):
+                self.server.kernel.note_polls(self.server.polls.values())
             handle.release(self.server.clock())
             if self.server.store.scratch.written:
                 self.server.kernel.expect(self.server.store.next_deadline())
@@ -229,7 +232,7 @@ class Operations(pyfuse3.Operations):
         self._room_for_a_handle()
         where = self._ref(inode)
         self.server.removed.show(where)
-        return self.server.add(ListHandle(list(tree.entries(self.server, where))))
+        return self.server.add(ListHandle(list(tree.entries(self.server, where))), where)
 
     @handler
     def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
@@ -258,6 +261,7 @@ class Operations(pyfuse3.Operations):
         ready = handle.readable()
         if poll is not None and handle.grows:
             self.server.polls[fh] = poll
+            self.server.kernel.note_polls(self.server.polls.values())
         return select.POLLOUT | (select.POLLIN | select.POLLRDNORM if ready else 0)
 
     def _admit(self, ctx: RequestContext) -> None:
@@ -295,6 +299,10 @@ class Operations(pyfuse3.Operations):
 
     def _handle(self, fh: int) -> Handle:
         handle = self.server.handles.get(fh)
+        if handle is None and self.server.live:
+            handle = again.reopen(self.server, fh)
+            if handle is not None:
+                self.server.handles[fh] = handle
         if handle is None:
             raise FUSEError(errno.EBADF)
         return handle
@@ -302,20 +310,42 @@ class Operations(pyfuse3.Operations):
     def _open(self, found: Ref, opening: Opening) -> FileInfo:
         row = tree.ROWS[found.slot]
         _check_mode(row.mode, opening)
-        return self._opened(row.node.open(self.server, found.serial, opening), opening.at)
+        return self._opened(row.node.open(self.server, found.serial, opening), found, opening)
 
     def _room_for_a_handle(self, spare: int = 0) -> None:
         most = self.server.store.limits.handles
         if len(self.server.handles) >= most + spare:
             raise HandleLimitError(f"over {most} open files")
 
-    def _opened(self, handle: Handle, at: Stamp) -> FileInfo:
-        handle.who = at.who
+    def _opened(self, handle: Handle, found: Ref, opening: Opening) -> FileInfo:
+        handle.who = opening.at.who
         info = FileInfo()
-        info.fh = self.server.add(handle)
+        writes, append = opening.writes, opening.append
+        info.fh = self.server.add(handle, found, writes=writes, append=append)
         info.direct_io = handle.direct
         info.keep_cache = not handle.direct
         return info
+
+    def attributes_of(self, inode: int) -> EntryAttributes:
+        """What stat(2) says of an inode."""
+        return self._attributes(self._ref(inode))
+
+    def shown_at(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        """What the kernel gets of what a client has made."""
+        made: Any = self._attributes(tree.find(self.server, self._ref(parent), name, ctx.pid))
+        made.entry_timeout = 0.0  # the name may be another one's than what was made
+        return cast(EntryAttributes, made)
+
+    def opened_at(
+        self, parent: int, name: bytes, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        """What the kernel gets of a file that a client has made and opened."""
+        server, at = self.server, self.server.glance(ctx.uid, ctx.pid)
+        where = self._ref(parent)
+        found = tree.find(server, where, name, ctx.pid)
+        opening = _opening(flags, at, ctx.pid)._replace(truncate=False)
+        info = self._open(found, opening)
+        return info, self._shown(found, ctx.pid)
 
     def _shown(self, found: Ref, pid: int) -> EntryAttributes:
         """Attributes of an inode that the kernel gets by its name."""

@@ -4,7 +4,7 @@ A number is a serial number of the store (0 for the mount itself) and a slot.  S
 never reused, so neither are inode numbers.  This file knows numbers only.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -65,6 +65,16 @@ class Ref(NamedTuple):
         return self.serial << _SHIFT | self.slot
 
 
+def serial_of(inode: int) -> int:
+    """The serial number of an inode number."""
+    return inode >> _SHIFT
+
+
+def numbers(serials: Collection[int], slots: Collection[int]) -> Iterator[int]:
+    """The inodes of these slots of these serial numbers."""
+    return (serial << _SHIFT | slot for slot in slots for serial in serials)
+
+
 def among(inodes: set[int], serials: Collection[int], slots: Collection[int]) -> list[int]:
     """Those of some inodes that are one of these slots of one of these serial numbers.
 
@@ -73,7 +83,7 @@ def among(inodes: set[int], serials: Collection[int], slots: Collection[int]) ->
     if len(inodes) < len(serials) * len(slots):
         wanted = set(serials)
         return [i for i in inodes if i >> _SHIFT in wanted and i & _MASK in slots]
-    return [i for slot in slots for serial in serials if (i := serial << _SHIFT | slot) in inodes]
+    return [inode for inode in numbers(serials, slots) if inode in inodes]
 
 
 ROOT = Ref(0, Slot.ROOT)

@@ -5,14 +5,17 @@ Knows no FUSE session: whoever runs one gives the `Kernel` to talk to.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ccfs.handover import MARK_NAME, MARK_STEP, OWED, OWED_NEWS, Handover, words_of
 from ccfs.ops.callers import COMMAND_UNKNOWN, process_of
 from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
 from ccfs.ops.handles import Handle
+from ccfs.ops.held import Held
+from ccfs.ops.numbers import Numbers
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.removed import Removed
 from ccfs.ops.stale import stale, stale_records
@@ -53,6 +56,12 @@ class Kernel(Protocol):
     def touch(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""
 
+    def knows(self, inode: int) -> bool:
+        """Whether the kernel has an inode; what it holds of its attributes is gone then."""
+
+    def note_polls(self, polls: "Iterable[Poll]") -> None:
+        """These are all who poll a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -76,6 +85,9 @@ class Server:
     of a file again without naming itself again.  `held`: inodes whose attributes the kernel may
     hold.
     `unkept`: whether the journal lacks a step that it could not keep.
+    `handover`: where it is said what is in the air.  `live`: whether another daemon has served this
+    connection before, so that there may be anything that we have not given; `again`: whether the
+    next request is one that it has carried out, and not answered.
     """
 
     store: Store
@@ -102,12 +114,18 @@ class Server:
     faces: Faces = field(default_factory=Faces)
     times: Times = field(default_factory=Times)
     removed: Removed = field(default_factory=Removed)
-    held: set[int] = field(default_factory=set)
+    held: Held = field(default_factory=Held)
+    handover: Handover | None = None
+    live: bool = False
+    again: bool = False
     requests: dict[str, int] = field(default_factory=dict)
-    _handle: int = 0
     _tick: int = 0
     _given: int = 0
     unkept: bool = False
+
+    def __post_init__(self) -> None:
+        self._numbers = Numbers(self.handles)
+        self._air = words_of(self.handover)
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a thread `pid` of a process asks for."""
@@ -127,11 +145,12 @@ class Server:
                 who = Who(who.uid, *process_of(who.pid))
             self.store.ledger.refuse(Stamp(self.clock(), who), str(error))
 
-    def add(self, handle: Handle) -> int:
-        """Keep a handle until it is released; returns its number."""
-        self._handle += 1
-        self.handles[self._handle] = handle
-        return self._handle
+    def add(self, handle: Handle, found: Ref, *, writes: bool = False, append: bool = False) -> int:
+        """Keep a handle of an inode until it is released; returns its number."""
+        number = self._numbers.give(found, writes=writes, append=append)
+        self.handles[number] = handle
+        handle.known_as(number)
+        return number
 
     def retries_again(self, number: int, pid: int) -> bool:
         """Whether a task comes with what was found after its ESTALE, so that it can't get another.
@@ -198,15 +217,27 @@ class Server:
         self.texts[serial] = text
         self.sizes[serial] = len(text)
 
+    def made_before(self, handover: Handover) -> bool:
+        """Whether another daemon has carried out the request that was in the air when it died."""
+        step = handover.words[MARK_STEP]
+        if not step or self.journal is None:
+            return False
+        return self.journal.has_made((handover.words[MARK_NAME], step - 1))
+
+    def expect_again(self) -> None:
+        """The next request is one that was carried out, and not answered."""
+        self.again = True
+
     @property
     def unsettled(self) -> bool:
         """Whether anything has changed since the last `settle`."""
         return bool(self.store.ledger.effects)
 
-    def settle(self) -> None:
+    def settle(self, *, asked: bool = False) -> None:
         """Keep what the last steps have changed, then tell the kernel and who waits.
 
-        Raises DamagedError where the journal can't keep it: nobody may be told that it is done.
+        `asked`: by the kernel, which may have to ask the next daemon again.  Raises DamagedError
+        where the journal can't keep it: nobody may be told that it is done.
         """
         effects = self.store.ledger.take_effects()
         if effects is None:
@@ -214,12 +245,13 @@ class Server:
                 self._keep(Effects())
             return
         try:
-            self._keep(effects)
+            self._keep(effects, asked=asked)
         except DamagedError:
             self._show_anew(effects)
             raise
         finally:
-            self._tell(effects)
+            self.tell(effects)
+            self._air[OWED] &= ~OWED_NEWS
 
     def _show_anew(self, effects: Effects) -> None:
         """The step was made, and its client hears that it wasn't: the kernel is to look again.
@@ -241,15 +273,22 @@ class Server:
         except DamagedError as error:
             log.warning("the journal cannot keep what has changed: %s", error)
 
-    def _keep(self, effects: Effects) -> None:
+    def _keep(self, effects: Effects, *, asked: bool = False) -> None:
         """Have a step in the journal before anybody is told of it, and what was not kept before."""
         if self.journal is None or not (effects.lasting or self.unkept):
             return
         self.unkept = True
+        air = self._air
+        air[OWED] |= OWED_NEWS
+        if asked:
+            air[MARK_STEP] = 0
+            air[MARK_NAME], step = self.journal.mark
+            air[MARK_STEP] = step + 1
         self.journal.commit(self.store, effects)
         self.unkept = False
 
-    def _tell(self, effects: Effects) -> None:
+    def tell(self, effects: Effects) -> None:
+        """Tell the kernel and who waits what steps have changed."""
         gone = effects.gone
         self._forget_texts(gone)
         for inode in stale_records(gone, self.held):
@@ -289,6 +328,17 @@ class Server:
 
 class Keeping(Protocol):
     """What has every step before anybody is told of it (`ccfs.journal`)."""
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """What tells the next step from all others."""
+
+    @property
+    def last(self) -> Effects:
+        """What the last step has changed that was read back."""
+
+    def has_made(self, mark: tuple[int, int]) -> bool:
+        """Whether the step that was the next one at a mark was made."""
 
     def commit(self, store: Store, effects: Effects) -> None:
         """Have one step kept, and all that was not kept before.  DamagedError where it can't be."""

@@ -5,7 +5,8 @@ Knows numbers only: what the kernel holds of them is the server's to know.
 
 from collections.abc import Collection
 
-from ccfs.ops.refs import Ref, Slot, among
+from ccfs.ops.held import Held
+from ccfs.ops.refs import Ref, Slot
 from ccfs.store.ledger import LISTED, Effects
 
 _GROUP = (
@@ -25,9 +26,9 @@ _GROUP = (
 _RECORD = (int(Slot.TEXT), int(Slot.VALUE))
 
 
-def stale_records(serials: Collection[int], held: set[int]) -> list[int]:
+def stale_records(serials: Collection[int], held: Held) -> list[int]:
     """Those of `held` that are records': mostly there is none."""
-    return among(held, serials, _RECORD) if serials else []
+    return list(held.among(serials, _RECORD)) if serials else []
 
 
 def stale(effects: Effects) -> list[Ref]:

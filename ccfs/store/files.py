@@ -28,7 +28,17 @@ class OpenFile:
     else.
     """
 
-    __slots__ = ("append", "found", "generation", "number", "pending", "who", "wiping", "writes")
+    __slots__ = (
+        "append",
+        "found",
+        "generation",
+        "ident",
+        "number",
+        "pending",
+        "who",
+        "wiping",
+        "writes",
+    )
 
     def __init__(
         self,
@@ -47,6 +57,7 @@ class OpenFile:
         self.who = who
         self.pending = b""
         self.wiping = False
+        self.ident = 0
 
 
 class Files:

@@ -1,10 +1,12 @@
 """The process that daemons are forked from: all imported, nothing done, nothing touched.
 
 A child shares the memory of its parent as long as neither writes to it, and Python writes wherever
-it looks.  ccfsd itself is busy: each of its daemons would be left alone with what ccfsd changes
-after the fork.  So a process that was forked before it had anything to do forks them.
+it looks.  Who keeps daemons is busy: each of them would be left alone with what that one changes
+after the fork.  So a process that was forked before there was anything to do forks them, and a
+daemon that replaces another need not import anything.
 
-Knows a socket to ccfsd, what it is told to fork, and its children; never who wanted them.
+Knows a socket to whoever keeps the daemons, what it is told to fork, and its children; never who
+wanted them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ccfs.ccfsd import launch, privileges, scope
 from ccfs.linux import descriptors
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,10 @@ _ENDED = struct.Struct("i")
 SECONDS = 10.0
 """That it may take to fork."""
 
-Work = Callable[[dict[str, object], list[int]], int]
-"""What a child does, with what was sent with the order: values, and descriptors."""
+Fork = Callable[[dict[str, object], list[int]], int]
+"""Fork a child that does what an order says, given with it: values, and descriptors.
+
+Returns its pid; the nursery closes the descriptors afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,19 @@ class Born:
 
 
 class Nursery:
-    """ccfsd's side of it: orders out, a child back."""
+    """The side of who keeps daemons: orders out, a child back.
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    `settle`: what the nursery does first.
+    """
+
+    def __init__(self, settle: Callable[[], None], fork: Fork) -> None:
+        self._settle = settle
+        self._fork = fork
         self._socket = self._open()
 
-    def bear(self, uid: int, gid: int, values: Mapping[str, object], passed: list[int]) -> Born:
-        """Have a child forked that becomes a user and does the work.  Raises OSError."""
-        order = json.dumps({"uid": uid, "gid": gid, "values": values}).encode()
+    def bear(self, values: Mapping[str, object], passed: list[int]) -> Born:
+        """Have a child forked.  Raises OSError."""
+        order = json.dumps(values).encode()
         try:
             return self._bear(order, passed)
         except TimeoutError:
@@ -96,7 +103,7 @@ class Nursery:
         if os.fork() == 0:
             try:
                 ours.close()
-                _serve(theirs, self._work)
+                _serve(theirs, self._settle, self._fork)
             finally:
                 os._exit(1)
         theirs.close()
@@ -104,15 +111,10 @@ class Nursery:
         return ours
 
 
-def _serve(orders: socket.socket, work: Work) -> None:
-    """Be the nursery, until ccfsd is no more."""
-    scope.enter(os.getpid())
-    launch.prepare()
-    with suppress(OSError):  # each child sees to it again
-        privileges.empty_bounding_set()
-    privileges.keep_only(privileges.KEPT_BY_NURSERY)
+def _serve(orders: socket.socket, settle: Callable[[], None], fork: Fork) -> None:
+    """Be the nursery, until nobody asks it any more."""
+    settle()
     descriptors.keep_only({orders.fileno()})
-    privileges.set_name("ccfsd-nursery")
     while True:
         data, passed, _, _ = socket.recv_fds(orders, _ROOM, 16)
         if not data:
@@ -121,17 +123,14 @@ def _serve(orders: socket.socket, work: Work) -> None:
         if "ended" in order:
             orders.send(_reap(order["ended"]))
         else:
-            _bear(orders, order, passed, work)
+            _bear(orders, order, passed, fork)
         for descriptor in passed:
             os.close(descriptor)
 
 
-def _bear(orders: socket.socket, order: dict[str, object], passed: list[int], work: Work) -> None:
-    values = order["values"]
-    assert isinstance(values, dict)
-    uid, gid = int(str(order["uid"])), int(str(order["gid"]))
+def _bear(orders: socket.socket, order: dict[str, object], passed: list[int], fork: Fork) -> None:
     try:
-        pid = launch.fork(uid, gid, passed, lambda: work(values, passed), prepared=True)
+        pid = fork(order, passed)
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         orders.send(_ENDED.pack(error.errno or 0))

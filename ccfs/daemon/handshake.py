@@ -1,0 +1,136 @@
+"""How a daemon begins with a FUSE connection that lives already, or is to outlive it.
+
+libfuse wants to answer FUSE_INIT first, which the kernel sends once.  So it gets a socket in place
+of the device, reads the request there that whoever mounted has kept, and its answer goes to the
+kernel, which takes the first one.  Then the kernel is told to give out again what the last daemon
+has read and not answered (FUSE_NOTIFY_RESEND): one request, since one thread serves.  It is looked
+at here, and given to libfuse by the same socket; after its answer the device takes that place.
+
+Knows the heads of FUSE messages (linux/fuse.h); never what a request asks.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ccfs.handover import MARK_STEP, RESENT
+
+if TYPE_CHECKING:
+    from ccfs.handover import Handover
+
+log = logging.getLogger(__name__)
+
+BUFFER = 2 << 20
+"""Bytes.  The kernel refuses a read that has no room for the largest write it may send."""
+LARGEST_WRITE = 256 * 1024
+"""Bytes of a write(2) in one request: no more than what goes through the socket."""
+RESEND = struct.pack("<IiQ", 16, 7, 0)
+_AGAIN = 1 << 63
+"""In the number of a request that was sent again (FUSE_UNIQUE_RESEND)."""
+_REQUEST = struct.Struct("<IIQ")
+_REPLY = struct.Struct("<IiQ")
+_MAX_WRITE = struct.Struct("<I")
+_MAX_WRITE_AT = _REPLY.size + 20
+_MAX_PAGES = struct.Struct("<H")
+_MAX_PAGES_AT = _REPLY.size + 28
+_WITHOUT_REPLY = {2, 36, 42}
+"""FUSE_FORGET, FUSE_INTERRUPT, FUSE_BATCH_FORGET: the kernel sends them ahead of others."""
+
+
+class Handshake:
+    """The begin of one daemon.
+
+    `device`: the descriptor that libfuse is given.  `made`: whether the step of the request in the
+    air was made by the last daemon; `again()` is called before that request comes once more.
+    """
+
+    def __init__(
+        self, device: int, handover: Handover, again: Callable[[], None], *, made: bool
+    ) -> None:
+        self._device = device
+        self._real = os.dup(device)
+        self._init = handover.init
+        self._words = handover.words
+        self._made = made
+        self._again = again
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._ours.setblocking(False)
+        with theirs:
+            os.dup2(theirs.fileno(), device, inheritable=False)
+        self._steps = self._begin()
+
+    def goes_on(self) -> bool:
+        """Whether libfuse has something to read at the socket.
+
+        To be called whenever it wants to read; False: the device is in its place from now on.
+        """
+        return next(self._steps, False)
+
+    def _begin(self) -> Iterator[bool]:
+        self._ours.send(self._init)
+        yield True
+        self._answer_init()
+        os.write(self._real, RESEND)
+        while request := self._next_request():
+            _, opcode, unique = _REQUEST.unpack_from(request)
+            if unique & _AGAIN and self._refuses(opcode, unique):
+                continue
+            self._ours.send(request)
+            yield True
+            self._pass_answers()
+            if opcode not in _WITHOUT_REPLY:
+                break
+        self._words[MARK_STEP] = 0
+        os.dup2(self._real, self._device, inheritable=False)
+        os.close(self._real)
+        self._ours.close()
+
+    def _answer_init(self) -> None:
+        """Give the kernel the answer to its first request, where no earlier daemon has."""
+        answer = bytearray(self._ours.recv(BUFFER))
+        (largest,) = _MAX_WRITE.unpack_from(answer, _MAX_WRITE_AT)
+        if largest > LARGEST_WRITE:
+            _MAX_WRITE.pack_into(answer, _MAX_WRITE_AT, LARGEST_WRITE)
+            _MAX_PAGES.pack_into(answer, _MAX_PAGES_AT, LARGEST_WRITE // mmap.PAGESIZE)
+        with suppress(FileNotFoundError):
+            os.write(self._real, answer)
+
+    def _next_request(self) -> bytes:
+        """The request that the kernel has next; b"" for none."""
+        os.set_blocking(self._real, False)
+        try:
+            while True:
+                with suppress(FileNotFoundError, InterruptedError):  # its client is gone
+                    return os.read(self._real, BUFFER)
+        except BlockingIOError:
+            return b""
+        finally:
+            os.set_blocking(self._real, True)
+
+    def _refuses(self, opcode: int, unique: int) -> bool:
+        """Answer a request that two daemons have died on, and that made no step; else note it."""
+        if self._made:
+            self._again()
+        elif self._words[RESENT] == unique:
+            log.error("two daemons have died on a request (operation %d), it is refused", opcode)
+            os.write(self._real, _REPLY.pack(_REPLY.size, -errno.EIO, unique))
+            return True
+        self._words[RESENT] = unique
+        return False
+
+    def _pass_answers(self) -> None:
+        """Give the kernel what libfuse has said."""
+        with suppress(BlockingIOError):
+            while True:
+                said = self._ours.recv(BUFFER)
+                with suppress(OSError):  # its client is gone, or the kernel knows no such inode
+                    os.write(self._real, said)

@@ -1,0 +1,88 @@
+"""What one daemon of a mount leaves to the next, beside the journal: a little shared memory.
+
+The journal has what was done; here is what was being done.  Whoever started the daemon holds it,
+and it is written by single stores, so that it says how things were at the moment of a kill.
+
+    word 0    size of the kernel's FUSE_INIT request, whose bytes are at INIT
+    1, 2      the mark of the step that the request in the air makes (ccfs.journal), its number one
+              higher; word 2 is 0 where there is none
+    3         the last request that was given to a daemon again, by its number (`unique`)
+    4         what somebody has not been told of yet: OWED_*
+    8 - 15    of the KCM request in the air (ccfs.kcm)
+    64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
+
+A page behind it is for the reply to a KCM request.  It is locked in memory as the daemon is.  Knows
+words and bytes; never what a request asks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED = range(5)
+KCM = 8
+POLLS = range(64, 128)
+REPLY = mmap.PAGESIZE
+"""Where the bytes of a KCM reply begin."""
+SIZE = 4 * mmap.PAGESIZE
+
+OWED_NEWS, OWED_KICK, OWED_TOUCH = 1, 2, 4
+"""What a step has made stale; who waits at a FIFO; who watches a file."""
+
+INIT_MOST = 16 * 1024
+"""Bytes; what the kernel wants to have room for at least (FUSE_MIN_READ_BUFFER) is less."""
+_INIT = 2048
+
+_HEAD = 40
+_RESEND = 1 << 7
+"""FUSE_HAS_RESEND in the upper flags of FUSE_INIT (linux/fuse.h), since Linux 6.9."""
+_FLAGS2 = _HEAD + 16
+
+
+class Handover:
+    """The memory, mapped.  `words`: its first page but for the bytes of FUSE_INIT."""
+
+    def __init__(self, descriptor: int = -1) -> None:
+        """Map what another process has made, or make it."""
+        self.descriptor = descriptor if descriptor >= 0 else _make()
+        self.memory = mmap.mmap(self.descriptor, SIZE)
+        self.words = memoryview(self.memory).cast("Q")
+
+    @property
+    def init(self) -> bytes:
+        """The kernel's FUSE_INIT request; b"" where it is to be read from the device still."""
+        return self.memory[_INIT : _INIT + self.words[INIT_SIZE]]
+
+    @property
+    def can_resend(self) -> bool:
+        """Whether the kernel gives out again what was not answered."""
+        return bool(int.from_bytes(self.init[_FLAGS2 : _FLAGS2 + 4], "little") & _RESEND)
+
+    def renew(self, init: bytes) -> None:
+        """Begin with a connection that nobody has served yet."""
+        self.memory[:] = bytes(SIZE)
+        self.memory[_INIT : _INIT + len(init)] = init
+        self.words[INIT_SIZE] = len(init)
+
+    def owe(self, what: int) -> None:
+        """Somebody is about to be told."""
+        self.words[OWED] |= what
+
+    def settle(self, what: int) -> None:
+        """They have been."""
+        self.words[OWED] &= ~what
+
+
+def words_of(handover: Handover | None) -> memoryview[int]:
+    """Its words; some that nobody else has where there is none."""
+    return handover.words if handover else memoryview(bytearray(SIZE)).cast("Q")
+
+
+def _make() -> int:
+    descriptor = os.memfd_create("ccfs-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, SIZE)
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor
