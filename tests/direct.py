@@ -9,7 +9,7 @@ import copy
 import errno
 import os
 import stat
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -58,6 +58,8 @@ class Outside:
     kicked: list[int] = field(default_factory=list)
     learnt: list[int] = field(default_factory=list)
     touched: list[str] = field(default_factory=list)
+    known: set[int] = field(default_factory=set)
+    polls: list[object] = field(default_factory=list)
     due: float | None = None
 
     def invalidate(self, inode: int) -> None:
@@ -77,6 +79,12 @@ class Outside:
 
     def expect(self, due: float | None) -> None:
         self.due = due
+
+    def knows(self, inode: int) -> bool:
+        return inode in self.known
+
+    def note_polls(self, polls: Iterable[object]) -> None:
+        self.polls = list(polls)
 
 
 class Clock:

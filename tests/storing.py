@@ -275,6 +275,12 @@ def _generations(store: Store, files: list[OpenFile]) -> Iterable[Generation]:
 class Refusing:
     """A journal without room, at first."""
 
+    mark = (1, 1)
+    last = Effects()
+
+    def has_made(self, mark: tuple[int, int]) -> bool:
+        return False
+
     def __init__(self) -> None:
         self.refuses = True
         self.kept = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.cli import background
+from ccfs.cli.background import Duties
 from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
 from ccfs.linux.fusermount import Wait, wait_readable
 from ccfs.mounting import Attached, Mounter
@@ -50,7 +51,7 @@ def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
     os.set_inheritable(writer, True)
 
     def serve(ready: Ready, _: Life) -> int:
-        alone = os.getsid(0) == os.getppid() and os.getcwd() == "/" and os.umask(0) == 0o077
+        alone = os.getsid(0) != os.getpid() and os.getcwd() == "/" and os.umask(0) == 0o077
         ready()
         null = os.stat(os.devnull)
         standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))
@@ -96,7 +97,9 @@ def test_what_the_keeper_does_itself(nowhere: NoMount, tmp_path: Path) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError):
-        background.start(nowhere, serve, lambda: note("first"), lambda: note("after"))
+        background.start(
+            nowhere, serve, Duties(first=lambda: note("first"), after=lambda: note("after"))
+        )
     what, pids = zip(*(line.split() for line in done.read_text().splitlines()), strict=True)
     assert what == ("first", "serve", "after")
     assert pids[0] == pids[2] != pids[1]
@@ -107,7 +110,7 @@ def test_what_the_keeper_cannot_do_is_told_as_well(nowhere: NoMount) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        background.start(nowhere, lambda *_: 0, refuse)
+        background.start(nowhere, lambda *_: 0, Duties(first=refuse))
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 

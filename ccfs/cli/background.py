@@ -37,7 +37,7 @@ class Duties:
     kernel can.
     """
 
-    warm: Callable[[], None]
+    warm: Callable[[], None] = lambda: None
     first: Callable[[], None] = lambda: None
     died: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
@@ -49,7 +49,7 @@ _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
 
-def start(mounter: Mounter, serve: Serve, duties: Duties) -> int:
+def start(mounter: Mounter, serve: Serve, duties: Duties = Duties()) -> int:
     """Keep `serve` running for the mount of `mounter`; return the keeper's pid once it is ready.
 
     Raises the UserError that `first` or `serve` raised, or one that says how the daemon ended
