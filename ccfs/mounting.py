@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import logging
 import os
+import select
 import socket
 import stat
 from array import array
@@ -65,6 +66,22 @@ class Mounter:
         self._uid, self._gid = uid, gid
         self._flags = mounts.PROTECTED | flags
         self._allow_other = allow_other
+
+    def state(self) -> dict[str, int]:
+        """What another version of this code makes the same of."""
+        return {
+            "directory": self.directory,
+            "uid": self._uid,
+            "gid": self._gid,
+            "allow_other": self._allow_other,
+            "flags": self._flags,
+        }
+
+    @classmethod
+    def resumed(cls, state: dict[str, int]) -> Mounter:
+        """One that goes on where another version of this code was."""
+        uid, gid, others = state["uid"], state["gid"], bool(state["allow_other"])
+        return cls(state["directory"], uid, gid, allow_other=others, flags=state["flags"])
 
     @property
     def covers(self) -> bool:
@@ -219,6 +236,13 @@ class Mounter:
                 raise MountError(f"cannot mount on {path}: {error.strerror}", _HINT) from None
             theirs.close()
             return _receive_descriptor(ours, path)
+
+
+def is_aborted(device: int) -> bool:
+    """Whether the connection of a FUSE descriptor was ended: nobody can serve it any more."""
+    poll = select.poll()
+    poll.register(device, 0)
+    return bool(poll.poll(0))
 
 
 def by_root(target: str, shown: str, options: Iterable[str], flags: int) -> int:

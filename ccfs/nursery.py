@@ -76,6 +76,10 @@ class Nursery:
             return None
         return int(_ENDED.unpack(reply)[0]) if len(reply) == _ENDED.size else None
 
+    def close(self) -> None:
+        """Ask no more: the nursery ends, its children go on."""
+        self._socket.close()
+
     def _renew(self) -> None:
         """Have another one; this one ends when it sees that nobody asks it any more."""
         log.warning("the nursery does not answer, there is a new one")

@@ -6,7 +6,6 @@ their paths up again there.  Knows processes and mounts; never what a daemon ser
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import time
@@ -23,12 +22,12 @@ FAREWELL = 1.0
 def remount(mounter: Mounter, piled: list[Attached], life: int, daemon: int) -> None:
     """Mount anew in place of a dead daemon's mount, the last of `piled`; its clients go there.
 
-    `life` reads as closed once the daemon and its helper have ended; it is closed.  Raises
-    MountError where there can't be a mount.
+    `life` reads as closed once the daemon and its helper have ended.  Raises MountError where there
+    can't be a mount.
     """
     holding = HeldConnection(piled[-1].device, daemon)
-    _let_helper_end(holding, life, daemon)
-    os.close(life)
+    if life >= 0:
+        _let_helper_end(holding, life, daemon)
     mounter.replace(piled, holding, lambda ready, seconds: _hold(holding, ready, seconds))
 
 

@@ -9,6 +9,7 @@ Knows processes and mounts; never what the daemon serves.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import mmap
 import os
@@ -20,13 +21,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from ccfs import handover, mountlock
+from ccfs import handover, mountlock, renewal
 from ccfs.errors import Exit, MountError
 from ccfs.handover import Handover
+from ccfs.linux import descriptors
 from ccfs.linux.fusermount import wait_readable
-from ccfs.mounting import Attached, Mounter
+from ccfs.mounting import Attached, Mounter, is_aborted
 from ccfs.nursery import Born, Nursery
 from ccfs.remount import remount
+from ccfs.renewal import Plain, Renewed
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,10 @@ END = 5.0
 """Seconds that a daemon has to end after SIGTERM."""
 SETTLE = 0.2
 """Seconds between a change of the mount table and a look at it."""
+RENEW = signal.SIGHUP
+"""What `ccfs restart` sends."""
+STATE = 1
+"""The version of what one version of this code leaves to another."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -50,8 +57,8 @@ class Life:
     `held`: a descriptor to hold while it, or its helper, lives; -1: none.  `mount`: what it serves,
     at `mountpoint`.  `lock`: a descriptor of the directory below (ccfs.mountlock).  `handover`:
     what the one before has left, None where nobody keeps it.  `live`: whether there was one before
-    on this mount.  `given`: descriptors that whoever mounts has for each
-    daemon; `first`: for the first one alone.
+    on this mount.  `keeper`: the pid of who replaces it, 0 for nobody.  `given`: descriptors that
+    whoever mounts has for each daemon; `first`: for the first one alone.
     """
 
     held: int
@@ -60,6 +67,7 @@ class Life:
     lock: int
     handover: Handover | None = None
     live: bool = False
+    keeper: int = 0
     given: Sequence[int] = ()
     first: Sequence[int] = ()
 
@@ -68,39 +76,56 @@ Serve = Callable[[Callable[[], None], Life], int]
 """Serve a mount: called with `ready()`; returns the exit status."""
 
 
-class Supervisor:
-    """Keeps one mount served.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is kept going: `serve`, in a process of its own; it returns 0 when the end was wanted.
 
-    `warm` is what the nursery does first; `serve` runs in a child of the nursery's and returns its
-    exit status: 0 when the end was wanted.  `died` is called here when a child has died, before
-    there is another one.  `given`: descriptors for each.  `anew`: mount anew after a
-    death, whatever the kernel can.
+    `warm` is done in the nursery, `first` before there is a daemon, `died` when one has died,
+    before there is another one, `after` when there will be none.  `given`: descriptors for each
+    daemon, known after `first`.  `anew`: mount anew after a death, whatever the kernel can.
+    `state`: plain values, of which the next version of the code makes the same job, by the function
+    `job_of` of the module that they name as `job`.
     """
 
-    def __init__(
-        self,
-        mounter: Mounter,
-        serve: Serve,
-        warm: Callable[[], None],
-        died: Callable[[], None] = lambda: None,
-        given: Sequence[int] = (),
-        *,
-        anew: bool = False,
-    ) -> None:
+    serve: Serve
+    warm: Callable[[], None] = lambda: None
+    first: Callable[[], None] = lambda: None
+    died: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    given: Callable[[], Sequence[int]] = tuple
+    anew: bool = False
+    state: Callable[[], Plain] = dict
+
+
+class Supervisor:
+    """Keeps one mount served."""
+
+    def __init__(self, mounter: Mounter, job: Job, handover: Handover | None = None) -> None:
         self._mounter = mounter
-        self._serve = serve
-        self._died = died
-        self._given = given
-        self._anew = anew
+        self._job = job
+        self._given = job.given()
         self._ready = mmap.mmap(-1, 1)
-        self._handover = Handover()
-        self._nursery = Nursery(warm, self._fork)
+        self._handover = handover or Handover()
+        self._nursery = Nursery(job.warm, self._fork)
         self._mounts: list[Attached] = []
         self._child: Born | None = None
         self._ending = False
+        self._renewing = False
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._was_ready = self._was_ready_last = False
         self._since = 0.0
         self._tries = 0
+
+    @classmethod
+    def resumed(cls, state: Plain, job: Job) -> Supervisor:
+        """One that goes on with what another version of this code has left (`Renewed`)."""
+        mounter = Mounter.resumed(state["mounter"])
+        made = cls(mounter, job, Handover(state["handover"]))
+        made._mounts = [Attached(*one) for one in state["mounts"]]
+        made._child = Born(*state["child"])
+        made._was_ready = True
+        made._note_ready()
+        return made
 
     def run(self, first: Sequence[int], first_only: Callable[[], None]) -> int:
         """Serve until the end is wanted, or can't be avoided.
@@ -111,52 +136,82 @@ class Supervisor:
         `first`: descriptors for the first child; `first_only` is called here when that runs, to let
         go of what only it needs.  Raises MountError.
         """
+        self._attend()
+        return self._to_the_end(lambda: self._begin(first, first_only))
+
+    def go_on(self) -> int:
+        """Replace the daemon that another version of this code has started; then as `run`."""
+        self._attend()
+        return self._to_the_end(self._replace)
+
+    def _to_the_end(self, begin: Callable[[], int]) -> int:
+        stays = renewed = False
+        try:
+            status, stays = self._keep(begin())
+            return status
+        except Renewed:
+            renewed = True
+            raise
+        finally:
+            if not renewed:
+                if not stays:
+                    self._take_all_away()
+                self._job.after()
+
+    def _begin(self, first: Sequence[int], first_only: Callable[[], None]) -> int:
+        self._mounts.append(self._mounter.attach())
+        self._greet()
+        life = self._start(first, live=False)
+        first_only()
+        return life
+
+    def _replace(self) -> int:
+        self._nursery.ended(0)  # it answers when it has imported all
+        self._signal(signal.SIGKILL)
+        return -1
+
+    def _attend(self) -> None:
         for number in ENDING:
             signal.signal(number, self._end)
         signal.signal(signal.SIGALRM, self._kill)
+        signal.signal(RENEW, self._renew)
         mountlock.sign(self._mounter.directory)
-        self._mounts.append(self._mounter.attach())
-        stays = False
-        try:
-            self._greet()
-            life = self._start(first, live=False)
-            first_only()
-            while True:
-                daemon, status = self._wait()
-                if self._is_the_end(status):
-                    stays = status == Exit.JOURNAL and self._was_ready
-                    return status
-                self._died()
-                log.warning("the daemon has died (%s), replacing it", _how(status))
-                stays = True
-                if not self._go_on(life, daemon):
-                    stays = not self._ending
-                    return status
-                life = self._start((), live=not self._anew)
-                stays = False
-        finally:
-            if not stays:
-                self._take_all_away()
+
+    def _keep(self, life: int) -> tuple[int, bool]:
+        """Have one daemon after another; the last one's status, and whether the mount stays."""
+        while True:
+            daemon, status = self._wait()
+            if self._is_the_end(status):
+                return status, status == Exit.JOURNAL and self._was_ready
+            self._job.died()
+            log.warning("the daemon has died (%s), replacing it", _how(status))
+            live = self._can_go_on
+            try:
+                if not live:
+                    self._mount_anew(life, daemon)
+            except MountError as error:
+                log.error("giving up: %s", error.reason)
+                return status, True
+            if not self._may_try():
+                return status, not self._ending
+            _close(life)
+            life = self._start((), live=live)
+
+    @property
+    def _can_go_on(self) -> bool:
+        """Whether the next daemon can take the connection over: it is there, and can resend."""
+        alive = not is_aborted(self._mounts[-1].device)
+        return alive and self._handover.can_resend and not self._job.anew
+
+    def _mount_anew(self, life: int, daemon: int) -> None:
+        remount(self._mounter, self._mounts, life, daemon)
+        self._greet()
 
     def _greet(self) -> None:
         """Take the kernel's first request, which each daemon of this connection is to answer."""
         device = self._mounts[-1].device
         if wait_readable(device, END):
             self._handover.renew(os.read(device, handover.INIT_MOST))
-        self._anew = self._anew or not self._handover.can_resend
-
-    def _go_on(self, life: int, daemon: int) -> bool:
-        """Make ready for the next daemon; False where there can't be one."""
-        if self._anew:
-            try:
-                remount(self._mounter, self._mounts, life, daemon)
-            except MountError as error:
-                log.error("giving up: %s", error.reason)
-                return False
-            self._greet()
-        else:
-            os.close(life)
-        return self._may_try()
 
     def _may_try(self) -> bool:
         """Wait a little longer each time; False when that has lasted too long, or the end came."""
@@ -194,6 +249,7 @@ class Supervisor:
             "connection": mount.connection,
             "path": self._mounter.path,
             "live": live,
+            "keeper": os.getpid(),
             "given": len(self._given),
         }
         passed = [held, mount.device, self._mounter.directory, self._handover.descriptor]
@@ -219,18 +275,28 @@ class Supervisor:
         """Serve and end; never returns."""
         status = 1
         try:
+            descriptors.keep_only(passed)
             os.setpgid(0, 0)  # by which its helper is found when it is dead
-            for number in (*ENDING, signal.SIGALRM):
+            for number in (*ENDING, RENEW, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             held, device, directory, shared, *more = passed
+            keeper = int(str(values["keeper"]))
             count = int(str(values["given"]))
             mount = Attached(device, int(str(values["mount"])), int(str(values["connection"])))
             path, live = str(values["path"]), bool(values["live"])
             life = Life(
-                held, mount, path, directory, Handover(shared), live, more[:count], more[count:]
+                held,
+                mount,
+                path,
+                directory,
+                Handover(shared),
+                live,
+                keeper,
+                more[:count],
+                more[count:],
             )
-            status = self._serve(self._note_ready, life)
+            status = self._job.serve(self._note_ready, life)
         finally:
             os._exit(status)
 
@@ -242,13 +308,41 @@ class Supervisor:
         assert self._child is not None
         pid, pidfd = self._child.pid, self._child.pidfd
         with open("/proc/self/mountinfo", "rb") as table:
-            while not self._ending and not _changes(table.fileno(), pidfd):
+            while not self._ending and not _changes(table.fileno(), pidfd, self._bell):
+                if self._renewing:
+                    self._hand_on()
                 self._end_unmounted()
         wait_readable(pidfd, None)
         self._child = None
         os.close(pidfd)
         status = self._nursery.ended(pid)
         return pid, 1 if status is None else status
+
+    def _renew(self, _: int, __: FrameType | None) -> None:
+        """A signal has told us to go on with the code that is installed now."""
+        self._renewing = True
+        os.eventfd_write(self._bell, 1)
+
+    def _hand_on(self) -> None:
+        """Let new code go on from here, if it says that it can.  Raises Renewed."""
+        os.eventfd_read(self._bell)
+        self._renewing = False
+        assert self._child is not None
+        state: Plain = {
+            "format": STATE,
+            "job": self._job.state(),
+            "mounter": self._mounter.state(),
+            "mounts": [[one.device, one.mount, one.connection] for one in self._mounts],
+            "handover": self._handover.descriptor,
+            "child": [self._child.pid, self._child.pidfd],
+        }
+        if not self._can_go_on:
+            log.error("not replaced: this mount can't be taken over")
+        elif self._ready[0] and renewal.is_ready(__name__, state):
+            log.info("going on with new code")
+            os.close(self._bell)
+            self._nursery.close()
+            raise Renewed(__name__, state)
 
     def _end_unmounted(self) -> None:
         """End a daemon whose mount was taken away, which copies in other namespaces keep alive."""
@@ -281,16 +375,39 @@ class Supervisor:
         self._mounter.release()
 
 
-def _changes(table: int, pidfd: int) -> bool:
-    """Wait for the next change of a mount table; True where a process ends before.
+def job_of(state: Plain) -> Job:
+    """The job that another version of this code has kept going."""
+    said = state["job"]
+    made: Job = importlib.import_module(said["job"]).job_of(said)
+    return made
+
+
+def can_resume(state: Plain) -> bool:
+    """Whether this code can go on with what another version has left."""
+    return state["format"] == STATE and bool(job_of(state))
+
+
+def resume(state: Plain) -> int:
+    """Go on with it to the end; returns the exit status as `Supervisor.run` does."""
+    return Supervisor.resumed(state, job_of(state)).go_on()
+
+
+def _changes(table: int, pidfd: int, bell: int) -> bool:
+    """Wait for the next change of a mount table, or a bell; True where a process ends before.
 
     Many follow one another, and each of many supervisors looks at all of the table.
     """
     poll = select.poll()
     poll.register(table, select.POLLPRI)  # proc(5), /proc/PID/mounts
     poll.register(pidfd, select.POLLIN)
-    ended = pidfd in [number for number, _ in poll.poll()]
-    return ended or wait_readable(pidfd, SETTLE)
+    poll.register(bell, select.POLLIN)
+    found = [number for number, _ in poll.poll()]
+    return pidfd in found or (bell not in found and wait_readable(pidfd, SETTLE))
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def _how(status: int) -> str:

@@ -549,7 +549,7 @@ def test_what_is_not_kept_is_not_said_to_be_done(
     kc.initialize()
     kc.store("a@R")
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError("a secret that must not be seen")
 
     kc.fs.server._keep = fail  # type: ignore[method-assign]
@@ -582,7 +582,7 @@ def test_what_was_not_kept_is_not_done_when_it_is_asked_for_again(
 def test_a_bug_is_an_error_and_a_line_in_the_log(
     kc: Kcm, opcode: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise ValueError("a secret that must not be seen")
 
     kc.initialize()

@@ -128,7 +128,7 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     flag("--max-credentials", type=count, metavar="N", help="credentials in all ccaches together")
     flag("--max-open", type=count, metavar="N", help="most open files at a time")
     flag("--max-events", type=count, metavar="N", help="events that are kept")
-    flag("--remount", action="store_true", help="after a crash mount anew, as before Linux 6.9")
+    flag("--mount-anew", action="store_true", help="after a crash mount anew, as before Linux 6.9")
 
 
 def _json_option(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +167,7 @@ def _watch_options(parser: argparse.ArgumentParser) -> None:
 COMMANDS = {
     "mount": Command("mount a ccfs and serve it in the background", "mount", _mount_options),
     "unmount": Command("unmount a ccfs and end its daemon", "unmount", _mountpoint),
+    "restart": Command("have the installed code go on with a mount", "restart", _mountpoint),
     "status": Command("show what a mount says about itself", "status", _json_option),
     "list": Command("list the ccaches of the collection", "listing", _json_option),
     "env": Command("print the export line for KRB5CCNAME", "env", _mountpoint),

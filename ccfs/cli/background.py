@@ -13,54 +13,36 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from ccfs import unforeseen
+from ccfs import renewal, unforeseen
 from ccfs.errors import Exit, NoAnswerError, UserError
 from ccfs.linux import descriptors
 
 if TYPE_CHECKING:
     from ccfs.mounting import Mounter
-    from ccfs.supervisor import Life, Serve
+    from ccfs.supervisor import Job, Life, Serve
 
 START_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Duties:
-    """What the keeper does beside: `warm` in its nursery, `first` before there is a daemon.
-
-    `died` when one has died, `after` when there will be no other.  `given`: descriptors for each
-    daemon, known after `first`.  `remount`: whether to mount anew after a death, whatever the
-    kernel can.
-    """
-
-    warm: Callable[[], None] = lambda: None
-    first: Callable[[], None] = lambda: None
-    died: Callable[[], None] = lambda: None
-    after: Callable[[], None] = lambda: None
-    given: Callable[[], Sequence[int]] = tuple
-    remount: bool = False
 
 
 _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
 
-def start(mounter: Mounter, serve: Serve, duties: Duties = Duties()) -> int:
-    """Keep `serve` running for the mount of `mounter`; return the keeper's pid once it is ready.
+def start(mounter: Mounter, job: Job) -> int:
+    """Keep a job going for the mount of `mounter`; return the keeper's pid once it is ready.
 
-    Raises the UserError that `first` or `serve` raised, or one that says how the daemon ended
-    instead; the keeper has ended then, too.
+    Its `serve` is one that tells (`telling`).  Raises the UserError that `first` or `serve` raised,
+    or one that says how the daemon ended instead; the keeper has ended then, too.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(mounter, serve, duties, writer)
+        _become_daemon(mounter, job, writer)
     os.close(writer)
     try:
         said = _collect(reader)
@@ -108,31 +90,28 @@ def _end(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(mounter: Mounter, serve: Serve, duties: Duties, writer: int) -> NoReturn:
+def _become_daemon(mounter: Mounter, job: Job, writer: int) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
     status = int(Exit.UNEXPECTED)
     try:
-        status = _keep(mounter, serve, duties, writer)
+        status = renewal.to_the_end(lambda: _keep(mounter, job, writer))
         if status < 0:
             _die_of(-status)
     finally:
         os._exit(status)
 
 
-def _keep(mounter: Mounter, serve: Serve, duties: Duties, writer: int) -> int:
+def _keep(mounter: Mounter, job: Job, writer: int) -> int:
     kept = _let_go_of_the_terminal(writer, mounter.directory)
     from ccfs import hardening
 
     try:
         hardening.forbid_dumps()  # it holds the descriptor of the FUSE connection
-        duties.first()
+        job.first()
     except Exception as error:
         os.write(writer, _report(error, ""))
         return int(Exit.UNEXPECTED)
-    try:
-        return _supervise(mounter, serve, duties, writer, kept)
-    finally:
-        duties.after()
+    return _supervise(mounter, job, writer, kept)
 
 
 def _die_of(number: int) -> None:
@@ -142,28 +121,17 @@ def _die_of(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _supervise(mounter: Mounter, serve: Serve, duties: Duties, writer: int, kept: int) -> int:
+def _supervise(mounter: Mounter, job: Job, writer: int, kept: int) -> int:
     """Keep a daemon running; only the first one tells its fate to who waits for it."""
     from ccfs.supervisor import Supervisor
-
-    def once(ready: Callable[[], None], life: Life) -> int:
-        try:
-            return _serve_first(serve, ready, life) if life.first else serve(ready, life)
-        except Exception as error:
-            return _log_end(error)
 
     def let_go() -> None:
         os.dup2(0, 2)
         os.close(kept)
         os.close(writer)
 
-    def warm() -> None:
-        os.dup2(0, 2)
-        duties.warm()
-
     try:
-        keeper = Supervisor(mounter, once, warm, duties.died, duties.given(), anew=duties.remount)
-        return keeper.run((writer, kept), let_go)
+        return Supervisor(mounter, job).run((writer, kept), let_go)
     except UserError as error:  # there was no mount for a first daemon
         os.write(writer, _report(error, ""))
         return int(error.status)
@@ -181,6 +149,18 @@ def _let_go_of_the_terminal(*needed: int) -> int:
     os.dup2(kept, 2)
     descriptors.keep_only((kept, *needed))
     return kept
+
+
+def telling(serve: Serve) -> Serve:
+    """A `serve` that tells its fate: the first one to who waits for it, the others to the log."""
+
+    def told(ready: Callable[[], None], life: Life) -> int:
+        try:
+            return _serve_first(serve, ready, life) if life.first else serve(ready, life)
+        except Exception as error:
+            return _log_end(error)
+
+    return told
 
 
 def _serve_first(serve: Serve, also: Callable[[], None], life: Life) -> int:

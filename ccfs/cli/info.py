@@ -11,6 +11,7 @@ Value = str | int | bool | None
 
 _MOUNT_NUMBERS = {
     "pid",
+    "keeper",
     "start_time",
     "change_time",
     "ccaches",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ccfs import mountplace, mountpoint
 from ccfs.cli import background, place
+from ccfs.cli.arguments import parse
 from ccfs.errors import AlreadyMountedError, Exit, KcmSocketError, MountError, UsageError, UserError
 from ccfs.mountpoint import State
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
     from ccfs.kcmsocket import KcmSocket
     from ccfs.mounting import Mounter
-    from ccfs.supervisor import Life
+    from ccfs.renewal import Plain
+    from ccfs.supervisor import Job, Life
 
 _LIMITS = {
     "ccaches": "max_ccaches",
@@ -165,11 +167,28 @@ def _serve_in_front(arguments: Namespace, mounter: Mounter, journal: str) -> int
 
 def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
     from ccfs import journals
-    from ccfs.cli import logs
 
-    kcm = _Kcm(arguments.kcm_socket)
-    path = mounter.path
     is_new = bool(journal) and not os.path.lexists(journal)
+    job = job_of({"arguments": vars(arguments), "path": mounter.path, "journal": journal})
+    try:
+        background.start(mounter, job)
+    except UserError:
+        if is_new:  # nothing was acknowledged, so that nothing is lost
+            journals.wipe(journal)
+        raise
+
+
+def job_of(state: Plain) -> Job:
+    """What a keeper of a mount does, of plain values: `arguments`, `path` and `journal`.
+
+    `kcm`: the descriptor of a socket that listens at the path in the arguments, if it does already.
+    """
+    from ccfs.cli import logs
+    from ccfs.supervisor import Job
+
+    given, path, journal = state["arguments"], state["path"], state["journal"]
+    arguments = Namespace(**{**vars(parse(["mount"])), **given})
+    kcm = _Kcm(arguments.kcm_socket, state.get("kcm", -1))
 
     def first() -> None:
         logs.to_syslog(arguments.debug)
@@ -179,13 +198,19 @@ def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
         logs.to_syslog(arguments.debug)
         return _serve(arguments, path, journal, ready, life, kcm.inherited(life.given))
 
-    try:
-        duties = background.Duties(warm, first, kcm.show, kcm.remove, kcm.given, arguments.remount)
-        background.start(mounter, serve, duties)
-    except UserError:
-        if is_new:  # nothing was acknowledged, so that nothing is lost
-            journals.wipe(journal)
-        raise
+    def to_pass_on() -> Plain:
+        return {**state, "job": __name__, "kcm": kcm.to_pass_on()}
+
+    return Job(
+        background.telling(serve),
+        warm=warm,
+        first=first,
+        died=kcm.show,
+        after=kcm.remove,
+        given=kcm.given,
+        anew=arguments.mount_anew,
+        state=to_pass_on,
+    )
 
 
 def warm() -> None:
@@ -193,6 +218,7 @@ def warm() -> None:
     from ccfs.cli import logs
     from ccfs.daemon.warm import load
 
+    os.dup2(0, 2)
     load()
     logs.let_go()
 
@@ -200,9 +226,17 @@ def warm() -> None:
 class _Kcm:
     """The keeper's part in KCM: the socket that one daemon after another serves at, if any."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, descriptor: int = -1) -> None:
+        """`descriptor`: of the socket, where it is there already."""
         self._path = path
-        self.socket: KcmSocket | None = None
+        self._passed = -1
+        self.socket = self.inherited([descriptor]) if descriptor >= 0 else None
+
+    def to_pass_on(self) -> int:
+        """A descriptor of the socket that stays open when this is no more; -1 for none."""
+        if self.socket and self._passed < 0:
+            self._passed = os.dup(self.socket.listener.fileno())
+        return self._passed
 
     def open(self) -> None:
         """Listen, before there is a daemon.  Raises KcmSocketError."""
@@ -264,6 +298,7 @@ def options(
         allow_other=arguments.allow_other,
         debug=arguments.debug,
         handover=life.handover,
+        keeper=life.keeper,
         live=life.live,
         journal=journal,
         kcm_socket=arguments.kcm_socket or "",

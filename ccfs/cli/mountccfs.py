@@ -23,7 +23,8 @@ from ccfs.errors import DeniedError, Exit, UsageError, UserError
 from ccfs.mounting import Mounter
 
 if TYPE_CHECKING:
-    from ccfs.supervisor import Life
+    from ccfs.renewal import Plain
+    from ccfs.supervisor import Job, Life
 
 EX_USAGE = 1
 EX_SYSTEM = 2
@@ -47,6 +48,7 @@ mount(8) adds by itself, and what a ccfs never is."""
 OURS = {
     "allow_root": False,
     "debug": False,
+    "mount_anew": False,
     "max_ccaches": True,
     "max_ccache_size": True,
     "max_total_size": True,
@@ -139,34 +141,55 @@ def _run(wanted: Wanted) -> int:
     if wanted.fake:
         return 0
     mounter = Mounter(directory, uid, gid, allow_other=True, flags=wanted.flags)
-    duties = background.Duties(mount.warm, _first(wanted))
-    background.start(mounter, lambda ready, life: _serve(wanted, ready, life), duties)
+    background.start(
+        mounter, job_of({"path": wanted.path, "uid": uid, "given": vars(wanted.given)})
+    )
     mount.check_answer(wanted.path)
     return 0
 
 
-def _first(wanted: Wanted) -> Callable[[], None]:
-    """What the supervisor does before there is a daemon."""
+def job_of(state: Plain) -> Job:
+    """What the keeper does, of plain values: `path`, the user's `uid`, and options as `given`."""
     from ccfs.ccfsd import privileges
     from ccfs.cli import logs
+    from ccfs.supervisor import Job
+
+    user, path = pwd.getpwuid(state["uid"]), state["path"]
+    given = Namespace(**{**vars(arguments.parse(["mount"])), **state["given"]})
 
     def first() -> None:
-        logs.to_syslog(wanted.given.debug)
+        logs.to_syslog(given.debug)
         privileges.keep_only(privileges.KEPT_BY_MOUNT_CCFS)
 
-    return first
+    def serve(ready: Callable[[], None], life: Life) -> int:
+        return _serve(path, user, given, ready, life)
+
+    return Job(
+        background.telling(serve),
+        warm=mount.warm,
+        first=first,
+        anew=given.mount_anew,
+        state=lambda: {**state, "job": __name__},
+    )
 
 
-def _serve(wanted: Wanted, ready: Callable[[], None], life: Life) -> int:
-    """Become the user, and serve: in a process that the supervisor has forked for it."""
+def _serve(
+    path: str,
+    user: pwd.struct_passwd,
+    given: Namespace,
+    ready: Callable[[], None],
+    life: Life,
+) -> int:
+    """Become the user, and serve: in a process that was forked for it."""
     from ccfs import daemon, journals
     from ccfs.ccfsd import launch
+    from ccfs.cli import logs
 
-    launch.become(wanted.user.pw_uid, wanted.user.pw_gid, _open_descriptors())
-    journal = journals.choose(wanted.path, None, on_disk=False)
-    options = mount.options(wanted.given, journal, life)
-    options = dataclasses.replace(options, allow_other=True, journal_of=wanted.path)
-    return daemon.serve(options, ready)
+    logs.to_syslog(given.debug)
+    launch.become(user.pw_uid, user.pw_gid, _open_descriptors())
+    journal = journals.choose(path, None, on_disk=False)
+    options = mount.options(given, journal, life)
+    return daemon.serve(dataclasses.replace(options, allow_other=True, journal_of=path), ready)
 
 
 def _open_descriptors() -> set[int]:

@@ -28,7 +28,8 @@ class MountOptions:
     a directory above was renamed.  `control`: a listening socket at which ccfsd has things to ask;
     -1 for none.
     `handover`: what the daemon before has left, or the next one is to have; None: there is none.
-    `live`: whether the connection was served by another daemon before.
+    `keeper`: the pid of who replaces us when we die, 0 for nobody.  `live`: whether the
+    connection was served by another daemon before.
     """
 
     mountpoint: str
@@ -46,6 +47,7 @@ class MountOptions:
     control: int = -1
     debug: bool = False
     handover: Handover | None = None
+    keeper: int = 0
     live: bool = False
     limits: Limits = field(default_factory=Limits)
 

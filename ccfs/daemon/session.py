@@ -175,6 +175,7 @@ def make_server(
         handover=options.handover,
         held=Held(store.ledger.register.last if options.live else 0),
         live=options.live,
+        keeper=options.keeper,
     )
 
 

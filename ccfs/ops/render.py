@@ -53,6 +53,7 @@ def _mount_info(server: Server) -> list[tuple[str, object]]:
         ("server_id", server.ident),
         ("start_time", int(store.start_time)),
         ("pid", server.pid),
+        ("keeper", server.keeper),
         ("version", __version__),
         ("journal", server.journal_path.replace("\n", "%0A")),
         ("kcm_socket", server.kcm_socket.replace("\n", "%0A")),

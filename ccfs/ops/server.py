@@ -76,8 +76,8 @@ class Owner:
 class Server:
     """One user's file system, apart from the kernel's side of it.
 
-    `helper`: pid of the child that wakes waiters, 0 for none.  `asking`: who asks for the present
-    step.  `pending`: files being written that are nothing yet, by serial.  `armed`: FIFOs whose
+    `helper`: pid of the child that wakes waiters, `keeper`: of who replaces us; 0 for none.
+    `asking`: who asks for the present step.  `pending`: files being written that are nothing yet, by serial.  `armed`: FIFOs whose
     inodes the kernel has, so that somebody may wait there.  `known`: how often the kernel was given
     the number of a generation or a FIFO.  `seen`: when a generation's number was last looked up,
     `retries`: when a task was last answered with ESTALE, both counted in look-ups.  `polls`: who
@@ -102,6 +102,7 @@ class Server:
     journal: "Keeping | None" = None
     journal_path: str = ""
     kcm_socket: str = ""
+    keeper: int = 0
     handles: dict[int, Handle] = field(default_factory=dict)
     pending: dict[int, Handle] = field(default_factory=dict)
     armed: set[int] = field(default_factory=set)
