@@ -219,8 +219,6 @@ class Operations(pyfuse3.Operations):
         if handle is not None:
             self.server.polls.pop(fh, None)
             handle.release(self.server.clock())
-            if self.server.store.scratch.written:
-                self.server.kernel.expect(self.server.store.next_deadline())
 
     @handler
     def opendir(self, inode: int, ctx: RequestContext) -> int:
