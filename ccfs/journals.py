@@ -192,12 +192,17 @@ def _made(mountpoint: str) -> str:
     return tempfile.mkdtemp(prefix=f"{_PREFIX}{_mark(mountpoint)}-", dir=SHARED)
 
 
+def overwrite(descriptor: int) -> None:
+    """Overwrite all of an open file that is at its beginning.  Raises OSError."""
+    left = os.fstat(descriptor).st_size
+    while left > 0:
+        left -= os.write(descriptor, bytes(min(left, 1 << 20)))
+
+
 def _overwrite(path: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
     try:
-        left = os.fstat(descriptor).st_size
-        while left > 0:
-            left -= os.write(descriptor, bytes(min(left, 1 << 20)))
+        overwrite(descriptor)
     finally:
         os.close(descriptor)
 

@@ -258,6 +258,7 @@ def _check_image(ccache: Ccache) -> None:
 def _check_memory(store: Store, files: list[OpenFile]) -> None:
     known = {id(g): g for g in _generations(store, files)}
     held = sum(len(g.data) for g in known.values()) + sum(len(f.pending) for f in files)
+    held += sum(len(tail) for _, tail in store.files.waiting.values())
     assert store.ledger.used == held
     for generation in known.values():
         opened = [f for f in files if f.generation is generation]

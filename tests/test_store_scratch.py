@@ -14,7 +14,7 @@ from ccfs.store.errors import (
     TotalLimitError,
 )
 from ccfs.store.scratch import COLLECTION, LIFETIME
-from ccfs.store.store import MAX_LINKS, SETTLED
+from ccfs.store.store import MAX_LINKS
 from tests.storing import (
     BOB,
     NOW,
@@ -30,11 +30,13 @@ from tests.storing import (
     make_scratch,
     names,
     new_store,
+    put,
     reader,
     record,
     said,
     serials,
     whole,
+    writer,
 )
 
 TEMPORARY = b"ccache.XyZ123"
@@ -193,7 +195,7 @@ def test_a_ccache_put_aside_keeps_its_number_and_its_writers(store: Store, tkt: 
     number = current(tkt).number
     store.put_aside(tkt, (tkt.serial, b"old"), at())
     assert tkt.current is None
-    assert said(store)[-2:] == ["uninitialised tkt", "kept tkt old"]
+    assert said(store)[-1] == "uninitialised tkt"
     check(store, files)
     store.files.write(files[0], 0, record(TGT), NOW)
     assert contents(store, files[1]) == whole(record(), record(TGT))
@@ -313,58 +315,59 @@ def test_a_whole_ccache_under_another_name_stays_and_other_scratch_goes_with_an_
         store.files.write(file, 0, data, NOW)
         store.close(file, NOW)
     for minutes in (0, 10, 20, 30):
-        store.keep_written(NOW + 60 * minutes + SETTLED)
-        store.expire(NOW + 60 * minutes + SETTLED)
+        store.expire(NOW + 60 * minutes)
+    assert said(store)[-2:] == ["kept tkt ccache.bak", "dropped tkt half"]
     assert [name for name, _ in store.scratch.names(tkt.serial)] == [b"ccache.bak"]
-    edition = store.events.edition
-    assert b"\tkept\ttkt\tccache.bak\t" in store.events.read(edition, 0, 100_000)
-    assert b"\tdropped\ttkt\thalf\t" in store.events.read(edition, 0, 100_000)
+    generation = store.scratch.get(tkt.serial, b"ccache.bak")
+    file = store.files.open(generation, USER, writes=True, append=True)
+    store.files.write(file, 0, b"torn", NOW + LIFETIME)
+    store.close(file, NOW + LIFETIME)
+    store.expire(NOW + 2 * LIFETIME)
+    assert said(store)[-1] == "dropped tkt ccache.bak"
 
 
-def test_a_file_is_kept_where_nothing_was_done_to_it_for_a_moment(store: Store) -> None:
-    """What a client is about to rename over a ccache costs no step of the journal."""
+def test_what_is_done_to_a_scratch_file_is_for_the_journal(store: Store) -> None:
+    """Its number, and how many bytes at its beginning are as they were."""
     tkt = store.collection.default
-    for name in (b"one", b"two"):
-        generation = store.create_scratch(tkt.serial, name, at())
-        file = store.files.open(generation, USER, writes=True, append=False)
-        store.files.write(file, 0, whole(record()), NOW)
-        store.close(file, NOW)
-    store.ledger.take_effects()
-    assert store.next_deadline() == NOW + SETTLED
-    store.replace((tkt.serial, b"one"), tkt, at())
-    store.keep_written(NOW + SETTLED / 2)
-    assert not store.ledger.effects.files
-    store.keep_written(NOW + SETTLED)
-    assert store.ledger.effects.files == {(tkt.serial, b"two")}
-    assert not store.scratch.written
-
-
-def test_what_is_done_to_a_kept_file_is_done_in_the_journal(store: Store) -> None:
-    tkt = store.collection.default
-    generation = store.create_scratch(tkt.serial, b"one", at())
-    file = store.files.open(generation, USER, writes=True, append=False)
-    store.files.write(file, 0, whole(record()), NOW)
-    store.sync(file, NOW)
     one, two = (tkt.serial, b"one"), (COLLECTION, b"two")
+    generation = store.create_scratch(*one, at())
+    file = writer(store, generation)
+    number, data = generation.number, whole(record())
 
-    def files() -> set[tuple[int, bytes]]:
+    def files() -> dict[int, int]:
         effects = store.ledger.take_effects()
-        return effects.files if effects else set()
+        return effects.files if effects else {}
 
-    assert files() == {one}
+    assert files() == {number: 0}
+    put(store, file, data)
+    assert files() == {number: 0}
+    put(store, file, b"more")
+    assert files() == {number: len(data)}
+    store.files.truncate(generation, len(data) + 1, at())
+    put(store, file, b"!", offset=len(data))
+    assert files() == {number: len(data)}
     store.rename_scratch(one, two, at())
-    assert files() == {one, two}
-    store.files.write(file, len(generation.data), b"torn", NOW)
+    assert files() == {number: len(data) + 1}
+    put(store, file, b"no", offset=3)
+    put(store, file, b"more")
+    assert files() == {number: 3}
+    store.sync(file)
+    assert files() == {}
     store.close(file, NOW)
-    store.keep_written(NOW + SETTLED)
-    assert files() == {two}
-    assert not generation.kept
-    store.truncate(generation, len(generation.data) - 4, at())
-    store.keep_written(NOW + SETTLED)
-    assert files() == {two}
     store.unlink_scratch(*two)
-    assert files() == {two}
+    assert files() == {number: 0}
     check(store)
+
+
+def test_links_are_for_the_journal(store: Store) -> None:
+    store.create_link(b"one", b"caches/x", at())
+    store.rename_link(b"one", b"two")
+    effects = store.ledger.take_effects()
+    assert effects
+    assert (effects.links, effects.lasting) == ({b"one", b"two"}, True)
+    assert list(store.scratch.links) == [b"two"]
+    with pytest.raises(NotFoundError):
+        store.drop_link(b"one")
 
 
 def test_moving_a_ccache_leaves_the_files_beside_it(store: Store) -> None:

@@ -19,12 +19,12 @@ class Kept:
     """The journal of a mount, open."""
 
     def __init__(self, path: str, *, fresh: bool) -> None:
-        from ccfs.journal import legacy_sqlite
+        from ccfs.journal import legacy_log, legacy_sqlite
         from ccfs.journal.journal import Journal
 
         self._path = path
         self._fresh = fresh
-        self._legacy = not fresh and legacy_sqlite.is_one(path)
+        self._legacy = not fresh and (legacy_sqlite.is_one(path) or legacy_log.is_one(path))
         self.journal = Journal(path, fresh=fresh or self._legacy)
 
     @classmethod
@@ -72,7 +72,13 @@ class Kept:
 
     def _loaded(self, options: MountOptions, at: Stamp) -> Store:
         from ccfs.store import Store
-        from ccfs.store.errors import DamagedError, ForeignError, InUseError, StoreError
+        from ccfs.store.errors import (
+            DamagedError,
+            ForeignError,
+            InUseError,
+            NewerError,
+            StoreError,
+        )
 
         path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
         try:
@@ -87,20 +93,32 @@ class Kept:
             raise JournalError(
                 f"the journal {path} belongs to another mountpoint", "name another path"
             ) from None
-        except StopIteration:
-            raise _aside(path, "it is damaged") from None
+        except NewerError as error:
+            raise JournalError(
+                f"cannot use the journal {path}: {error}",
+                "mount with the newer ccfs that has made it, or name another path",
+            ) from None
         except (DamagedError, StoreError) as error:
             raise _aside(path, str(error)) from None
 
     def _rewritten(self, options: MountOptions, at: Stamp) -> Store:
-        """The store that a journal of version 4 has, which is a log from now on."""
-        from ccfs.journal import legacy_sqlite
+        """The store that a journal of an earlier version has, which is of this one from now on."""
+        from ccfs.journal import legacy_log, legacy_sqlite
         from ccfs.store import Store
+        from ccfs.store.errors import DamagedError
 
-        saved = legacy_sqlite.read(self._path, options.journal_mountpoint, at.who.uid)
-        store = Store(options.limits, at, saved)
-        self.journal.create(options.journal_mountpoint, at.who.uid, store)
-        legacy_sqlite.remove(self._path)
+        path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
+        old = legacy_log if legacy_log.is_one(path) else legacy_sqlite
+        store = Store(options.limits, at, old.read(path, mountpoint, uid))
+        with open(path, "r+b", buffering=0) as file:
+            try:
+                self.journal.create(mountpoint, uid, store)
+            except DamagedError as error:
+                raise JournalError(
+                    f"cannot write the journal {path} anew: {error}", "make room, and mount again"
+                ) from None
+            journals.overwrite(file.fileno())
+        legacy_sqlite.remove(path)
         return store
 
 

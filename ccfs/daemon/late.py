@@ -71,6 +71,15 @@ class LateKept:
         store.ledger.take_effects()  # its making is no step that anybody was told of
         return store
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """What tells the next step from all others; (0, 0) for the one that makes the journal."""
+        return self._kept.journal.mark if self._kept is not None else (0, 0)
+
+    def has_made(self, mark: tuple[int, int]) -> bool:
+        """Whether the step that was next when `mark` was taken is in the journal."""
+        return self._kept is not None and self._kept.journal.has_made(mark)
+
     def commit(self, store: Store, effects: Effects) -> None:
         """Have a step kept.  Raises DamagedError where it can't be."""
         if self._kept is None:

@@ -257,5 +257,4 @@ async def keep_house(server: Server, kicker: Kicker) -> None:
         now = server.clock()
         server.store.ledger.announce(now, nobody)
         server.store.expire(now, nobody)
-        server.store.keep_written(now)
         server.tend()

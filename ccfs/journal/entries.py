@@ -1,37 +1,75 @@
 """What a frame says: entries, one after the other, each a letter and its fields.
 
-    W  the collection: change time, last serial number
-    C  a ccache: serial, rank, change time, last time as the default, mtime, its name, header and
-       principal
-    T  the same ccache, with another change time and mtime
+    W  the whole: change time, last serial number, mtime, the next number that serves as a name,
+       whether a client has chosen the default, until when ends were announced
+    C  a ccache: serial, rank, change time, last time as the default, mtime, number of its content
+       (0: no file) and its mtime, lineage, whether it is nominal, its name, header and principal
+    T  the same ccache, with another number and other times
+    O  a number that a ccache had before
     D  a ccache is gone, with its records          E  its records are gone
     R  a record at the end of a ccache: its serial, name, size and checksum; the bytes are data
-    X  a record is gone
-    F  a scratch file: the serial of its ccache, name, mtime, size and checksum; the bytes are data
-    G  a scratch file is gone
+    K  a record that is marked as removed, at the end of a ccache
+    X  a record is gone                            P  all records marked as removed are gone
+    Y  a record is marked as removed in its place
+    F  a scratch file: number, place, whether it is kept, name; it is empty where it is new
+    A  bytes at the end of a scratch file, its mtime
+    Z  a scratch file is empty                     G  a scratch file is gone
+    S  a scratch link: number (0: it is gone), when it was made, name, target
+    I  an incomplete record: the ident of its open file, serial of the ccache; no bytes: none
+    N  a note of the layer above: its key; no bytes: none
+    B  the log of changes begins: when the store was made first, position of the first line
+    V  an edition of it: number, base, how many events are lost, header; lines before it are gone
+    L  lines of it: number of the last event, mtime
+    M  what the step made stale (`step.py`); not in frames that only write the log anew
 
-Knows fields and their bytes; never the store, nor files.
+Bytes that are data have their size and checksum in the entry (R K Y A I N).  Knows fields and their
+bytes; never the store, nor files.
 """
 
 from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
-WHOLE, CCACHE, TOUCHED, DROPPED, EMPTIED, RECORD, REMOVED, FILE, UNLINKED = b"WCTDERXFG"
+WHOLE, CCACHE, TOUCHED, OLDER, DROPPED, EMPTIED = b"WCTODE"
+RECORD, BLANK, REMOVED, COMPACTED, BURIED = b"RKXPY"
+FILE, APPENDED, CLEARED, UNLINKED, LINK = b"FAZGS"
+TAIL, NOTE, BEGUN, EDITION, LINES, MADE = b"INBVLM"
 
 _RECORD = Struct("<BqqHII")
 _FORMS = {
-    WHOLE: Struct("<Bqq"),
-    CCACHE: Struct("<BqqqqdHI"),
-    TOUCHED: Struct("<Bqqd"),
+    WHOLE: Struct("<BqqdqBd"),
+    CCACHE: Struct("<BqqqqdqdqBHI"),
+    TOUCHED: Struct("<Bqqqdd"),
+    OLDER: Struct("<Bqq"),
     DROPPED: Struct("<Bq"),
     EMPTIED: Struct("<Bq"),
     RECORD: _RECORD,
+    BLANK: Struct("<BqII"),
     REMOVED: Struct("<Bqq"),
-    FILE: Struct("<BqdHII"),
-    UNLINKED: Struct("<BqH"),
+    COMPACTED: Struct("<Bq"),
+    BURIED: Struct("<BqqII"),
+    FILE: Struct("<BqqBH"),
+    APPENDED: Struct("<BqdII"),
+    CLEARED: Struct("<Bq"),
+    UNLINKED: Struct("<Bq"),
+    LINK: Struct("<BqdHH"),
+    TAIL: Struct("<BqqII"),
+    NOTE: Struct("<BHII"),
+    BEGUN: Struct("<Bdq"),
+    EDITION: Struct("<BqqqH"),
+    LINES: Struct("<BqdI"),
+    MADE: Struct("<BI"),
 }
-_TEXTS = {CCACHE: (6, 7), RECORD: (3,), FILE: (3,), UNLINKED: (2,)}
+_TEXTS = {
+    CCACHE: (9, 10),
+    RECORD: (2,),
+    FILE: (3,),
+    LINK: (2, 3),
+    NOTE: (0,),
+    EDITION: (3,),
+    LINES: (2,),
+    MADE: (0,),
+}
 """Which fields are the sizes of the texts that follow them."""
 
 
@@ -61,10 +99,10 @@ def decode(meta: bytes) -> Iterator[Entry]:
         kind, *fields = form.unpack_from(meta, at)
         at += form.size
         texts = []
-        for size in (int(fields[number - 1]) for number in sizes):
+        for size in (int(fields[number]) for number in sizes):
             texts.append(meta[at : at + size])
             at += size
-        kept = tuple(f for number, f in enumerate(fields, 1) if number not in sizes)
+        kept = tuple(f for number, f in enumerate(fields) if number not in sizes)
         yield Entry(kind, kept, tuple(texts))
     if at != len(meta):
         raise KeyError(at)

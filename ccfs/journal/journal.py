@@ -1,22 +1,25 @@
 """The journal: what was acknowledged survives the process.
 
-Each step of the store is one frame of a log.  It holds complete records, and scratch files that are
-whole ccaches; other scratch files and incomplete tails die with their descriptors.  A log that is
-mostly dead is written anew, a slice with each step.
+Each step of the store is one frame of a log.  It has all that a client could miss: ccaches under
+the numbers that the kernel knows, what open files have left incomplete, scratch files and links,
+the log of changes, and notes of the layer above.  A log that is mostly dead is written anew, a
+slice with each step.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ccfs.journal import step
 from ccfs.journal.log import Log
-from ccfs.journal.replay import replay
+from ccfs.journal.replay import Held, replay
 from ccfs.journal.writer import Writer
 from ccfs.store.errors import DamagedError
-from ccfs.store.ledger import Effects
+from ccfs.store.ledger import LISTED, Effects
 
 if TYPE_CHECKING:
     from ccfs.store.saved import Saved
@@ -26,12 +29,17 @@ SPARE = 256 * 1024
 """Bytes that a log may have beside twice what it had when it was written anew."""
 SLICE = 256 * 1024
 """Bytes of the store that go into a new log with each step, a little more or less."""
+NOTES = 256
+"""How many notes go into a new log at a time."""
 _BESIDE = ".new"
 """Behind the name of the journal: a log that is to take its place."""
 
 
 class Journal:
-    """One open journal: the file at `path`, which no other process has open as one."""
+    """One open journal: the file at `path`, which no other process has open as one.
+
+    `last`: what the last step made stale that was in the journal when it was loaded.
+    """
 
     def __init__(self, path: str, *, fresh: bool) -> None:
         """Open it, or begin a new one beside it, which `create` puts in its place.
@@ -40,9 +48,10 @@ class Journal:
         """
         self._path = path
         self._next: Writer | None = None
-        self._left: list[int] = []
+        self._left: list[Effects] = []
+        self.last = Effects()
         try:
-            self._writer = Writer(Log(path + _BESIDE * fresh, fresh=fresh), {}, {})
+            self._writer = Writer(Log(path + _BESIDE * fresh, fresh=fresh), Held())
         except OSError as error:
             raise DamagedError(_reason(error)) from None
 
@@ -51,7 +60,7 @@ class Journal:
         self._mountpoint, self._uid = _blob(mountpoint), uid
         try:
             self._writer.log.begin(self._mountpoint, self._uid)
-            self._writer.write_all(store)
+            self._writer.add(store, _all(store))
             os.rename(self._path + _BESIDE, self._path)
         except OSError as error:
             raise DamagedError(_reason(error)) from None
@@ -60,19 +69,20 @@ class Journal:
     def load(self, mountpoint: str, uid: int) -> Saved:
         """Read everything back.
 
-        Raises DamagedError for a journal that is damaged, of another version, of another owner, or
-        that has lost its end; ForeignError for one of another mountpoint.
+        Raises DamagedError for a journal that is damaged, of another owner, or that has lost its
+        end; NewerError for one of a later version, ForeignError for one of another mountpoint.
         """
         self._mountpoint, self._uid = _blob(mountpoint), uid
         log = self._writer.log
         try:
             log.check(self._mountpoint, uid)
             found = replay(log)
+            made = _everything(found.saved) if found.made is None else step.decode(found.made)
             log.forget_rest()
             self._drop_next()
-        except (OSError, struct.error, KeyError, ValueError) as error:
+        except (OSError, struct.error, KeyError, IndexError, ValueError) as error:
             raise DamagedError(_reason(error)) from None
-        self._writer = Writer(log, found.ccaches, found.files)
+        self._writer, self.last = Writer(log, found.held), made
         self._most = 2 * found.alive + SPARE
         return found.saved
 
@@ -89,7 +99,21 @@ class Journal:
         if self._next is not None:
             self._go_on(self._next, store, effects)
         elif self._writer.log.end > self._most:
-            self._begin_anew(store)
+            self._begin_anew(store, effects)
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """What tells the next step from all others, in this log and any other: see `has_made`."""
+        log = self._writer.log
+        return log.name, log.step + 1
+
+    def has_made(self, mark: tuple[int, int]) -> bool:
+        """Whether the step that was next when `mark` was taken is in the journal.
+
+        One log takes the place of another only after a step that is in both.
+        """
+        log = self._writer.log
+        return mark[0] != log.name or mark[1] <= log.step
 
     @property
     def mark(self) -> tuple[int, int]:
@@ -114,17 +138,17 @@ class Journal:
         self._drop_next()
         self._writer.log.close()
 
-    def _begin_anew(self, store: Store) -> None:
+    def _begin_anew(self, store: Store, effects: Effects) -> None:
         """Begin a log without what is dead; where there is no room this one grows on."""
         self._most *= 2
         try:
-            self._next = Writer(Log(self._path + _BESIDE, fresh=True), {}, {})
+            self._next = Writer(Log(self._path + _BESIDE, fresh=True), Held())
             self._next.log.begin(self._mountpoint, self._uid)
         except OSError:
             self._drop_next()
             return
-        self._left = [ccache.serial for ccache in store.collection.all()]
-        self._go_on(self._next, store, Effects())
+        self._left = _parts(store)
+        self._go_on(self._next, store, effects)
 
     def _go_on(self, new: Writer, store: Store, effects: Effects) -> None:
         """Have a step in the new log, too, and some more of the store; change over at the end.
@@ -133,15 +157,12 @@ class Journal:
         old log goes on: the step is in that already.
         """
         try:
-            new.commit(store, effects)
-            room = SLICE
-            while self._left and room > 0:
-                ccache = store.collection.by_serial(self._left.pop())
-                if ccache is not None and not new.knows(ccache):
-                    new.commit(store, Effects(changed={ccache.serial}))
-                    room -= ccache.size
+            new.add(store, effects)
+            most = new.log.end + SLICE
+            while self._left and new.log.end < most:
+                new.add(store, self._left.pop())
             if not self._left:
-                new.commit(store, Effects(files={key for key, _ in store.scratch.kept()}))
+                new.add(store, Effects(), made=effects, older=True)
                 self._change_over(new)
         except Exception:
             self._drop_next()
@@ -163,6 +184,41 @@ class Journal:
             log.wipe()
             log.close()
             os.unlink(self._path + _BESIDE)
+
+
+def _all(store: Store) -> Effects:
+    """All that a store has, as if it had changed."""
+    return Effects(
+        changed={ccache.serial for ccache in store.collection.all()},
+        files={file.number: sys.maxsize for file in store.scratch.all()},
+        links=set(store.scratch.links),
+        notes=dict(store.notes),
+    )
+
+
+def _parts(store: Store) -> list[Effects]:
+    """The same in parts."""
+    whole = _all(store)
+    keys = list(whole.notes)
+    some = [keys[at : at + NOTES] for at in range(0, len(keys), NOTES)]
+    return [
+        *(Effects(changed={serial}) for serial in whole.changed),
+        *(Effects(files={number: sys.maxsize}) for number in whole.files),
+        *(Effects(notes=dict.fromkeys(part, b"")) for part in some),
+        Effects(links=whole.links),
+    ]
+
+
+def _everything(saved: Saved) -> Effects:
+    """What a step has made stale of which nothing is known."""
+    serials = {ccache.serial for ccache in saved.ccaches}
+    return Effects(
+        superseded=[number for ccache in saved.ccaches for number in ccache.older],
+        listings={0, LISTED, *serials},
+        changed=set(serials),
+        behind=set(serials),
+        logged=True,
+    )
 
 
 def _blob(path: str) -> bytes:

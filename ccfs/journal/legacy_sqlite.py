@@ -23,7 +23,7 @@ from operator import attrgetter
 from typing import Any
 
 from ccfs.store.errors import DamagedError, ForeignError, InUseError
-from ccfs.store.saved import Saved, SavedCcache
+from ccfs.store.saved import Saved, SavedCcache, SavedRecord, SavedWhole
 
 PARTS = ("-wal", "-step", "-shm", "-journal")
 """Behind the name of the database: the files that it has beside it."""
@@ -82,7 +82,7 @@ def _read(db: sqlite3.Connection, mountpoint: bytes, uid: int, step: int) -> Sav
     numbers = _WHOLE.pack(owner, have, change_time, last, total, len(where))
     _check(verdict == "ok" and _sum(b"whole", numbers, where) == check)
     if version != _VERSION:
-        raise DamagedError(f"it is of version {version}, this ccfs reads {_VERSION} and 6")
+        raise DamagedError(f"it is of version {version}, this ccfs reads {_VERSION}, 6 and 7")
     if where != mountpoint:
         raise ForeignError
     if owner != uid:
@@ -100,7 +100,7 @@ def _read(db: sqlite3.Connection, mountpoint: bytes, uid: int, step: int) -> Sav
     if late:
         *_, change_time, last = late[-1]
     ordered = sorted(ccaches, key=attrgetter("rank"))
-    return Saved(change_time, last, tuple(ordered))
+    return Saved(SavedWhole(change_time, last), tuple(ordered))
 
 
 def _ccache(
@@ -111,7 +111,7 @@ def _ccache(
     sizes = (len(name), len(prefix))
     numbers = _CCACHE.pack(serial, rank, change_time, default, mtime, total, *sizes)
     _check(_sum(b"ccache", numbers, name, prefix) == check)
-    data, serials, names, found, mine = bytearray(prefix), [], [], 0, []
+    data, records, found, mine = bytearray(prefix), [], 0, []
     query = "SELECT * FROM record WHERE ccache = ? ORDER BY place"
     for _, number, place, text, content, step, *made, check in db.execute(query, (serial,)):
         raw = text.encode("utf-8", "surrogateescape")
@@ -122,13 +122,12 @@ def _ccache(
         else:
             found += check
         data += content
-        serials.append(number)
-        names.append(text)
+        records.append(SavedRecord(number, text, len(content)))
     _check(found & _MASK == total)
     if mine:
         _, change_time, mtime, *_ = max(mine)
         late += mine
-    return SavedCcache(serial, name, rank, change_time, default, mtime, data, serials, names)
+    return SavedCcache(serial, name, rank, change_time, default, mtime, data, records)
 
 
 def _sum(*parts: bytes) -> int:

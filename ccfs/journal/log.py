@@ -1,12 +1,14 @@
 """One file of frames, each of them a step.
 
     file   = header frame...                                   the header has a page of its own
-    header = "ccfslog" NUL version(u32) uid(u32) sha256(mountpoint) crc(u32), step(u64) at 64
+    header = "ccfslog" NUL version(u32) uid(u32) sha256(mountpoint) name(u64) crc(u32)
+    step   = u64 at byte 64
     frame  = size(u32) room(u32) number(u64) crc(u32) meta data      size of meta, room of data
 
 `step` says how many frames count, with a checksum in its upper bits: to write that word is to
 acknowledge a step, in one store of the machine's. What lies behind those frames is what a killed
-process has not finished. The checksum of a frame is over its sizes, number and meta: data may be
+process has not finished. `name` is a random number that no other log has. The header is the same in
+all later versions. The checksum of a frame is over its sizes, number and meta: data may be
 overwritten with zeros later, and has checksums in the meta. All other numbers are little-endian.
 
 Knows bytes and places in the file; never what a step is.
@@ -25,14 +27,15 @@ from hashlib import sha256
 from struct import Struct
 from zlib import crc32
 
-from ccfs.store.errors import DamagedError, ForeignError, InUseError
+from ccfs.store.errors import DamagedError, ForeignError, InUseError, NewerError
 
 log = logging.getLogger(__name__)
 
-VERSION = 6
+VERSION = 7
 """Of the format; up to 5 it was an SQLite database."""
 MAGIC = b"ccfslog\0"
-_HEADER = Struct("<8sII32s")
+_HEADERS = {6: Struct("<8sII32s"), VERSION: Struct("<8sII32sQ")}
+_VERSION_AT = len(MAGIC)
 _CHECK = Struct("<I")
 _FRAME = Struct("<IIQI")
 _SIZES = Struct("<IIQ")
@@ -56,6 +59,15 @@ def place(at: int, size: int) -> Place:
     return at << 32 | size
 
 
+def version_of(path: str) -> int:
+    """What a file says is its version; 0 where there is no log."""
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(_VERSION_AT + 4)
+        if head.startswith(MAGIC) and len(head) == _VERSION_AT + 4:
+            return int.from_bytes(head[_VERSION_AT:], "little")
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One step: its number, what it says, and where its data begins in the file."""
@@ -68,7 +80,8 @@ class Frame:
 class Log:
     """An open log, which no other process has.
 
-    `end`: where the next frame goes.  `step`: the number of the last frame that counts.
+    `end`: where the next frame goes.  `step`: the number of the last frame that counts.  `name`: a
+    random number of 63 bits that is in its header.
     """
 
     def __init__(self, path: str, *, fresh: bool) -> None:
@@ -79,7 +92,7 @@ class Log:
         self._mapped = 0
         self._words: memoryview | None = None
         self._unlocked = False
-        self.end, self.step = _START, 0
+        self.end, self.step, self.name = _START, 0, 0
         try:
             self._lock()
             if fresh:
@@ -92,22 +105,27 @@ class Log:
     def begin(self, mountpoint: bytes, uid: int) -> None:
         """Write the header.  Raises OSError where there is no room."""
         self._grow(_START)
-        head = _HEADER.pack(MAGIC, VERSION, uid, sha256(mountpoint).digest())
+        self.name = int.from_bytes(os.urandom(8), "little") >> 1
+        where = sha256(mountpoint).digest()
+        head = _HEADERS[VERSION].pack(MAGIC, VERSION, uid, where, self.name)
         os.pwrite(self._file, head + _CHECK.pack(crc32(head)), 0)
         self._acknowledge(0)
 
-    def check(self, mountpoint: bytes, uid: int) -> None:
-        """Look at the header.  Raises DamagedError, ForeignError."""
-        head = os.pread(self._file, _HEADER.size + _CHECK.size, 0)
+    def check(self, mountpoint: bytes, uid: int, version: int = VERSION) -> None:
+        """Look at the header.  Raises DamagedError, ForeignError, NewerError."""
+        head, form = os.pread(self._file, _STEP * 8, 0), _HEADERS[version]
         if not head.startswith(MAGIC):
             raise DamagedError("it is no journal of ccfs")
-        if self._room < _START or _CHECK.unpack(head[_HEADER.size :])[0] != crc32(
-            head[: _HEADER.size]
+        if self._room < _START or _CHECK.unpack_from(head, form.size)[0] != crc32(
+            head[: form.size]
         ):
             raise DamagedError(_DAMAGED)
-        _, version, owner, where = _HEADER.unpack_from(head)
-        if version != VERSION:
-            raise DamagedError(f"it is of version {version}, this ccfs writes {VERSION}")
+        _, found, owner, where, *rest = form.unpack_from(head)
+        if found > VERSION:
+            raise NewerError(f"it is of version {found}, this ccfs reads up to {VERSION}")
+        if found != version:
+            raise DamagedError(f"it is of version {found}, this ccfs writes {VERSION}")
+        self.name = rest[0] if rest else 0
         if where != sha256(mountpoint).digest():
             raise ForeignError
         if owner != uid:

@@ -67,7 +67,9 @@ class Root(Directory):
         return Ref(server.store.create_link(name, inside, at).number, Slot.LINK)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
-        if server.store.scratch.links.pop(name, None) is None:
+        if name in server.store.scratch.links:
+            server.store.drop_link(name)
+        else:
             super().unlink(server, serial, name, at)
 
 

@@ -61,7 +61,7 @@ class BytesHandle(Handle):
         return self._store.files.write(self._file, offset, data, now)
 
     def sync(self, now: float) -> None:
-        self._store.sync(self._file, now)
+        self._store.sync(self._file)
 
     def release(self, now: float) -> None:
         self._store.close(self._file, now)

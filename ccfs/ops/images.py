@@ -33,7 +33,7 @@ class Bytes(Node):
         else:
             server.retries.pop(opening.task, None)
         if opening.truncate:
-            server.store.truncate(generation, 0, opening.at)
+            server.store.files.truncate(generation, 0, opening.at)
         found = known if known is not generation else None
         return open_generation(server, generation, opening, found)
 
@@ -47,7 +47,7 @@ class Bytes(Node):
         )
 
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
-        server.store.truncate(_known(server, serial), size, at)
+        server.store.files.truncate(_known(server, serial), size, at)
 
 
 def open_generation(

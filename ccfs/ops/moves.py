@@ -190,14 +190,11 @@ def _set_default(server: Server, old: Place, new: Place, at: Stamp) -> None:
         raise NotFoundError("no such link")
     target = link_target(server, links[old.name].target)
     server.store.collection.set_default(target, at)
-    del links[old.name]
+    server.store.drop_link(old.name)
 
 
 def _rename_link(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    links = server.store.scratch.links
-    if old.name not in links:
-        raise NotFoundError("no such link")
-    links[new.name] = links.pop(old.name)
+    server.store.rename_link(old.name, new.name)
 
 
 Step = Callable[[Server, Place, Place, Stamp], None]

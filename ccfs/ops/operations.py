@@ -222,8 +222,6 @@ class Operations(pyfuse3.Operations):
             if self.server.polls.pop(fh, None):
                 self.server.kernel.note_polls(self.server.polls.values())
             handle.release(self.server.clock())
-            if self.server.store.scratch.written:
-                self.server.kernel.expect(self.server.store.next_deadline())
 
     @handler
     def opendir(self, inode: int, ctx: RequestContext) -> int:

@@ -27,12 +27,14 @@ class Register:
     """Serial numbers, the ccaches by theirs, and when credentials end.
 
     Numbers go up from `last`; the same one is never given twice.  `records`: how many records
-    there are, removed ones included; at most `most`.
+    there are, removed ones included; at most `most`.  `announced`: until when ends were announced,
+    seconds since the epoch.
     """
 
     last: int
     most: int
     records: int = 0
+    announced: float = 0.0
     ccaches: dict[int, "Ccache"] = field(default_factory=dict)
     _near: list[Deadline] = field(default_factory=list)  # whose end is to be announced ahead
     _here: list[Deadline] = field(default_factory=list)  # whose end is to be announced
@@ -68,6 +70,12 @@ class Register:
         while self._here and self._here[0][0] <= now:
             yield heappop(self._here)[1], True
 
+    def skip(self, announced: float) -> None:
+        """Announce nothing again that was announced before a restart."""
+        self.announced = announced
+        for _ in self.due(announced):
+            pass
+
     def next_deadline(self) -> int | None:
         """When something is due next, in seconds since the epoch."""
         near = [self._near[0][0] - NOTICE] if self._near else []
@@ -84,7 +92,8 @@ class Ccache:
 
     `current` is None where there is no `ccache` file; a ccache is initialised once its file has a
     complete header and principal.  `rank` is its place in the list: the smallest is the default's.
-    `lineage` counts how often the file was unlinked or replaced.  `change_time` and
+    `lineage` counts how often the file was unlinked or replaced.  `nominal`: whether it is there
+    for the sake of a name that a KCM client has given the default.  `change_time` and
     `last_default_time`: whole seconds, as the CCAPI counts them; `mtime`: when an entry of the
     directory last came or went.
     """
@@ -96,6 +105,7 @@ class Ccache:
         self.name = name
         self.current: Generation | None = None
         self.lineage = 0
+        self.nominal = False
         self.change_time = int(now)
         self.last_default_time = 0
         self.mtime = now

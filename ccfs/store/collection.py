@@ -5,6 +5,7 @@ no ccache is initialised, the default is the ccache `tkt`, made when it is missi
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ccfs.format.names import encode_name
 from ccfs.store.ccache import Ccache
@@ -20,27 +21,37 @@ from ccfs.store.ledger import Ledger
 from ccfs.store.values import DEFAULT_NAME, NAME_MAX, Stamp, What
 
 
+class Restored(NamedTuple):
+    """A collection as it was before a restart; fields as those of `Collection`."""
+
+    ccaches: Sequence[Ccache]
+    mtime: float
+    unique: int
+    chosen: bool
+
+
 class Collection:
     """All ccaches in list order, the default first.
 
     `chosen`: whether a client has said which is the default; otherwise the first that is
-    initialised by name alone (CCAPI, KCM) becomes it.
+    initialised by name alone (CCAPI, KCM) becomes it.  `unique`: the number that the next
+    ccache without a name of its own is called by.
     """
 
     def __init__(
-        self, ledger: Ledger, contents: Contents, at: Stamp, ccaches: Sequence[Ccache] = ()
+        self, ledger: Ledger, contents: Contents, at: Stamp, saved: Restored | None = None
     ) -> None:
         self._ledger = ledger
         self._contents = contents
         self._order: list[Ccache] = []
         self._names: dict[bytes, Ccache] = {}
         self._serials = ledger.register.ccaches
-        self._unique = 0
-        self.mtime = at.now
-        for ccache in ccaches:
+        self.unique = saved.unique if saved else 0
+        self.mtime = saved.mtime if saved else at.now
+        self.chosen = bool(saved and saved.chosen)
+        for ccache in saved.ccaches if saved else ():
             self._add(ccache)
-        self.chosen = bool(ccaches) and ccaches[0].rank < 0
-        if not ccaches:
+        if not self._order:
             first = self.create(DEFAULT_NAME, at)
             first.last_default_time = first.change_time
 
@@ -80,9 +91,9 @@ class Collection:
         """A name that no ccache has: the default name, or a decimal number (as the CCAPI)."""
         if not any(c.initialised for c in self._order):
             return DEFAULT_NAME
-        while b"%d" % self._unique in self._names:
-            self._unique += 1
-        return b"%d" % self._unique
+        while b"%d" % self.unique in self._names:
+            self.unique += 1
+        return b"%d" % self.unique
 
     def create(self, name: bytes, at: Stamp) -> Ccache:
         """Make an uninitialised ccache at the end of the list."""
@@ -106,8 +117,10 @@ class Collection:
             self._succeed(at)
 
     def set_default(self, ccache: Ccache, at: Stamp) -> None:
-        """Make a ccache the default; nothing happens where it is."""
-        self.chosen = True
+        """Make a ccache the default; nothing else is to see where it is."""
+        if not self.chosen:
+            self.chosen = True
+            self._ledger.effects.touched.add(ccache.serial)
         self.lead(ccache, at)
 
     def has_default(self) -> bool:

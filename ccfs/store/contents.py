@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import NotFoundError
 from ccfs.store.generation import Frozen, Generation
-from ccfs.store.image import Delta
+from ccfs.store.image import Delta, Image
 from ccfs.store.ledger import LISTED, Ledger
-from ccfs.store.values import Stamp, What
+from ccfs.store.values import Stamp, Stored, What
 
 if TYPE_CHECKING:
     from ccfs.store.files import OpenFile
@@ -43,9 +43,28 @@ class Contents:
 
     def plain(self, now: float) -> Generation:
         """A new run of plain bytes: a scratch file."""
-        generation = Generation(self._ledger.number(), now)
-        self._known[generation.number] = generation
+        return self.restored(self._ledger.number(), now)
+
+    def restored(self, number: int, mtime: float) -> Generation:
+        """Plain bytes under the number that they had before a restart."""
+        generation = self._known[number] = Generation(number, mtime)
         return generation
+
+    def restore_older(self, ccache: Ccache, number: int) -> None:
+        """A number that a ccache had before; a restart has lost its bytes."""
+        generation = self.restored(number, ccache.mtime)
+        generation.follow(ccache)
+        generation.unknown = True
+        if ccache.image is not None:
+            generation.dialect = ccache.image.dialect
+        generation.freeze(None, ccache.mtime)
+        self._superseded[number] = None
+
+    def older(self) -> Iterator[tuple[int, Ccache]]:
+        """The older numbers of ccaches by which files are still open."""
+        for generation in self._known.values():
+            if generation.handles and generation.ccache and generation.rewritten:
+                yield generation.number, generation.ccache
 
     def start(self, ccache: Ccache, at: Stamp) -> Generation:
         """Make the empty file `ccache` where there is none."""
@@ -80,6 +99,7 @@ class Contents:
         self._release_current(target, at.now)
         gone = target.take(source)
         source.lineage += 1
+        self._ledger.effects.touched.add(source.serial)
         for generation in older:
             generation.follow(target)
         self._ledger.forgotten(target, gone)
@@ -169,6 +189,7 @@ class Contents:
         old.freeze(kept, now)
         new.become(ccache, image)
         new.tail_of = tail_of
+        self._ledger.effects.touched.add(ccache.serial)
         self._ledger.recount(old)
         self._ledger.recount(new)
         self._supersede(old)
@@ -176,6 +197,8 @@ class Contents:
     def apply(self, ccache: Ccache, delta: Delta, at: Stamp, was: bool) -> None:
         """Log what a change of the bytes did.  `was`: whether it was initialised before."""
         ledger = self._ledger
+        effects, serial = ledger.effects, ccache.serial
+        effects.touched.add(serial)
         if ccache.current:
             ccache.current.mtime = at.now
             ledger.recount(ccache.current)
@@ -186,10 +209,12 @@ class Contents:
             ledger.record(at, What.PRINCIPAL, ccache)
         for stored in delta.added:
             ledger.record(at, What.STORED, ccache, stored.name)
-        if delta.added and ccache.image and not ccache.image.ends_with(delta.added):
-            ledger.effects.rewritten.add(ccache.serial)
-        elif delta.added:
-            ledger.effects.added.setdefault(ccache.serial, []).extend(delta.added)
+        if delta.mixed:
+            effects.rewritten.add(serial)
+        if delta.ends:
+            effects.added.setdefault(serial, []).extend(delta.ends)
+        if delta.buried:
+            effects.buried.setdefault(serial, {}).update(delta.buried)
 
     def settle(self, generation: Generation, now: float) -> None:
         """The last open file of a generation is closed."""
@@ -212,8 +237,17 @@ class Contents:
         """Leave dead bytes out where they are too many and nobody reads them."""
         current, image = ccache.current, ccache.image
         if current and image and image.dead and image.wasteful and not current.handles:
-            image.compact()
+            self.compact(ccache, image)
             self._renumber(ccache, current, None, now)
+
+    def compact(self, ccache: Ccache, image: Image) -> None:
+        """Leave removed records out."""
+        image.compact()
+        effects, serial = self._ledger.effects, ccache.serial
+        effects.compacted.add(serial)
+        effects.buried.pop(serial, None)
+        if serial in effects.added:
+            effects.added[serial] = [s for s in effects.added[serial] if isinstance(s, Stored)]
 
     def _unhook(self, ccache: Ccache, now: float) -> Generation | None:
         generation = ccache.current
@@ -221,6 +255,7 @@ class Contents:
             ccache.current = None
             ccache.lineage += 1
             generation.detach(now)
+            self._ledger.effects.touched.add(ccache.serial)
             self._ledger.recount(generation)
         return generation
 
@@ -252,4 +287,5 @@ class Contents:
 
     def _entry(self, ccache: Ccache, at: Stamp) -> None:
         ccache.mtime = at.now
+        self._ledger.effects.touched.add(ccache.serial)
         self._ledger.effects.listings |= {ccache.serial, LISTED}

@@ -146,7 +146,7 @@ class Edits:
         for stored in gone:
             self._contents.apply(ccache, image.bury(stored.serial), at, was=True)
         if image.wasteful:
-            image.compact()
+            self._contents.compact(ccache, image)
 
     def _room(self, ccache: Ccache, more: int, records: int = 0) -> None:
         """Refuse `more` bytes and `records`, and the bytes that writing it in version 4 takes."""

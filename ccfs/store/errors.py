@@ -49,6 +49,10 @@ class DamagedError(Exception):
     """The journal can't be used, or can't keep a step; the message holds nothing of its content."""
 
 
+class NewerError(Exception):
+    """The journal is of a version that is not known yet; another ccfs can read it."""
+
+
 class ForeignError(Exception):
     """The journal is that of another mountpoint, and none of our business."""
 

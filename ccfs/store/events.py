@@ -8,9 +8,11 @@ edition, so a reader that began in an older one reads on where it was; a line sa
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ccfs.format.names import encode_name
 from ccfs.format.text import timestamp
+from ccfs.store.saved import SavedEvents
 from ccfs.store.values import Stamp, What
 
 REMEMBERED = 8
@@ -27,19 +29,54 @@ class Edition:
 
 
 class EventLog:
-    """A bounded log of lines.  `limit`: how many events are kept (at least half of it always)."""
+    """A bounded log of lines.  `limit`: how many events are kept (at least half of it always).
+
+    `sequence`: the number of the last event, `end`: the position behind it; `dropped`: how many
+    events are kept no more.
+    """
 
     def __init__(self, limit: int, number: Callable[[], int]) -> None:
         self._limit = max(limit, 2)
         self._number = number
         self._lines: list[bytes] = []
         self._starts: list[int] = []
-        self._dropped = 0
+        self.dropped = 0
         self.end = 0
         self.sequence = 0
         self.mtime = 0.0
         self.edition = Edition(number(), 0, b"")
         self._editions = {self.edition.number: self.edition}
+
+    def restore(self, saved: SavedEvents) -> None:
+        """Go on where a log was before a restart."""
+        self._lines = [line + b"\n" for line in saved.lines.split(b"\n")[:-1]]
+        self._starts = list(accumulate(map(len, self._lines), initial=saved.start))[:-1]
+        self.dropped, self.sequence, self.mtime = saved.dropped, saved.sequence, saved.mtime
+        self.end = saved.start + len(saved.lines)
+        self._editions = {edition[0]: Edition(*edition) for edition in saved.editions}
+        self.edition = list(self._editions.values())[-1]
+
+    @property
+    def editions(self) -> list[Edition]:
+        """Those that can be found by their number, the newest last."""
+        return list(self._editions.values())
+
+    @property
+    def start(self) -> int:
+        """The position of the first line that is kept."""
+        return self._starts[0] if self._starts else self.end
+
+    @property
+    def oldest(self) -> int:
+        """The sequence number of the first event that is kept."""
+        return self.sequence - len(self._lines) + 1
+
+    def since(self, sequence: int) -> bytes | None:
+        """The lines of the events after that of a sequence number; None where some are dropped."""
+        count = self.sequence - sequence
+        if count > len(self._lines):
+            return None
+        return b"".join(self._lines[-count:]) if count else b""
 
     def append(self, at: Stamp, what: What, ccache: bytes, credential: str = "-") -> None:
         """Add one line; `ccache` is a raw name, `credential` a file name in its directory."""
@@ -67,10 +104,10 @@ class EventLog:
 
     def _rotate(self) -> None:
         keep = self._limit // 2
-        self._dropped += len(self._lines) - keep
+        self.dropped += len(self._lines) - keep
         del self._lines[:-keep]
         del self._starts[:-keep]
-        self.edition = Edition(self._number(), self._starts[0], _lost(self._dropped))
+        self.edition = Edition(self._number(), self._starts[0], _lost(self.dropped))
         self._editions[self.edition.number] = self.edition
         if len(self._editions) > REMEMBERED:
             del self._editions[next(iter(self._editions))]
@@ -94,9 +131,7 @@ class EventLog:
         if offset < len(edition.header):
             return 0, b""
         position = offset - len(edition.header) + edition.base
-        first = self._starts[0] if self._starts else self.end
-        following = self.sequence - len(self._lines) + 1
-        return max(first - position, 0), b"# lost all events before %d\n" % following
+        return max(self.start - position, 0), b"# lost all events before %d\n" % self.oldest
 
     def _from(self, position: int, size: int) -> bytes:
         at = bisect_right(self._starts, position) - 1

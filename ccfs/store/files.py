@@ -15,7 +15,11 @@ from ccfs.store.errors import BadContentError, GoneError, StoreError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Image
 from ccfs.store.ledger import Ledger
+from ccfs.store.scratch import KEPT
 from ccfs.store.values import Stamp, What, Who
+
+Tail = tuple[int, bytes]
+"""An incomplete record: the serial of the ccache that it is for, its bytes so far."""
 
 
 class OpenFile:
@@ -25,7 +29,7 @@ class OpenFile:
     everybody else.  `found`: the superseded generation of that number, where it was one.
     `pending`: the beginning of a record that could not stay at the end of the ccache while this
     file is still writing it.  `wiping`: whether it has overwritten the whole ccache with something
-    else.
+    else.  `ident`: a number that the layer above knows the file by, also after a restart; 0: none.
     """
 
     __slots__ = (
@@ -48,7 +52,9 @@ class OpenFile:
         writes: bool,
         append: bool,
         who: Who,
+        ident: int = 0,
     ) -> None:
+        self.ident = ident
         self.generation = generation
         self.found = found
         self.number = found.number if found else generation.number
@@ -61,11 +67,17 @@ class OpenFile:
 
 
 class Files:
-    """What open files do."""
+    """What open files do.
+
+    `waiting`: what files that were open before a restart had left incomplete, by their idents: the
+    serial of the ccache, and the bytes.
+    """
 
     def __init__(self, ledger: Ledger, contents: Contents) -> None:
         self._ledger = ledger
         self._contents = contents
+        self._incomplete: dict[int, OpenFile] = {}
+        self.waiting: dict[int, Tail] = {}
 
     def open(
         self,
@@ -75,17 +87,67 @@ class Files:
         writes: bool,
         append: bool,
         found: Generation | None = None,
+        ident: int = 0,
     ) -> OpenFile:
         """Open a generation; `found` is the superseded one by whose number it was found."""
         generation.handles += 1
         generation.writers += writes
-        file = OpenFile(generation, found, writes=writes, append=append, who=who)
+        file = OpenFile(generation, found, writes=writes, append=append, who=who, ident=ident)
         if found:
             found.followers.append(file)
         return file
 
+    def reopen(self, number: int, ident: int, who: Who, *, writes: bool, append: bool) -> OpenFile:
+        """A file that was open before a restart, by its generation's number and its own ident.
+
+        It goes on with the record that it has left incomplete.  GoneError: the number is unknown.
+        """
+        generation = self._contents.find(number)
+        if generation is None or not (
+            generation.named or generation.current or generation.rewritten
+        ):
+            raise GoneError("a number nobody knows")
+        file = self.open(generation, who, writes=writes, append=append, ident=ident)
+        serial, tail = self.waiting.pop(ident, (0, b""))
+        if generation.ccache is not None and generation.ccache.serial == serial:
+            file.pending = tail
+            self._incomplete[ident] = file
+        else:
+            self._ledger.used -= len(tail)
+        return file
+
+    def restore(self, waiting: dict[int, Tail]) -> None:
+        """Have what files had left incomplete before a restart wait for them."""
+        self.waiting = waiting
+        self._ledger.used += sum(len(tail) for _, tail in waiting.values())
+
+    def drop_waiting(self, at: Stamp) -> None:
+        """Drop what waits for files that were not opened again after a restart."""
+        for serial, tail in self.waiting.values():
+            self._ledger.used -= len(tail)
+            ccache = self._ledger.register.ccaches.get(serial)
+            if ccache is not None:
+                self._ledger.note(at, What.DROPPED, ccache)
+        self.waiting = {}
+
+    def tails(self) -> dict[int, Tail]:
+        """What files that have an ident have left incomplete: their ccache's serial, the bytes."""
+        if not self._incomplete:
+            return self.waiting
+        tails = {ident: _tail(file) for ident, file in self._incomplete.items()}
+        self._incomplete = {n: f for n, f in self._incomplete.items() if tails[n][1]}
+        return {**self.waiting, **{n: tail for n, tail in tails.items() if tail[1]}}
+
+    def _left(self, *files: OpenFile | None) -> None:
+        """Remember files that may have left a record incomplete."""
+        for file in files:
+            if file is not None and file.ident:
+                self._incomplete[file.ident] = file
+
     def read(self, file: OpenFile, offset: int, size: int) -> bytes:
-        """At most `size` bytes at `offset`."""
+        """At most `size` bytes at `offset`.  GoneError where a restart has lost them."""
+        if file.generation.unknown:
+            raise GoneError("bytes from before a restart")
         return bytes(memoryview(file.generation.data)[offset : offset + size])
 
     def write(self, file: OpenFile, offset: int, data: bytes, now: float) -> int:
@@ -138,7 +200,8 @@ class Files:
         generation, at = file.generation, Stamp(now, file.who)
         generation.handles -= 1
         generation.writers -= file.writes
-        generation.used = now
+        if file.writes or generation.used != KEPT:
+            generation.used = now
         if file.found:
             file.found.followers.remove(file)
         ccache = generation.ccache
@@ -170,8 +233,7 @@ class Files:
         if offset > have:
             generation.data.extend(bytes(offset - have))
         generation.data[offset : offset + len(data)] = data
-        generation.mtime = generation.used = now
-        self._ledger.recount(generation)
+        self._plain_changed(generation, min(offset, have), now)
 
     def _truncate_plain(self, generation: Generation, size: int, now: float) -> None:
         have = len(generation.data)
@@ -179,8 +241,13 @@ class Files:
         if size > have:
             generation.data.extend(bytes(size - have))
         del generation.data[size:]
+        self._plain_changed(generation, min(size, have), now)
+
+    def _plain_changed(self, generation: Generation, kept: int, now: float) -> None:
         generation.mtime = generation.used = now
         self._ledger.recount(generation)
+        if generation.named:
+            self._ledger.scratch_changed(generation.number, kept)
 
     def _write_current(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
@@ -188,7 +255,7 @@ class Files:
         image = _image(ccache)
         if _overwrites(file, offset, data, image):
             self._wipe(file, ccache, at)
-        elif file.append or offset == len(image.data):
+        elif file.append or offset in (len(image.data), len(image.data) + len(file.pending)):
             self._append(file, ccache, offset, data, at)
         elif offset > len(image.data):
             raise BadContentError("a write that leaves a hole")
@@ -223,6 +290,7 @@ class Files:
             if other:
                 self._contents.wait(other, aside)
             current.tail_of = file if image.tail else None
+            self._left(current.tail_of, other)
             self._contents.apply(ccache, delta, at, was)
 
     def _overwrite(
@@ -235,6 +303,7 @@ class Files:
         with self._behind(ccache, at, file.number != current.number):
             delta = image.overwrite(offset, data)
             current.tail_of = (current.tail_of or file) if image.tail else None
+            self._left(current.tail_of)
             self._contents.apply(ccache, delta, at, was)
 
     def _write_rewritten(
@@ -242,6 +311,8 @@ class Files:
     ) -> None:
         """A write by one who knows an older state: an append follows, a removal too."""
         generation = file.generation
+        if generation.unknown and not file.append:
+            raise GoneError("bytes from before a restart")
         if file.append or offset >= len(generation.data):
             if generation.dialect != _image(ccache).dialect:
                 raise BadContentError("the ccache is written in another version by now")
@@ -271,6 +342,18 @@ def _overwrites(file: OpenFile, offset: int, data: bytes, image: Image) -> bool:
     except FormatError:
         return True
     return False
+
+
+def _tail(file: OpenFile) -> Tail:
+    """What a file has left incomplete, where it is to become part of a ccache."""
+    generation, ccache = file.generation, file.generation.ccache
+    if ccache is None or not (generation.current or generation.rewritten):
+        return 0, b""
+    current = ccache.current
+    if file.pending or current is None or current.tail_of is not file:
+        return ccache.serial, file.pending
+    image = _image(ccache)
+    return ccache.serial, bytes(image.data[image.complete :])
 
 
 def _is_removed(record: bytes, dialect: Dialect) -> bool:

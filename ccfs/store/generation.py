@@ -32,8 +32,8 @@ class Generation:
     `image` indexes the bytes of a current one.  `mtime`, `superseded`, `used` (when somebody last
     did anything with a scratch file): seconds.  `handles`: how
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
-    whose incomplete record is at the end.  `named`: whether it is a scratch file with a name,
-    `kept`: one that the journal has.
+    whose incomplete record is at the end.  `place`: where it is a scratch file: the serial of a
+    ccache (0: `dir/`) and its name.  `unknown`: whether a restart has lost its bytes.
     `counted`, `counted_records`: how many bytes and records of the limits it takes.
     `followers`: the open files that were opened by its number when it was no longer current itself.
     """
@@ -48,13 +48,13 @@ class Generation:
         "followers",
         "handles",
         "image",
-        "kept",
         "mtime",
-        "named",
         "number",
+        "place",
         "spans",
         "superseded",
         "tail_of",
+        "unknown",
         "used",
         "writers",
     )
@@ -72,8 +72,8 @@ class Generation:
         self.followers: list[OpenFile] = []
         self.handles = 0
         self.writers = 0
-        self.named = False
-        self.kept = False
+        self.place: tuple[int, bytes] | None = None
+        self.unknown = False
         self.counted = 0
         self.counted_records = 0
         self._lineage = 0
@@ -88,6 +88,11 @@ class Generation:
     def records(self) -> int:
         """How many records it has, removed ones included."""
         return len(self.image.spans if self.image is not None else self.spans)
+
+    @property
+    def named(self) -> bool:
+        """Whether it is a scratch file with a name."""
+        return self.place is not None
 
     @property
     def current(self) -> bool:
@@ -136,7 +141,7 @@ class Generation:
     def extend(self, offset: int, data: bytes) -> None:
         """Let bytes at `offset` follow those that readers of a superseded one keep."""
         have = len(self._plain)
-        if self.handles and offset <= have:
+        if self.handles and not self.unknown and offset <= have:
             self._plain += data[have - offset :]
 
     def discard(self) -> None:

@@ -8,7 +8,7 @@ change in place costs what it touches.  Nothing here knows names of files or who
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -30,16 +30,26 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a change of the bytes did to the records and to header and principal."""
+    """What a change of the bytes did to the records and to header and principal.
+
+    `ends`: the records that came at the end, in their order, removed ones as their bytes;
+    `buried`: serial numbers of removed ones, and the bytes in their places.  `mixed`: whether the
+    complete part changed in another way than by these and by `removed`.
+    """
 
     added: tuple[Stored, ...] = ()
     removed: tuple[Stored, ...] = ()
     prefix: bool = False
+    ends: tuple[Stored | bytes, ...] = field(default=(), compare=False)
+    buried: tuple[tuple[int, bytes], ...] = field(default=(), compare=False)
+    mixed: bool = field(default=False, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.prefix)
 
 
+Buried = tuple[tuple[int, bytes], ...]
+"""Serial numbers of records that are marked as removed, and the bytes in their places."""
 Outlined = tuple[int, int, Outline | None]
 
 
@@ -91,6 +101,20 @@ class Image:
         self.dead = 0
         self._index_more()
 
+    def restore(self, data: bytearray) -> None:
+        """Have bytes whose records are known and follow.  BadContentError: there is no header."""
+        found = _scan_prefix(data, self.limit)
+        if found is None:
+            raise BadContentError("an incomplete header")
+        self.data, (self.prefix, self.body) = data, found
+
+    def fill(self, spans: Iterable[Span]) -> None:
+        """Have the records of restored bytes.  BadContentError where they don't fill those."""
+        self._splice(0, 0, list(spans))
+        self.complete = self.spans[-1].end if self.spans else self.body
+        if self.complete != len(self.data):
+            raise BadContentError("records that don't fill it")
+
     def serve(self, registrar: Registrar) -> None:
         """Have another registrar name new records from now on."""
         self._registrar = registrar
@@ -113,13 +137,6 @@ class Image:
     def stored(self) -> list[Stored]:
         """The live records in their order."""
         return [span.stored for span in self.spans if span.stored]
-
-    def ends_with(self, stored: tuple[Stored, ...]) -> bool:
-        """Whether these are the last records."""
-        last = self.spans[-len(stored) :]
-        return len(last) == len(stored) and all(
-            span.stored == one for span, one in zip(last, stored, strict=True)
-        )
 
     def find(self, serial: int) -> Stored | None:
         """The live record of a serial number."""
@@ -157,6 +174,8 @@ class Image:
         if offset >= self.complete:
             return self._overwrite_tail(offset, data)
         size, old = len(self.data), bytes(self.data[offset : offset + len(data)])
+        if old == data:
+            return Delta()
         self.data[offset : offset + len(data)] = data
         try:
             return self._index_again(offset, offset + len(data), old)
@@ -170,13 +189,14 @@ class Image:
         del self.data[size:]
         kept = bisect_right(self.spans, size, key=lambda span: span.end)
         removed = [span.stored for span in self.spans[kept:] if span.stored]
+        mixed = len(removed) < len(self.spans) - kept
         prefix = self.prefix is not None and size < self.body
         self._splice(kept, len(self.spans), [])
         if prefix:
             self.prefix, self.body = None, 0
         self.complete = self.spans[-1].end if self.spans else self.body
         self._forget(removed)
-        return Delta((), tuple(removed), prefix)
+        return Delta((), tuple(removed), prefix, mixed=mixed or prefix)
 
     def cut_tail(self) -> bytes:
         """Take the incomplete tail off and return it."""
@@ -190,9 +210,11 @@ class Image:
         if span is None:
             return Delta()
         at = bisect_left(self.spans, span.start, key=_start)
-        self.data[span.start : span.end] = tombstone(self._bytes(span), self.dialect)
+        blank = tombstone(self._bytes(span), self.dialect)
+        self.data[span.start : span.end] = blank
         self._splice(at, at + 1, [Span(span.start, span.end, None)])
-        return Delta((), self._forget([s for s in (span.stored,) if s]))
+        gone = self._forget([s for s in (span.stored,) if s])
+        return Delta((), gone, buried=((serial, blank),))
 
     def rebuild(self, prefix: bytes, records: Iterable[tuple[bytes, Stored | None]]) -> None:
         """Put the image together anew from a header with principal and records."""
@@ -236,7 +258,8 @@ class Image:
         outlined = self._outlines([at, *ends], prefix.header.dialect)
         spans = [Span(start, end, self._admit(what)) for start, end, what in outlined]
         self._splice(len(self.spans), len(self.spans), spans)
-        return Delta(tuple(s.stored for s in spans if s.stored), (), fresh)
+        added = tuple(s.stored for s in spans if s.stored)
+        return Delta(added, (), fresh, tuple(s.stored or self._bytes(s) for s in spans))
 
     def _admit(self, what: Outline | None) -> Stored | None:
         return self._registrar.admit(what) if what else None
@@ -268,8 +291,22 @@ class Image:
         spans = [kept.get(a) or Span(a, b, self._admit(what)) for a, b, what in outlined]
         self._splice(first, rest, spans)
         self.complete = self.spans[-1].end if self.spans else body
-        added = (s.stored for s in spans if s.stored and s.start not in kept)
-        return Delta(tuple(added), removed, delta_prefix)
+        added = tuple(s.stored for s in spans if s.stored and s.start not in kept)
+        buried = self._buried(touched, spans) if same and start >= body else None
+        mixed = buried is None
+        return Delta(added, removed, delta_prefix, buried=buried or (), mixed=mixed)
+
+    def _buried(self, touched: list[Span], spans: list[Span]) -> Buried | None:
+        """Records that a write in place has marked as removed; None where it did more than that."""
+        if [s[:2] for s in touched] != [s[:2] for s in spans]:
+            return None
+        buried = []
+        for old, new in zip(touched, spans, strict=True):
+            if old.stored and not new.stored:
+                buried.append((old.stored.serial, self._bytes(new)))
+            elif old is not new:
+                return None
+        return tuple(buried)
 
     def _rescan(self, at: int, dialect: Dialect, stop: int | None) -> tuple[list[Outlined], int]:
         """The records from `at` on, up to where old ones behind `stop` are in step again.

@@ -30,10 +30,14 @@ class Effects:
     credentials that are gone, by that of the ccache that had them; `ccaches`: serials of
     directories that are gone; `listings`: serials of directories whose entries changed (0: the
     collection's); `changed`: serials of ccaches that changed; `added`: records that came at the end
-    of a ccache, by its serial; `rewritten`: serials of ccaches whose records changed in another
-    way; `behind`: serials of ccaches with news that no operation on their file has shown;
-    `files`: scratch files (serial of the ccache, name) that the journal has not as they are;
-    `logged`: whether the log grew.
+    of a ccache, by its serial, removed ones as their bytes; `buried`: the bytes in the places of
+    records that are gone, by ccache and serial; `compacted`: serials of ccaches whose removed
+    records were left out before that; `rewritten`: serials of ccaches whose records changed in
+    another way; `touched`: serials of ccaches whose number, times or incomplete tail changed;
+    `behind`: serials of ccaches with news that no operation on their file has shown; `files`:
+    numbers of scratch files that changed, and how many bytes at their beginning did not; `links`:
+    names of scratch links that came or went; `notes`: what the layer above wants back after a
+    restart, b"" for what it does not want any more; `logged`: whether the log grew.
     """
 
     superseded: list[int] = field(default_factory=list)
@@ -41,25 +45,19 @@ class Effects:
     ccaches: list[int] = field(default_factory=list)
     listings: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
-    added: dict[int, list[Stored]] = field(default_factory=dict)
+    added: dict[int, list[Stored | bytes]] = field(default_factory=dict)
+    buried: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    compacted: set[int] = field(default_factory=set)
+    touched: set[int] = field(default_factory=set)
     rewritten: set[int] = field(default_factory=set)
     behind: set[int] = field(default_factory=set)
-    files: set[tuple[int, bytes]] = field(default_factory=set)
+    files: dict[int, int] = field(default_factory=dict)
+    links: set[bytes] = field(default_factory=set)
+    notes: dict[bytes, bytes] = field(default_factory=dict)
     logged: bool = False
 
     def __bool__(self) -> bool:
-        return bool(
-            self.logged
-            or self.listings
-            or self.superseded
-            or self.changed
-            or self.records
-            or self.ccaches
-            or self.added
-            or self.rewritten
-            or self.behind
-            or self.files
-        )
+        return bool(self.lasting or self.listings or self.superseded or self.behind)
 
     @property
     def gone(self) -> list[int]:
@@ -69,13 +67,26 @@ class Effects:
     @property
     def lasting(self) -> bool:
         """Whether there is anything that should survive a restart."""
-        return bool(self.changed or self.records or self.ccaches or self.rewritten or self.files)
+        return bool(
+            self.logged
+            or self.changed
+            or self.touched
+            or self.records
+            or self.ccaches
+            or self.added
+            or self.rewritten
+            or self.compacted
+            or self.files
+            or self.links
+            or self.notes
+        )
 
 
 class Ledger:
     """The store's one counter of everything.
 
     `memo`: what the layer above has made of the content, as long as no step has had an effect.
+    `notes`: what the layer above has noted down to have it after a restart.
 
     Serial numbers begin with the start time in milliseconds, so that they are not met again after
     a restart either.
@@ -89,6 +100,7 @@ class Ledger:
         self.register = Register(int(now * 1000), limits.credentials)
         self.events = EventLog(limits.events, self.number)
         self.memo = Memo()
+        self.notes: dict[bytes, bytes] = {}
         self._refused = -math.inf
 
     def number(self) -> int:
@@ -103,6 +115,24 @@ class Ledger:
         self.memo.clear()
         self.register.prune()
         return taken
+
+    def note_down(self, key: bytes, value: bytes) -> None:
+        """Keep a value of the layer above across a restart, in place of an earlier one of its key.
+
+        b"" removes it.  The value may be secret: it is overwritten in the journal once it is gone.
+        """
+        if self.notes.get(key, b"") == value:
+            return
+        if value:
+            self.notes[key] = value
+        else:
+            del self.notes[key]
+        self.effects.notes[key] = value
+
+    def scratch_changed(self, number: int, kept: int) -> None:
+        """A scratch file is not what it was, but for `kept` bytes at its beginning."""
+        files = self.effects.files
+        files[number] = min(files.get(number, kept), kept)
 
     def from_behind(self) -> None:
         """No operation on a file has shown what the last steps have changed."""
@@ -133,6 +163,7 @@ class Ledger:
         due = dict(self.register.due(now))
         if not due:
             return
+        self.register.announced = now
         found = {
             stored.serial: (ccache, stored)
             for ccache in self.register.ccaches.values()

@@ -1,57 +1,96 @@
-"""Make ccaches anew from what was saved: the same ids, names, places and bytes."""
+"""Make a store anew from what was saved: the same ids, numbers, names, places and bytes."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from ccfs.format.credential import Outline
+from ccfs.format.credential import outline_credential
+from ccfs.format.errors import FormatError
 from ccfs.store.ccache import Ccache
-from ccfs.store.contents import Contents
+from ccfs.store.collection import Restored
 from ccfs.store.describe import kind_of
-from ccfs.store.image import Image
-from ccfs.store.ledger import Ledger
-from ccfs.store.saved import Saved, SavedCcache
-from ccfs.store.scratch import Scratch
-from ccfs.store.values import Stored
+from ccfs.store.errors import BadContentError
+from ccfs.store.image import Image, Span
+from ccfs.store.scratch import KEPT, Link
+
+if TYPE_CHECKING:
+    from ccfs.store.generation import Generation
+    from ccfs.store.saved import Saved, SavedCcache
+    from ccfs.store.store import Store
 
 
-class _Registrar:
-    """Gives records the identities that they had."""
+def restore(saved: Saved, store: Store, now: float) -> Restored:
+    """Fill an empty store; returns its collection, which the caller makes.
 
-    def __init__(self, ccache: Ccache, saved: SavedCcache) -> None:
-        self._ccache = ccache
-        self._records: Iterator[tuple[int, str]] = zip(saved.serials, saved.names, strict=True)
+    BadContentError where the bytes are no ccache.
+    """
+    ledger, whole = store.ledger, saved.whole
+    ledger.change_time = whole.change_time
+    ledger.register.last = max(ledger.register.last, whole.last)
+    if saved.events:
+        ledger.events.restore(saved.events)
+    ledger.notes.update(saved.notes)
+    store.files.restore(dict(saved.tails))
+    _restore_scratch(saved, store, now)
+    ccaches = [_restore_ccache(one, store) for one in saved.ccaches]
+    ledger.register.skip(whole.announced)
+    chosen = whole.chosen
+    if chosen is None:  # what older journals say of it
+        chosen = bool(ccaches) and ccaches[0].rank < 0
+    return Restored(ccaches, whole.mtime or now, whole.unique, chosen)
 
-    def room(self, more: int) -> None:
-        """What was there has room, whatever the limits are by now."""
 
-    def admit(self, outline: Outline) -> Stored:
-        """The next record that was saved."""
-        return self._ccache.readmit(kind_of(outline), *next(self._records))
-
-    def forget(self, stored: Stored) -> None:
-        """Nothing is forgotten while it is being restored."""
-
-
-def restore(saved: Saved, ledger: Ledger, contents: Contents, scratch: Scratch) -> list[Ccache]:
-    """The saved ccaches in their order.  BadContentError where the bytes are no ccache."""
-    ledger.change_time = max(ledger.change_time, saved.change_time)
-    ledger.register.last = max(ledger.register.last, saved.last)
+def _restore_scratch(saved: Saved, store: Store, now: float) -> None:
     for file in saved.files:
-        generation = contents.plain(file.mtime)
+        generation = _generation(store, file.number, file.mtime)
         generation.data.extend(file.data)
-        generation.kept = True
-        scratch.add(file.place, file.name, generation)
-        ledger.recount(generation)
-    return [_restore(ccache, ledger, contents) for ccache in saved.ccaches]
+        generation.used = KEPT if file.kept else now
+        store.scratch.add(file.place, file.name, generation)
+        store.ledger.recount(generation)
+    for link in saved.links:
+        store.scratch.links[link.name] = Link(link.number, link.target, link.made)
 
 
-def _restore(saved: SavedCcache, ledger: Ledger, contents: Contents) -> Ccache:
+def _restore_ccache(saved: SavedCcache, store: Store) -> Ccache:
+    ledger = store.ledger
     ccache = Ccache(saved.name, saved.mtime, ledger.register)
     ccache.serial, ccache.rank = saved.serial, saved.rank
+    ccache.lineage, ccache.nominal = saved.lineage, saved.nominal
     ccache.change_time, ccache.last_default_time = saved.change_time, saved.last_default_time
+    if not saved.number or (saved.number < 0 and not saved.data):
+        return ccache
+    image = Image(ledger.limits.ccache_bytes, ccache, bytearray())
     if saved.data:
-        image = Image(ledger.limits.ccache_bytes, _Registrar(ccache, saved), saved.data)
-        image.serve(ccache)
-        generation = contents.plain(saved.mtime)
-        generation.become(ccache, image)
-        ledger.recount(generation)
+        _restore_image(image, ccache, saved)
+    changed = saved.mtime if saved.data_mtime is None else saved.data_mtime
+    generation = _generation(store, saved.number, changed)
+    generation.become(ccache, image)
+    ledger.recount(generation)
+    for number in saved.older:
+        store.contents.restore_older(ccache, number)
     return ccache
+
+
+def _restore_image(image: Image, ccache: Ccache, saved: SavedCcache) -> None:
+    image.restore(saved.data)
+    try:
+        image.fill(_spans(image, ccache, saved))
+    except FormatError as error:
+        raise BadContentError(str(error)) from None
+
+
+def _spans(image: Image, ccache: Ccache, saved: SavedCcache) -> Iterator[Span]:
+    at, data, dialect = image.body, image.data, image.dialect
+    for serial, name, size in saved.records:
+        stored = None
+        if serial:
+            stored = ccache.readmit(kind_of(outline_credential(data, at, dialect)), serial, name)
+        yield Span(at, at + size, stored)
+        at += size
+
+
+def _generation(store: Store, number: int, mtime: float) -> Generation:
+    """The generation of a number; -1: of a new one."""
+    contents = store.contents
+    return contents.plain(mtime) if number < 0 else contents.restored(number, mtime)

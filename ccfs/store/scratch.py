@@ -1,17 +1,19 @@
 """Scratch: files and links that clients make beside what they mean to replace.
 
 A scratch file has a name in a directory and is no ccache.  It goes ten minutes after its last use,
-unless it has the bytes of one: then it is kept until it is removed, by the journal, too.
+unless it has the bytes of one: then it is kept until it is removed.
 """
 
+import math
 from dataclasses import dataclass
 
 from ccfs.store.errors import ExistsError, NotFoundError
 from ccfs.store.generation import Generation
-from ccfs.store.values import Stamp
 
 LIFETIME = 600.0
 """Seconds after the last use."""
+KEPT = math.inf
+"""When a scratch file that is a whole ccache, and was not used for a while, is used next."""
 
 COLLECTION = 0
 """The place of scratch files in `dir/`; in a ccache's directory the place is its serial."""
@@ -27,13 +29,9 @@ class Link:
 
 
 class Scratch:
-    """Scratch files by place and name, and scratch links by name.
-
-    `written`: files that were closed by their last writer, and when; in that order.
-    """
+    """Scratch files by place and name, and scratch links by name."""
 
     def __init__(self) -> None:
-        self.written: dict[Generation, Stamp] = {}
         self._files: dict[tuple[int, bytes], Generation] = {}
         self.links: dict[bytes, Link] = {}
 
@@ -57,33 +55,27 @@ class Scratch:
         """All scratch files of a place."""
         return [(name, g) for (where, name), g in self._files.items() if where == place]
 
-    def place_of(self, generation: Generation) -> tuple[int, bytes] | None:
-        """Where a scratch file is, by its bytes."""
-        return next((key for key, g in self._files.items() if g is generation), None)
+    def all(self) -> list[Generation]:
+        """All scratch files."""
+        return list(self._files.values())
 
     def add(self, place: int, name: bytes, generation: Generation) -> None:
         """Give plain bytes a name; ExistsError where it is taken."""
         if (place, name) in self._files:
             raise ExistsError("the name is taken")
         self._files[(place, name)] = generation
-        generation.named = True
+        generation.place = (place, name)
 
     def pop(self, place: int, name: bytes) -> Generation:
         """Take the name away from a scratch file."""
         generation = self.get(place, name)
         del self._files[(place, name)]
-        generation.named = False
+        generation.place = None
         return generation
 
-    def kept(self) -> list[tuple[tuple[int, bytes], Generation]]:
-        """The files that the journal has."""
-        return [(key, g) for key, g in self._files.items() if g.kept]
-
-    def expired(self, now: float) -> list[tuple[int, bytes]]:
-        """Scratch files that are no ccaches, not open, and were not used for a while."""
-        files = self._files.items()
-        unused = [(key, g) for key, g in files if not (g.kept or g.handles)]
-        return [key for key, g in unused if g.used + LIFETIME <= now]
+    def expired(self, now: float) -> list[Generation]:
+        """Scratch files that are not open, and were not used for a while."""
+        return [g for g in self._files.values() if not g.handles and g.used + LIFETIME <= now]
 
     def expired_links(self, now: float) -> list[bytes]:
         """Scratch links that were not renamed for a while."""

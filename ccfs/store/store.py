@@ -1,6 +1,5 @@
 """The store: all of a user's ccaches, and the steps that change more than one part of it."""
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -27,13 +26,11 @@ from ccfs.store.ledger import LISTED, NO_CCACHE, Ledger
 from ccfs.store.listing import ccache_name
 from ccfs.store.restore import restore
 from ccfs.store.saved import Saved
-from ccfs.store.scratch import COLLECTION, Link, Scratch
+from ccfs.store.scratch import COLLECTION, KEPT, Link, Scratch
 from ccfs.store.values import DEFAULT_NAME, Limits, Stamp, What, Who, ident
 
 SERVER = Who(0, 0, "ccfs")
 """Asks for steps that no client has asked for."""
-SETTLED = 1.0
-"""Seconds after which a scratch file is taken for one that stays."""
 MAX_LINKS = 64
 """How many scratch links there may be."""
 
@@ -48,20 +45,24 @@ class Store:
     def __init__(self, limits: Limits, at: Stamp, saved: Saved | None = None) -> None:
         """Begin empty-handed, or with what a journal has saved."""
         self.limits = limits
-        self.start_time = at.now
+        self.start_time = (saved and saved.whole.start_time) or at.now
         self.ledger = Ledger(limits, at.now)
         self.contents = Contents(self.ledger)
         self.scratch = Scratch()
-        ccaches = restore(saved, self.ledger, self.contents, self.scratch) if saved else ()
-        self.collection = Collection(self.ledger, self.contents, at, ccaches)
         self.files = Files(self.ledger, self.contents)
         self.edits = Edits(self.ledger, self.contents)
-        self._nominal: set[int] = set()
+        restored = restore(saved, self, at.now) if saved else None
+        self.collection = Collection(self.ledger, self.contents, at, restored)
 
     @property
     def events(self) -> EventLog:
         """The log of changes."""
         return self.ledger.events
+
+    @property
+    def notes(self) -> dict[bytes, bytes]:
+        """What the layer above has noted down (`Ledger.note_down`)."""
+        return self.ledger.notes
 
     def owner(self, serial: int) -> Ccache | None:
         """The ccache that holds the credential of a serial number."""
@@ -109,7 +110,7 @@ class Store:
         """KCM's DESTROY: the default is kept for its name, until it isn't the default."""
         if ccache is self.collection.default:
             self.uninitialise(ccache, at)
-            self._nominal.add(ccache.serial)
+            ccache.nominal = True
         else:
             self.destroy(ccache, at)
 
@@ -121,9 +122,9 @@ class Store:
         old, new = self.collection.default, self.collection.find(name)
         if new is None:
             new = self.collection.create(name, at)
-            self._nominal.add(new.serial)
+            new.nominal = True
         self.collection.set_default(new, at)
-        if old is not new and old.serial in self._nominal:
+        if old is not new and old.nominal:
             self._drop_nominal(old, at)
 
     def _overwrite(self, ccache: Ccache, data: bytes | bytearray, at: Stamp) -> Ccache:
@@ -144,13 +145,14 @@ class Store:
         if others or ccache is placeholder:
             return ccache
         collection.lead(ccache, at)
-        if placeholder.serial in self._nominal or placeholder.name == DEFAULT_NAME:
+        if placeholder.nominal or placeholder.name == DEFAULT_NAME:
             self._drop_nominal(placeholder, at)
         return ccache
 
     def _drop_nominal(self, ccache: Ccache, at: Stamp) -> None:
         """Destroy what was there for its name alone, unless a client has put something there."""
-        self._nominal.discard(ccache.serial)
+        ccache.nominal = False
+        self.ledger.effects.touched.add(ccache.serial)
         if ccache.current is None and not self.scratch.names(ccache.serial):
             self.destroy(ccache, at)
 
@@ -237,13 +239,14 @@ class Store:
         except ExistsError:
             self.contents.drop(generation)
             raise
+        self.ledger.scratch_changed(generation.number, 0)
         self._touch(place, at)
         return generation
 
     def unlink_scratch(self, place: int, name: bytes) -> None:
         """Remove a scratch file; who has it open keeps it."""
         generation = self.scratch.pop(place, name)
-        self._unkeep(generation, (place, name))
+        self.ledger.scratch_changed(generation.number, 0)
         self.contents.drop(generation)
 
     def rename_scratch(
@@ -256,9 +259,8 @@ class Store:
         if self.scratch.find(*target):
             self.unlink_scratch(*target)
         self.scratch.add(*target, generation)
-        if generation.kept:
-            self.ledger.effects.files |= {source, target}
         generation.used = at.now
+        self.ledger.scratch_changed(generation.number, len(generation.data))
         self._touch(source[0], at)
         self._touch(target[0], at)
 
@@ -271,7 +273,7 @@ class Store:
         self._check(generation.data)
         self.contents.adopt(ccache, generation, at, What.REPLACED)
         self.scratch.pop(*source)
-        self._unkeep(generation, source)
+        self.ledger.scratch_changed(generation.number, 0)
         self._touch(source[0], at)
 
     def put_aside(self, ccache: Ccache, target: tuple[int, bytes], at: Stamp) -> None:
@@ -283,7 +285,7 @@ class Store:
         self._room_for_a_file()
         generation = self.contents.take(ccache, at)
         self.scratch.add(*target, generation)
-        self._keep(generation, at)
+        self.ledger.scratch_changed(generation.number, 0)
         self._touch(target[0], at)
 
     def replace_new(self, source: tuple[int, bytes], name: bytes, at: Stamp) -> None:
@@ -299,68 +301,22 @@ class Store:
         self.files.release(file, now)
         if file.writes and generation.named and not generation.writers:
             self._promote(generation, Stamp(now, file.who))
-            self._written(generation, Stamp(now, file.who))
 
-    def truncate(self, generation: Generation, size: int, at: Stamp) -> None:
-        """Cut a file to `size` bytes."""
-        self.files.truncate(generation, size, at)
-        self._written(generation, at)
+    def sync(self, file: OpenFile) -> None:
+        """fsync(2).  BadContentError where the file has left an incomplete record.
 
-    def _written(self, generation: Generation, at: Stamp) -> None:
-        if generation.named:
-            self.scratch.written.pop(generation, None)  # the last one is at the end
-            self.scratch.written[generation] = at
-
-    def sync(self, file: OpenFile, now: float) -> None:
-        """fsync(2): have a scratch file kept at once that is a whole ccache.
-
-        BadContentError where it has left an incomplete record, which is lost when it is closed.
+        That is lost when the file is closed; all else is in the journal with each write.
         """
         current = file.generation.ccache and file.generation.ccache.current
         if file.pending or (current and current.tail_of is file):
             raise BadContentError("cut short")
-        if file.generation.named:
-            self._keep(file.generation, Stamp(now, file.who))
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> int | None:
         """When there is something to do that no client asks for, in seconds since the epoch."""
-        written = self.scratch.written
-        files = next(iter(written.values())).now + SETTLED if written else math.inf
-        credentials = self.ledger.register.next_deadline()
-        due = min(files, math.inf if credentials is None else credentials)
-        return None if due == math.inf else due
-
-    def keep_written(self, now: float) -> None:
-        """Keep the scratch files that are whole ccaches, where nothing was done to them since.
-
-        Most such files are there for a moment: what a client is about to rename over a ccache.
-        """
-        for generation, at in list(self.scratch.written.items()):
-            if at.now + SETTLED > now:
-                break
-            del self.scratch.written[generation]
-            self._keep(generation, at)
-
-    def _keep(self, generation: Generation, at: Stamp) -> None:
-        """Have a scratch file in the journal if it is a whole ccache, else no longer."""
-        place = self.scratch.place_of(generation)
-        if place is None:
-            return
-        kept = whole(generation.data, self.limits.ccache_bytes)
-        if kept or generation.kept:
-            self.ledger.effects.files.add(place)
-        if kept and not generation.kept:
-            self._note_file(at, What.KEPT, *place)
-        generation.kept = kept
-
-    def _unkeep(self, generation: Generation, place: tuple[int, bytes]) -> None:
-        self.scratch.written.pop(generation, None)
-        if generation.kept:
-            generation.kept = False
-            self.ledger.effects.files.add(place)
+        return self.ledger.register.next_deadline()
 
     def _promote(self, generation: Generation, at: Stamp) -> None:
-        place = self.scratch.place_of(generation)
+        place = generation.place
         name = ccache_name(place[1]) if place and place[0] == COLLECTION else None
         if place is None or name is None or not whole(generation.data, self.limits.ccache_bytes):
             return
@@ -375,15 +331,42 @@ class Store:
             raise CcacheLimitError(f"over {MAX_LINKS} scratch links")
         link = Link(self.ledger.number(), target, at.now)
         self.scratch.links[name] = link
+        self.ledger.effects.links.add(name)
         return link
 
+    def drop_link(self, name: bytes) -> Link:
+        """Take a scratch link away.  NotFoundError: there is none."""
+        link = self.scratch.links.pop(name, None)
+        if link is None:
+            raise NotFoundError("no such scratch link")
+        self.ledger.effects.links.add(name)
+        return link
+
+    def rename_link(self, name: bytes, new: bytes) -> None:
+        """Give a scratch link another name, over the link that has it.  NotFoundError."""
+        link = self.drop_link(name)
+        self.scratch.links[new] = link
+        self.ledger.effects.links.add(new)
+
     def expire(self, now: float, who: Who = SERVER) -> None:
-        """Remove scratch that was not used for ten minutes, with an event each."""
-        for place, name in self.scratch.expired(now):
-            self.unlink_scratch(place, name)
-            self._note_file(Stamp(now, who), What.DROPPED, place, name)
+        """Remove scratch that was not used for ten minutes, with an event each.
+
+        A file that is a whole ccache stays, which an event says, too.
+        """
+        for generation in self.scratch.expired(now):
+            if generation.place is not None:
+                self._expire_file(generation, *generation.place, Stamp(now, who))
         for name in self.scratch.expired_links(now):
-            del self.scratch.links[name]
+            self.drop_link(name)
+
+    def _expire_file(self, generation: Generation, place: int, name: bytes, at: Stamp) -> None:
+        kept = whole(generation.data, self.limits.ccache_bytes)
+        if kept:
+            generation.used = KEPT
+            self.ledger.scratch_changed(generation.number, len(generation.data))
+        else:
+            self.unlink_scratch(place, name)
+        self._note_file(at, What.KEPT if kept else What.DROPPED, place, name)
 
     def _drop_scratch(self, ccache: Ccache, at: Stamp) -> None:
         for name, _ in self.scratch.names(ccache.serial):
@@ -416,6 +399,7 @@ class Store:
         ccache = self.collection.by_serial(place)
         if ccache is not None:
             ccache.mtime = at.now
+            self.ledger.effects.touched.add(place)
         else:
             self.collection.mtime = at.now
         self.ledger.effects.listings.add(place or LISTED)

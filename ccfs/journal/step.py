@@ -1,0 +1,54 @@
+"""What a step made stale, as bytes: the next daemon tells the kernel once more.
+
+    counts of superseded numbers, ccaches that are gone, listings, changed ccaches, those with news
+    behind their file; whether events were logged; these serials; then for each ccache that lost
+    records its serial, how many, and theirs                          all of them eight bytes each
+
+Knows the effects of a step; never how the log keeps them.
+"""
+
+from struct import pack, unpack
+
+from ccfs.store.ledger import Effects
+
+
+def encode(effects: Effects) -> bytes:
+    """The bytes of what `decode` returns."""
+    parts = (
+        effects.superseded,
+        effects.ccaches,
+        effects.listings,
+        effects.changed,
+        effects.behind,
+    )
+    values = [*map(len, parts), int(effects.logged)]
+    for part in parts:
+        values += part
+    for owner, serials in effects.records.items():
+        values += (owner, len(serials), *serials)
+    return pack(f"<{len(values)}q", *values)
+
+
+def decode(data: bytes) -> Effects:
+    """What a step made stale; nothing else of its effects.  Raises struct.error, IndexError."""
+    values = list(unpack(f"<{len(data) // 8}q", data))
+    counts, logged, at = values[:5], bool(values[5]), 6
+    parts = []
+    for count in counts:
+        parts.append(values[at : at + count])
+        at += count
+    records = {}
+    while at < len(values):
+        owner, count = values[at : at + 2]
+        records[owner] = values[at + 2 : at + 2 + count]
+        at += 2 + count
+    superseded, ccaches, listings, changed, behind = parts
+    return Effects(
+        superseded,
+        records,
+        ccaches,
+        set(listings),
+        set(changed),
+        behind=set(behind),
+        logged=logged,
+    )
