@@ -47,20 +47,11 @@ class LateKept:
         return self
 
     @property
-    def mark(self) -> tuple[int, int]:
-        """What tells the next step from all others."""
-        return self._kept.journal.mark if self._kept else (0, 0)
-
-    @property
     def last(self) -> Effects:
         """What the last step has changed that was read back."""
         from ccfs.store.ledger import Effects
 
         return Effects()
-
-    def has_made(self, mark: tuple[int, int]) -> bool:
-        """Whether the step that was the next one at a mark was made."""
-        return self._kept is not None and self._kept.journal.has_made(mark)
 
     def store(self, options: MountOptions, at: Stamp) -> Store:
         """A new store: there is nothing that it could be made of."""

@@ -115,20 +115,6 @@ class Journal:
         log = self._writer.log
         return mark[0] != log.name or mark[1] <= log.step
 
-    @property
-    def mark(self) -> tuple[int, int]:
-        """What tells the next step from all others."""
-        return 1, self._writer.log.step + 1
-
-    @property
-    def last(self) -> Effects:
-        """What the last step has changed that was read back."""
-        return Effects()
-
-    def has_made(self, mark: tuple[int, int]) -> bool:
-        """Whether the step that was the next one at a mark was made."""
-        return mark[1] <= self._writer.log.step
-
     def is_at(self, path: str) -> bool:
         """Whether a path leads to what is open here, or is to do so."""
         return self._writer.log.is_file(path) or self._writer.log.is_file(path + _BESIDE)

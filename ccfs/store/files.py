@@ -63,7 +63,6 @@ class OpenFile:
         self.who = who
         self.pending = b""
         self.wiping = False
-        self.ident = 0
 
 
 class Files:
