@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "kcmsocket": {"control", "errors"},
     "handover": set(),
     "nursery": {"linux"},
+    "renewal": set(),
     "remount": {"held_connection", "helper", "linux", "mounting"},
     "supervisor": {
         "errors",
@@ -51,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "mountlock",
         "nursery",
         "remount",
+        "renewal",
     },
     "daemon": {
         "control",
@@ -101,6 +103,7 @@ ALLOWED: dict[str, set[str]] = {
         "daemon",
         "journals",
         "kcmsocket",
+        "renewal",
         "supervisor",
         "ccfsd",
         "errors",

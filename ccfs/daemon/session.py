@@ -161,6 +161,10 @@ def make_server(
     owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)
     birth = Stamp(time.time(), Who(owner.uid, os.getpid(), "ccfs"))
     store = kept.store(options, birth) if kept else Store(options.limits, birth)
+    if options.live:
+        store.contents.presume_open()
+    else:
+        store.files.drop_waiting(birth)
     return Server(
         store=store,
         owner=owner,

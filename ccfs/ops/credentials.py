@@ -1,6 +1,8 @@
 """`credentials/` and `config/`: a file for each credential and each configuration entry."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from struct import Struct
+from typing import NamedTuple
 
 from ccfs.format.config import ConfigKey, config_key
 from ccfs.format.credential import decode_credential, encode_credential
@@ -43,24 +45,7 @@ class Credentials(Directory):
     ) -> tuple[Ref, Handle]:
         """A new file: one marshalled credential, stored at the write that completes it."""
         ccache_of(server, serial)
-        store, who, complete = server.store, opening.at.who, False
-
-        def commit(content: bytes, now: float) -> bool:
-            nonlocal complete
-            if complete:
-                raise BadContentError("bytes behind the credential")
-            complete = store.edits.complete(content)
-            if complete:
-                store.edits.store(ccache_of(server, serial), content, Stamp(now, who))
-            return complete
-
-        def dropped(now: float) -> None:
-            ccache = store.collection.by_serial(serial)
-            if ccache is not None:
-                shown = name.decode("utf-8", "surrogateescape")
-                store.ledger.note(Stamp(now, who), What.DROPPED, ccache, shown)
-
-        return _pending(server, commit, dropped)
+        return _pending(server, Begun(Slot.CREDENTIALS, serial, name), opening)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
         found = self.find(server, serial, name, 0)
@@ -87,15 +72,8 @@ class Config(Directory):
         self, server: Server, serial: int, name: bytes, opening: Opening
     ) -> tuple[Ref, Handle]:
         """A new entry; its value is what is written, or nothing."""
-        key = _config_key(name)
-        set_value = _setter(server, serial, key, opening)
-        set_value(b"", opening.at.now)
-
-        def commit(content: bytes, now: float) -> bool:
-            set_value(content, now)
-            return True
-
-        return _pending(server, commit, lambda now: None)
+        _setter(server, serial, _config_key(name), opening)(b"", opening.at.now)
+        return _pending(server, Begun(Slot.CONFIG, serial, name), opening)
 
     def unlink(self, server: Server, serial: int, name: bytes, at: Stamp) -> None:
         found = self.find(server, serial, name, 0)
@@ -157,27 +135,130 @@ class Value(Node):
             super().truncate(server, serial, size, at)
 
 
+class Begun(NamedTuple):
+    """A new file that somebody is writing: in which directory of which ccache, its name.
+
+    `content`: what was written to it; `done`: whether that is a whole credential, which is stored.
+    """
+
+    slot: Slot
+    ccache: int
+    name: bytes
+    done: bool = False
+    content: bytes = b""
+
+
 class Pending(Node):
     """A new file that somebody is writing and that is nothing yet."""
 
     def attributes(self, server: Server, serial: int) -> Attributes:
         handle = server.pending.get(serial)
-        if not isinstance(handle, PendingHandle):
-            raise GoneError("a file that is gone")
-        return Attributes(handle.size, server.clock(), entry_timeout=0.0)
+        size = handle.size if isinstance(handle, PendingHandle) else len(_begun(server, serial)[-1])
+        return Attributes(size, server.clock(), entry_timeout=0.0)
+
+    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        """Where the kernel asks again for one that it has made."""
+        return self.reopen(server, serial, opening, 0)
+
+    def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
+        return _handle(server, serial, _begun(server, serial), opening)
 
 
-def _pending(
-    server: Server, commit: Complete, dropped: Callable[[float], None]
-) -> tuple[Ref, Handle]:
+def pending_of(server: Server, where: Ref, name: bytes) -> Ref | None:
+    """The last file of a name that was begun in a directory, and that another daemon has noted."""
+    for key, value in reversed(server.store.notes.items()):
+        if key.startswith(_PENDING):
+            begun = _decoded(value)
+            if (begun.slot, begun.ccache, begun.name) == (where.slot, where.serial, name):
+                return Ref(int(key.removeprefix(_PENDING), 16), Slot.PENDING)
+    return None
+
+
+_PENDING = b"pending "
+_BEGUN = Struct(">BQ?H")
+
+
+def _noted(begun: Begun) -> bytes:
+    head = _BEGUN.pack(begun.slot, begun.ccache, begun.done, len(begun.name))
+    return head + begun.name + begun.content
+
+
+def _decoded(value: bytes) -> Begun:
+    slot, ccache, done, size = _BEGUN.unpack_from(value)
+    end = _BEGUN.size + size
+    return Begun(Slot(slot), ccache, value[_BEGUN.size : end], done, value[end:])
+
+
+def _begun(server: Server, serial: int) -> Begun:
+    """What was noted of a file; GoneError for one that nobody knows."""
+    key = _PENDING + b"%x" % serial
+    value = None if key in server.unwanted else server.store.notes.get(key)
+    if value is None:
+        raise GoneError("a file that is gone")
+    return _decoded(value)
+
+
+def _pending(server: Server, begun: Begun, opening: Opening) -> tuple[Ref, Handle]:
     number = server.store.ledger.number()
+    server.note(_PENDING + b"%x" % number, _noted(begun))
+    return Ref(number, Slot.PENDING), _handle(server, number, begun, opening)
 
-    def done() -> None:
+
+def _handle(server: Server, number: int, begun: Begun, opening: Opening) -> Handle:
+    """The handle of a file that was begun; what is written to it is noted until it is stored."""
+    key, who = _PENDING + b"%x" % number, opening.at.who
+    put = _COMMITS[begun.slot](server, begun, opening)
+
+    def commit(content: bytes, now: float) -> bool:
+        done = put(content, now)
+        # Of what is stored only the length is wanted, for who asks for that.
+        left = bytes(len(content)) if done else content
+        server.note(key, _noted(begun._replace(done=done, content=left)))
+        return done
+
+    def dropped(now: float) -> None:
+        ccache = server.store.collection.by_serial(begun.ccache)
+        if ccache is not None:
+            shown = begun.name.decode("utf-8", "surrogateescape")
+            server.store.ledger.note(Stamp(now, who), What.DROPPED, ccache, shown)
+
+    def over() -> None:
         server.pending.pop(number, None)
+        server.note(key, b"")
 
-    handle = PendingHandle(commit, dropped, done)
+    handle = PendingHandle(commit, dropped, over, begun.content, complete=begun.done)
     server.pending[number] = handle
-    return Ref(number, Slot.PENDING), handle
+    return handle
+
+
+def _credential(server: Server, begun: Begun, opening: Opening) -> Complete:
+    """Store what is written once it is a whole credential; nothing can come behind that."""
+    edits, complete = server.store.edits, begun.done
+
+    def commit(content: bytes, now: float) -> bool:
+        nonlocal complete
+        if complete:
+            raise BadContentError("bytes behind the credential")
+        complete = edits.complete(content)
+        if complete:
+            edits.store(ccache_of(server, begun.ccache), content, Stamp(now, opening.at.who))
+        return complete
+
+    return commit
+
+
+def _entry(server: Server, begun: Begun, opening: Opening) -> Complete:
+    """Set a configuration entry to what is written so far."""
+    put = _setter(server, begun.ccache, _config_key(begun.name), opening)
+
+    def commit(content: bytes, now: float) -> bool:
+        put(content, now)
+        return True
+
+    return commit
+
+
+_COMMITS = {Slot.CREDENTIALS: _credential, Slot.CONFIG: _entry}
 
 
 def _setter(server: Server, serial: int, key: ConfigKey, opening: Opening) -> Commit:

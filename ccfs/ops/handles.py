@@ -111,14 +111,21 @@ class PendingHandle(CommitHandle):
     """A new file that is nothing until what is written to it is complete.
 
     `commit` returns False where that is not complete; `dropped(now)`: what was written is lost,
-    since the file is closed; `done()`: it is closed.
+    since the file is closed; `done()`: it is closed.  `written`: what was written to it before.
     """
 
     def __init__(
-        self, commit: Complete, dropped: Callable[[float], None], done: Callable[[], None]
+        self,
+        commit: Complete,
+        dropped: Callable[[float], None],
+        done: Callable[[], None],
+        written: bytes = b"",
+        *,
+        complete: bool = True,
     ) -> None:
         super().__init__(b"", self._take)
-        self._complete = True
+        self._written = written
+        self._complete = complete or not written
         self._try = commit
         self._dropped = dropped
         self._done = done
@@ -136,17 +143,35 @@ class PendingHandle(CommitHandle):
         self._done()
 
 
+Note = Callable[[bytes, bytes], None]
+"""Note a value down under a key, for the next daemon; b"": it is wanted no more."""
+_LENGTH = 8
+
+
+def transaction_key(number: int) -> bytes:
+    """What the transaction of an open file is noted under."""
+    return b"transaction %x" % number
+
+
 class TransactionHandle(Handle):
     """One question, one answer: what is written first is carried out, then the answer is read.
 
     It is read from offset 0, or from where the question ended: a shell can't seek.
     """
 
-    def __init__(self, transact: Callable[[bytes, float], bytes]) -> None:
+    def __init__(
+        self, transact: Callable[[bytes, float], bytes], note: Note, said: bytes = b""
+    ) -> None:
+        """`said`: what was noted of an earlier transaction of this open file."""
         self._transact = transact
-        self._answer: bytes | None = None
-        self._asked = 0
+        self._note = note
+        self._answer: bytes | None = said[_LENGTH:] if said else None
+        self._asked = int.from_bytes(said[:_LENGTH], "big")
         self._start: int | None = None
+        self._key = b""
+
+    def known_as(self, number: int) -> None:
+        self._key = transaction_key(number)
 
     def read(self, offset: int, size: int) -> bytes:
         if self._answer is None:
@@ -161,7 +186,11 @@ class TransactionHandle(Handle):
             raise BadContentError("one open is one transaction")
         self._answer = self._transact(data, now)
         self._asked = offset + len(data)
+        self._note(self._key, self._asked.to_bytes(_LENGTH, "big") + self._answer)
         return len(data)
+
+    def release(self, now: float) -> None:
+        self._note(self._key, b"")
 
 
 class LogHandle(Handle):

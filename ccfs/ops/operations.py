@@ -16,6 +16,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
 from ccfs.ops import again, images, moves, tree
 from ccfs.ops.barrier import HANDLERS, handler, notice
+from ccfs.ops.credentials import pending_of
 from ccfs.ops.entry import BLOCK, Entry, attributes
 from ccfs.ops.errors import AccessError, HandleLimitError, WrongKindError
 from ccfs.ops.handles import Handle, ListHandle
@@ -340,7 +341,7 @@ class Operations(pyfuse3.Operations):
         """What the kernel gets of a file that a client has made and opened."""
         server, at = self.server, self.server.glance(ctx.uid, ctx.pid)
         where = self._ref(parent)
-        found = tree.find(server, where, name, ctx.pid)
+        found = pending_of(server, where, name) or tree.find(server, where, name, ctx.pid)
         opening = _opening(flags, at, ctx.pid)._replace(truncate=False)
         info = self._open(found, opening)
         return info, self._shown(found, ctx.pid)

@@ -77,14 +77,15 @@ class Server:
     """One user's file system, apart from the kernel's side of it.
 
     `helper`: pid of the child that wakes waiters, `keeper`: of who replaces us; 0 for none.
-    `asking`: who asks for the present step.  `pending`: files being written that are nothing yet, by serial.  `armed`: FIFOs whose
-    inodes the kernel has, so that somebody may wait there.  `known`: how often the kernel was given
-    the number of a generation or a FIFO.  `seen`: when a generation's number was last looked up,
-    `retries`: when a task was last answered with ESTALE, both counted in look-ups.  `polls`: who
-    polls a growing file, by its handle.  They stay until it is released: epoll asks for the state
-    of a file again without naming itself again.  `held`: inodes whose attributes the kernel may
-    hold.
-    `unkept`: whether the journal lacks a step that it could not keep.
+    `asking`: who asks for the present step.  `pending`: files being written that are nothing yet,
+    by serial.  `armed`: FIFOs whose inodes the kernel has, so that somebody may wait there.
+    `known`: how often the kernel was given the number of a generation or a FIFO.  `seen`: when a
+    generation's number was last looked up, `retries`: when a task was last answered with ESTALE,
+    both counted in look-ups.  `polls`: who polls a growing file, by its handle.  They stay until it
+    is released: epoll asks for the state of a file again without naming itself again.  `held`:
+    inodes whose attributes the kernel may hold.  `unwanted`: keys of notes that go with the next
+    step.  `unkept`: whether the journal lacks a step that it could not keep.
+
     `handover`: where it is said what is in the air.  `live`: whether another daemon has served this
     connection before, so that there may be anything that we have not given; `again`: whether the
     next request is one that it has carried out, and not answered.
@@ -115,6 +116,7 @@ class Server:
     faces: Faces = field(default_factory=Faces)
     times: Times = field(default_factory=Times)
     removed: Removed = field(default_factory=Removed)
+    unwanted: set[bytes] = field(default_factory=set)
     held: Held = field(default_factory=Held)
     handover: Handover | None = None
     live: bool = False
@@ -218,6 +220,17 @@ class Server:
         self.texts[serial] = text
         self.sizes[serial] = len(text)
 
+    def note(self, key: bytes, value: bytes) -> None:
+        """Note something down that the next daemon has to know, with the step that is being made.
+
+        That something is wanted no more (b"") is kept with the next step: it is worth none itself.
+        """
+        if value:
+            self.unwanted.discard(key)
+            self.store.ledger.note_down(key, value)
+        elif key in self.store.notes:
+            self.unwanted.add(key)
+
     def made_before(self, handover: Handover) -> bool:
         """Whether another daemon has carried out the request that was in the air when it died."""
         step = handover.words[MARK_STEP]
@@ -278,6 +291,10 @@ class Server:
         """Have a step in the journal before anybody is told of it, and what was not kept before."""
         if self.journal is None or not (effects.lasting or self.unkept):
             return
+        for key in self.unwanted:
+            if self.store.notes.pop(key, b""):
+                effects.notes[key] = b""
+        self.unwanted.clear()
         self.unkept = True
         air = self._air
         air[OWED] |= OWED_NEWS

@@ -13,6 +13,7 @@ from ccfs.ops.handles import (
     LogHandle,
     TextHandle,
     TransactionHandle,
+    transaction_key,
 )
 from ccfs.ops.node import LONG, Attributes, Node, Opening, ccache_of, decoded, mtime_of
 from ccfs.ops.server import Server
@@ -141,12 +142,16 @@ class New(Node):
         return Attributes(mtime=server.store.collection.mtime, attr_timeout=LONG)
 
     def open(self, server: Server, serial: int, opening: Opening) -> Handle:
+        return self.reopen(server, serial, opening, 0)
+
+    def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
         who = opening.at.who
 
         def transact(order: bytes, now: float) -> bytes:
             return _make(server, order, Stamp(now, who)).ident.encode("ascii") + b"\n"
 
-        return TransactionHandle(transact)
+        said = server.store.notes.get(transaction_key(number), b"")
+        return TransactionHandle(transact, server.note, said)
 
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
         """It is empty until it is asked."""

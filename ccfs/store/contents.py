@@ -38,8 +38,20 @@ class Contents:
     def forget(self, number: int) -> None:
         """Nobody outside knows this number any more."""
         generation = self._known.get(number)
-        if generation and generation.superseded is not None and not generation.handles:
+        if generation is None:
+            return
+        if generation.presumed:
+            generation.presumed = False
+            generation.handles -= 1
+        has_name = generation.superseded is None and (generation.named or generation.current)
+        if not has_name and not generation.handles:
             self._drop(generation)
+
+    def presume_open(self) -> None:
+        """Whatever is there may be open: its readers keep what they have until it is forgotten."""
+        for generation in self._known.values():
+            generation.presumed = True
+            generation.handles += 1
 
     def plain(self, now: float) -> Generation:
         """A new run of plain bytes: a scratch file."""

@@ -103,7 +103,7 @@ class Files:
         """
         generation = self._contents.find(number)
         if generation is None or not (
-            generation.named or generation.current or generation.rewritten
+            generation.superseded is None or generation.presumed or generation.rewritten
         ):
             raise GoneError("a number nobody knows")
         file = self.open(generation, who, writes=writes, append=append, ident=ident)

@@ -34,6 +34,7 @@ class Generation:
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
     whose incomplete record is at the end.  `place`: where it is a scratch file: the serial of a
     ccache (0: `dir/`) and its name.  `unknown`: whether a restart has lost its bytes.
+    `presumed`: whether one of `handles` is there because somebody may have it open.
     `counted`, `counted_records`: how many bytes and records of the limits it takes.
     `followers`: the open files that were opened by its number when it was no longer current itself.
     """
@@ -51,6 +52,7 @@ class Generation:
         "mtime",
         "number",
         "place",
+        "presumed",
         "spans",
         "superseded",
         "tail_of",
@@ -71,6 +73,7 @@ class Generation:
         self.tail_of: OpenFile | None = None
         self.followers: list[OpenFile] = []
         self.handles = 0
+        self.presumed = False
         self.writers = 0
         self.place: tuple[int, bytes] | None = None
         self.unknown = False

@@ -75,7 +75,9 @@ class Scratch:
 
     def expired(self, now: float) -> list[Generation]:
         """Scratch files that are not open, and were not used for a while."""
-        return [g for g in self._files.values() if not g.handles and g.used + LIFETIME <= now]
+        return [
+            g for g in self._files.values() if g.handles <= g.presumed and g.used + LIFETIME <= now
+        ]
 
     def expired_links(self, now: float) -> list[bytes]:
         """Scratch links that were not renamed for a while."""
