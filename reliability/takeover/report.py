@@ -1,0 +1,125 @@
+"""The figures of a run, and whether they are what they must be.
+
+Knows the logs and the times of the kills; prints, and decides the exit status.
+"""
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from reliability.takeover import contents, log, pauses
+from reliability.takeover.log import Entry
+
+SHOWN = 3
+"""So many examples of each kind of error."""
+
+
+@dataclass
+class Report:
+    """What a run came to.  `wrong`: (category, text); `troubles`: what ended or never came back."""
+
+    seconds: float
+    kills: list[tuple[float, float]]
+    entries: list[Entry]
+    steps: dict[str, int]
+    others_killed: int = 0
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def categories(self) -> Counter[str]:
+        """How much was lost, doubled and torn."""
+        seen = [str(entry.what[0]) for entry in self.entries if entry.kind == log.WRONG]
+        return Counter(seen + [category for category, _ in self.wrong])
+
+    def errors(self) -> list[Entry]:
+        """Every error that a client saw."""
+        return [entry for entry in self.entries if entry.kind == log.ERROR]
+
+    def dead(self) -> list[Entry]:
+        """What was held and is dead."""
+        held = [entry for entry in self.entries if entry.kind == log.HELD]
+        return [entry for entry in held if entry.what[1] != "alive"]
+
+    def good(self) -> bool:
+        """Whether nothing was lost, doubled, torn, refused, dead or hanging."""
+        return not (self.categories() or self.errors() or self.dead() or self.troubles)
+
+    def after_kill(self, at: float) -> str:
+        """A time relative to the nearest kill."""
+        if not self.kills:
+            return "no kill"
+        number, (began, _) = min(enumerate(self.kills, 1), key=lambda kill: abs(at - kill[1][0]))
+        return f"{(at - began) * 1000:+.0f} ms from kill {number}"
+
+    def lines(self) -> Iterator[str]:
+        """The table, and examples of what went wrong."""
+        yield from self._counts()
+        yield from self._pauses()
+        yield from self._clients()
+        yield from self._held()
+        yield from self._examples()
+        yield "good" if self.good() else "NOT GOOD"
+
+    def _counts(self) -> Iterator[str]:
+        found = self.categories()
+        yield f"seconds           {self.seconds:.1f}"
+        yield f"kills             {len(self.kills)}" + (
+            f", and {self.others_killed} of other processes" if self.others_killed else ""
+        )
+        by_writer = ", ".join(f"{name} {count}" for name, count in self.steps.items())
+        yield f"steps             {sum(self.steps.values())} ({by_writer})"
+        for category in (contents.LOST, contents.DOUBLED, contents.TORN):
+            yield f"{category:<17} {found[category]}"
+
+    def _pauses(self) -> Iterator[str]:
+        begins = [began for began, _ in self.kills]
+        spans = list(itertools.pairwise([*begins, math.inf]))
+        answers = [back - began for began, back in self.kills]
+        rows = {"until info answers": answers}
+        for who in (pauses.FILE, pauses.KCM):
+            if any(entry.who == who for entry in self.entries):
+                rows[who] = pauses.longest(self.entries, who, spans)
+        for name, times in rows.items():
+            if times:
+                yield f"{name:<18}{_figures(times)}"
+
+    def _clients(self) -> Iterator[str]:
+        asked = Counter(entry.who for entry in self.entries if entry.kind == log.ASK)
+        failed = Counter(entry.who for entry in self.errors())
+        for name in sorted(asked.keys() | failed.keys()):
+            yield f"errors  {name:<14} {failed[name]:>6} (asked {asked[name]} times)"
+
+    def _held(self) -> Iterator[str]:
+        for entry in self.entries:
+            if entry.kind == log.HELD:
+                name, state, text = entry.what
+                yield f"held    {name:<34} {state}{': ' if text else ''}{text}"
+
+    def _examples(self) -> Iterator[str]:
+        shown = Counter[tuple[str, str]]()
+        for entry in self.errors():
+            operation, number, text = entry.what
+            kind = (entry.who, f"{operation}: {text}"[:60])
+            shown[kind] += 1
+            if shown[kind] <= SHOWN:
+                yield (
+                    f"error   {entry.who}, {self.after_kill(entry.time)}, {operation}:"
+                    f" errno or status {number}, {text}"
+                )
+        for entry in self.entries:
+            if entry.kind == log.WRONG:
+                category, text = entry.what
+                yield f"{category:<7} {entry.who}, {self.after_kill(entry.time)}: {text}"
+        yield from (f"{category:<7} at the end: {text}" for category, text in self.wrong)
+        yield from (f"trouble {text}" for text in self.troubles)
+
+
+def _figures(times: list[float]) -> str:
+    ordered = sorted(times)
+    within = ordered[max(0, math.ceil(len(ordered) * 0.99) - 1)]
+    median, worst = statistics.median(ordered), ordered[-1]
+    values = (f"{value * 1000:.0f}" for value in (median, within, worst))
+    return "median {} ms, 99 of 100 within {} ms, worst {} ms".format(*values)
