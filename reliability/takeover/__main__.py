@@ -23,6 +23,7 @@ def main() -> int:
         stopped=given.stopped,
         kill_others=given.kill_others,
         command=given.upgrade,
+        old_way=given.old_way,
         program=given.program,
         mount_options=tuple(given.mount_option),
     )
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--stopped", type=float, default=usual.stopped, help="share stopped before the kill")
     add("--kill-others", type=float, default=0.0, help="share with another child killed first")
     add("--upgrade", metavar="COMMAND", help="in place of a kill; {mount} is the mountpoint")
+    add("--old-way", action="store_true", help="errors and what is dead are no failure")
     add("--program", default=usual.program, help="the module that `ccfs` is run as")
     add("--mount-option", action="append", default=[], metavar="OPTION", help="of `ccfs mount`")
     return parser

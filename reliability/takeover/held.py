@@ -209,7 +209,9 @@ class Shell(Closing):
         super().__init__()
         self.image = ccache(mount).read_bytes()
         directory = ccache(mount).parent
-        self.process = self.start(["sh"], cwd=directory, stdin=subprocess.PIPE)
+        self.process = self.start(
+            ["sh"], cwd=directory, stdin=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
 
     def check(self) -> None:
         said, _ = self.process.communicate(

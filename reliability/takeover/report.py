@@ -19,7 +19,10 @@ SHOWN = 3
 
 @dataclass
 class Report:
-    """What a run came to.  `wrong`: (category, text); `troubles`: what ended or never came back."""
+    """What a run came to.  `wrong`: (category, text); `troubles`: what ended or never came back.
+
+    `old_way`: the mount is made anew after a death, and clients may see that.
+    """
 
     seconds: float
     kills: list[tuple[float, float]]
@@ -28,6 +31,7 @@ class Report:
     others_killed: int = 0
     wrong: list[tuple[str, str]] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    old_way: bool = False
 
     def categories(self) -> Counter[str]:
         """How much was lost, doubled and torn."""
@@ -44,8 +48,10 @@ class Report:
         return [entry for entry in held if entry.what[1] != "alive"]
 
     def good(self) -> bool:
-        """Whether nothing was lost, doubled, torn, refused, dead or hanging."""
-        return not (self.categories() or self.errors() or self.dead() or self.troubles)
+        """Whether nothing was lost, doubled, torn, hanging, and (but in the old way) seen."""
+        if self.categories() or self.troubles:
+            return False
+        return self.old_way or not (self.errors() or self.dead())
 
     def after_kill(self, at: float) -> str:
         """A time relative to the nearest kill."""
@@ -84,7 +90,7 @@ class Report:
                 rows[who] = pauses.longest(self.entries, who, spans)
         for name, times in rows.items():
             if times:
-                yield f"{name:<18}{_figures(times)}"
+                yield f"{name:<19}{_figures(times)}"
 
     def _clients(self) -> Iterator[str]:
         asked = Counter(entry.who for entry in self.entries if entry.kind == log.ASK)

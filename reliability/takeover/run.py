@@ -55,6 +55,7 @@ class Options:
     stopped: float = 0.25
     kill_others: float = 0.0
     command: str | None = None
+    old_way: bool = False
     program: str = "reliability.patient"
     mount_options: tuple[str, ...] = ()
 
@@ -290,7 +291,7 @@ def _report(run: Run, seconds: float) -> Report:
     run.troubles += _unanswered(run, entries)
     steps = {name: account.acknowledged for name, account in found.items()}
     report = Report(seconds, run.killer.times, entries, steps, run.killer.others_killed)
-    report.wrong, report.troubles = run.wrong, run.troubles
+    report.wrong, report.troubles, report.old_way = run.wrong, run.troubles, run.given.old_way
     return report
 
 
