@@ -1,7 +1,7 @@
-"""A mount with as much in it as is allowed, killed: `python -m reliability.large [--kills N]`.
+"""A mount with as much in it as a large one has, killed: `python -m reliability.large [--kills N]`.
 
-1,024 ccaches and 60,000 credentials.  After each kill: seconds until the mount answers again, the
-longest that one client waited for an answer, and every byte of every ccache.
+1,024 ccaches and 60,000 credentials.  After each kill: seconds until the mount answers again, and
+every byte of every ccache.
 """
 
 import argparse

@@ -19,6 +19,8 @@ from reliability.place import children, parent
 PATIENCE = 30.0
 """Seconds until a mount that does not answer is given up."""
 COMMAND_SECONDS = 60.0
+OWN_DEATH_SECONDS = 10.0
+"""Seconds until a daemon that does not die by itself is killed."""
 
 
 class GivenUpError(Exception):
@@ -37,8 +39,11 @@ class Killer:
     others: float = 0.0
     """How many of the kills hit another child of the daemon's parent first (a spare)."""
     command: str | None = None
+    deaths: Path | None = None
+    """Where daemons of reliability/dying.py write down when they die by themselves."""
     times: list[tuple[float, float]] = field(default_factory=list)
     others_killed: int = 0
+    own_deaths: int = 0
 
     def pid(self) -> int:
         """The daemon that serves now; TimeoutError, OSError."""
@@ -47,15 +52,34 @@ class Killer:
 
     def kill(self) -> None:
         """End one daemon at a random moment; GivenUpError where none follows."""
-        time.sleep(self.every * (0.6 + 0.4 * self.chance.random()))
+        if self.deaths is None:
+            time.sleep(self.every * (0.6 + 0.4 * self.chance.random()))
         old = self._patiently(0)
-        began = time.monotonic()
-        if self.command is None:
-            self._kill(old)
-        else:
-            self._run(self.command.replace("{mount}", shlex.quote(str(self.mount))))
+        began = self._own_death(old)
+        if began is None:
+            began = time.monotonic()
+            self._end(old)
         self._patiently(old)
         self.times.append((began, time.monotonic()))
+
+    def _own_death(self, pid: int) -> float | None:
+        """Wait until a daemon dies by itself; None where it doesn't."""
+        deadline = time.monotonic() + OWN_DEATH_SECONDS
+        while self.deaths is not None and time.monotonic() < deadline:
+            if self.deaths.exists():
+                for line in self.deaths.read_text().splitlines():
+                    at, who, _ = line.split()
+                    if int(who) == pid:
+                        self.own_deaths += 1
+                        return float(at)
+            time.sleep(0.002)
+        return None
+
+    def _end(self, pid: int) -> None:
+        if self.command is None:
+            self._kill(pid)
+        else:
+            self._run(self.command.replace("{mount}", shlex.quote(str(self.mount))))
 
     def _kill(self, pid: int) -> None:
         if self.chance.random() < self.others:

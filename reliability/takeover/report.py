@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from reliability.takeover import contents, log, pauses
 from reliability.takeover.log import Entry
 
+CLOCKS_APART = 0.005
+"""Seconds that a client may seem to have seen a kill before it was made."""
 SHOWN = 3
 """So many examples of each kind of error."""
 
@@ -32,6 +34,7 @@ class Report:
     wrong: list[tuple[str, str]] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     old_way: bool = False
+    own_deaths: int = 0
 
     def categories(self) -> Counter[str]:
         """How much was lost, doubled and torn."""
@@ -54,10 +57,11 @@ class Report:
         return self.old_way or not (self.errors() or self.dead())
 
     def after_kill(self, at: float) -> str:
-        """A time relative to the nearest kill."""
+        """A time relative to the kill before it (or to the first one)."""
         if not self.kills:
             return "no kill"
-        number, (began, _) = min(enumerate(self.kills, 1), key=lambda kill: abs(at - kill[1][0]))
+        earlier = [kill for kill in enumerate(self.kills, 1) if kill[1][0] <= at + CLOCKS_APART]
+        number, (began, _) = earlier[-1] if earlier else (1, self.kills[0])
         return f"{(at - began) * 1000:+.0f} ms from kill {number}"
 
     def lines(self) -> Iterator[str]:
@@ -75,6 +79,8 @@ class Report:
         yield f"kills             {len(self.kills)}" + (
             f", and {self.others_killed} of other processes" if self.others_killed else ""
         )
+        if self.own_deaths:
+            yield f"around a journal write: {self.own_deaths} of them"
         by_writer = ", ".join(f"{name} {count}" for name, count in self.steps.items())
         yield f"steps             {sum(self.steps.values())} ({by_writer})"
         for category in (contents.LOST, contents.DOUBLED, contents.TORN):
@@ -102,7 +108,7 @@ class Report:
         for entry in self.entries:
             if entry.kind == log.HELD:
                 name, state, text = entry.what
-                yield f"held    {name:<34} {state}{': ' if text else ''}{text}"
+                yield f"held    {name:<34} {state} {_one_line(text)}".rstrip()
 
     def _examples(self) -> Iterator[str]:
         shown = Counter[tuple[str, str]]()
@@ -113,7 +119,7 @@ class Report:
             if shown[kind] <= SHOWN:
                 yield (
                     f"error   {entry.who}, {self.after_kill(entry.time)}, {operation}:"
-                    f" errno or status {number}, {text}"
+                    f" errno or status {number}, {_one_line(text)}"
                 )
         for entry in self.entries:
             if entry.kind == log.WRONG:
@@ -121,6 +127,10 @@ class Report:
                 yield f"{category:<7} {entry.who}, {self.after_kill(entry.time)}: {text}"
         yield from (f"{category:<7} at the end: {text}" for category, text in self.wrong)
         yield from (f"trouble {text}" for text in self.troubles)
+
+
+def _one_line(text: str) -> str:
+    return " | ".join(filter(None, text.splitlines()))[:300]
 
 
 def _figures(times: list[float]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ccfs import bounded
 from reliability import writers
+from reliability.dying import DEATHS
 from reliability.place import Place, place
 from reliability.takeover import clients, held, holder, judge, log, parked, pauses, recorder, ways
 from reliability.takeover.clients import Loop
@@ -56,6 +57,8 @@ class Options:
     kill_others: float = 0.0
     command: str | None = None
     old_way: bool = False
+    dying: bool = False
+    """Daemons die by themselves around a journal write, in place of the kills."""
     program: str = "reliability.patient"
     mount_options: tuple[str, ...] = ()
 
@@ -102,7 +105,8 @@ def run(given: Options) -> Report:
     """Do it all; whatever happens nothing is left of it."""
     with contextlib.ExitStack() as stack:
         kdc = stack.enter_context(_kdc()) if "clients" in given.parts else None
-        here = stack.enter_context(place(given.program))
+        program = "reliability.dying" if given.dying else given.program
+        here = stack.enter_context(place(program))
         killer = Killer(
             here.path,
             random.Random(given.seed),
@@ -127,6 +131,9 @@ def _kdc() -> Iterator[Kdc]:
 
 def _run(run: Run, kdc: Kdc | None, stack: contextlib.ExitStack) -> Report:
     run.logs.mkdir()
+    if run.given.dying:
+        run.killer.deaths = run.here.directory / "deaths"
+        os.environ[DEATHS] = str(run.killer.deaths)
     run.gate.touch()
     options = ("--kcm-socket", str(run.socket), "--max-events", str(EVENTS))
     run.here.mount(*options, *run.given.mount_options)
@@ -225,6 +232,7 @@ def _kills(run: Run) -> None:
         if number % run.given.check_every == 0 and run.writers:
             with writers.standing_still(run.gate):
                 _compare(run)
+    run.killer.deaths = None
     _end(run, *run.writers, *run.loops)
 
 
@@ -291,6 +299,7 @@ def _report(run: Run, seconds: float) -> Report:
     run.troubles += _unanswered(run, entries)
     steps = {name: account.acknowledged for name, account in found.items()}
     report = Report(seconds, run.killer.times, entries, steps, run.killer.others_killed)
+    report.own_deaths = run.killer.own_deaths
     report.wrong, report.troubles, report.old_way = run.wrong, run.troubles, run.given.old_way
     return report
 
