@@ -1,6 +1,7 @@
 """The command line of `python -m reliability.takeover`."""
 
 import argparse
+import signal
 import sys
 
 from reliability.takeover import clients, run
@@ -10,6 +11,7 @@ from reliability.takeover.run import Options
 def main() -> int:
     """Run, print the figures; 0 only where no client noticed anything."""
     given = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(
         kills=given.kills,
         seed=given.seed,

@@ -230,7 +230,7 @@ class Tail(Closing):
         self.mount = mount
         # -s: it looks again every so many seconds where inotify does not serve
         argv = ["tail", "-n", "1", "-s", "0.1", "-f", str(mount / "events")]
-        self.output = tempfile.TemporaryFile(dir="/dev/shm")  # noqa: SIM115
+        self.output = tempfile.TemporaryFile(dir=mount.parent)  # noqa: SIM115
         self.stack.callback(self.output.close)
         self.process = self.start(argv, stdout=self.output, stderr=subprocess.STDOUT)
         while not self._lines():
@@ -349,7 +349,7 @@ while True:
     def __init__(self, mount: Path) -> None:
         super().__init__()
         self.image = ccache(mount).read_bytes()
-        directory = self.stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
+        directory = self.stack.enter_context(tempfile.TemporaryDirectory(dir=mount.parent))
         script = (
             'mount --bind "$1" "$2" && umount -l "$1" && echo ready && exec "$3" -S -c "$4" "$2"'
         )

@@ -10,9 +10,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 END_SECONDS = 40.0
+KILL_SECONDS = 2.0
+"""Seconds for the end of a killed process: one that waits for a stopped daemon has none."""
 
 
 @dataclass
@@ -38,18 +41,22 @@ class Processes:
         for name in chosen:
             if not _ended(self.pids[name], deadline):
                 self.hung.append(name)
-                _kill_session(self.pids[name])
-                _ended(self.pids[name], time.monotonic() + 2.0)
-            del self.pids[name]
+            self._kill(name)
 
     def end_all(self) -> None:
         """Kill whatever is left."""
         for name in list(self.pids):
-            _kill_session(self.pids.pop(name))
+            self._kill(name)
+
+    def _kill(self, name: str) -> None:
+        pid = self.pids.pop(name)
+        _kill_session(pid)
+        _ended(pid, time.monotonic() + KILL_SECONDS)
 
 
 def _be(work: Callable[[], None], nice: int) -> NoReturn:
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         os.nice(nice)
         work()
@@ -63,9 +70,12 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _kill_session(leader: int) -> None:
-    """The process and what it started: its process group is its session."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
+    """Kill the process and what it has started, which is all in its session (proc(5), stat)."""
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            stat = Path(f"/proc/{int(entry)}/stat").read_text()
+            if int(stat.rpartition(")")[2].split()[3]) == leader:
+                os.kill(int(entry), signal.SIGKILL)
 
 
 def _ended(pid: int, deadline: float) -> bool:
