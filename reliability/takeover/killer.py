@@ -119,7 +119,7 @@ class Killer:
                     return pid
             except (OSError, ValueError, KeyError) as error:
                 if time.monotonic() > deadline:
-                    raise GivenUpError(f"no daemon answers: {error}") from None
+                    raise GivenUpError(f"no daemon answers: {error!r}") from None
             if time.monotonic() > deadline:
                 raise GivenUpError(f"the daemon {old} was not replaced")
             time.sleep(0.002)

@@ -11,15 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from reliability.takeover.held import (
-    CHANGED_IN_QUIET,
-    F_OFD_SETLK,
-    SECONDS,
-    WHOLE_FILE,
-    Cat,
-    Closing,
-)
+from reliability.takeover.closing import CHANGED_IN_QUIET, SECONDS, Closing
+from reliability.takeover.followers import Cat
 from reliability.takeover.holder import Maker
+from reliability.takeover.locks import F_OFD_SETLK, TO_WRITE
 
 POLL = """
 import os, select, sys
@@ -72,7 +67,7 @@ class LockWaiter(Closing):
         super().__init__()
         path = mount / "caches/quiet/lock"
         self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.fcntl(self.file, F_OFD_SETLK, WHOLE_FILE)
+        fcntl.fcntl(self.file, F_OFD_SETLK, TO_WRITE)
         self.process = started(self, LOCK, path)
 
     def check(self) -> None:

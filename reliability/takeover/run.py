@@ -18,7 +18,18 @@ from ccfs import bounded
 from reliability import writers
 from reliability.dying import DEATHS
 from reliability.place import Place, place
-from reliability.takeover import clients, held, holder, judge, log, parked, pauses, recorder, ways
+from reliability.takeover import (
+    clients,
+    closing,
+    held,
+    holder,
+    judge,
+    log,
+    parked,
+    pauses,
+    recorder,
+    ways,
+)
 from reliability.takeover.clients import Loop
 from reliability.takeover.contents import TORN, Servers, servers_in
 from reliability.takeover.holder import Holder
@@ -160,7 +171,7 @@ def _prepare(run: Run, kdc: Kdc | None, stack: contextlib.ExitStack) -> list[Loo
     shared.mkdir()
     (shared / "ccache").write_bytes(records.ccache([]))
     if run.has("held"):
-        held.prepare(run.mount)
+        closing.prepare(run.mount)
     if kdc is None:
         return []
     loops = clients.mit_loops(run.mount, run.socket, kdc)
