@@ -7,9 +7,11 @@ and it is written by single stores, so that it says how things were at the momen
     1, 2      the mark of the step that the request in the air makes (ccfs.journal), its number one
               higher; word 2 is 0 where there is none
     3         the last request that was given to a daemon again, by its number (`unique`)
-    4         what somebody has not been told of yet: OWED_*
+    4         1 while somebody is to be told of a step
     8 - 15    of the KCM request in the air (ccfs.kcm)
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
+    128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
+              higher; 0: none
 
 A page behind it is for the reply to a KCM request.  It is locked in memory as the daemon is.  Knows
 words and bytes; never what a request asks.
@@ -20,16 +22,15 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Iterable
+from itertools import islice, zip_longest
 
 INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED = range(5)
 KCM = 8
-POLLS = range(64, 128)
+POLLS, KICKS, TOUCHES = range(64, 128), range(128, 192), range(192, 256)
 REPLY = mmap.PAGESIZE
 """Where the bytes of a KCM reply begin."""
 SIZE = 4 * mmap.PAGESIZE
-
-OWED_NEWS, OWED_KICK, OWED_TOUCH = 1, 2, 4
-"""What a step has made stale; who waits at a FIFO; who watches a file."""
 
 INIT_MOST = 16 * 1024
 """Bytes; what the kernel wants to have room for at least (FUSE_MIN_READ_BUFFER) is less."""
@@ -66,13 +67,19 @@ class Handover:
         self.memory[_INIT : _INIT + len(init)] = init
         self.words[INIT_SIZE] = len(init)
 
-    def owe(self, what: int) -> None:
-        """Somebody is about to be told."""
-        self.words[OWED] |= what
+    def note(self, where: range, numbers: Iterable[int]) -> None:
+        """Have these numbers, none of them 0, in a place, as many as it has room for."""
+        for at, number in zip_longest(where, islice(numbers, len(where)), fillvalue=0):
+            self.words[at] = number
 
-    def settle(self, what: int) -> None:
-        """They have been."""
-        self.words[OWED] &= ~what
+    def note_one(self, where: range, at: int, number: int) -> None:
+        """Have one more number in a place, where it has `at` of them."""
+        if at < len(where):
+            self.words[where[at]] = number
+
+    def noted(self, where: range) -> list[int]:
+        """The numbers in a place."""
+        return [number for number in self.words[where.start : where.stop].tolist() if number]
 
 
 def words_of(handover: Handover | None) -> memoryview[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ccfs import hardening, helper
 from ccfs.daemon.pollers import Pollers
-from ccfs.handover import OWED_KICK, OWED_TOUCH
+from ccfs.handover import KICKS, TOUCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +94,7 @@ class Kicker:
             self._again.add(serial)
         elif self._send(helper.KICK, format(serial, "x")):
             self._busy.add(serial)
-            self._owe(OWED_KICK)
+            self._note_kicks()
             self._asked.set()
 
     def expect(self, due: float | None) -> None:
@@ -128,8 +128,11 @@ class Kicker:
 
     def touch(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""
-        self._touched.add(ident)
-        self._owe(OWED_TOUCH)
+        if ident not in self._touched:
+            self._touched.add(ident)
+            if self._handover:
+                count = len(self._touched)
+                self._handover.note_one(TOUCHES, count - 1, int(ident, 16) + 1)
         self._news.set()
 
     async def show_news(self) -> None:
@@ -142,7 +145,8 @@ class Kicker:
             touched, self._touched = self._touched, set()
             for ident in touched:
                 self._send(helper.TOUCH, ident)
-            self._settle(OWED_TOUCH)
+            if self._handover:
+                self._handover.note(TOUCHES, ())
             await trio.sleep(TOUCH_PAUSE)
 
     async def hear(self) -> None:
@@ -199,8 +203,8 @@ class Kicker:
         for answer in helper.answers(data):
             if answer.kind == helper.KICK:
                 self._kicked(answer.serial)
+        self._note_kicks()
         if not self._busy:
-            self._settle(OWED_KICK)
             self._idle.set()
 
     def _kicked(self, serial: int) -> None:
@@ -209,13 +213,10 @@ class Kicker:
             self._again.discard(serial)
             self.kick(serial)
 
-    def _owe(self, what: int) -> None:
+    def _note_kicks(self) -> None:
+        """Have the next daemon know what the helper has not done yet: it could not, after us."""
         if self._handover:
-            self._handover.owe(what)
-
-    def _settle(self, what: int) -> None:
-        if self._handover:
-            self._handover.settle(what)
+            self._handover.note(KICKS, (serial + 1 for serial in self._busy))
 
     def _send(self, kind: bytes, serial: str) -> bool:
         try:

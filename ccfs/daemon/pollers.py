@@ -12,9 +12,8 @@ import os
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
-from itertools import islice, zip_longest
 
-from ccfs.handover import POLLS, Handover, words_of
+from ccfs.handover import POLLS, Handover
 
 _NOTIFY_POLL = 1
 _MESSAGE = struct.Struct("<IiQQ")
@@ -26,22 +25,18 @@ class Pollers:
 
     def __init__(self, device: int, handover: Handover | None) -> None:
         self._device = device
-        self._words = words_of(handover)
+        self._handover = handover
 
     def note(self, polls: Iterable[object]) -> None:
         """These are all of them: pyfuse3's PollHandles."""
-        names = map(_name, islice(polls, len(POLLS)))
-        for at, name in zip_longest(POLLS, names, fillvalue=0):
-            self._words[at] = name
+        if self._handover:
+            self._handover.note(POLLS, map(_name, polls))
 
     def wake(self) -> None:
         """Have all of them ask again."""
-        for at in POLLS:
-            name = self._words[at]
-            if name:
-                self._words[at] = 0
-                with suppress(OSError):  # it polls no more
-                    os.write(self._device, _MESSAGE.pack(_MESSAGE.size, _NOTIFY_POLL, 0, name))
+        for name in self._handover.noted(POLLS) if self._handover else ():
+            with suppress(OSError):  # it polls no more
+                os.write(self._device, _MESSAGE.pack(_MESSAGE.size, _NOTIFY_POLL, 0, name))
 
 
 def _name(poll: object) -> int:

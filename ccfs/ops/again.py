@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ccfs.handover import OWED, OWED_KICK, OWED_NEWS, OWED_TOUCH, Handover
+from ccfs.handover import KICKS, OWED, TOUCHES, Handover
 from ccfs.ops import tree
 from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.node import Directory, Opening
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from ccfs.ops.operations import Operations
     from ccfs.ops.server import Server
-
-_NEWS = OWED_NEWS | OWED_KICK
 
 
 def of(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,21 +53,20 @@ def reopen(server: Server, number: int, *, to_close: bool = False) -> Handle | N
 
 def resume(server: Server, handover: Handover, last: Effects | None) -> None:
     """Tell whom the other daemon had no time to tell; `last`: what its last step has changed."""
-    owed = handover.words[OWED]
+    kicks, touches = handover.noted(KICKS), handover.noted(TOUCHES)
     server.armed = {0, *(ccache.serial for ccache in server.store.collection.all())}
     server.armed = {
         serial for serial in server.armed if server.kernel.knows(Ref(serial, Slot.CHANGED).inode)
     }
-    if owed & OWED_NEWS and last is not None:
+    if handover.words[OWED] and last is not None:
         server.tell(last)
-    if owed & _NEWS:
-        for serial in server.armed:
-            server.kernel.kick(serial)
-    if owed & (OWED_NEWS | OWED_TOUCH):
-        for ccache in server.store.collection.all():
-            if ccache.current:
-                server.kernel.touch(ccache.ident)
-    handover.settle(OWED_NEWS)
+        handover.words[OWED] = 0
+    for kick in kicks:
+        server.kernel.kick(kick - 1)
+    for touch in touches:
+        ccache = server.store.collection.by_serial(touch - 1)
+        if ccache is not None and ccache.current:
+            server.kernel.touch(ccache.ident)
 
 
 def _write(ops: Operations, fh: int, offset: int, data: bytes) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ccfs.handover import MARK_NAME, MARK_STEP, OWED, OWED_NEWS, Handover, words_of
+from ccfs.handover import MARK_NAME, MARK_STEP, OWED, Handover, words_of
 from ccfs.ops.callers import COMMAND_UNKNOWN, process_of
 from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
@@ -265,7 +265,7 @@ class Server:
             raise
         finally:
             self.tell(effects)
-            self._air[OWED] &= ~OWED_NEWS
+            self._air[OWED] = 0
 
     def _show_anew(self, effects: Effects) -> None:
         """The step was made, and its client hears that it wasn't: the kernel is to look again.
@@ -297,7 +297,7 @@ class Server:
         self.unwanted.clear()
         self.unkept = True
         air = self._air
-        air[OWED] |= OWED_NEWS
+        air[OWED] = 1
         if asked:
             air[MARK_STEP] = 0
             air[MARK_NAME], step = self.journal.mark
