@@ -8,6 +8,7 @@ and it is written by single stores, so that it says how things were at the momen
               higher; word 2 is 0 where there is none
     3         the last request that was given to a daemon again, by its number (`unique`)
     4         1 while somebody is to be told of a step
+    5         1 where the connection is not to outlive its daemon
     8 - 15    of the KCM request in the air (ccfs.kcm)
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
     128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
@@ -25,7 +26,7 @@ import os
 from collections.abc import Iterable
 from itertools import islice, zip_longest
 
-INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED = range(5)
+INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, ANEW = range(6)
 KCM = 8
 POLLS, KICKS, TOUCHES = range(64, 128), range(128, 192), range(192, 256)
 REPLY = mmap.PAGESIZE
@@ -57,13 +58,18 @@ class Handover:
         return self.memory[_INIT : _INIT + self.words[INIT_SIZE]]
 
     @property
-    def can_resend(self) -> bool:
-        """Whether the kernel gives out again what was not answered."""
-        return bool(int.from_bytes(self.init[_FLAGS2 : _FLAGS2 + 4], "little") & _RESEND)
+    def outlives(self) -> bool:
+        """Whether the connection outlives its daemon: the kernel gives out its requests again."""
+        flags = int.from_bytes(self.init[_FLAGS2 : _FLAGS2 + 4], "little")
+        return bool(flags & _RESEND) and not self.words[ANEW]
 
-    def renew(self, init: bytes) -> None:
-        """Begin with a connection that nobody has served yet."""
+    def renew(self, init: bytes, *, anew: bool) -> None:
+        """Begin with a connection that nobody has served yet.
+
+        `anew`: whoever keeps the mount is going to mount anew when the daemon dies.
+        """
         self.memory[:] = bytes(SIZE)
+        self.words[ANEW] = anew
         self.memory[_INIT : _INIT + len(init)] = init
         self.words[INIT_SIZE] = len(init)
 

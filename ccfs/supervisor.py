@@ -200,8 +200,7 @@ class Supervisor:
     @property
     def _can_go_on(self) -> bool:
         """Whether the next daemon can take the connection over: it is there, and can resend."""
-        alive = not is_aborted(self._mounts[-1].device)
-        return alive and self._handover.can_resend and not self._job.anew
+        return self._handover.outlives and not is_aborted(self._mounts[-1].device)
 
     def _mount_anew(self, life: int, daemon: int) -> None:
         remount(self._mounter, self._mounts, life, daemon)
@@ -211,7 +210,7 @@ class Supervisor:
         """Take the kernel's first request, which each daemon of this connection is to answer."""
         device = self._mounts[-1].device
         if wait_readable(device, END):
-            self._handover.renew(os.read(device, handover.INIT_MOST))
+            self._handover.renew(os.read(device, handover.INIT_MOST), anew=self._job.anew)
 
     def _may_try(self) -> bool:
         """Wait a little longer each time; False when that has lasted too long, or the end came."""

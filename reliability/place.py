@@ -68,6 +68,10 @@ class Place:
         """The daemon."""
         return int(self.info()["pid"])
 
+    def keeper(self) -> int:
+        """Who replaces the daemon."""
+        return int(self.info()["keeper"])
+
     def come_back(self, old: str, seconds: float = SECONDS) -> tuple[float, dict[str, str]]:
         """Seconds until another server than `old` (a server id) answers, and what it says."""
         began = time.monotonic()

@@ -19,7 +19,7 @@ from ccfs import mountpoint
 from ccfs.held_connection import HeldConnection
 from ccfs.linux.fusermount import Wait, wait_readable
 from ccfs.mounting import Attached, Mounter
-from ccfs.supervisor import Life, Supervisor
+from ccfs.supervisor import Job, Life, Supervisor
 from reliability import kills, load, loops
 from reliability.place import Place, children, parent, place, serving
 from tests.clients.python import records
@@ -27,15 +27,28 @@ from tests.mounting import abort, is_mounted
 from tests.shell import SECONDS, running, wait_until, waiting
 
 IMAGE = records.ccache(["host/one", "host/two"])
+ANEW = ("--mount-anew",)
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and aborts connections")
 
 
-@pytest.fixture
-def here() -> Iterator[Place]:
+def mounted(*options: str) -> Iterator[Place]:
+    """A mount with a ccache in it."""
     with place() as made:
-        made.mount()
+        made.mount(*options)
         (made.path / "default/ccache").write_bytes(IMAGE)
         yield made
+
+
+@pytest.fixture(params=[(), ANEW], ids=["taken over", "mounted anew"])
+def here(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A mount that lives on when its daemon dies, or is replaced."""
+    yield from mounted(*request.param)
+
+
+@pytest.fixture
+def old_way() -> Iterator[Place]:
+    """A mount that is replaced when its daemon dies, as before Linux 6.9."""
+    yield from mounted(*ANEW)
 
 
 def is_back(here: Place, old: str) -> dict[str, str]:
@@ -82,27 +95,24 @@ def test_who_it_is_changes_and_what_is_there_does_not(here: Place) -> None:
     assert float(info["start_time"]) >= float(before["start_time"])
     assert ((here.path / "default/ids").read_bytes(), os.listdir(here.path / "by-id")) == ids
     assert sorted(os.listdir(here.path / "default/credentials")) == names
-    assert parent(int(info["pid"])) not in (0, 1, int(before["pid"]))
+    assert info["keeper"] == before["keeper"] not in ("0", before["pid"])
 
 
-def test_a_whole_ccache_under_any_name_survives(here: Place) -> None:
-    """A backup, Heimdal's `ccache+user@REALM`, and what sshd delegates into a directory."""
+def test_a_file_under_any_name_survives(here: Place) -> None:
+    """A backup, Heimdal's `ccache+user@REALM`, what sshd delegates into a directory, and a half."""
     names = ["caches/tkt/ccache.bak", "caches/tkt/ccache+alice@KRBTEST.COM", "dir/krb5cc_1000_x"]
     for name in names[:2]:
         (here.path / name).write_bytes(IMAGE)
     with (here.path / names[2]).open("wb") as file:
         file.write(IMAGE)
         os.fsync(file.fileno())
-    (here.path / "caches/tkt/half").write_bytes(IMAGE[:-1])
-    events = here.path / "events"
-    for name in names:
-        kept = f"\tkept\t{'tkt' if 'tkt' in name else '-'}\t{name.rpartition('/')[2]}\t"
-        wait_until(lambda kept=kept: kept in events.read_text(), f"{name} is kept")
+    half = here.path / "caches/tkt/half"
+    half.write_bytes(IMAGE[:-1])
     files = here.info()["files"]
     is_back(here, kill(here))
     assert [(here.path / name).read_bytes() for name in names] == [IMAGE] * 3
-    assert not (here.path / "caches/tkt/half").exists()
-    assert (files, here.info()["files"]) == ("4", "3")
+    assert half.read_bytes() == IMAGE[:-1]
+    assert files == here.info()["files"] == "4"
     os.rename(here.path / names[0], here.path / "default/ccache")
     (here.path / names[1]).unlink()
     is_back(here, kill(here))
@@ -168,27 +178,27 @@ def test_views_agree_while_the_journal_has_no_room(tmp_path: Path) -> None:
     assert len(set(done.stdout.split())) == 1
 
 
-def test_who_waits_at_a_fifo_goes_on(here: Place) -> None:
-    with waiting(here.path, "changed", "default/changed") as waiters:
-        old = kill(here)
+def test_who_waits_at_a_fifo_goes_on(old_way: Place) -> None:
+    with waiting(old_way.path, "changed", "default/changed") as waiters:
+        old = kill(old_way)
         for process in waiters:
             assert process.wait(SECONDS) == 0
-    is_back(here, old)
+    is_back(old_way, old)
 
 
-def test_a_stopped_helper_ends_with_its_daemon(here: Place) -> None:
+def test_a_stopped_helper_ends_with_its_daemon(old_way: Place) -> None:
     """And wakes those who wait: nothing of a dead daemon's memory stays."""
-    with waiting(here.path, "changed") as (waiter,):
-        [helper] = children(here.pid())
+    with waiting(old_way.path, "changed") as (waiter,):
+        [helper] = children(old_way.pid())
         os.kill(helper, signal.SIGSTOP)
         ended = select.poll()
         descriptor = os.pidfd_open(helper)
         ended.register(descriptor, select.POLLIN)
-        old = kill(here)
+        old = kill(old_way)
         assert ended.poll(SECONDS * 1000)
         os.close(descriptor)
         assert waiter.wait(SECONDS) == 0
-    is_back(here, old)
+    is_back(old_way, old)
 
 
 def pipes(pid: int) -> set[str]:
@@ -198,33 +208,33 @@ def pipes(pid: int) -> set[str]:
 
 
 @AS_ROOT
-def test_who_waits_goes_on_after_the_helper_was_killed_too(here: Place) -> None:
+def test_who_waits_goes_on_after_the_helper_was_killed_too(old_way: Place) -> None:
     """The new helper knows the way to the FIFOs, and the parent process sees when it ends."""
-    daemon = here.pid()
-    with waiting(here.path, "changed", "default/changed") as waiters:
+    daemon = old_way.pid()
+    with waiting(old_way.path, "changed", "default/changed") as waiters:
         [helper] = children(daemon)
         os.kill(helper, signal.SIGKILL)
         wait_until(lambda: children(daemon) not in ([], [helper]), "there is no new helper")
-        assert pipes(parent(daemon)) & pipes(children(daemon)[0])
-        (here.path / "caches/other").mkdir()  # it kicks, which shows that it works
+        assert pipes(old_way.keeper()) & pipes(children(daemon)[0])
+        (old_way.path / "caches/other").mkdir()  # it kicks, which shows that it works
         assert waiters[0].wait(SECONDS) == 0
-        old = kill(here)
+        old = kill(old_way)
         assert waiters[1].wait(SECONDS) == 0
-    is_back(here, old)
+    is_back(old_way, old)
 
 
-def test_who_polls_the_log_is_told(here: Place) -> None:
-    with (here.path / "events").open("rb", buffering=0) as log:
+def test_who_polls_the_log_is_told(old_way: Place) -> None:
+    with (old_way.path / "events").open("rb", buffering=0) as log:
         log.read()
         poll = select.poll()
         poll.register(log, select.POLLIN)
         assert poll.poll(0) == []
-        old = kill(here)
+        old = kill(old_way)
         [(_, what)] = poll.poll(SECONDS * 1000)
         assert what & select.POLLERR
         with pytest.raises(OSError, match=r"not connected|aborted"):
             log.read()
-    is_back(here, old)
+    is_back(old_way, old)
 
 
 @pytest.fixture
@@ -301,39 +311,31 @@ def test_an_aborted_connection_of_a_stopped_daemon(here: Place, stopped: int) ->
 
 
 def test_the_daemon_goes_on_without_its_parent(here: Place) -> None:
-    daemon = here.pid()
-    keeper = parent(daemon)
+    daemon, keeper = here.pid(), here.keeper()
+    nursery = parent(daemon)
     os.kill(keeper, signal.SIGKILL)
-    wait_until(lambda: parent(daemon) != keeper, "the parent process stays")
+    wait_until(lambda: parent(daemon) != nursery, "the nursery stays")
     assert (here.path / "default/ccache").read_bytes() == IMAGE
     here.unmount()
     assert not here.journal.exists()
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
-def test_it_gives_up_after_too_many_deaths(here: Place) -> None:
-    """The dead mount stays, so that nothing is stored below, and the next one has everything."""
+def test_it_is_replaced_however_often_it_dies(here: Place) -> None:
     old = here.info()["server_id"]
-    for _ in range(5):
+    for _ in range(12):
         os.kill(here.pid(), signal.SIGKILL)
         old = is_back(here, old)["server_id"]
-    os.kill(here.pid(), signal.SIGKILL)
-    wait_until(lambda: not serving(here.path), "it does not give up")
-    assert is_mounted(here.path)
-    with pytest.raises(OSError, match="not connected"):
-        here.info()
-    here.mount("--replace")
-    is_back(here, old)
 
 
 def test_one_that_dies_before_it_mounts_is_replaced_too(here: Place) -> None:
-    keeper = parent(here.pid())
     dead = here.pid()
+    nursery = parent(dead)
     old = kill(here)
     next_one: list[int] = []
 
     def is_starting() -> bool:
-        next_one[:] = [pid for pid in children(keeper) if pid != dead]
+        next_one[:] = [pid for pid in children(nursery) if pid != dead]
         return bool(next_one)
 
     wait_until(is_starting, "nobody replaces it")
@@ -344,8 +346,7 @@ def test_one_that_dies_before_it_mounts_is_replaced_too(here: Place) -> None:
 
 def test_its_end_while_nobody_serves(here: Place) -> None:
     """SIGTERM for the parent process ends all of it, whenever it comes."""
-    daemon = here.pid()
-    keeper = parent(daemon)
+    daemon, keeper = here.pid(), here.keeper()
     os.kill(daemon, signal.SIGKILL)
     os.kill(keeper, signal.SIGTERM)
     wait_until(lambda: not serving(here.path), "a process stays")
@@ -353,8 +354,7 @@ def test_its_end_while_nobody_serves(here: Place) -> None:
 
 def test_its_end_while_the_daemon_is_stopped(here: Place) -> None:
     """The daemon is killed after some seconds, and the mount is taken away."""
-    daemon = here.pid()
-    keeper = parent(daemon)
+    daemon, keeper = here.pid(), here.keeper()
     os.kill(daemon, signal.SIGSTOP)
     os.kill(keeper, signal.SIGTERM)
     wait_until(lambda: not serving(here.path), "a process stays")
@@ -362,14 +362,14 @@ def test_its_end_while_the_daemon_is_stopped(here: Place) -> None:
 
 
 class Scripted:
-    """A daemon that does what a test wants, in the supervisor's child."""
+    """A daemon that ends as a test wants, in a child of the nursery's."""
 
-    def __init__(self, *ends: int) -> None:
-        self.ends = list(ends)
+    def __init__(self, end: int) -> None:
+        self.end = end
 
     def __call__(self, ready: Callable[[], None], _: Life) -> int:
         ready()
-        return self.ends[0]
+        return self.end
 
 
 class PretendedMount(Mounter):
@@ -399,29 +399,33 @@ def test_what_it_says_of_deaths(
 ) -> None:
     """The log says why there is no daemon any more."""
     caplog.set_level("INFO")
-    status = Supervisor(pretended, Scripted(5)).run(lambda: None, lambda: None)
+    status = Supervisor(pretended, Job(Scripted(5))).run((), lambda: None)
     assert status == 5
     assert caplog.messages == ["the mount was taken away"]
     caplog.clear()
-    assert Supervisor(pretended, Scripted(10)).run(lambda: None, lambda: None) == 10
+    assert Supervisor(pretended, Job(Scripted(10))).run((), lambda: None) == 10
     assert caplog.messages == ["the journal can't be used, giving up"]
 
 
-def test_what_is_done_at_a_death(pretended: PretendedMount) -> None:
+def test_what_is_done_at_a_death(pretended: PretendedMount, tmp_path: Path) -> None:
     """Before there is another daemon."""
     pretended.is_there = True
-    script = Scripted(5)
+    ended = tmp_path / "ended"
 
-    def died() -> None:
-        script.ends[:] = [0]
+    def serve(ready: Callable[[], None], _: Life) -> int:
+        ready()
+        return 0 if ended.exists() else 5
 
-    assert Supervisor(pretended, script, died).run(lambda: None, lambda: None) == 0
+    assert Supervisor(pretended, Job(serve, died=ended.touch)).run((), lambda: None) == 0
 
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """A supervisor that runs in the test takes its signals."""
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    before = {
+        n: signal.getsignal(n)
+        for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -48,7 +48,7 @@ class Kicker:
         self._held = options.held
         self._handover = options.handover
         self._pollers = Pollers(options.device, options.handover)
-        self._outlives = bool(options.handover and options.handover.can_resend)
+        self._outlives = bool(options.handover and options.handover.outlives)
         self.child = child
         self._busy: set[int] = set()
         self._asked = trio.Event()
