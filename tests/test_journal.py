@@ -28,6 +28,8 @@ from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import DamagedError, ForeignError, StoreError
+from ccfs.store.files import OpenFile
+from ccfs.store.generation import Generation
 from ccfs.store.scratch import COLLECTION
 from reliability import damage
 from tests.direct import Outside
@@ -35,7 +37,9 @@ from tests.require import missing
 from tests.storing import (
     ALICE,
     BOB,
+    NOW,
     TGT,
+    USER,
     appender,
     at,
     check,
@@ -145,16 +149,29 @@ def same_after(made: Kept) -> None:
     try:
         assert seen(back.store) == seen(made.store)
         check(back.store)
+        assert again_after(back) == seen(made.store)
         assert back.store.ledger.register.number() > made.store.ledger.register.last
     finally:
         back.close()
+
+
+def again_after(back: Kept) -> list[object]:
+    """The same once more, from the log that was read: nothing is to be written for that."""
+    path = back.path.with_name("once-more")
+    shutil.copy(back.path, path)
+    once_more = Kept(path, back.limits)
+    try:
+        return seen(once_more.store)
+    finally:
+        once_more.close()
 
 
 # Any sequence of steps
 
 NAMES = st.sampled_from([b"tkt", b"work", b"a/b", b"\xff\n"])
 SERVERS = st.sampled_from([TGT, b"host/www@R", b"imap/\xc3\xa9@R", b"x" * 300 + b"@R"])
-LIMITS = Limits(ccaches=4, ccache_bytes=4_000, total_bytes=9_000)
+SCRATCH = st.sampled_from([b"one", b"two", b"ccache.bak"])
+LIMITS = Limits(ccaches=4, ccache_bytes=4_000, total_bytes=9_000, events=10)
 DIALECTS = st.sampled_from([Dialect(1, "little"), Dialect(2, "little"), Dialect(3), Dialect(4)])
 
 
@@ -166,6 +183,10 @@ class Survives(RuleBasedStateMachine):
         self.stack = contextlib.ExitStack()
         self.made = self.stack.enter_context(kept(LIMITS))
         self.count = 0
+        self.open: dict[int, OpenFile] = {}
+        for name in (b"tkt", b"work"):
+            fill(self.store, whole(record(TGT), removed(record(b"gone@R")), record()), name)
+        self.made.settle()
 
     @property
     def store(self) -> Store:
@@ -174,7 +195,11 @@ class Survives(RuleBasedStateMachine):
     def attempt(self, action: Callable[[], object]) -> None:
         with contextlib.suppress(StoreError):
             action()
+        journal, lasting = self.made.journal, self.store.ledger.effects.lasting
+        mark = journal.mark
+        assert not journal.has_made(mark)
         self.made.settle()
+        assert journal.has_made(mark) == lasting
 
     def find(self, name: bytes) -> Ccache:
         return self.store.collection.find(name) or self.store.collection.default
@@ -225,11 +250,92 @@ class Survives(RuleBasedStateMachine):
         if not ccache.initialised or ccache.image is None:
             return
         data = record(server, dialect=ccache.image.dialect, ticket=b"%d" % self.count)
-        file = appender(self.store, current(ccache))
+        file = self.opened(current(ccache), append=True)
         for piece in (data[:cut], data[cut : 2 * cut]):
             self.attempt(lambda p=piece: self.store.files.write(file, 0, p, 0.0))  # type: ignore[misc]
             same_after(self.made)
-        self.attempt(lambda: self.store.close(file, 0.0))
+        if cut % 3:
+            self.attempt(lambda: self.store.close(self.open.pop(file.ident), 0.0))
+
+    def opened(self, generation: Generation, *, append: bool) -> OpenFile:
+        """An open file that has an ident."""
+        ident = self.count * 10 + len(self.open) + 1
+        file = self.store.files.open(generation, USER, writes=True, append=append, ident=ident)
+        self.open[ident] = file
+        return file
+
+    @rule(which=st.integers(0, 20), data=st.binary(max_size=30), offset=st.integers(0, 99))
+    def write_more(self, which: int, data: bytes, offset: int) -> None:
+        if self.open:
+            file = self.open[sorted(self.open)[which % len(self.open)]]
+            self.attempt(lambda: self.store.files.write(file, offset, data, self.count))
+
+    @rule(which=st.integers(0, 20))
+    def close_one(self, which: int) -> None:
+        if self.open:
+            file = self.open.pop(sorted(self.open)[which % len(self.open)])
+            self.attempt(lambda: self.store.close(file, self.count))
+
+    @rule(name=NAMES, scratch=SCRATCH, data=st.binary(max_size=20))
+    def make_file(self, name: bytes, scratch: bytes, data: bytes) -> None:
+        place = self.find(name).serial
+
+        def made() -> None:
+            file = self.opened(self.store.create_scratch(place, scratch, at()), append=False)
+            self.store.files.write(file, 0, data, self.count)
+
+        self.attempt(made)
+
+    @rule(which=st.integers(0, 9), name=NAMES, scratch=SCRATCH)
+    def rename_file(self, which: int, name: bytes, scratch: bytes) -> None:
+        files = self.store.scratch.all()
+        if files:
+            old, new = files[which % len(files)].place, (self.find(name).serial, scratch)
+            assert old is not None
+            self.attempt(lambda: self.store.rename_scratch(old, new, at(self.count)))
+
+    @rule(which=st.integers(0, 9), size=st.none() | st.integers(0, 25))
+    def cut_file(self, which: int, size: int | None) -> None:
+        """Cut it to a size, or remove it."""
+        files = self.store.scratch.all()
+        if files:
+            file = files[which % len(files)]
+            assert file.place is not None
+            if size is None:
+                self.attempt(lambda: self.store.unlink_scratch(*file.place))  # type: ignore[misc]
+            else:
+                self.attempt(lambda: self.store.files.truncate(file, size, at(self.count)))
+
+    @rule(name=NAMES, scratch=SCRATCH)
+    def put_aside(self, name: bytes, scratch: bytes) -> None:
+        ccache = self.find(name)
+        self.attempt(lambda: self.store.put_aside(ccache, (ccache.serial, scratch), at()))
+
+    @rule(minutes=st.integers(1, 30))
+    def expire(self, minutes: int) -> None:
+        self.attempt(lambda: self.store.expire(NOW + 60 * minutes))
+
+    @rule(name=NAMES)
+    def vacate(self, name: bytes) -> None:
+        self.attempt(lambda: self.store.vacate(self.find(name), at(self.count)))
+
+    @rule(name=NAMES)
+    def name_default(self, name: bytes) -> None:
+        self.attempt(lambda: self.store.name_default(name, at(self.count)))
+
+    @rule(name=SCRATCH, new=st.none() | SCRATCH)
+    def link(self, name: bytes, new: bytes | None) -> None:
+        """Make a link, or rename or remove the one that is there."""
+        if name not in self.store.scratch.links:
+            self.attempt(lambda: self.store.create_link(name, b"caches/x", at(self.count)))
+        elif new is not None:
+            self.attempt(lambda: self.store.rename_link(name, new))
+        else:
+            self.attempt(lambda: self.store.drop_link(name))
+
+    @rule(key=SCRATCH, value=st.binary(max_size=6))
+    def note(self, key: bytes, value: bytes) -> None:
+        self.attempt(lambda: self.store.ledger.note_down(key, value))
 
     @rule(name=NAMES, which=st.integers(0, 20), new=st.none() | SERVERS)
     def overwrite(self, name: bytes, which: int, new: bytes | None) -> None:
@@ -295,7 +401,7 @@ class Survives(RuleBasedStateMachine):
 
 TestSurvives = Survives.TestCase
 TestSurvives.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, derandomize=True
+    max_examples=120, stateful_step_count=40, deadline=None, derandomize=True
 )
 
 
