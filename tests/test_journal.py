@@ -131,7 +131,7 @@ def seen_beside(store: Store) -> list[object]:
     """Scratch files and links, and what open files have left incomplete."""
     files = [(f.place, f.number, f.mtime, bytes(f.data)) for f in store.scratch.all()]
     links = [(n, k.number, k.target, k.made) for n, k in store.scratch.links.items()]
-    return [sorted(files), sorted(links), store.files.tails(), store.notes]  # type: ignore[type-var]
+    return [sorted(files), sorted(links), dict(store.files.tails()), dict(store.notes)]  # type: ignore[type-var]
 
 
 def seen_whole(store: Store) -> list[object]:
@@ -620,17 +620,60 @@ STEPS: dict[str, Callable[[Store, Ccache, Ccache], object]] = {
     "back": lambda s, a, _: s.replace((COLLECTION, b"kept"), a, at(50)),
     "unlink": lambda s, _, __: s.unlink_scratch(COLLECTION, b"kept"),
     "rename": lambda s, _, b: s.rename_scratch((COLLECTION, b"kept"), (b.serial, b"x"), at(50)),
+    "scratch": lambda s, a, _: s.create_scratch(a.serial, b"new", at(50)),
+    "write": lambda s, _, __: s.files.write(file_of(s, b"half"), 4, b"more", 50),
+    "overwrite": lambda s, _, __: s.files.write(file_of(s, b"half"), 1, b"else", 50),
+    "cut": lambda s, _, __: s.files.truncate(s.scratch.get(COLLECTION, b"half"), 1, at(50)),
+    "begin": lambda s, _, b: s.files.write(appender_as(s, b, 8), 0, LATE[:9], 50),
+    "go on": lambda s, a, _: s.files.write(waiting(s), 0, LATE[50:60], 50),
+    "complete": lambda s, a, _: s.files.write(waiting(s), 0, LATE[50:], 50),
+    "drop": lambda s, a, _: s.close(waiting(s), 50),
+    "in place": lambda s, a, _: remove_in_place(s, a),
+    "link": lambda s, _, __: s.rename_link(b"default.tmp", b"default.new"),
+    "note": lambda s, _, __: s.ledger.note_down(b"key", b"other"),
+    "forget": lambda s, _, __: s.ledger.note_down(b"key", b""),
+    "refuse": lambda s, _, __: s.ledger.refuse(at(50), "why"),
+    "vacate": lambda s, a, _: s.vacate(a, at(50)),
 }
+LATE = record(b"late@R", ticket=b"<late>")
+
+
+def appender_as(store: Store, ccache: Ccache, ident: int) -> OpenFile:
+    """An open file that appends to a ccache, and has an ident."""
+    return store.files.open(current(ccache), USER, writes=True, append=True, ident=ident)
+
+
+def waiting(store: Store) -> OpenFile:
+    """The open file that has left a record incomplete."""
+    return store.files._incomplete[7]
+
+
+def file_of(store: Store, name: bytes) -> OpenFile:
+    """An open file that writes to a scratch file in `dir/`."""
+    return writer(store, store.scratch.get(COLLECTION, name))
+
+
+def remove_in_place(store: Store, ccache: Ccache) -> None:
+    """As libkrb5 does."""
+    assert ccache.image
+    span = ccache.image.spans[0]
+    old = bytes(ccache.image.data[span.start : span.end])
+    store.files.write(writer(store, current(ccache)), span.start, removed(old), 50)
 
 
 def prepared(made: Kept) -> tuple[Ccache, Ccache]:
-    """Two ccaches and a scratch file that is kept, all in the journal."""
+    """Two ccaches, scratch files, a link, a note, an incomplete record, all in the journal."""
     first, second = (fill(made.store, whole(record(TGT)), n) for n in (b"tkt", b"work"))
     for ccache in (first, second):
         made.store.edits.store(ccache, record(b"late@R"), at(9))
     file = writer(made.store, made.store.create_scratch(COLLECTION, b"kept", at(9)))
     made.store.files.write(file, 0, whole(record(b"kept@R")), 0.0)
     made.store.close(file, 0.0)
+    file = writer(made.store, made.store.create_scratch(COLLECTION, b"half", at(9)))
+    made.store.files.write(file, 0, b"half", 0.0)
+    made.store.create_link(b"default.tmp", b"caches/work", at(9))
+    made.store.ledger.note_down(b"key", b"value")
+    made.store.files.write(appender_as(made.store, first, 7), 0, LATE[:50], 9)
     made.settle()
     return first, second
 
@@ -717,7 +760,7 @@ def test_a_kill_at_any_moment_of_a_step(
     """It has been or it hasn't; with the smaller spare the log is written anew after it."""
     with kept() as made:
         first, second = prepared(made)
-        before = seen(made.store)
+        before, mark = seen(made.store), made.journal.mark
         monkeypatch.setattr(journals, "SPARE", spare)
         made.journal._most = spare + made.journal._writer.log.end
         with monkeypatch.context() as patched:
@@ -732,6 +775,7 @@ def test_a_kill_at_any_moment_of_a_step(
             back = Kept(path)
             found.append(seen(back.store))
             check(back.store)
+            assert back.journal.has_made(mark) == (found[-1] == after)
             assert not [m for m in (b"<gone>",) if m in path.read_bytes()]
             back.close()
         assert found[0] == before
