@@ -28,6 +28,8 @@ from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import DamagedError, ForeignError, StoreError
+from ccfs.store.files import OpenFile
+from ccfs.store.generation import Generation
 from ccfs.store.scratch import COLLECTION
 from reliability import damage
 from tests.direct import Outside
@@ -35,7 +37,9 @@ from tests.require import missing
 from tests.storing import (
     ALICE,
     BOB,
+    NOW,
     TGT,
+    USER,
     appender,
     at,
     check,
@@ -127,7 +131,7 @@ def seen_beside(store: Store) -> list[object]:
     """Scratch files and links, and what open files have left incomplete."""
     files = [(f.place, f.number, f.mtime, bytes(f.data)) for f in store.scratch.all()]
     links = [(n, k.number, k.target, k.made) for n, k in store.scratch.links.items()]
-    return [sorted(files), sorted(links), store.files.tails(), store.notes]  # type: ignore[type-var]
+    return [sorted(files), sorted(links), dict(store.files.tails()), dict(store.notes)]  # type: ignore[type-var]
 
 
 def seen_whole(store: Store) -> list[object]:
@@ -145,16 +149,29 @@ def same_after(made: Kept) -> None:
     try:
         assert seen(back.store) == seen(made.store)
         check(back.store)
+        assert again_after(back) == seen(made.store)
         assert back.store.ledger.register.number() > made.store.ledger.register.last
     finally:
         back.close()
+
+
+def again_after(back: Kept) -> list[object]:
+    """The same once more, from the log that was read: nothing is to be written for that."""
+    path = back.path.with_name("once-more")
+    shutil.copy(back.path, path)
+    once_more = Kept(path, back.limits)
+    try:
+        return seen(once_more.store)
+    finally:
+        once_more.close()
 
 
 # Any sequence of steps
 
 NAMES = st.sampled_from([b"tkt", b"work", b"a/b", b"\xff\n"])
 SERVERS = st.sampled_from([TGT, b"host/www@R", b"imap/\xc3\xa9@R", b"x" * 300 + b"@R"])
-LIMITS = Limits(ccaches=4, ccache_bytes=4_000, total_bytes=9_000)
+SCRATCH = st.sampled_from([b"one", b"two", b"ccache.bak"])
+LIMITS = Limits(ccaches=4, ccache_bytes=4_000, total_bytes=9_000, events=10)
 DIALECTS = st.sampled_from([Dialect(1, "little"), Dialect(2, "little"), Dialect(3), Dialect(4)])
 
 
@@ -166,6 +183,10 @@ class Survives(RuleBasedStateMachine):
         self.stack = contextlib.ExitStack()
         self.made = self.stack.enter_context(kept(LIMITS))
         self.count = 0
+        self.open: dict[int, OpenFile] = {}
+        for name in (b"tkt", b"work"):
+            fill(self.store, whole(record(TGT), removed(record(b"gone@R")), record()), name)
+        self.made.settle()
 
     @property
     def store(self) -> Store:
@@ -174,7 +195,11 @@ class Survives(RuleBasedStateMachine):
     def attempt(self, action: Callable[[], object]) -> None:
         with contextlib.suppress(StoreError):
             action()
+        journal, lasting = self.made.journal, self.store.ledger.effects.lasting
+        mark = journal.mark
+        assert not journal.has_made(mark)
         self.made.settle()
+        assert journal.has_made(mark) == lasting
 
     def find(self, name: bytes) -> Ccache:
         return self.store.collection.find(name) or self.store.collection.default
@@ -225,11 +250,92 @@ class Survives(RuleBasedStateMachine):
         if not ccache.initialised or ccache.image is None:
             return
         data = record(server, dialect=ccache.image.dialect, ticket=b"%d" % self.count)
-        file = appender(self.store, current(ccache))
+        file = self.opened(current(ccache), append=True)
         for piece in (data[:cut], data[cut : 2 * cut]):
             self.attempt(lambda p=piece: self.store.files.write(file, 0, p, 0.0))  # type: ignore[misc]
             same_after(self.made)
-        self.attempt(lambda: self.store.close(file, 0.0))
+        if cut % 3:
+            self.attempt(lambda: self.store.close(self.open.pop(file.ident), 0.0))
+
+    def opened(self, generation: Generation, *, append: bool) -> OpenFile:
+        """An open file that has an ident."""
+        ident = self.count * 10 + len(self.open) + 1
+        file = self.store.files.open(generation, USER, writes=True, append=append, ident=ident)
+        self.open[ident] = file
+        return file
+
+    @rule(which=st.integers(0, 20), data=st.binary(max_size=30), offset=st.integers(0, 99))
+    def write_more(self, which: int, data: bytes, offset: int) -> None:
+        if self.open:
+            file = self.open[sorted(self.open)[which % len(self.open)]]
+            self.attempt(lambda: self.store.files.write(file, offset, data, self.count))
+
+    @rule(which=st.integers(0, 20))
+    def close_one(self, which: int) -> None:
+        if self.open:
+            file = self.open.pop(sorted(self.open)[which % len(self.open)])
+            self.attempt(lambda: self.store.close(file, self.count))
+
+    @rule(name=NAMES, scratch=SCRATCH, data=st.binary(max_size=20))
+    def make_file(self, name: bytes, scratch: bytes, data: bytes) -> None:
+        place = self.find(name).serial
+
+        def made() -> None:
+            file = self.opened(self.store.create_scratch(place, scratch, at()), append=False)
+            self.store.files.write(file, 0, data, self.count)
+
+        self.attempt(made)
+
+    @rule(which=st.integers(0, 9), name=NAMES, scratch=SCRATCH)
+    def rename_file(self, which: int, name: bytes, scratch: bytes) -> None:
+        files = self.store.scratch.all()
+        if files:
+            old, new = files[which % len(files)].place, (self.find(name).serial, scratch)
+            assert old is not None
+            self.attempt(lambda: self.store.rename_scratch(old, new, at(self.count)))
+
+    @rule(which=st.integers(0, 9), size=st.none() | st.integers(0, 25))
+    def cut_file(self, which: int, size: int | None) -> None:
+        """Cut it to a size, or remove it."""
+        files = self.store.scratch.all()
+        if files:
+            file = files[which % len(files)]
+            assert file.place is not None
+            if size is None:
+                self.attempt(lambda: self.store.unlink_scratch(*file.place))  # type: ignore[misc]
+            else:
+                self.attempt(lambda: self.store.files.truncate(file, size, at(self.count)))
+
+    @rule(name=NAMES, scratch=SCRATCH)
+    def put_aside(self, name: bytes, scratch: bytes) -> None:
+        ccache = self.find(name)
+        self.attempt(lambda: self.store.put_aside(ccache, (ccache.serial, scratch), at()))
+
+    @rule(minutes=st.integers(1, 30))
+    def expire(self, minutes: int) -> None:
+        self.attempt(lambda: self.store.expire(NOW + 60 * minutes))
+
+    @rule(name=NAMES)
+    def vacate(self, name: bytes) -> None:
+        self.attempt(lambda: self.store.vacate(self.find(name), at(self.count)))
+
+    @rule(name=NAMES)
+    def name_default(self, name: bytes) -> None:
+        self.attempt(lambda: self.store.name_default(name, at(self.count)))
+
+    @rule(name=SCRATCH, new=st.none() | SCRATCH)
+    def link(self, name: bytes, new: bytes | None) -> None:
+        """Make a link, or rename or remove the one that is there."""
+        if name not in self.store.scratch.links:
+            self.attempt(lambda: self.store.create_link(name, b"caches/x", at(self.count)))
+        elif new is not None:
+            self.attempt(lambda: self.store.rename_link(name, new))
+        else:
+            self.attempt(lambda: self.store.drop_link(name))
+
+    @rule(key=SCRATCH, value=st.binary(max_size=6))
+    def note(self, key: bytes, value: bytes) -> None:
+        self.attempt(lambda: self.store.ledger.note_down(key, value))
 
     @rule(name=NAMES, which=st.integers(0, 20), new=st.none() | SERVERS)
     def overwrite(self, name: bytes, which: int, new: bytes | None) -> None:
@@ -295,7 +401,7 @@ class Survives(RuleBasedStateMachine):
 
 TestSurvives = Survives.TestCase
 TestSurvives.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, derandomize=True
+    max_examples=120, stateful_step_count=40, deadline=None, derandomize=True
 )
 
 
@@ -514,17 +620,60 @@ STEPS: dict[str, Callable[[Store, Ccache, Ccache], object]] = {
     "back": lambda s, a, _: s.replace((COLLECTION, b"kept"), a, at(50)),
     "unlink": lambda s, _, __: s.unlink_scratch(COLLECTION, b"kept"),
     "rename": lambda s, _, b: s.rename_scratch((COLLECTION, b"kept"), (b.serial, b"x"), at(50)),
+    "scratch": lambda s, a, _: s.create_scratch(a.serial, b"new", at(50)),
+    "write": lambda s, _, __: s.files.write(file_of(s, b"half"), 4, b"more", 50),
+    "overwrite": lambda s, _, __: s.files.write(file_of(s, b"half"), 1, b"else", 50),
+    "cut": lambda s, _, __: s.files.truncate(s.scratch.get(COLLECTION, b"half"), 1, at(50)),
+    "begin": lambda s, _, b: s.files.write(appender_as(s, b, 8), 0, LATE[:9], 50),
+    "go on": lambda s, a, _: s.files.write(waiting(s), 0, LATE[50:60], 50),
+    "complete": lambda s, a, _: s.files.write(waiting(s), 0, LATE[50:], 50),
+    "drop": lambda s, a, _: s.close(waiting(s), 50),
+    "in place": lambda s, a, _: remove_in_place(s, a),
+    "link": lambda s, _, __: s.rename_link(b"default.tmp", b"default.new"),
+    "note": lambda s, _, __: s.ledger.note_down(b"key", b"other"),
+    "forget": lambda s, _, __: s.ledger.note_down(b"key", b""),
+    "refuse": lambda s, _, __: s.ledger.refuse(at(50), "why"),
+    "vacate": lambda s, a, _: s.vacate(a, at(50)),
 }
+LATE = record(b"late@R", ticket=b"<late>")
+
+
+def appender_as(store: Store, ccache: Ccache, ident: int) -> OpenFile:
+    """An open file that appends to a ccache, and has an ident."""
+    return store.files.open(current(ccache), USER, writes=True, append=True, ident=ident)
+
+
+def waiting(store: Store) -> OpenFile:
+    """The open file that has left a record incomplete."""
+    return store.files._incomplete[7]
+
+
+def file_of(store: Store, name: bytes) -> OpenFile:
+    """An open file that writes to a scratch file in `dir/`."""
+    return writer(store, store.scratch.get(COLLECTION, name))
+
+
+def remove_in_place(store: Store, ccache: Ccache) -> None:
+    """As libkrb5 does."""
+    assert ccache.image
+    span = ccache.image.spans[0]
+    old = bytes(ccache.image.data[span.start : span.end])
+    store.files.write(writer(store, current(ccache)), span.start, removed(old), 50)
 
 
 def prepared(made: Kept) -> tuple[Ccache, Ccache]:
-    """Two ccaches and a scratch file that is kept, all in the journal."""
+    """Two ccaches, scratch files, a link, a note, an incomplete record, all in the journal."""
     first, second = (fill(made.store, whole(record(TGT)), n) for n in (b"tkt", b"work"))
     for ccache in (first, second):
         made.store.edits.store(ccache, record(b"late@R"), at(9))
     file = writer(made.store, made.store.create_scratch(COLLECTION, b"kept", at(9)))
     made.store.files.write(file, 0, whole(record(b"kept@R")), 0.0)
     made.store.close(file, 0.0)
+    file = writer(made.store, made.store.create_scratch(COLLECTION, b"half", at(9)))
+    made.store.files.write(file, 0, b"half", 0.0)
+    made.store.create_link(b"default.tmp", b"caches/work", at(9))
+    made.store.ledger.note_down(b"key", b"value")
+    made.store.files.write(appender_as(made.store, first, 7), 0, LATE[:50], 9)
     made.settle()
     return first, second
 
@@ -611,7 +760,7 @@ def test_a_kill_at_any_moment_of_a_step(
     """It has been or it hasn't; with the smaller spare the log is written anew after it."""
     with kept() as made:
         first, second = prepared(made)
-        before = seen(made.store)
+        before, mark = seen(made.store), made.journal.mark
         monkeypatch.setattr(journals, "SPARE", spare)
         made.journal._most = spare + made.journal._writer.log.end
         with monkeypatch.context() as patched:
@@ -626,6 +775,7 @@ def test_a_kill_at_any_moment_of_a_step(
             back = Kept(path)
             found.append(seen(back.store))
             check(back.store)
+            assert back.journal.has_made(mark) == (found[-1] == after)
             assert not [m for m in (b"<gone>",) if m in path.read_bytes()]
             back.close()
         assert found[0] == before

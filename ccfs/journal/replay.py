@@ -46,6 +46,8 @@ ENTRY = 60
 class Logged:
     """What the log has of a ccache: where its records are, and `fixed`, where that is known.
 
+    `number`: that of its current content.
+
     `records`: by serial number, those of `blank` are marked as removed; the key of one that never
     had a number is its place, negative.
     """
@@ -53,6 +55,7 @@ class Logged:
     fixed: Fixed | None = None
     records: dict[int, Place] = field(default_factory=dict)
     blank: set[int] = field(default_factory=set)
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -143,10 +146,11 @@ class _Replay:
     def _ccache(self, fields: tuple[float, ...], texts: tuple[bytes, ...], at: int) -> None:
         serial = int(fields[0])
         ccache = self.ccaches.setdefault(serial, _Ccache())
-        if texts[1][:2] != ccache.texts[1][:2]:  # written in another version
-            self._forget_older(serial)
+        same = ccache.texts[1][:2] in (b"", texts[1][:2])
         ccache.texts = texts
         self._times(serial, fields[1:])
+        if not same:  # what writers append who know an older number is of another version
+            self._forget_older(serial)
 
     def _touched(self, fields: tuple[float, ...], texts: tuple[bytes, ...], at: int) -> None:
         serial, number, change_time, mtime, data_mtime = fields
@@ -397,7 +401,8 @@ def _held(steps: _Replay, tails: dict[int, Tail]) -> Held:
 
 def _logged(ccache: _Ccache) -> Logged:
     records = {key: where for key, ((where, _), _) in ccache.records.items()}
-    return Logged(None, records, {key for key, (_, name) in ccache.records.items() if name is None})
+    blank = {key for key, (_, name) in ccache.records.items() if name is None}
+    return Logged(None, records, blank, int(ccache.fields[_NUMBER]))
 
 
 def _logged_file(file: _File) -> LoggedFile:

@@ -82,6 +82,7 @@ class Writer:
         """
         batch, missed = _Batch(), self._missed
         missed.rewritten |= effects.rewritten
+        unlogged = self._unlogged(store, effects)
         try:
             self._put_ccaches(batch, store, effects)
             if effects.files or missed.files:
@@ -94,9 +95,9 @@ class Writer:
                     self._put_note(batch, key, store.notes.get(key, b""))
             self._put_tails(batch, store)
             self._put_events(batch, store)
+            batch.meta += unlogged
             if older:
-                found = store.contents.older()
-                batch.meta += [encode(entries.OLDER, n, ccache.serial) for n, ccache in found]
+                batch.meta += [_older(g) for g in store.contents.older() if _same_dialect(g)]
             if made is not None:
                 text = step.encode(made)
                 batch.meta.append(encode(entries.MADE, len(text), texts=(text,)))
@@ -105,8 +106,20 @@ class Writer:
             self._miss(effects)
             raise
 
+    def _unlogged(self, store: Store, effects: Effects) -> list[bytes]:
+        """Numbers that ccaches had for a moment, which the log hasn't had as their current ones."""
+        found = []
+        for number in self._missed.superseded + effects.superseded:
+            generation = store.contents.find(number)
+            if generation and generation.ccache and generation.handles and generation.rewritten:
+                held = self._held.ccaches.get(generation.ccache.serial)
+                if (held is None or held.number != number) and _same_dialect(generation):
+                    found.append(_older(generation))
+        return found
+
     def _miss(self, effects: Effects) -> None:
         missed = self._missed
+        missed.superseded += effects.superseded
         missed.rewritten |= {*effects.changed, *effects.touched, *effects.compacted}
         missed.rewritten |= {*effects.records, *effects.ccaches, *effects.added}
         missed.files.update(dict.fromkeys(effects.files, 0))
@@ -189,6 +202,7 @@ class Writer:
             held.fixed = fixed
         else:
             batch.meta.append(_touched(ccache))
+        held.number = ccache.current.number if ccache.current else 0
         for data, stored in records:
             if stored is not None:
                 meta, key = _record(serial, stored, data), stored.serial
@@ -356,6 +370,18 @@ def _link(store: Store, name: bytes) -> bytes:
         return encode(entries.LINK, 0, 0.0, len(name), 0, texts=(name,))
     values = (link.number, link.made, len(name), len(link.target))
     return encode(entries.LINK, *values, texts=(name, link.target))
+
+
+def _same_dialect(generation: Generation) -> bool:
+    """Whether what its writers append fits into what the ccache is now."""
+    ccache = generation.ccache
+    return bool(ccache and ccache.image and ccache.image.dialect == generation.dialect)
+
+
+def _older(generation: Generation) -> bytes:
+    """The number of one whose ccache goes on under another number."""
+    assert generation.ccache is not None
+    return encode(entries.OLDER, generation.number, generation.ccache.serial)
 
 
 def _editions(events: EventLog, known: int) -> list[bytes]:

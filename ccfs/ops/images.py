@@ -103,8 +103,9 @@ def _superseded(old: Generation, current: Generation) -> Attributes:
     """The current attributes, for who asks by an older number.
 
     The kernel cuts what it has cached to the size that it hears, and a reader of the old bytes
-    with it, or gives them zeros up to it: while there is one the size stays theirs.
+    with it, or gives them zeros up to it: while there is one the size stays theirs, unless a
+    restart has lost the bytes.
     """
-    size = len(old.data) if old.handles else len(current.data)
+    size = len(old.data) if old.handles and not old.unknown else len(current.data)
     inode = Ref(current.number, Slot.BYTES).inode
     return Attributes(size, current.mtime, 1, 0.0, 0.0, inode)

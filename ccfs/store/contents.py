@@ -72,11 +72,9 @@ class Contents:
         generation.freeze(None, ccache.mtime)
         self._superseded[number] = None
 
-    def older(self) -> Iterator[tuple[int, Ccache]]:
-        """The older numbers of ccaches by which files are still open."""
-        for generation in self._known.values():
-            if generation.handles and generation.ccache and generation.rewritten:
-                yield generation.number, generation.ccache
+    def older(self) -> list[Generation]:
+        """Superseded ones by whose numbers files are open that write to what came after."""
+        return [g for g in self._known.values() if g.handles and g.rewritten]
 
     def start(self, ccache: Ccache, at: Stamp) -> Generation:
         """Make the empty file `ccache` where there is none."""
