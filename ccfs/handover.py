@@ -8,11 +8,11 @@ and it is written by single stores, so that it says how things were at the momen
               higher; word 2 is 0 where there is none
     3         the last request that was given to a daemon again, by its number (`unique`)
     4         what somebody has not been told of yet: OWED_*
-    8 - 15    of the KCM request in the air (ccfs.kcm)
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
 
-A page behind it is for the reply to a KCM request.  It is locked in memory as the daemon is.  Knows
-words and bytes; never what a request asks.
+A page behind it, from word KCM on, is of the KCM request in the air (ccfs.kcm.inflight): it is not
+about a connection to the kernel, and stays when there is another one.  All is locked in memory as
+the daemon is.  Knows words and bytes; never what a request asks.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ import mmap
 import os
 
 INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED = range(5)
-KCM = 8
 POLLS = range(64, 128)
-REPLY = mmap.PAGESIZE
-"""Where the bytes of a KCM reply begin."""
-SIZE = 4 * mmap.PAGESIZE
+KCM = mmap.PAGESIZE // 8
+SIZE = 2 * mmap.PAGESIZE
 
 OWED_NEWS, OWED_KICK, OWED_TOUCH = 1, 2, 4
 """What a step has made stale; who waits at a FIFO; who watches a file."""
@@ -42,7 +40,7 @@ _FLAGS2 = _HEAD + 16
 
 
 class Handover:
-    """The memory, mapped.  `words`: its first page but for the bytes of FUSE_INIT."""
+    """The memory, mapped.  `words`: all but the bytes of FUSE_INIT."""
 
     def __init__(self, descriptor: int = -1) -> None:
         """Map what another process has made, or make it."""
@@ -62,7 +60,7 @@ class Handover:
 
     def renew(self, init: bytes) -> None:
         """Begin with a connection that nobody has served yet."""
-        self.memory[:] = bytes(SIZE)
+        self.memory[: mmap.PAGESIZE] = bytes(mmap.PAGESIZE)
         self.memory[_INIT : _INIT + len(init)] = init
         self.words[INIT_SIZE] = len(init)
 

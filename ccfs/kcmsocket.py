@@ -36,7 +36,7 @@ class KcmSocket:
             _clear(path)
             self.listener.bind(path)
             self._file = _identity(path)
-            self.show()
+            self.listener.listen(BACKLOG)
         except OSError as error:
             self.listener.close()
             raise KcmSocketError(f"cannot listen at {path}: {error.strerror}") from None
@@ -51,10 +51,6 @@ class KcmSocket:
         made.path, made._file = path, _identity(path)
         made.listener = socket.socket(fileno=descriptor)
         return made
-
-    def show(self) -> None:
-        """Have the kernel name this process to those who connect from now on (SO_PEERCRED)."""
-        self.listener.listen(BACKLOG)
 
     def remove(self) -> None:
         """Take it off the path, unless another is in its place.

@@ -10,15 +10,17 @@ Knows processes and mounts; never what the daemon serves.
 from __future__ import annotations
 
 import logging
+import math
 import mmap
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 from ccfs import handover, mountlock
 from ccfs.errors import Exit, MountError
@@ -64,6 +66,19 @@ class Life:
     first: Sequence[int] = ()
 
 
+class Attended(Protocol):
+    """What is attended to here for as long as there are daemons, and has descriptors for them."""
+
+    def fileno(self) -> int:
+        """What is readable when there is anything to do."""
+
+    def attend(self) -> None:
+        """Do it, without waiting."""
+
+    def descriptors_for_daemon(self) -> list[int]:
+        """Two: one that stays open here, and one that is closed once the daemon has it."""
+
+
 Serve = Callable[[Callable[[], None], Life], int]
 """Serve a mount: called with `ready()`; returns the exit status."""
 
@@ -72,9 +87,8 @@ class Supervisor:
     """Keeps one mount served.
 
     `warm` is what the nursery does first; `serve` runs in a child of the nursery's and returns its
-    exit status: 0 when the end was wanted.  `died` is called here when a child has died, before
-    there is another one.  `given`: descriptors for each.  `anew`: mount anew after a
-    death, whatever the kernel can.
+    exit status: 0 when the end was wanted.  `beside`: what else is attended to here, and gives
+    each child descriptors.  `anew`: mount anew after a death, whatever the kernel can.
     """
 
     def __init__(
@@ -82,15 +96,13 @@ class Supervisor:
         mounter: Mounter,
         serve: Serve,
         warm: Callable[[], None],
-        died: Callable[[], None] = lambda: None,
-        given: Sequence[int] = (),
+        beside: Attended | None = None,
         *,
         anew: bool = False,
     ) -> None:
         self._mounter = mounter
         self._serve = serve
-        self._died = died
-        self._given = given
+        self._beside = beside
         self._anew = anew
         self._ready = mmap.mmap(-1, 1)
         self._handover = Handover()
@@ -126,7 +138,6 @@ class Supervisor:
                 if self._is_the_end(status):
                     stays = status == Exit.JOURNAL and self._was_ready
                     return status
-                self._died()
                 log.warning("the daemon has died (%s), replacing it", _how(status))
                 stays = True
                 if not self._go_on(life, daemon):
@@ -168,7 +179,7 @@ class Supervisor:
             log.error("no daemon comes up, giving up after %d tries", self._tries)
             return False
         if self._tries > 1:
-            time.sleep(min(BACKOFF * 2 ** (self._tries - 2), PATIENCE / 10))
+            self._wait_for({}, min(BACKOFF * 2 ** (self._tries - 2), PATIENCE / 10))
         return not self._ending
 
     def _is_the_end(self, status: int) -> bool:
@@ -189,20 +200,23 @@ class Supervisor:
         """Have a child; returns a descriptor that reads as closed once it and its helper end."""
         mount = self._mounts[-1]
         life, held = os.pipe2(os.O_CLOEXEC)
+        given = self._beside.descriptors_for_daemon() if self._beside else []
         values = {
             "mount": mount.mount,
             "connection": mount.connection,
             "path": self._mounter.path,
             "live": live,
-            "given": len(self._given),
+            "given": len(given),
         }
         passed = [held, mount.device, self._mounter.directory, self._handover.descriptor]
         # Nobody is told to end of whom we don't know yet.
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
-            self._child = self._nursery.bear(values, [*passed, *self._given, *first])
+            self._child = self._nursery.bear(values, [*passed, *given, *first])
         finally:
             os.close(held)
+            for descriptor in given[1:]:
+                os.close(descriptor)
             if self._ending:
                 self._end(signal.SIGTERM, None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
@@ -242,13 +256,44 @@ class Supervisor:
         assert self._child is not None
         pid, pidfd = self._child.pid, self._child.pidfd
         with open("/proc/self/mountinfo", "rb") as table:
-            while not self._ending and not _changes(table.fileno(), pidfd):
+            while not self._ending and not self._changes(table.fileno(), pidfd):
                 self._end_unmounted()
-        wait_readable(pidfd, None)
+        self._wait_for({pidfd: select.POLLIN}, None)
         self._child = None
         os.close(pidfd)
         status = self._nursery.ended(pid)
         return pid, 1 if status is None else status
+
+    def _changes(self, table: int, pidfd: int) -> bool:
+        """Wait for the next change of a mount table; True where a process ends before.
+
+        Many follow one another, and each of many supervisors looks at all of the table.
+        """
+        either = {pidfd: select.POLLIN, table: select.POLLPRI}  # proc(5), /proc/PID/mounts
+        ended = self._wait_for(either, None) == pidfd
+        return ended or self._wait_for({pidfd: select.POLLIN}, SETTLE) == pidfd
+
+    def _wait_for(self, wanted: Mapping[int, int], seconds: float | None) -> int:
+        """Wait for one of some descriptors, by what poll(2) is to tell of each; -1 after `seconds`.
+
+        Returns the first that is ready.  Meanwhile what is beside us is attended to.
+        """
+        poll = select.poll()
+        for descriptor, events in wanted.items():
+            poll.register(descriptor, events)
+        if self._beside:
+            poll.register(self._beside.fileno(), select.POLLIN)
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        while True:
+            left = max(0.0, end - time.monotonic())
+            found = dict(poll.poll(None if left == math.inf else left * 1000))
+            if self._beside and self._beside.fileno() in found:
+                self._beside.attend()
+            for descriptor in wanted:
+                if descriptor in found:
+                    return descriptor
+            if not left:
+                return -1
 
     def _end_unmounted(self) -> None:
         """End a daemon whose mount was taken away, which copies in other namespaces keep alive."""
@@ -279,18 +324,6 @@ class Supervisor:
             if attached.device >= 0:
                 os.close(attached.device)
         self._mounter.release()
-
-
-def _changes(table: int, pidfd: int) -> bool:
-    """Wait for the next change of a mount table; True where a process ends before.
-
-    Many follow one another, and each of many supervisors looks at all of the table.
-    """
-    poll = select.poll()
-    poll.register(table, select.POLLPRI)  # proc(5), /proc/PID/mounts
-    poll.register(pidfd, select.POLLIN)
-    ended = pidfd in [number for number, _ in poll.poll()]
-    return ended or wait_readable(pidfd, SETTLE)
 
 
 def _how(status: int) -> str:

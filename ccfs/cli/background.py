@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,7 +23,7 @@ from ccfs.linux import descriptors
 
 if TYPE_CHECKING:
     from ccfs.mounting import Mounter
-    from ccfs.supervisor import Life, Serve
+    from ccfs.supervisor import Attended, Life, Serve
 
 START_SECONDS = 20.0
 
@@ -32,16 +32,14 @@ START_SECONDS = 20.0
 class Duties:
     """What the keeper does beside: `warm` in its nursery, `first` before there is a daemon.
 
-    `died` when one has died, `after` when there will be no other.  `given`: descriptors for each
-    daemon, known after `first`.  `remount`: whether to mount anew after a death, whatever the
-    kernel can.
+    `after` when there will be no other.  `beside`: what else it attends to, known after `first`.
+    `remount`: whether to mount anew after a death, whatever the kernel can.
     """
 
     warm: Callable[[], None]
     first: Callable[[], None] = lambda: None
-    died: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
-    given: Callable[[], Sequence[int]] = tuple
+    beside: Callable[[], Attended | None] = lambda: None
     remount: bool = False
 
 
@@ -162,7 +160,7 @@ def _supervise(mounter: Mounter, serve: Serve, duties: Duties, writer: int, kept
         duties.warm()
 
     try:
-        keeper = Supervisor(mounter, once, warm, duties.died, duties.given(), anew=duties.remount)
+        keeper = Supervisor(mounter, once, warm, duties.beside(), anew=duties.remount)
         return keeper.run((writer, kept), let_go)
     except UserError as error:  # there was no mount for a first daemon
         os.write(writer, _report(error, ""))

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ccfs import mountplace, mountpoint
@@ -20,6 +20,7 @@ from ccfs.mountpoint import State
 
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
+    from ccfs.kcmkeeper import KcmKeeper
     from ccfs.kcmsocket import KcmSocket
     from ccfs.mounting import Mounter
     from ccfs.supervisor import Life
@@ -177,10 +178,10 @@ def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
 
     def serve(ready: Callable[[], None], life: Life) -> int:
         logs.to_syslog(arguments.debug)
-        return _serve(arguments, path, journal, ready, life, kcm.inherited(life.given))
+        return _serve(arguments, path, journal, ready, life)
 
     try:
-        duties = background.Duties(warm, first, kcm.show, kcm.remove, kcm.given, arguments.remount)
+        duties = background.Duties(warm, first, kcm.remove, kcm.keeper, arguments.remount)
         background.start(mounter, serve, duties)
     except UserError:
         if is_new:  # nothing was acknowledged, so that nothing is lost
@@ -198,66 +199,53 @@ def warm() -> None:
 
 
 class _Kcm:
-    """The keeper's part in KCM: the socket that one daemon after another serves at, if any."""
+    """The keeper's part in KCM: the socket where clients connect, if any, and their connections."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self.socket: KcmSocket | None = None
+        self._socket: KcmSocket | None = None
 
     def open(self) -> None:
         """Listen, before there is a daemon.  Raises KcmSocketError."""
         if self._path:
             from ccfs.kcmsocket import KcmSocket
 
-            self.socket = KcmSocket(self._path)
+            self._socket = KcmSocket(self._path)
 
-    def given(self) -> Sequence[int]:
-        """What a daemon is given of it."""
-        return (self.socket.listener.fileno(),) if self.socket else ()
+    def keeper(self) -> KcmKeeper | None:
+        """Who accepts at it."""
+        from ccfs.kcmkeeper import KcmKeeper
 
-    def inherited(self, given: Sequence[int]) -> KcmSocket | None:
-        """The socket in a daemon, which was given it."""
-        from ccfs.kcmsocket import KcmSocket
-
-        return KcmSocket.inherited(self._path, given[0]) if self._path else None
-
-    def show(self) -> None:
-        """The daemon has died: who connects is to hear of a process that is there."""
-        if self.socket:
-            self.socket.show()
+        return KcmKeeper(self._socket) if self._socket else None
 
     def remove(self) -> None:
         """There will be no other daemon."""
-        if self.socket:
-            self.socket.remove()
+        if self._socket:
+            self._socket.remove()
 
 
 def _serve(
-    arguments: Namespace,
-    path: str,
-    journal: str,
-    ready: Callable[[], None],
-    life: Life,
-    kcm: KcmSocket | None = None,
+    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], life: Life
 ) -> int:
     """Serve a mount; `path` is where it was first, which its journal says."""
     from ccfs import daemon
 
-    given = options(arguments, journal, life, kcm)
+    given = options(arguments, journal, life)
     return daemon.serve(dataclasses.replace(given, journal_of=path, unmounts=True), ready)
 
 
-def options(
-    arguments: Namespace, journal: str, life: Life, kcm: KcmSocket | None = None
-) -> MountOptions:
+def options(arguments: Namespace, journal: str, life: Life) -> MountOptions:
     """What the daemon is told, from the command line as `arguments.parse` gives it.
 
-    `kcm`: the socket that KCM clients connect to, which another process keeps.
+    What it was given are the socket that KCM clients connect to, and one to whoever accepts there.
     """
     from ccfs.daemon import MountOptions
+    from ccfs.kcmsocket import KcmSocket
     from ccfs.store import Limits
 
     given = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
+    listener, keeper = life.given or (-1, -1)
+    path = arguments.kcm_socket or ""
     return MountOptions(
         mountpoint=life.mountpoint,
         allow_root=arguments.allow_root,
@@ -266,8 +254,9 @@ def options(
         handover=life.handover,
         live=life.live,
         journal=journal,
-        kcm_socket=arguments.kcm_socket or "",
-        kcm_kept=kcm,
+        kcm_socket=path,
+        kcm_kept=KcmSocket.inherited(path, listener) if life.given else None,
+        kcm_keeper=keeper,
         held=life.held,
         device=life.mount.device,
         mount=life.mount.mount,
