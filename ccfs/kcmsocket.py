@@ -44,11 +44,10 @@ class KcmSocket:
             self.listener.close()
             raise
 
-    @classmethod
-    def inherited(cls, path: str, descriptor: int) -> KcmSocket:
-        """One that another process has made, by its descriptor."""
-        made = cls.__new__(cls)
-        made.path, made._file = path, _identity(path)
+    def inherited(self, descriptor: int) -> KcmSocket:
+        """The same in a process that has been given it by this descriptor."""
+        made = KcmSocket.__new__(KcmSocket)
+        made.path, made._file = self.path, self._file
         made.listener = socket.socket(fileno=descriptor)
         return made
 

@@ -178,7 +178,7 @@ def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
 
     def serve(ready: Callable[[], None], life: Life) -> int:
         logs.to_syslog(arguments.debug)
-        return _serve(arguments, path, journal, ready, life)
+        return _serve(arguments, path, journal, ready, life, kcm.inherited(life))
 
     try:
         duties = background.Duties(warm, first, kcm.remove, kcm.keeper, arguments.remount)
@@ -218,6 +218,10 @@ class _Kcm:
 
         return KcmKeeper(self._socket) if self._socket else None
 
+    def inherited(self, life: Life) -> KcmSocket | None:
+        """The socket in a daemon."""
+        return self._socket.inherited(life.given[0]) if self._socket else None
+
     def remove(self) -> None:
         """There will be no other daemon."""
         if self._socket:
@@ -225,27 +229,31 @@ class _Kcm:
 
 
 def _serve(
-    arguments: Namespace, path: str, journal: str, ready: Callable[[], None], life: Life
+    arguments: Namespace,
+    path: str,
+    journal: str,
+    ready: Callable[[], None],
+    life: Life,
+    kcm: KcmSocket | None = None,
 ) -> int:
     """Serve a mount; `path` is where it was first, which its journal says."""
     from ccfs import daemon
 
-    given = options(arguments, journal, life)
+    given = options(arguments, journal, life, kcm)
     return daemon.serve(dataclasses.replace(given, journal_of=path, unmounts=True), ready)
 
 
-def options(arguments: Namespace, journal: str, life: Life) -> MountOptions:
+def options(
+    arguments: Namespace, journal: str, life: Life, kcm: KcmSocket | None = None
+) -> MountOptions:
     """What the daemon is told, from the command line as `arguments.parse` gives it.
 
-    What it was given are the socket that KCM clients connect to, and one to whoever accepts there.
+    `kcm`: the socket that KCM clients connect to, where another process accepts them.
     """
     from ccfs.daemon import MountOptions
-    from ccfs.kcmsocket import KcmSocket
     from ccfs.store import Limits
 
     given = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
-    listener, keeper = life.given or (-1, -1)
-    path = arguments.kcm_socket or ""
     return MountOptions(
         mountpoint=life.mountpoint,
         allow_root=arguments.allow_root,
@@ -254,9 +262,9 @@ def options(arguments: Namespace, journal: str, life: Life) -> MountOptions:
         handover=life.handover,
         live=life.live,
         journal=journal,
-        kcm_socket=path,
-        kcm_kept=KcmSocket.inherited(path, listener) if life.given else None,
-        kcm_keeper=keeper,
+        kcm_socket=arguments.kcm_socket or "",
+        kcm_kept=kcm,
+        kcm_keeper=life.given[1] if kcm else -1,
         held=life.held,
         device=life.mount.device,
         mount=life.mount.mount,
