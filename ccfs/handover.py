@@ -9,13 +9,13 @@ and it is written by single stores, so that it says how things were at the momen
     3         the last request that was given to a daemon again, by its number (`unique`)
     4         1 while somebody is to be told of a step
     5         1 where the connection is not to outlive its daemon
-    8 - 15    of the KCM request in the air (ccfs.kcm)
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
     128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
               higher; 0: none
 
-A page behind it is for the reply to a KCM request.  It is locked in memory as the daemon is.  Knows
-words and bytes; never what a request asks.
+A page behind it, from word KCM on, is of the KCM request in the air (ccfs.kcm.inflight): it is not
+about a connection to the kernel, and stays when there is another one.  All is locked in memory as
+the daemon is.  Knows words and bytes; never what a request asks.
 """
 
 from __future__ import annotations
@@ -27,11 +27,9 @@ from collections.abc import Iterable
 from itertools import islice, zip_longest
 
 INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, ANEW = range(6)
-KCM = 8
 POLLS, KICKS, TOUCHES = range(64, 128), range(128, 192), range(192, 256)
-REPLY = mmap.PAGESIZE
-"""Where the bytes of a KCM reply begin."""
-SIZE = 4 * mmap.PAGESIZE
+KCM = mmap.PAGESIZE // 8
+SIZE = 2 * mmap.PAGESIZE
 
 INIT_MOST = 16 * 1024
 """Bytes; what the kernel wants to have room for at least (FUSE_MIN_READ_BUFFER) is less."""
@@ -44,7 +42,7 @@ _FLAGS2 = _HEAD + 16
 
 
 class Handover:
-    """The memory, mapped.  `words`: its first page but for the bytes of FUSE_INIT."""
+    """The memory, mapped.  `words`: all but the bytes of FUSE_INIT."""
 
     def __init__(self, descriptor: int = -1) -> None:
         """Map what another process has made, or make it."""
@@ -68,7 +66,7 @@ class Handover:
 
         `anew`: whoever keeps the mount is going to mount anew when the daemon dies.
         """
-        self.memory[:] = bytes(SIZE)
+        self.memory[: mmap.PAGESIZE] = bytes(mmap.PAGESIZE)
         self.words[ANEW] = anew
         self.memory[_INIT : _INIT + len(init)] = init
         self.words[INIT_SIZE] = len(init)

@@ -36,7 +36,7 @@ class KcmSocket:
             _clear(path)
             self.listener.bind(path)
             self._file = _identity(path)
-            self.show()
+            self.listener.listen(BACKLOG)
         except OSError as error:
             self.listener.close()
             raise KcmSocketError(f"cannot listen at {path}: {error.strerror}") from None
@@ -45,16 +45,16 @@ class KcmSocket:
             raise
 
     @classmethod
-    def inherited(cls, path: str, descriptor: int) -> KcmSocket:
-        """One that another process has made, by its descriptor."""
+    def adopted(cls, path: str, descriptor: int) -> KcmSocket:
+        """One that listens at a path already, by its descriptor."""
         made = cls.__new__(cls)
         made.path, made._file = path, _identity(path)
         made.listener = socket.socket(fileno=descriptor)
         return made
 
-    def show(self) -> None:
-        """Have the kernel name this process to those who connect from now on (SO_PEERCRED)."""
-        self.listener.listen(BACKLOG)
+    def inherited(self, descriptor: int) -> KcmSocket:
+        """The same in a process that has been given it by this descriptor."""
+        return KcmSocket.adopted(self.path, descriptor)
 
     def remove(self) -> None:
         """Take it off the path, unless another is in its place.

@@ -121,6 +121,8 @@ def _serve(orders: socket.socket, settle: Callable[[], None], fork: Fork) -> Non
     descriptors.keep_only({orders.fileno()})
     while True:
         data, passed, _, _ = socket.recv_fds(orders, _ROOM, 16)
+        for descriptor in passed:
+            os.set_inheritable(descriptor, False)
         if not data:
             os._exit(0)
         order = json.loads(data)

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import mmap
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 from ccfs import handover, mountlock, renewal
 from ccfs.errors import Exit, MountError
@@ -72,6 +74,19 @@ class Life:
     first: Sequence[int] = ()
 
 
+class Attended(Protocol):
+    """What is attended to here for as long as there are daemons, and has descriptors for them."""
+
+    def fileno(self) -> int:
+        """What is readable when there is anything to do."""
+
+    def attend(self) -> None:
+        """Do it, without waiting."""
+
+    def descriptors_for_daemon(self) -> list[int]:
+        """Two: one that stays open here, and one that is closed once the daemon has it."""
+
+
 Serve = Callable[[Callable[[], None], Life], int]
 """Serve a mount: called with `ready()`; returns the exit status."""
 
@@ -80,19 +95,18 @@ Serve = Callable[[Callable[[], None], Life], int]
 class Job:
     """What is kept going: `serve`, in a process of its own; it returns 0 when the end was wanted.
 
-    `warm` is done in the nursery, `first` before there is a daemon, `died` when one has died,
-    before there is another one, `after` when there will be none.  `given`: descriptors for each
-    daemon, known after `first`.  `anew`: mount anew after a death, whatever the kernel can.
-    `state`: plain values, of which the next version of the code makes the same job, by the function
-    `job_of` of the module that they name as `job`.
+    `warm` is done in the nursery, `first` before there is a daemon, `after` when there will be none
+    any more.  `beside`: what else is attended to here, and gives each child descriptors; asked
+    after `first`.  `anew`: mount anew after a death, whatever the kernel can.  `state`: plain
+    values, of which the next version of the code makes the same job, by the function `job_of` of
+    the module that they name as `job`.
     """
 
     serve: Serve
     warm: Callable[[], None] = lambda: None
     first: Callable[[], None] = lambda: None
-    died: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
-    given: Callable[[], Sequence[int]] = tuple
+    beside: Callable[[], Attended | None] = lambda: None
     anew: bool = False
     state: Callable[[], Plain] = dict
 
@@ -103,7 +117,7 @@ class Supervisor:
     def __init__(self, mounter: Mounter, job: Job, handover: Handover | None = None) -> None:
         self._mounter = mounter
         self._job = job
-        self._given = job.given()
+        self._beside = job.beside()
         self._ready = mmap.mmap(-1, 1)
         self._handover = handover or Handover()
         self._nursery = Nursery(job.warm, self._fork)
@@ -183,7 +197,6 @@ class Supervisor:
             daemon, status = self._wait()
             if self._is_the_end(status):
                 return status, status == Exit.JOURNAL and self._was_ready
-            self._job.died()
             log.warning("the daemon has died (%s), replacing it", _how(status))
             live = self._can_go_on
             try:
@@ -222,7 +235,7 @@ class Supervisor:
             log.error("no daemon comes up, giving up after %d tries", self._tries)
             return False
         if self._tries > 1:
-            time.sleep(min(BACKOFF * 2 ** (self._tries - 2), PATIENCE / 10))
+            self._wait_for({}, min(BACKOFF * 2 ** (self._tries - 2), PATIENCE / 10))
         return not self._ending
 
     def _is_the_end(self, status: int) -> bool:
@@ -243,21 +256,24 @@ class Supervisor:
         """Have a child; returns a descriptor that reads as closed once it and its helper end."""
         mount = self._mounts[-1]
         life, held = os.pipe2(os.O_CLOEXEC)
+        given = self._beside.descriptors_for_daemon() if self._beside else []
         values = {
             "mount": mount.mount,
             "connection": mount.connection,
             "path": self._mounter.path,
             "live": live,
             "keeper": os.getpid(),
-            "given": len(self._given),
+            "given": len(given),
         }
         passed = [held, mount.device, self._mounter.directory, self._handover.descriptor]
         # Nobody is told to end of whom we don't know yet.
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
-            self._child = self._nursery.bear(values, [*passed, *self._given, *first])
+            self._child = self._nursery.bear(values, [*passed, *given, *first])
         finally:
             os.close(held)
+            for descriptor in given[1:]:
+                os.close(descriptor)
             if self._ending:
                 self._end(signal.SIGTERM, None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
@@ -307,11 +323,11 @@ class Supervisor:
         assert self._child is not None
         pid, pidfd = self._child.pid, self._child.pidfd
         with open("/proc/self/mountinfo", "rb") as table:
-            while not self._ending and not _changes(table.fileno(), pidfd, self._bell):
+            while not self._ending and not self._changes(table.fileno(), pidfd):
                 if self._renewing:
                     self._hand_on()
                 self._end_unmounted()
-        wait_readable(pidfd, None)
+        self._wait_for({pidfd: select.POLLIN}, None)
         self._child = None
         os.close(pidfd)
         status = self._nursery.ended(pid)
@@ -342,6 +358,39 @@ class Supervisor:
             os.close(self._bell)
             self._nursery.close()
             raise Renewed(__name__, state)
+
+    def _changes(self, table: int, pidfd: int) -> bool:
+        """Wait for the next change of a mount table, or a bell; True where a process ends before.
+
+        Many follow one another, and each of many supervisors looks at all of the table.
+        """
+        any_of = {pidfd: select.POLLIN, self._bell: select.POLLIN}
+        found = self._wait_for({**any_of, table: select.POLLPRI}, None)  # proc(5), /proc/PID/mounts
+        if found == table:
+            found = self._wait_for(any_of, SETTLE)
+        return found == pidfd
+
+    def _wait_for(self, wanted: Mapping[int, int], seconds: float | None) -> int:
+        """Wait for one of some descriptors, by what poll(2) is to tell of each; -1 after `seconds`.
+
+        Returns the first that is ready.  Meanwhile what is beside us is attended to.
+        """
+        poll = select.poll()
+        for descriptor, events in wanted.items():
+            poll.register(descriptor, events)
+        if self._beside:
+            poll.register(self._beside.fileno(), select.POLLIN)
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        while True:
+            left = max(0.0, end - time.monotonic())
+            found = dict(poll.poll(None if left == math.inf else left * 1000))
+            if self._beside and self._beside.fileno() in found:
+                self._beside.attend()
+            for descriptor in wanted:
+                if descriptor in found:
+                    return descriptor
+            if not left:
+                return -1
 
     def _end_unmounted(self) -> None:
         """End a daemon whose mount was taken away, which copies in other namespaces keep alive."""
@@ -389,19 +438,6 @@ def can_resume(state: Plain) -> bool:
 def resume(state: Plain) -> int:
     """Go on with it to the end; returns the exit status as `Supervisor.run` does."""
     return Supervisor.resumed(state, job_of(state)).go_on()
-
-
-def _changes(table: int, pidfd: int, bell: int) -> bool:
-    """Wait for the next change of a mount table, or a bell; True where a process ends before.
-
-    Many follow one another, and each of many supervisors looks at all of the table.
-    """
-    poll = select.poll()
-    poll.register(table, select.POLLPRI)  # proc(5), /proc/PID/mounts
-    poll.register(pidfd, select.POLLIN)
-    poll.register(bell, select.POLLIN)
-    found = [number for number, _ in poll.poll()]
-    return pidfd in found or (bell not in found and wait_readable(pidfd, SETTLE))
 
 
 def _close(descriptor: int) -> None:

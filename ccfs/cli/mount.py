@@ -10,7 +10,7 @@ import dataclasses
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ccfs import mountplace, mountpoint
@@ -21,6 +21,7 @@ from ccfs.mountpoint import State
 
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
+    from ccfs.kcmkeeper import KcmKeeper
     from ccfs.kcmsocket import KcmSocket
     from ccfs.mounting import Mounter
     from ccfs.renewal import Plain
@@ -181,14 +182,14 @@ def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
 def job_of(state: Plain) -> Job:
     """What a keeper of a mount does, of plain values: `arguments`, `path` and `journal`.
 
-    `kcm`: the descriptor of a socket that listens at the path in the arguments, if it does already.
+    `kcm`: what another version of this code has passed on of KCM.
     """
     from ccfs.cli import logs
     from ccfs.supervisor import Job
 
     given, path, journal = state["arguments"], state["path"], state["journal"]
     arguments = Namespace(**{**vars(parse(["mount"])), **given})
-    kcm = _Kcm(arguments.kcm_socket, state.get("kcm", -1))
+    kcm = _Kcm(arguments.kcm_socket, state.get("kcm", {}))
 
     def first() -> None:
         logs.to_syslog(arguments.debug)
@@ -196,7 +197,7 @@ def job_of(state: Plain) -> Job:
 
     def serve(ready: Callable[[], None], life: Life) -> int:
         logs.to_syslog(arguments.debug)
-        return _serve(arguments, path, journal, ready, life, kcm.inherited(life.given))
+        return _serve(arguments, path, journal, ready, life, kcm.inherited(life))
 
     def to_pass_on() -> Plain:
         return {**state, "job": __name__, "kcm": kcm.to_pass_on()}
@@ -205,9 +206,8 @@ def job_of(state: Plain) -> Job:
         background.telling(serve),
         warm=warm,
         first=first,
-        died=kcm.show,
         after=kcm.remove,
-        given=kcm.given,
+        beside=kcm.keeper,
         anew=arguments.mount_anew,
         state=to_pass_on,
     )
@@ -224,46 +224,48 @@ def warm() -> None:
 
 
 class _Kcm:
-    """The keeper's part in KCM: the socket that one daemon after another serves at, if any."""
+    """The keeper's part in KCM: the socket where clients connect, if any, and their connections."""
 
-    def __init__(self, path: str | None, descriptor: int = -1) -> None:
-        """`descriptor`: of the socket, where it is there already."""
+    def __init__(self, path: str | None, given: Plain) -> None:
+        """`given`: what another version of this code has passed on, if it was there already."""
         self._path = path
-        self._passed = -1
-        self.socket = self.inherited([descriptor]) if descriptor >= 0 else None
+        self._socket = self._adopted(given["listener"]) if given else None
+        self._given = given["connections"] if given else []
+        self._keeper: KcmKeeper | None = None
 
-    def to_pass_on(self) -> int:
-        """A descriptor of the socket that stays open when this is no more; -1 for none."""
-        if self.socket and self._passed < 0:
-            self._passed = os.dup(self.socket.listener.fileno())
-        return self._passed
+    def to_pass_on(self) -> Plain:
+        """What another version of this code makes the same of: descriptors of its own."""
+        return self._keeper.to_pass_on() if self._keeper else {}
 
     def open(self) -> None:
         """Listen, before there is a daemon.  Raises KcmSocketError."""
         if self._path:
             from ccfs.kcmsocket import KcmSocket
 
-            self.socket = KcmSocket(self._path)
+            self._socket = KcmSocket(self._path)
 
-    def given(self) -> Sequence[int]:
-        """What a daemon is given of it."""
-        return (self.socket.listener.fileno(),) if self.socket else ()
+    def keeper(self) -> KcmKeeper | None:
+        """Who accepts at it."""
+        from ccfs.kcmkeeper import KcmKeeper
 
-    def inherited(self, given: Sequence[int]) -> KcmSocket | None:
-        """The socket in a daemon, which was given it."""
+        if self._socket:
+            self._keeper = KcmKeeper(self._socket, self._given)
+        return self._keeper
+
+    def _adopted(self, descriptor: int) -> KcmSocket:
         from ccfs.kcmsocket import KcmSocket
 
-        return KcmSocket.inherited(self._path, given[0]) if self._path else None
+        assert self._path
+        return KcmSocket.adopted(self._path, descriptor)
 
-    def show(self) -> None:
-        """The daemon has died: who connects is to hear of a process that is there."""
-        if self.socket:
-            self.socket.show()
+    def inherited(self, life: Life) -> KcmSocket | None:
+        """The socket in a daemon."""
+        return self._socket.inherited(life.given[0]) if self._socket else None
 
     def remove(self) -> None:
         """There will be no other daemon."""
-        if self.socket:
-            self.socket.remove()
+        if self._socket:
+            self._socket.remove()
 
 
 def _serve(
@@ -286,7 +288,7 @@ def options(
 ) -> MountOptions:
     """What the daemon is told, from the command line as `arguments.parse` gives it.
 
-    `kcm`: the socket that KCM clients connect to, which another process keeps.
+    `kcm`: the socket that KCM clients connect to, where another process accepts them.
     """
     from ccfs.daemon import MountOptions
     from ccfs.store import Limits
@@ -303,6 +305,7 @@ def options(
         journal=journal,
         kcm_socket=arguments.kcm_socket or "",
         kcm_kept=kcm,
+        kcm_keeper=life.given[1] if kcm else -1,
         held=life.held,
         device=life.mount.device,
         mount=life.mount.mount,

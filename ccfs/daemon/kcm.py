@@ -5,14 +5,13 @@ Knows the socket, and whether somebody else keeps it; never what a client asks.
 
 from __future__ import annotations
 
-import resource
+import socket
 from typing import TYPE_CHECKING
 
 from ccfs.kcmsocket import KcmSocket
+from ccfs.linux import descriptors
 
 if TYPE_CHECKING:
-    import socket
-
     import trio
 
     from ccfs.daemon.loop import Loop
@@ -28,25 +27,30 @@ class KcmFace:
     """KCM over the store of one mount."""
 
     def __init__(
-        self, server: Server, listening: KcmSocket | None = None, *, kept: bool = False
+        self,
+        server: Server,
+        listening: KcmSocket | None = None,
+        keeper: socket.socket | None = None,
+        *,
+        takes_over: bool = False,
     ) -> None:
-        """Serve at `listening`, None for nowhere; `kept`: somebody else has made it, and keeps it.
+        """Serve who connects at `listening`, None for nowhere.
 
-        Who connects hears from the kernel that it is us.
+        `keeper`: a socket to the process that has made that one and accepts clients there.
+        `takes_over`: there are connections of an earlier daemon, which are given first.
         """
         from ccfs.kcm.server import KcmServer
         from ccfs.kcm.service import Service
 
         limits, owner = server.store.limits, server.owner
         self._listening = listening
-        self._kept = kept
-        if listening and kept:
-            listening.show()
+        self._keeper = keeper
         self._kcm = KcmServer(
-            Service(server, owner.uid, root=owner.root),
+            Service(server, owner.uid, root=owner.root, handover=server.handover),
             limit=limits.ccache_bytes + limits.ccache_bytes // 4,
             room=limits.total_bytes,
             most=_most_connections(),
+            takes_over=takes_over,
         )
 
     @classmethod
@@ -56,10 +60,12 @@ class KcmFace:
         Raises KcmSocketError where there is to be a socket, and can't be.
         """
         if options.kcm_kept:
-            return cls(server, options.kcm_kept, kept=True)
+            keeper = socket.socket(fileno=options.kcm_keeper)
+            return cls(server, options.kcm_kept, keeper, takes_over=True)
         if options.kcm_socket:
             return cls(server, KcmSocket(options.kcm_socket))
-        return None if options.control < 0 else cls(server)
+        takes_over = options.live and options.handover is not None
+        return None if options.control < 0 else cls(server, takes_over=takes_over)
 
     @property
     def connections(self) -> int:
@@ -70,30 +76,29 @@ class KcmFace:
         """Serve until cancelled, by the loop where it does that."""
         attended = loop.answer(self._kcm.fileno(), self._kcm.answer_all)
         listener = self._listening.listener if self._listening else None
-        await self._kcm.run(listener, attended=attended, task_status=task_status)
+        await self._kcm.run(listener, self._keeper, attended=attended, task_status=task_status)
 
     def serve_connection(self, client: socket.socket) -> None:
         """Serve a client that is connected already; only while `run` runs."""
         self._kcm.serve_connection(client)
+
+    def begin(self) -> None:
+        """All connections of the daemon before were given."""
+        self._kcm.begin()
 
     def close(self, *, wanted: bool) -> None:
         """Serve there no more.  `wanted`: nobody will, so that the socket goes from its place.
 
         Where nobody keeps it, it goes in any case.
         """
+        self._kcm.close(ends=wanted)
         if self._listening is None:
             return
-        if wanted or not self._kept:
+        if wanted or not self._keeper:
             self._listening.remove()
         self._listening.close()
 
 
 def _most_connections() -> int:
     """How many connections there are descriptors for, once we have what we may have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_CONNECTIONS + OWN_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    enough = soft == resource.RLIM_INFINITY or soft >= wanted
-    return MOST_CONNECTIONS if enough else max(1, soft - OWN_DESCRIPTORS)
+    return descriptors.room_for(MOST_CONNECTIONS, OWN_DESCRIPTORS)

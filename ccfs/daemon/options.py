@@ -19,8 +19,9 @@ class MountOptions:
     `mountpoint`: absolute, without symbolic links.  `allow_root`: uid 0 may use the mount, too;
     `allow_other`: processes of the owner that run on other terms (setfsuid) may.  `journal`: the
     path of the journal, "" for none.  `kcm_socket`: where KCM clients connect, absolute, "" for
-    nowhere; `kcm_kept`: it is there already, and whoever started us keeps it.  `held`: a descriptor
-    that the helper keeps open, -1 for none.
+    nowhere; `kcm_kept`: it is there already, and whoever started us keeps it; `kcm_keeper`: the
+    descriptor by which connections are given.  `held`: a descriptor that the helper keeps open, -1
+    for none.
     `device`: the descriptor of the FUSE connection; `mount`: the id of its mount in the mount
     table, 0 for the topmost at the mountpoint.  `unmounts`: take it away at the end.  `lock`: a
     descriptor of the directory below, to be signed (ccfs.mountlock), -1 for none.
@@ -38,6 +39,7 @@ class MountOptions:
     journal: str = ""
     kcm_socket: str = ""
     kcm_kept: KcmSocket | None = None
+    kcm_keeper: int = -1
     held: int = -1
     device: int = -1
     mount: int = 0

@@ -15,14 +15,13 @@ import os
 import select
 import socket
 import time
+from contextlib import suppress
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
-from io import FileIO
-from itertools import islice
 
 import trio
 
 from ccfs.kcm import wire
-from ccfs.kcm.connection import Connection
+from ccfs.kcm.connection import Connection, is_midway
 from ccfs.kcm.service import Service
 from ccfs.linux import peers
 
@@ -34,6 +33,10 @@ PATIENCE = 0.001
 """Seconds after which a call answers nobody more: there is more to do here than KCM."""
 STALLED = 60.0
 """Seconds, or up to twice that, after which a client that stops in the middle is let go."""
+FULL = 0.1
+"""Seconds that a part of a request stays in its socket, where the rest may not fit beside it."""
+ALL = b"all"
+"""What a keeper says after the connections of the daemon before."""
 
 _SHORT = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
 
@@ -42,22 +45,30 @@ class KcmServer:
     """Serves connections, those that it accepts and those that it is given.
 
     `limit`: the most bytes of a request; `room`: what all connections may hold of large messages;
-    `most`: how many connections there may be.
+    `most`: how many connections there may be.  `takes_over`: nobody is served before `begin`, which
+    tells that all connections of the daemon before were given.
     """
 
-    def __init__(self, service: Service, *, limit: int, room: int, most: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        limit: int,
+        room: int,
+        most: int = CONNECTIONS,
+        takes_over: bool = False,
+    ) -> None:
         self._service = service
         self._limit = limit
         self._most = most
         self._ready = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._asking: list[tuple[int, int]] = []
-        self._going_on: dict[int, None] = {}
-        self._bell = FileIO(os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-        self._ready.register(self._bell, 0)
-        self._rings = False  # the bell, since there is somebody who goes on
         self._listener: socket.socket | None = None
+        self._keeper: socket.socket | None = None
         self._hears = False
+        self._begun = not takes_over
+        self._parts = trio.Event()
         self._tick = 0
         self.room = wire.Room(room)
 
@@ -73,30 +84,35 @@ class KcmServer:
     async def run(
         self,
         listener: socket.socket | None = None,
+        keeper: socket.socket | None = None,
         *,
         attended: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until cancelled; `listener`: where clients connect, if it is for us to accept.
+        """Serve until cancelled.
 
-        `attended`: somebody else calls `answer_all` whenever there is something to answer.
+        `listener`: where clients connect; `keeper`: a socket to whoever accepts them there, which
+        we do where there is none, or when that one has gone.  `attended`: somebody else calls
+        `answer_all` whenever there is something to answer.
         """
-        if listener is not None:
-            listener.setblocking(False)
-            self._listener = listener
-            self._hear(True)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._look_after)
-                task_status.started()
-                while not attended:
-                    await trio.lowlevel.wait_readable(self._ready.fileno())
-                    self.answer_all()
-        finally:
-            for connection in list(self._connections.values()):
-                self._close(connection)
-            self._bell.close()
-            self._ready.close()
+        self._listener, self._keeper = listener, keeper
+        for one in (listener, keeper):
+            if one is not None:
+                one.setblocking(False)
+        self._hear(True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_after)
+            nursery.start_soon(self._make_room)
+            task_status.started()
+            while not attended:
+                await trio.lowlevel.wait_readable(self._ready.fileno())
+                self.answer_all()
+
+    def close(self, *, ends: bool = True) -> None:
+        """Serve no more.  `ends`: no other daemon will, so that clients are told."""
+        for connection in list(self._connections.values()) if ends else ():
+            self._close(connection)
+        self._ready.close()
 
     def serve_connection(self, client: socket.socket) -> None:
         """Serve a connected client from now on; one who has nothing to ask here is let go.
@@ -105,30 +121,44 @@ class KcmServer:
         """
         told = peers.peer(client)
         peer = self._service.peer(told.uid, told.pid)
-        if peer is None:
+        if peer is None or is_midway(client):
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
             client.close()
             return
         if self.connections >= self._most:
             self._dismiss()
         client.setblocking(False)
-        requests = wire.Requests(self._limit, self.room)
-        connection = Connection(client, peer, requests, self._ready, self.room)
-        self._connections[client.fileno()] = connection
+        made = Connection(client, peer, self._service, self._ready, self._limit, self.room)
+        self._connections[client.fileno()] = made
         self._tick += 1
-        connection.used = self._tick
+        made.used = self._tick
+        if self._begun:
+            made.attend()
+
+    def begin(self) -> None:
+        """Finish what the daemon before has begun, then serve all that were given."""
+        if self._begun:
+            return
+        self._begun = True
+        inflight = self._service.inflight
+        for connection in list(self._connections.values()):
+            connection.attend()
+            if connection.cookie == inflight.cookie and not connection.take_over():
+                self._close(connection)
+        inflight.end()
 
     def answer_all(self) -> int:
         """Answer who has asked, each one request, for PATIENCE; never waits, never raises.
 
         Returns how many have had a turn, 0 only where nobody had asked.
         """
-        if self._asking or self._rings:
-            return self._answer_some(self._asking or self._who_asks())
-        asking = self._ready.poll(0, AT_ONCE)
+        asking = self._asking or self._ready.poll(0, AT_ONCE)
         if len(asking) > 1:
             return self._answer_some(asking)
-        for descriptor, _ in asking:
-            self._turn(descriptor)
+        self._asking = []
+        for descriptor, events in asking:
+            self._turn(descriptor, events)
         return len(asking)
 
     def _answer_some(self, asking: list[tuple[int, int]]) -> int:
@@ -138,60 +168,66 @@ class KcmServer:
         all of them have had their turn: so everybody has one.
         """
         until, turns = time.monotonic() + PATIENCE, 0
-        for descriptor, _ in asking:
-            self._turn(descriptor)
+        for descriptor, events in asking:
+            self._turn(descriptor, events)
             turns += 1
             if time.monotonic() >= until:
                 break
         self._asking = asking[turns:]
         return turns
 
-    def _who_asks(self) -> list[tuple[int, int]]:
-        """Who asks while the bell rings: when it is its turn, some of those it rings for as well.
-
-        They come behind those who have asked newly.
-        """
-        asking, bell = self._ready.poll(0, AT_ONCE), self._bell.fileno()
-        newly = [one for one in asking if one[0] != bell]
-        if len(newly) == len(asking):
-            return newly
-        return newly + [(descriptor, 0) for descriptor in islice(self._going_on, AT_ONCE)]
-
-    def _turn(self, descriptor: int) -> None:
+    def _turn(self, descriptor: int, events: int) -> None:
         """The turn of a client, or of who connects; of nobody where one was let go since."""
         connection = self._connections.get(descriptor)
         if connection is None:
-            self._accept(descriptor)
+            self._take(descriptor)
             return
         self._tick += 1
         connection.used = self._tick
-        if not connection.turn():
+        if not connection.turn(events):
             self._close(connection)
-        elif connection.goes_on or self._rings:
-            self._note(descriptor, goes_on=connection.goes_on)
+        elif connection.fills:
+            self._parts.set()
 
-    def _note(self, descriptor: int, *, goes_on: bool) -> None:
-        """Whether one goes on, behind those who do already; the bell rings while anybody does.
+    def _take(self, descriptor: int) -> None:
+        """Take who is there: of who isn't we might hear that there is no descriptor."""
+        if self._keeper and descriptor == self._keeper.fileno():
+            self._hear_keeper(self._keeper)
+        elif self._listener and descriptor == self._listener.fileno():
+            try:
+                client, _ = self._listener.accept()
+            except OSError as error:
+                self._endure(error)
+            else:
+                self.serve_connection(client)
 
-        It could be read from always: the epoll looks at it while it rings.
-        """
-        self._going_on.pop(descriptor, None)
-        if goes_on:
-            self._going_on[descriptor] = None
-        if self._rings is not bool(self._going_on):
-            self._rings = not self._rings
-            self._ready.modify(self._bell, select.EPOLLIN if self._rings else 0)
-
-    def _accept(self, descriptor: int) -> None:
-        """Take one that is there: of one that isn't we might hear that there is no descriptor."""
-        if self._listener is None or descriptor != self._listener.fileno():
-            return
+    def _hear_keeper(self, keeper: socket.socket) -> None:
+        """Take what the keeper says: a connection, or that there are no more of before."""
         try:
-            client, _ = self._listener.accept()
+            os.close(os.dup(keeper.fileno()))  # without a descriptor a connection would be lost
+            said, given, _, _ = socket.recv_fds(keeper, 16, 1)
+        except BlockingIOError:
+            return
         except OSError as error:
             self._endure(error)
-        else:
-            self.serve_connection(client)
+            return
+        if not said:
+            self._do_without_keeper(keeper)
+        for descriptor in given:
+            os.set_inheritable(descriptor, False)
+            self.serve_connection(socket.socket(fileno=descriptor))
+        if said == ALL:
+            self.begin()
+
+    def _do_without_keeper(self, keeper: socket.socket) -> None:
+        """Accept clients ourselves: whoever did has gone."""
+        self._hear(False)
+        self._keeper = None
+        keeper.close()
+        self.begin()
+        if self._listener:
+            self._listener.listen(CONNECTIONS)
+        self._hear(True)
 
     def _endure(self, error: OSError) -> None:
         """No client, one who has gone already, or no descriptor for one.
@@ -203,8 +239,12 @@ class KcmServer:
 
     def _hear(self, clients: bool) -> None:
         """Look whether anybody connects, or don't."""
-        if self._listener and clients is not self._hears:
-            (self._ready.register if clients else self._ready.unregister)(self._listener)
+        door = self._keeper or self._listener
+        if door and clients is not self._hears:
+            if clients:
+                self._ready.register(door, select.EPOLLIN)
+            else:
+                self._ready.unregister(door)
             self._hears = clients
 
     def _dismiss(self) -> bool:
@@ -218,10 +258,7 @@ class KcmServer:
         return True
 
     def _close(self, connection: Connection) -> None:
-        descriptor = connection.fileno()
-        del self._connections[descriptor]
-        if self._rings:
-            self._note(descriptor, goes_on=False)
+        del self._connections[connection.fileno()]
         connection.close()
 
     async def _look_after(self) -> None:
@@ -232,3 +269,13 @@ class KcmServer:
                 if connection.stalls():
                     self._close(connection)
             self._hear(True)
+
+    async def _make_room(self) -> None:
+        """Take in parts of requests that may keep their clients from sending the rest."""
+        while True:
+            await self._parts.wait()
+            await trio.sleep(FULL)
+            self._parts = trio.Event()
+            for connection in list(self._connections.values()):
+                if connection.fills:
+                    connection.take_in()

@@ -8,8 +8,10 @@ which might hold what nobody should read.
 import logging
 
 from ccfs import unforeseen
+from ccfs.handover import Handover
 from ccfs.kcm import wire
 from ccfs.kcm.codes import UNKEPT, UNSUPPORTED, Code, code_of
+from ccfs.kcm.inflight import InFlight
 from ccfs.kcm.opcodes import OPERATIONS, Operation
 from ccfs.kcm.view import Host, View
 
@@ -25,10 +27,17 @@ TOO_LARGE = _REFUSALS[Code.CC_NOMEM]
 
 
 class Service:
-    """KCM over one user's ccaches, for that user (and for root, where root may)."""
+    """KCM over one user's ccaches, for that user (and for root, where root may).
 
-    def __init__(self, host: Host, owner: int, *, root: bool = False) -> None:
+    `inflight`: the request that is being answered; at first what the daemon before has left.
+    """
+
+    def __init__(
+        self, host: Host, owner: int, *, root: bool = False, handover: Handover | None = None
+    ) -> None:
         self._host = host
+        self.inflight = InFlight(handover)
+        self.inflight.look(host.has_made)
         self._owner = owner
         self._root = root
         counted = [operation.name for operation in OPERATIONS.values()]
@@ -38,16 +47,17 @@ class Service:
         """Whoever asks, by the kernel's word; None for one who has nothing to ask here."""
         if uid != self._owner and not (self._root and uid == 0):
             return None
-        return Peer(self._host, View(self._host, self._owner, uid, pid))
+        return Peer(self._host, View(self._host, self._owner, uid, pid), self.inflight)
 
 
 class Peer:
     """One connection's requests."""
 
-    __slots__ = ("_host", "_memo", "_requests", "_view")
+    __slots__ = ("_host", "_inflight", "_memo", "_requests", "_view")
 
-    def __init__(self, host: Host, view: View) -> None:
+    def __init__(self, host: Host, view: View, inflight: InFlight) -> None:
         self._host = host
+        self._inflight = inflight
         self._memo = host.store.ledger.memo
         self._requests = host.requests
         self._view = view
@@ -75,7 +85,7 @@ class Peer:
             payload = operation.handle(self._view, request, wire.HEAD)
         except Exception as error:
             return _REFUSALS[self._refused(error, operation)]
-        if operation.changes and not self._settle():
+        if operation.changes and not self._settle(Code.OK):
             return _REFUSALS[UNKEPT]
         reply = wire.reply(0, payload)
         if operation.repeats:
@@ -85,18 +95,19 @@ class Peer:
     def _refused(self, error: Exception, operation: Operation) -> Code:
         """The code for a refusal; what a step did before it was refused is settled."""
         self._host.refuse(error)
-        kept = not operation.changes or self._settle()
         code = code_of(error)
         if code is None:
             log.error("%s failed: %s", operation.name, unforeseen.describe(error))
-        return UNKEPT if code is None or not kept else code
+            code = UNKEPT
+        return code if not operation.changes or self._settle(code) else UNKEPT
 
-    def _settle(self) -> bool:
-        """Whether all that was done is kept, and may be said to be done."""
-        host = self._host
+    def _settle(self, code: Code) -> bool:
+        """Whether all that was done is kept, and may be answered with `code`."""
+        host, inflight = self._host, self._inflight
         host.store.ledger.from_behind()
+        inflight.status = code
         try:
-            host.settle()
+            host.settle(note=inflight.note_step)
         except Exception as error:
             log.error("settle failed: %s", unforeseen.describe(error))
             return False

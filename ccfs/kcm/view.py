@@ -3,6 +3,7 @@
 Knows the store and who asks; never opcodes, nor the bytes of messages and records.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ccfs.kcm import uuids
@@ -30,11 +31,15 @@ class Host(Protocol):
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a process asks for."""
 
-    def settle(self) -> None:
+    def settle(self, *, note: Callable[[int, int], None] | None = None) -> None:
         """Keep what the last steps have changed, then tell who has to know.
 
-        Raises where it can't be kept: nobody may be told that it is done.
+        `note` is told the mark of a step before it is made.  Raises where it can't be kept: nobody
+        may be told that it is done.
         """
+
+    def has_made(self, name: int, step: int) -> bool:
+        """Whether a step was made, by its mark."""
 
     def refuse(self, error: Exception) -> None:
         """Have it in the log where a limit has stopped a step."""

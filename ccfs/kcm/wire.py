@@ -54,86 +54,57 @@ class Room:
         self.left += size
 
 
-class Requests:
-    """The requests in a stream, however it is cut into pieces.
+class Pieces:
+    """A request that is taken in as it comes, `size` bytes with its length.
 
     `limit`: the most bytes of a request.  One that is longer, or that finds no room, is passed
-    over without being kept, so that the stream stays in step.
+    over without being kept, so that the stream stays in step.  `missing`: bytes still to come.
     """
 
-    __slots__ = ("_buffer", "_left", "_limit", "_passed", "_room", "_taken")
+    __slots__ = ("_buffer", "_length", "_room", "_taken", "missing")
 
-    def __init__(self, limit: int, room: Room) -> None:
-        self._limit = limit
+    def __init__(self, size: int, limit: int, room: Room) -> None:
+        self.missing = size
+        self._length = length = size - _LENGTH.size
         self._room = room
-        self._buffer = bytearray()
-        self._taken = 0
-        self._passed: TooLarge | None = None
-        self._left = 0
-
-    @property
-    def idle(self) -> bool:
-        """Whether the last request was complete, and nothing has come behind it."""
-        return not self._buffer and self._passed is None
-
-    @property
-    def missing(self) -> int:
-        """How many bytes the present request still wants, as far as is known; 0 for none."""
-        if self._left:
-            return self._left
-        have = len(self._buffer)
-        if have < _LENGTH.size:
-            return have and _LENGTH.size - have
-        return max(_LENGTH.size + int(_LENGTH.unpack_from(self._buffer)[0]) - have, 0)
+        self._taken = length if SMALL < length <= limit and room.take(length) else 0
+        self._buffer = bytearray() if length <= SMALL or self._taken else None
 
     def feed(self, data: bytes) -> None:
-        """More bytes of the stream."""
-        self._buffer += data
+        """More bytes of it, `missing` at most."""
+        self.missing -= len(data)
+        if self._buffer is not None:
+            self._buffer += data
 
-    def take(self) -> bytes | TooLarge | None:
-        """The next request, from its version on; None where more bytes are wanted.
-
-        Raises ProtocolError for a length that has no room for a version and an opcode.
-        """
-        if self._passed:
-            return self._pass_over()
-        if len(self._buffer) < _LENGTH.size:
-            return None
-        length = _LENGTH.unpack_from(self._buffer)[0]
-        if length < HEAD:
-            raise ProtocolError("a request of four bytes at least")
-        end = _LENGTH.size + length
-        if len(self._buffer) < end:
-            return self._await(length)
-        request = bytes(memoryview(self._buffer)[_LENGTH.size : end])
-        del self._buffer[:end]
+    def whole(self) -> bytes | TooLarge:
+        """The request, from its version on, once nothing is missing."""
         self.close()
-        return request
+        if self._buffer is None:
+            return TooLarge(self._length)
+        return bytes(memoryview(self._buffer)[_LENGTH.size :])
 
     def close(self) -> None:
-        """Give back the room that a request has taken."""
+        """Give back the room that it has taken."""
         self._room.give(self._taken)
         self._taken = 0
 
-    def _await(self, length: int) -> TooLarge | None:
-        """A request that is not complete yet: see whether it may become so."""
-        if length <= SMALL or self._taken:
-            return None
-        if length <= self._limit and self._room.take(length):
-            self._taken = length
-            return None
-        self._passed, self._left = TooLarge(length), _LENGTH.size + length
-        return self._pass_over()
 
-    def _pass_over(self) -> TooLarge | None:
-        """Let go of what has come of a request that is not to be kept."""
-        gone = min(self._left, len(self._buffer))
-        del self._buffer[:gone]
-        self._left -= gone
-        if self._left:
-            return None
-        passed, self._passed = self._passed, None
-        return passed
+def size_of(data: bytes) -> int:
+    """Bytes of the request that `data` begins with, 0 where its length has not come.
+
+    Raises ProtocolError for a length that has no room for a version and an opcode.
+    """
+    if len(data) < _LENGTH.size:
+        return 0
+    length = int(_LENGTH.unpack_from(data)[0])
+    if length < HEAD:
+        raise ProtocolError("a request of four bytes at least")
+    return _LENGTH.size + length
+
+
+def opcode_of(data: bytes) -> int:
+    """The opcode of the request that `data` begins with; -1 where it has not come."""
+    return int(_HEAD.unpack_from(data, _LENGTH.size)[1]) if len(data) >= _LENGTH.size + HEAD else -1
 
 
 def single(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Close inherited descriptors, also those above the limit of open files (close_range(2)).
+"""Close inherited descriptors, also those above the limit of open files (close_range(2)); raise it.
 
 A limit that was lowered later (`ulimit -n`) leaves descriptors above it open, so SC_OPEN_MAX is no
 bound.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -27,6 +28,20 @@ def keep_only(kept: Iterable[int] = ()) -> None:
         _close(low, descriptor - 1)
         low = descriptor + 1
     _close(low, LAST)
+
+
+def room_for(most: int, own: int) -> int:
+    """Raise the limit of open files as far as we may; returns how many there is room for.
+
+    `most` are wanted, beside `own` for anything else; there is room for one at least.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most + own
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    enough = soft == resource.RLIM_INFINITY or soft >= wanted
+    return most if enough else max(1, soft - own)
 
 
 def _close(low: int, high: int) -> None:

@@ -103,7 +103,7 @@ def notice(
 def _settle(server: Server, *, asked: bool = False) -> bool:
     """Whether all that was done is kept, and may be said to be done."""
     try:
-        server.settle(asked=asked)
+        server.settle(note=server.note_asked if asked else None)
     except Exception as error:
         _report(error, "settle")
         return False

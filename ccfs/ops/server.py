@@ -35,6 +35,10 @@ MAX_SIZES = 65_536
 """How many sizes of such texts are kept: a listing wants nothing else of them."""
 
 
+Note = Callable[[int, int], None]
+"""Note a step that is about to be made, by its mark: the name of a log, and a number."""
+
+
 class Kernel(Protocol):
     """How a server tells the outside that something changed."""
 
@@ -234,9 +238,11 @@ class Server:
     def made_before(self, handover: Handover) -> bool:
         """Whether another daemon has carried out the request that was in the air when it died."""
         step = handover.words[MARK_STEP]
-        if not step or self.journal is None:
-            return False
-        return self.journal.has_made((handover.words[MARK_NAME], step - 1))
+        return bool(step) and self.has_made(handover.words[MARK_NAME], step - 1)
+
+    def has_made(self, name: int, step: int) -> bool:
+        """Whether the step that was the next one at a mark was made."""
+        return self.journal is not None and self.journal.has_made((name, step))
 
     def expect_again(self) -> None:
         """The next request is one that was carried out, and not answered."""
@@ -247,11 +253,12 @@ class Server:
         """Whether anything has changed since the last `settle`."""
         return bool(self.store.ledger.effects)
 
-    def settle(self, *, asked: bool = False) -> None:
+    def settle(self, *, note: Note | None = None) -> None:
         """Keep what the last steps have changed, then tell the kernel and who waits.
 
-        `asked`: by the kernel, which may have to ask the next daemon again.  Raises DamagedError
-        where the journal can't keep it: nobody may be told that it is done.
+        `note` is told the mark of the step before it is made: the client may have to ask the next
+        daemon.  Raises DamagedError where the journal can't keep it: nobody may be told that it is
+        done.
         """
         effects = self.store.ledger.take_effects()
         if effects is None:
@@ -259,7 +266,7 @@ class Server:
                 self._keep(Effects())
             return
         try:
-            self._keep(effects, asked=asked)
+            self._keep(effects, note)
         except DamagedError:
             self._show_anew(effects)
             raise
@@ -287,7 +294,14 @@ class Server:
         except DamagedError as error:
             log.warning("the journal cannot keep what has changed: %s", error)
 
-    def _keep(self, effects: Effects, *, asked: bool = False) -> None:
+    def note_asked(self, name: int, step: int) -> None:
+        """Note the step of a request of the kernel's."""
+        air = self._air
+        air[MARK_STEP] = 0
+        air[MARK_NAME] = name
+        air[MARK_STEP] = step + 1
+
+    def _keep(self, effects: Effects, note: Note | None = None) -> None:
         """Have a step in the journal before anybody is told of it, and what was not kept before."""
         if self.journal is None or not (effects.lasting or self.unkept):
             return
@@ -296,12 +310,9 @@ class Server:
                 effects.notes[key] = b""
         self.unwanted.clear()
         self.unkept = True
-        air = self._air
-        air[OWED] = 1
-        if asked:
-            air[MARK_STEP] = 0
-            air[MARK_NAME], step = self.journal.mark
-            air[MARK_STEP] = step + 1
+        self._air[OWED] = 1
+        if note:
+            note(*self.journal.mark)
         self.journal.commit(self.store, effects)
         self.unkept = False
 

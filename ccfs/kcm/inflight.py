@@ -1,0 +1,136 @@
+"""The request that is being answered, in memory that the next daemon looks at.
+
+A request stays in its socket until its reply is sent, so nothing is lost with a daemon; here it is
+noted how far it has come, so that nothing is done twice.  There is one at a time.
+
+    word 0   the socket's cookie; 0: there is no request
+    1        size of the request; in the upper half that of the reply, 0 until it is to be sent
+    2, 3     the mark of the step that the request makes, its number one higher; 3 is 0 for none
+    4        the status of the reply to it, whose payload is empty
+    5        the cookie of the connection whose request one daemon has died on already
+    8, 16    two struct mmsghdr: how much of the reply was sent, how much of the request taken out
+
+The order, and what the next daemon does where it ends early:
+
+    begin   execute, `note_step`, commit    nothing was sent: the request is answered again, unless
+                                            the step was made; then the reply is its status
+    answer  send                            part was sent: the connection ends; all: it goes on
+            take the request out            not yet: it is taken out
+    end
+
+Knows words, and sockets by their descriptors; never what a request says.
+"""
+
+import socket
+from collections.abc import Callable
+from struct import Struct
+
+from ccfs.handover import KCM, Handover, words_of
+from ccfs.kcm import wire
+from ccfs.linux.counted import CountedReceive, CountedSend
+
+SOCKET, SIZES, NAME, STEP, STATUS, DIED_ON = range(KCM, KCM + 6)
+SENT, TAKEN = KCM + 8, KCM + 16
+MOST = 4 + wire.SMALL
+"""Bytes of the largest request that is answered from its socket."""
+
+_SO_COOKIE = 57
+_COOKIE = Struct("Q")
+_HALF = 32
+_LOW = (1 << _HALF) - 1
+
+
+def cookie(connection: socket.socket) -> int:
+    """A number that no other socket has while this kernel runs; every process sees the same."""
+    return int(_COOKIE.unpack(connection.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8))[0])
+
+
+class InFlight:
+    """The words, and the two system calls that count there.  `status`: for the next step noted."""
+
+    def __init__(self, handover: Handover | None = None) -> None:
+        self._words = words_of(handover)
+        self._sent = CountedSend(self._words, SENT)
+        self._taken = CountedReceive(self._words, TAKEN, MOST)
+        self._noted = True
+        self.status = 0
+
+    def begin(self, cookie: int, size: int) -> None:
+        """A request of `size` bytes is about to be carried out."""
+        words = self._words
+        if self._noted:
+            self._noted = False
+            words[STEP] = 0
+        words[SIZES] = size
+        words[SOCKET] = cookie
+
+    def note_step(self, name: int, step: int) -> None:
+        """A step is about to be made for it; of several the last is noted."""
+        words = self._words
+        self._noted = True
+        words[STEP] = 0
+        words[STATUS], words[NAME] = self.status & _LOW, name
+        words[STEP] = step + 1
+
+    def answer(self, descriptor: int, reply: bytes) -> int:
+        """Send a reply, or begin to; returns how many bytes the kernel took.  Raises OSError."""
+        self._sent.reset()
+        self._taken.reset()
+        self._words[SIZES] |= len(reply) << _HALF
+        return self._sent.send(descriptor, reply)
+
+    def take_out(self, descriptor: int) -> bool:
+        """Take the request out of its socket; whether all of it was there.  Raises OSError."""
+        size = self._words[SIZES] & _LOW
+        return self._taken.receive(descriptor, size) == size
+
+    def end(self) -> None:
+        """Nothing more is to be done."""
+        self._words[SOCKET] = 0
+
+    # What the daemon before has left.
+
+    @property
+    def cookie(self) -> int:
+        """Of the socket whose request was not finished; 0 for none."""
+        return self._words[SOCKET]
+
+    def look(self, has_made: Callable[[int, int], bool]) -> None:
+        """See whether the step was made, before there is another one that has its number."""
+        step = self._words[STEP]
+        if step and not has_made(self._words[NAME], step - 1):
+            self._words[STEP] = 0
+
+    @property
+    def reply(self) -> bytes | None:
+        """The reply where the step was made; None: it was not, or there is none."""
+        if not self._words[STEP]:
+            return None
+        status = self._words[STATUS]
+        return wire.reply(status - (1 << _HALF) if status >> (_HALF - 1) else status)
+
+    @property
+    def sent(self) -> int:
+        """How much of the reply was sent."""
+        return self._sent.count if self._words[SIZES] >> _HALF else 0
+
+    @property
+    def sent_all(self) -> bool:
+        """Whether that was all."""
+        return self.sent == self._words[SIZES] >> _HALF > 0
+
+    @property
+    def taken_out(self) -> bool:
+        """Whether the request is out of its socket."""
+        return bool(self._taken.count)
+
+    def try_again(self) -> bool:
+        """Whether a request that was not carried out is to be tried once more, which is noted."""
+        if self._words[DIED_ON] == self.cookie:
+            return False
+        self._words[DIED_ON] = self.cookie
+        return True
+
+    def has_lived(self) -> None:
+        """No daemon has died on the second try."""
+        self._words[DIED_ON] = 0
