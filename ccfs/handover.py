@@ -9,6 +9,7 @@ and it is written by single stores, so that it says how things were at the momen
     3         the last request that was given to a daemon again, by its number (`unique`)
     4         1 while somebody is to be told of a step
     5         1 where the connection is not to outlive its daemon
+    6         a number that changes while the daemon answers
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
     128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
               higher; 0: none
@@ -26,7 +27,7 @@ import os
 from collections.abc import Iterable
 from itertools import islice, zip_longest
 
-INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, ANEW = range(6)
+INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, ANEW, TURNS = range(7)
 POLLS, KICKS, TOUCHES = range(64, 128), range(128, 192), range(192, 256)
 KCM = mmap.PAGESIZE // 8
 SIZE = 2 * mmap.PAGESIZE

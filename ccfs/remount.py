@@ -26,8 +26,7 @@ def remount(mounter: Mounter, piled: list[Attached], life: int, daemon: int) -> 
     can't be a mount.
     """
     holding = HeldConnection(piled[-1].device, daemon)
-    if life >= 0:
-        _let_helper_end(holding, life, daemon)
+    _let_helper_end(holding, life, daemon)
     mounter.replace(piled, holding, lambda ready, seconds: _hold(holding, ready, seconds))
 
 

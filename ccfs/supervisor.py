@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from ccfs import handover, mountlock, renewal
+from ccfs import handover, helper, mountlock, renewal
 from ccfs.errors import Exit, MountError
 from ccfs.handover import Handover
 from ccfs.linux import descriptors
@@ -35,12 +35,12 @@ from ccfs.renewal import Plain, Renewed
 
 log = logging.getLogger(__name__)
 
-DEATHS = 5
-"""So many deaths in a row, of daemons that were not ready, before it is tried less often."""
 BACKOFF = 0.05
 """Seconds before the second try in a row; twice that before the third, and so on."""
 PATIENCE = 30.0
 """Seconds after which clients get an error, where no daemon comes up."""
+LOOK = 10.0
+"""Seconds between two looks at a daemon: one that leaves requests alone for so long hangs."""
 END = 5.0
 """Seconds that a daemon has to end after SIGTERM."""
 SETTLE = 0.2
@@ -127,7 +127,8 @@ class Supervisor:
         self._renewing = False
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._was_ready = self._was_ready_last = False
-        self._since = 0.0
+        self._since = self._looked = time.monotonic()
+        self._turns = self._life = -1
         self._tries = 0
 
     @classmethod
@@ -136,7 +137,7 @@ class Supervisor:
         mounter = Mounter.resumed(state["mounter"])
         made = cls(mounter, job, Handover(state["handover"]))
         made._mounts = [Attached(*one) for one in state["mounts"]]
-        made._child = Born(*state["child"])
+        made._child, made._life = Born(*state["child"]), state["life"]
         made._was_ready = True
         made._note_ready()
         return made
@@ -158,10 +159,11 @@ class Supervisor:
         self._attend()
         return self._to_the_end(self._replace)
 
-    def _to_the_end(self, begin: Callable[[], int]) -> int:
+    def _to_the_end(self, begin: Callable[[], None]) -> int:
         stays = renewed = False
         try:
-            status, stays = self._keep(begin())
+            begin()
+            status, stays = self._keep()
             return status
         except Renewed:
             renewed = True
@@ -172,17 +174,15 @@ class Supervisor:
                     self._take_all_away()
                 self._job.after()
 
-    def _begin(self, first: Sequence[int], first_only: Callable[[], None]) -> int:
+    def _begin(self, first: Sequence[int], first_only: Callable[[], None]) -> None:
         self._mounts.append(self._mounter.attach())
         self._greet()
-        life = self._start(first, live=False)
+        self._start(first, live=False)
         first_only()
-        return life
 
-    def _replace(self) -> int:
+    def _replace(self) -> None:
         self._nursery.ended(0)  # it answers when it has imported all
         self._signal(signal.SIGKILL)
-        return -1
 
     def _attend(self) -> None:
         for number in ENDING:
@@ -191,7 +191,7 @@ class Supervisor:
         signal.signal(RENEW, self._renew)
         mountlock.sign(self._mounter.directory)
 
-    def _keep(self, life: int) -> tuple[int, bool]:
+    def _keep(self) -> tuple[int, bool]:
         """Have one daemon after another; the last one's status, and whether the mount stays."""
         while True:
             daemon, status = self._wait()
@@ -201,22 +201,24 @@ class Supervisor:
             live = self._can_go_on
             try:
                 if not live:
-                    self._mount_anew(life, daemon)
+                    self._mount_anew(daemon)
+                elif not wait_readable(self._life, 0):
+                    helper.signal_left(daemon, signal.SIGCONT)  # its user may have stopped it
             except MountError as error:
                 log.error("giving up: %s", error.reason)
                 return status, True
             if not self._may_try():
                 return status, not self._ending
-            _close(life)
-            life = self._start((), live=live)
+            os.close(self._life)
+            self._start((), live=live)
 
     @property
     def _can_go_on(self) -> bool:
         """Whether the next daemon can take the connection over: it is there, and can resend."""
         return self._handover.outlives and not is_aborted(self._mounts[-1].device)
 
-    def _mount_anew(self, life: int, daemon: int) -> None:
-        remount(self._mounter, self._mounts, life, daemon)
+    def _mount_anew(self, daemon: int) -> None:
+        remount(self._mounter, self._mounts, self._life, daemon)
         self._greet()
 
     def _greet(self) -> None:
@@ -252,10 +254,10 @@ class Supervisor:
         self._was_ready = self._was_ready or self._was_ready_last
         return not self._was_ready
 
-    def _start(self, first: Sequence[int], *, live: bool) -> int:
-        """Have a child; returns a descriptor that reads as closed once it and its helper end."""
+    def _start(self, first: Sequence[int], *, live: bool) -> None:
+        """Have a child; `_life` reads as closed once it and its helper have ended."""
         mount = self._mounts[-1]
-        life, held = os.pipe2(os.O_CLOEXEC)
+        self._life, held = os.pipe2(os.O_CLOEXEC)
         given = self._beside.descriptors_for_daemon() if self._beside else []
         values = {
             "mount": mount.mount,
@@ -277,7 +279,6 @@ class Supervisor:
             if self._ending:
                 self._end(signal.SIGTERM, None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        return life
 
     def _fork(self, values: dict[str, object], passed: list[int]) -> int:
         """In the nursery: fork a daemon."""
@@ -327,6 +328,7 @@ class Supervisor:
                 if self._renewing:
                     self._hand_on()
                 self._end_unmounted()
+                self._look()
         self._wait_for({pidfd: select.POLLIN}, None)
         self._child = None
         os.close(pidfd)
@@ -340,7 +342,10 @@ class Supervisor:
 
     def _hand_on(self) -> None:
         """Let new code go on from here, if it says that it can.  Raises Renewed."""
-        os.eventfd_read(self._bell)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+        if not self._ready[0]:
+            return  # not before this daemon serves
         self._renewing = False
         assert self._child is not None
         state: Plain = {
@@ -350,22 +355,26 @@ class Supervisor:
             "mounts": [[one.device, one.mount, one.connection] for one in self._mounts],
             "handover": self._handover.descriptor,
             "child": [self._child.pid, self._child.pidfd],
+            "life": self._life,
         }
         if not self._can_go_on:
             log.error("not replaced: this mount can't be taken over")
-        elif self._ready[0] and renewal.is_ready(__name__, state):
+        elif renewal.is_ready(__name__, state):
             log.info("going on with new code")
+            signal.signal(RENEW, signal.SIG_IGN)
             os.close(self._bell)
             self._nursery.close()
             raise Renewed(__name__, state)
 
     def _changes(self, table: int, pidfd: int) -> bool:
-        """Wait for the next change of a mount table, or a bell; True where a process ends before.
+        """Wait for the next change of a mount table, a bell, or LOOK seconds.
+
+        True where a process ends before.
 
         Many follow one another, and each of many supervisors looks at all of the table.
         """
         any_of = {pidfd: select.POLLIN, self._bell: select.POLLIN}
-        found = self._wait_for({**any_of, table: select.POLLPRI}, None)  # proc(5), /proc/PID/mounts
+        found = self._wait_for({**any_of, table: select.POLLPRI}, LOOK)  # proc(5), /proc/PID/mounts
         if found == table:
             found = self._wait_for(any_of, SETTLE)
         return found == pidfd
@@ -391,6 +400,22 @@ class Supervisor:
                     return descriptor
             if not left:
                 return -1
+
+    def _look(self) -> None:
+        """Kill a daemon that hangs: clients wait, and it does nothing, or never becomes ready."""
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        waits = wait_readable(self._mounts[-1].device, 0)
+        before, self._turns = self._turns, self._handover.words[handover.TURNS] if waits else -1
+        if self._ready[0]:
+            hangs = waits and self._turns == before
+        else:
+            hangs = now - self._since > PATIENCE
+        if hangs:
+            log.error("the daemon hangs, killing it")
+            self._signal(signal.SIGKILL)
 
     def _end_unmounted(self) -> None:
         """End a daemon whose mount was taken away, which copies in other namespaces keep alive."""
@@ -438,11 +463,6 @@ def can_resume(state: Plain) -> bool:
 def resume(state: Plain) -> int:
     """Go on with it to the end; returns the exit status as `Supervisor.run` does."""
     return Supervisor.resumed(state, job_of(state)).go_on()
-
-
-def _close(descriptor: int) -> None:
-    if descriptor >= 0:
-        os.close(descriptor)
 
 
 def _how(status: int) -> str:

@@ -1,4 +1,4 @@
-"""Connections of KCM clients over the deaths of daemons: they stay, and nothing is lost or doubled."""
+"""Connections of KCM clients over the deaths of daemons: they stay, nothing is lost or doubled."""
 
 import os
 import select
