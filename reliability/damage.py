@@ -20,6 +20,7 @@ from ccfs.errors import JournalError
 from ccfs.journal import journal as journals
 from ccfs.journal.journal import Journal
 from ccfs.store import Store
+from ccfs.store.scratch import COLLECTION
 from tests.storing import at, fill, record, serials, whole
 
 MOUNT = "/run/user/1000/ccfs"
@@ -134,13 +135,31 @@ def _work(store: Store, journal: Journal, chance: random.Random) -> None:
             store.edits.store(ccache, record(b"host/new@R", ticket=ticket), at(number))
         if chance.random() < 0.1 and ccache is not None:
             store.collection.set_default(ccache, at(number))
+        _work_beside(store, number, chance)
         effects = store.ledger.take_effects()
         if effects:
             journal.commit(store, effects)
 
 
+def _work_beside(store: Store, number: int, chance: random.Random) -> None:
+    """Scratch files, written in pieces, and notes."""
+    store.ledger.note_down(b"%d" % chance.randrange(4), chance.randbytes(chance.randrange(30)))
+    name = b"%d" % chance.randrange(3)
+    found = store.scratch.find(COLLECTION, name)
+    if found is None:
+        found = store.create_scratch(COLLECTION, name, at(number))
+    file = store.files.open(found, at().who, writes=True, append=chance.random() < 0.7)
+    store.files.write(file, 0, chance.randbytes(200), at(number).now)
+    store.close(file, at(number).now)
+
+
 def _seen(store: Store) -> list[object]:
-    return [_ccache(ccache) for ccache in store.collection.all()]
+    files = [(file.place, file.number, bytes(file.data)) for file in store.scratch.all()]
+    events = store.events.read(store.events.edition, 0, 1 << 30)
+    return [
+        *[_ccache(ccache) for ccache in store.collection.all()],
+        (sorted(files, key=str), dict(store.notes), events),
+    ]
 
 
 def _ccache(ccache: object) -> tuple[object, ...]:
@@ -148,9 +167,10 @@ def _ccache(ccache: object) -> tuple[object, ...]:
 
     assert isinstance(ccache, Ccache)
     image = ccache.image
-    live = [pair for pair in image.records() if pair[1]] if image else []
+    number = ccache.current.number if ccache.current else 0
     times = (ccache.change_time, ccache.last_default_time)
-    return ccache.name, ccache.serial, ccache.rank, times, ccache.prefix, live
+    records = image.records() if image else []
+    return ccache.name, ccache.serial, ccache.rank, times, ccache.prefix, number, records
 
 
 def _case(

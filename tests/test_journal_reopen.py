@@ -173,8 +173,8 @@ def test_an_appended_piece_is_logged_alone(monkeypatch: pytest.MonkeyPatch) -> N
     sizes: list[int] = []
     append = Log.append
 
-    def counted(log: Log, meta: bytes, data: bytes) -> int:
-        sizes.append(len(meta) + len(data))
+    def counted(log: Log, meta: bytes, data: list[bytes]) -> int:
+        sizes.append(len(meta) + sum(map(len, data)))
         return append(log, meta, data)
 
     with kept() as made:

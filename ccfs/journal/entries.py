@@ -81,9 +81,15 @@ class Entry(NamedTuple):
     texts: tuple[bytes, ...]
 
 
-def encode(kind: int, *values: float, texts: tuple[bytes, ...] = ()) -> bytes:
-    """The bytes of an entry.  `values`: all its fields, the sizes of the texts among them."""
-    return b"".join((_FORMS[kind].pack(kind, *values), *texts))
+_PACK = {kind: form.pack for kind, form in _FORMS.items()}
+
+
+def encode(kind: int, *values: float) -> bytes:
+    """The bytes of an entry, behind which its texts belong.
+
+    `values`: all its fields, the sizes of the texts among them.
+    """
+    return _PACK[kind](kind, *values)
 
 
 def decode(meta: bytes) -> Iterator[Entry]:

@@ -158,21 +158,21 @@ class Log:
         self._room = self.end
         self._grow(self.end)
 
-    def append(self, meta: bytes, data: bytes) -> int:
+    def append(self, meta: bytes, data: list[bytes]) -> int:
         """Add a step, and acknowledge it; returns where its data is.
 
         Raises OSError where there is no room: nothing was added.
         """
-        number = self.step + 1
-        sizes = _SIZES.pack(len(meta), len(data), number)
-        frame = b"".join((sizes, _CHECK.pack(crc32(meta, crc32(sizes))), meta, data))
+        number, room = self.step + 1, sum(map(len, data))
+        sizes = _SIZES.pack(len(meta), room, number)
+        frame = b"".join((sizes, _CHECK.pack(crc32(meta, crc32(sizes))), meta, *data))
         end = self.end + len(frame)
         if end > self._room:
             self._grow(end)
         self._write(frame, self.end)
         self.end = end
         self._acknowledge(number)
-        return end - len(data)
+        return end - room
 
     def read(self, where: Place) -> bytes:
         """The data at a place."""

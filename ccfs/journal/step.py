@@ -14,16 +14,21 @@ from ccfs.store.ledger import Effects
 
 def encode(effects: Effects) -> bytes:
     """The bytes of what `decode` returns."""
-    parts = (
-        effects.superseded,
-        effects.ccaches,
-        effects.listings,
-        effects.changed,
-        effects.behind,
-    )
-    values = [*map(len, parts), int(effects.logged)]
-    for part in parts:
-        values += part
+    superseded, ccaches, listings = effects.superseded, effects.ccaches, effects.listings
+    changed, behind = effects.changed, effects.behind
+    values = [
+        len(superseded),
+        len(ccaches),
+        len(listings),
+        len(changed),
+        len(behind),
+        effects.logged,
+        *superseded,
+        *ccaches,
+        *listings,
+        *changed,
+        *behind,
+    ]
     for owner, serials in effects.records.items():
         values += (owner, len(serials), *serials)
     return pack(f"<{len(values)}q", *values)

@@ -7,7 +7,6 @@ has of it; never where the log is kept, nor how it is read back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -28,21 +27,24 @@ if TYPE_CHECKING:
     from ccfs.store.store import Store
     from ccfs.store.values import Stored
 
+_NOTHING = Effects()
 _Record = tuple[bytes, "Stored | None"]
 """A record, None for one that is marked as removed."""
 
 
-@dataclass(slots=True)
 class _Batch:
     """A frame that is being put together.
 
     `placed`: what is told where its data is in the log; `done`: what is called once it is there.
     """
 
-    meta: list[bytes] = field(default_factory=list)
-    data: list[bytes] = field(default_factory=list)
-    placed: list[Callable[[Place], object]] = field(default_factory=list)
-    done: list[Callable[[], object]] = field(default_factory=list)
+    __slots__ = ("data", "done", "meta", "placed")
+
+    def __init__(self) -> None:
+        self.meta: list[bytes] = []
+        self.data: list[bytes] = []
+        self.placed: list[Callable[[Place], object]] = []
+        self.done: list[Callable[[], object]] = []
 
     def add(self, meta: bytes, data: bytes, placed: Callable[[Place], object]) -> None:
         """Add an entry that has data."""
@@ -55,7 +57,7 @@ class Writer:
     """A log, and where it has what of the store.
 
     What a step that failed has changed is written anew with the next one: `_missed` has what that
-    is, `_dead` what is to be overwritten then.
+    is, if any, `_dead` what is to be overwritten then.
     """
 
     def __init__(self, log: Log, held: Held) -> None:
@@ -63,7 +65,7 @@ class Writer:
         self.log = log
         self._held = held
         self._dead: list[Place] = []
-        self._missed = Effects()
+        self._missed = _NOTHING
 
     def commit(self, store: Store, effects: Effects) -> None:
         """Have one step in the log, and all that could not be before.
@@ -80,63 +82,58 @@ class Writer:
         `made`: what the step was; `older`: also the numbers before the current ones by which files
         are open.
         """
-        batch, missed = _Batch(), self._missed
-        missed.rewritten |= effects.rewritten
-        unlogged = self._unlogged(store, effects)
+        batch = _Batch()
         try:
-            self._put_ccaches(batch, store, effects)
-            if effects.files or missed.files:
-                for number, kept in {**effects.files, **missed.files}.items():
-                    self._put_file(batch, number, store.contents.find(number), kept)
-            if effects.links or missed.links:
-                batch.meta += [_link(store, name) for name in effects.links | missed.links]
-            if effects.notes or missed.notes:
-                for key in {**effects.notes, **missed.notes}:
-                    self._put_note(batch, key, store.notes.get(key, b""))
-            self._put_tails(batch, store)
-            self._put_events(batch, store)
-            batch.meta += unlogged
+            todo = _merged(self._missed, effects) if self._missed is not _NOTHING else effects
+            self._put_all(batch, store, todo)
             if older:
                 batch.meta += [_older(g) for g in store.contents.older() if _same_dialect(g)]
             if made is not None:
                 text = step.encode(made)
-                batch.meta.append(encode(entries.MADE, len(text), texts=(text,)))
+                batch.meta += (encode(entries.MADE, len(text)), text)
             self._append(batch, store)
         except BaseException:
-            self._miss(effects)
+            self._missed = _merged(self._missed, effects)
             raise
 
-    def _unlogged(self, store: Store, effects: Effects) -> list[bytes]:
+    def _put_all(self, batch: _Batch, store: Store, effects: Effects) -> None:
+        unlogged = self._unlogged(store, effects.superseded)
+        self._put_ccaches(batch, store, effects)
+        for number, kept in effects.files.items():
+            self._put_file(batch, number, store.contents.find(number), kept)
+        for name in effects.links:
+            batch.meta += _link(store, name)
+        for key in effects.notes:
+            self._put_note(batch, key, store.notes.get(key, b""))
+        self._put_tails(batch, store)
+        self._put_events(batch, store)
+        batch.meta += unlogged
+
+    def _unlogged(self, store: Store, superseded: list[int]) -> list[bytes]:
         """Numbers that ccaches had for a moment, which the log hasn't had as their current ones."""
         found = []
-        for number in self._missed.superseded + effects.superseded:
+        for number in superseded:
             generation = store.contents.find(number)
-            if generation and generation.ccache and generation.handles and generation.rewritten:
+            if generation and generation.handles and generation.ccache and generation.rewritten:
                 held = self._held.ccaches.get(generation.ccache.serial)
                 if (held is None or held.number != number) and _same_dialect(generation):
                     found.append(_older(generation))
         return found
 
-    def _miss(self, effects: Effects) -> None:
-        missed = self._missed
-        missed.superseded += effects.superseded
-        missed.rewritten |= {*effects.changed, *effects.touched, *effects.compacted}
-        missed.rewritten |= {*effects.records, *effects.ccaches, *effects.added}
-        missed.files.update(dict.fromkeys(effects.files, 0))
-        missed.links |= effects.links
-        missed.notes.update(effects.notes)
-
     def _put_ccaches(self, batch: _Batch, store: Store, effects: Effects) -> None:
-        missed = self._missed.rewritten
-        if effects.ccaches or missed:
-            self._drop(batch, store, {*effects.ccaches, *missed})
-        for owner in effects.records.keys() - missed:
-            self._remove(batch, owner, effects.records[owner], effects.buried.get(owner, {}))
-        for owner in effects.compacted - missed:
-            self._compact(batch, owner)
-        for owner in effects.buried.keys() - missed:
-            self._bury(batch, owner, effects.buried[owner])
-        for serial in effects.changed | effects.touched | missed:
+        anew, buried = effects.rewritten, effects.buried
+        if effects.ccaches or anew:
+            self._drop(batch, store, {*effects.ccaches, *anew})
+        for owner, serials in effects.records.items():
+            if owner not in anew:
+                self._remove(batch, owner, serials, buried.get(owner, {}))
+        for owner in effects.compacted:
+            if owner not in anew:
+                self._compact(batch, owner)
+        for owner, records in buried.items():
+            if owner not in anew:
+                self._bury(batch, owner, records)
+        for serial in effects.touched | effects.changed | anew:
             ccache = store.collection.by_serial(serial)
             if ccache is not None:
                 self._put(batch, ccache, effects)
@@ -178,10 +175,12 @@ class Writer:
 
     def _put(self, batch: _Batch, ccache: Ccache, effects: Effects) -> None:
         """What a ccache has got, or has instead of what it had."""
-        serial, image = ccache.serial, ccache.image
+        serial, current = ccache.serial, ccache.current
+        image = current.image if current is not None else None
+        number, mtime = (current.number, current.mtime) if current is not None else (0, 0.0)
         held = self._held.ccaches.get(serial)
         records: Iterable[_Record]
-        if held is None or serial in self._missed.rewritten:
+        if held is None or serial in effects.rewritten:
             held = self._held.ccaches[serial] = held or Logged()
             batch.meta.append(encode(entries.EMPTIED, serial))
             self._dead += held.records.values()
@@ -195,18 +194,21 @@ class Writer:
             ccache.last_default_time,
             ccache.lineage,
             ccache.nominal,
-            ccache.prefix,
+            image.prefix if image is not None else None,
         )
         if held.fixed != fixed:
-            batch.meta.append(_row(ccache))
+            batch.meta += _row(ccache)
             held.fixed = fixed
         else:
-            batch.meta.append(_touched(ccache))
-        held.number = ccache.current.number if ccache.current else 0
+            times = (ccache.change_time, ccache.mtime, mtime)
+            batch.meta.append(encode(entries.TOUCHED, serial, number, *times))
+        held.number = number
         for data, stored in records:
             if stored is not None:
-                meta, key = _record(serial, stored, data), stored.serial
-                batch.add(meta, data, partial(held.records.__setitem__, key))
+                name = stored.name.encode("utf-8", "surrogateescape")
+                sizes = (len(name), len(data), crc32(data))
+                batch.meta.append(encode(entries.RECORD, serial, stored.serial, *sizes))
+                batch.add(name, data, partial(held.records.__setitem__, stored.serial))
             else:
                 meta = encode(entries.BLANK, serial, len(data), crc32(data))
                 batch.add(meta, data, partial(_put_blank, held))
@@ -224,8 +226,7 @@ class Writer:
         head = generation.place, generation.used == KEPT
         now = LoggedFile(head, held.size, [*held.pieces]) if held else LoggedFile(head)
         if held is None or held.head != head:
-            values = (number, where, head[1], len(name))
-            batch.meta.append(encode(entries.FILE, *values, texts=(name,)))
+            batch.meta += (encode(entries.FILE, number, where, head[1], len(name)), name)
         if kept < now.size:
             batch.meta.append(encode(entries.CLEARED, number))
             batch.done.append(partial(self._dead.extend, now.pieces))
@@ -244,8 +245,8 @@ class Writer:
         self._dead += held.pieces if held else ()
 
     def _put_note(self, batch: _Batch, key: bytes, value: bytes) -> None:
-        meta = encode(entries.NOTE, len(key), len(value), crc32(value), texts=(key,))
-        batch.add(meta, value, partial(self._noted, key))
+        batch.meta.append(encode(entries.NOTE, len(key), len(value), crc32(value)))
+        batch.add(key, value, partial(self._noted, key))
 
     def _noted(self, key: bytes, where: Place) -> None:
         old = self._held.notes.pop(key, None)
@@ -279,8 +280,7 @@ class Writer:
         if lines is None:  # it is not in the log yet, or the log has missed more than is left
             lines, held.edition = events.since(events.oldest - 1) or b"", 0
             batch.meta.append(encode(entries.BEGUN, store.start_time, events.start))
-        values = (events.sequence, events.mtime, len(lines))
-        batch.meta.append(encode(entries.LINES, *values, texts=(lines,)))
+        batch.meta += (encode(entries.LINES, events.sequence, events.mtime, len(lines)), lines)
         if events.edition.number != held.edition:
             batch.meta += _editions(events, held.edition)
 
@@ -299,18 +299,30 @@ class Writer:
                 register.announced,
             )
         )
-        at = self.log.append(b"".join(batch.meta), b"".join(batch.data))
+        at = self.log.append(b"".join(batch.meta), batch.data)
         for placed, data in zip(batch.placed, batch.data, strict=True):
             placed(place(at, len(data)))
             at += len(data)
         for done in batch.done:
             done()
         self._held.sequence, self._held.edition = events.sequence, events.edition.number
-        if self._missed:
-            self._missed = Effects()
+        self._missed = _NOTHING
         if self._dead:
             dead, self._dead = self._dead, []
             self.log.erase(dead)
+
+
+def _merged(missed: Effects, effects: Effects) -> Effects:
+    """What is to be written anew where neither of two steps is in the log as it was made."""
+    both = (missed, effects)
+    whole = [{*e.changed, *e.touched, *e.records, *e.ccaches, *e.added, *e.rewritten} for e in both]
+    return Effects(
+        superseded=missed.superseded + effects.superseded,
+        rewritten=whole[0] | whole[1] | effects.compacted,
+        files=dict.fromkeys((*missed.files, *effects.files), 0),
+        links=missed.links | effects.links,
+        notes={**missed.notes, **effects.notes},
+    )
 
 
 def _added(image: Image, effects: Effects, serial: int) -> list[_Record]:
@@ -331,10 +343,10 @@ def _put_blank(held: Logged, where: Place) -> None:
     held.blank.add(-where)
 
 
-def _row(ccache: Ccache) -> bytes:
+def _row(ccache: Ccache) -> tuple[bytes, ...]:
     image, name, current = ccache.image, ccache.name, ccache.current
     prefix = bytes(memoryview(image.data)[: image.body]) if image and image.prefix else b""
-    return encode(
+    row = encode(
         entries.CCACHE,
         ccache.serial,
         ccache.rank,
@@ -347,29 +359,16 @@ def _row(ccache: Ccache) -> bytes:
         ccache.nominal,
         len(name),
         len(prefix),
-        texts=(name, prefix),
     )
+    return row, name, prefix
 
 
-def _touched(ccache: Ccache) -> bytes:
-    current = ccache.current
-    number, mtime = (current.number, current.mtime) if current else (0, 0.0)
-    values = (ccache.serial, number, ccache.change_time, ccache.mtime, mtime)
-    return encode(entries.TOUCHED, *values)
-
-
-def _record(owner: int, stored: Stored, data: bytes) -> bytes:
-    name = stored.name.encode("utf-8", "surrogateescape")
-    sizes = (len(name), len(data), crc32(data))
-    return encode(entries.RECORD, owner, stored.serial, *sizes, texts=(name,))
-
-
-def _link(store: Store, name: bytes) -> bytes:
+def _link(store: Store, name: bytes) -> tuple[bytes, ...]:
     link = store.scratch.links.get(name)
     if link is None:
-        return encode(entries.LINK, 0, 0.0, len(name), 0, texts=(name,))
+        return encode(entries.LINK, 0, 0.0, len(name), 0), name
     values = (link.number, link.made, len(name), len(link.target))
-    return encode(entries.LINK, *values, texts=(name, link.target))
+    return encode(entries.LINK, *values), name, link.target
 
 
 def _same_dialect(generation: Generation) -> bool:
@@ -386,8 +385,9 @@ def _older(generation: Generation) -> bytes:
 
 def _editions(events: EventLog, known: int) -> list[bytes]:
     """The editions that came after the one of a number."""
-    return [
-        encode(entries.EDITION, e.number, e.base, events.dropped, len(e.header), texts=(e.header,))
-        for e in events.editions
-        if e.number > known
-    ]
+    parts = []
+    for e in events.editions:
+        if e.number > known:
+            values = (e.number, e.base, events.dropped, len(e.header))
+            parts += [encode(entries.EDITION, *values), e.header]
+    return parts
