@@ -409,11 +409,9 @@ class Supervisor:
         self._looked = now
         waits = wait_readable(self._mounts[-1].device, 0)
         before, self._turns = self._turns, self._handover.words[handover.TURNS] if waits else -1
-        if self._ready[0]:
-            hangs = waits and self._turns == before
-        else:
-            hangs = now - self._since > PATIENCE
-        if hangs:
+        does_nothing = waits and self._turns == before
+        never_comes = now - self._since > PATIENCE
+        if does_nothing if self._ready[0] else never_comes:
             log.error("the daemon hangs, killing it")
             self._signal(signal.SIGKILL)
 

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 HOUSEKEEPING = 30.0
 """Seconds between two looks at scratch files that nobody uses."""
+TOLD = 2.0
+"""Seconds for which a client may be on its way with a name that it looks up once more."""
 FAREWELL = 1.0
 """Seconds that those who wait at a FIFO have to be woken at the end."""
 
@@ -165,6 +167,7 @@ def make_server(
         store.contents.presume_open()
     else:
         store.files.drop_waiting(birth)
+        store.contents.drop_unopened()
     return Server(
         store=store,
         owner=owner,
@@ -179,6 +182,7 @@ def make_server(
         handover=options.handover,
         held=Held(store.ledger.register.last if options.live else 0),
         live=options.live,
+        told_until=time.time() + TOLD if options.live else 0.0,
         keeper=options.keeper,
     )
 

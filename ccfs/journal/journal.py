@@ -176,7 +176,7 @@ def _all(store: Store) -> Effects:
     """All that a store has, as if it had changed."""
     return Effects(
         changed={ccache.serial for ccache in store.collection.all()},
-        files={file.number: sys.maxsize for file in store.scratch.all()},
+        files={file.number: sys.maxsize for file in (*store.scratch.all(), *store.contents.left())},
         links=set(store.scratch.links),
         notes=dict(store.notes),
     )
@@ -199,7 +199,7 @@ def _everything(saved: Saved) -> Effects:
     """What a step has made stale of which nothing is known."""
     serials = {ccache.serial for ccache in saved.ccaches}
     return Effects(
-        superseded=[number for ccache in saved.ccaches for number in ccache.older],
+        superseded=[number for ccache in saved.ccaches for number, _ in ccache.older],
         listings={0, LISTED, *serials},
         changed=set(serials),
         behind=set(serials),

@@ -112,6 +112,7 @@ class _File:
 
 
 _NUMBER, _LINEAGE = 4, 6  # among the fields of a ccache
+NO_LINEAGE = -1
 
 
 class _Replay:
@@ -161,19 +162,23 @@ class _Replay:
     def _times(self, serial: int, fields: tuple[float, ...]) -> None:
         ccache = self.ccaches[serial]
         old, number = int(ccache.fields[_NUMBER]), int(fields[_NUMBER])
-        same = ccache.fields[_LINEAGE] == fields[_LINEAGE]
-        ccache.fields = fields
-        if old and number != old and same:
-            self._older((old, serial), (), 0)
+        lineage, ccache.fields = int(ccache.fields[_LINEAGE]), fields
+        if old and number != old:
+            self._add_older(old, serial, lineage)
 
     def _older(self, fields: tuple[float, ...], texts: tuple[bytes, ...], at: int) -> None:
         number, serial = map(int, fields)
-        self.older[number] = (serial, int(self.ccaches[serial].fields[_LINEAGE]))
+        self._add_older(number, serial, int(self.ccaches[serial].fields[_LINEAGE]))
+
+    def _add_older(self, number: int, serial: int, lineage: int) -> None:
+        self.older[number] = (serial, lineage)
         if len(self.older) > REMEMBERED:
             del self.older[next(iter(self.older))]
 
     def _forget_older(self, serial: int) -> None:
-        self.older = {n: known for n, known in self.older.items() if known[0] != serial}
+        for number, known in self.older.items():
+            if known[0] == serial:
+                self.older[number] = (serial, NO_LINEAGE)
 
     def _dropped(self, fields: tuple[float, ...], texts: tuple[bytes, ...], at: int) -> None:
         self._emptied(fields, texts, at)
@@ -322,11 +327,9 @@ def replay(log: Log) -> Replayed:
 
 
 def _saved(log: Log, steps: _Replay, start_time: float) -> Saved:
-    older: dict[int, list[int]] = {}
+    older: dict[int, list[tuple[int, int]]] = {}
     for number, (serial, lineage) in steps.older.items():
-        ccache = steps.ccaches.get(serial)
-        if ccache is not None and ccache.fields[_LINEAGE] == lineage:
-            older.setdefault(serial, []).append(number)
+        older.setdefault(serial, []).append((number, lineage))
     ccaches = [
         _saved_ccache(log, serial, ccache, older.get(serial, []))
         for serial, ccache in steps.ccaches.items()
@@ -348,7 +351,9 @@ def _saved(log: Log, steps: _Replay, start_time: float) -> Saved:
     )
 
 
-def _saved_ccache(log: Log, serial: int, ccache: _Ccache, older: list[int]) -> SavedCcache:
+def _saved_ccache(
+    log: Log, serial: int, ccache: _Ccache, older: list[tuple[int, int]]
+) -> SavedCcache:
     rank, change_time, default, mtime, number, data_mtime, lineage, nominal = ccache.fields
     name, prefix = ccache.texts
     data, records = bytearray(prefix), []

@@ -16,6 +16,7 @@ from ccfs.journal.entries import encode
 from ccfs.journal.log import Place, place
 from ccfs.journal.replay import Held, Logged, LoggedFile
 from ccfs.store.ledger import Effects
+from ccfs.store.saved import LEFT, left_name
 from ccfs.store.scratch import KEPT
 
 if TYPE_CHECKING:
@@ -218,15 +219,15 @@ class Writer:
     ) -> None:
         """A scratch file of whose beginning the log has `kept` bytes as they are."""
         files, held = self._held.files, self._held.files.get(number)
-        if generation is None or generation.place is None:
+        where = None if generation is None else _place(generation)
+        if generation is None or where is None:
             batch.meta.append(encode(entries.UNLINKED, number))
             batch.done.append(partial(self._forget_file, number))
             return
-        where, name = generation.place
-        head = generation.place, generation.used == KEPT
+        head = where, generation.used == KEPT
         now = LoggedFile(head, held.size, [*held.pieces]) if held else LoggedFile(head)
         if held is None or held.head != head:
-            batch.meta += (encode(entries.FILE, number, where, head[1], len(name)), name)
+            batch.meta += (encode(entries.FILE, number, where[0], head[1], len(where[1])), where[1])
         if kept < now.size:
             batch.meta.append(encode(entries.CLEARED, number))
             batch.done.append(partial(self._dead.extend, now.pieces))
@@ -369,6 +370,14 @@ def _link(store: Store, name: bytes) -> tuple[bytes, ...]:
         return encode(entries.LINK, 0, 0.0, len(name), 0), name
     values = (link.number, link.made, len(name), len(link.target))
     return encode(entries.LINK, *values), name, link.target
+
+
+def _place(generation: Generation) -> tuple[int, bytes] | None:
+    """Where the log has it; None for nowhere."""
+    if generation.left:
+        ccache = generation.ccache
+        return LEFT, left_name(ccache.serial if ccache else 0, generation.lineage)
+    return generation.place
 
 
 def _same_dialect(generation: Generation) -> bool:

@@ -91,7 +91,8 @@ class Server:
     step.  `unkept`: whether the journal lacks a step that it could not keep.
 
     `handover`: where it is said what is in the air.  `live`: whether another daemon has served this
-    connection before, so that there may be anything that we have not given; `again`: whether the
+    connection before, so that there may be anything that we have not given; `told_until`: until
+    when it may have told somebody to look again; `again`: whether the
     next request is one that it has carried out, and not answered.
     """
 
@@ -124,6 +125,7 @@ class Server:
     held: Held = field(default_factory=Held)
     handover: Handover | None = None
     live: bool = False
+    told_until: float = 0.0
     again: bool = False
     requests: dict[str, int] = field(default_factory=dict)
     _tick: int = 0
@@ -164,10 +166,12 @@ class Server:
 
         The kernel looks a name up again after ESTALE, but only once; under many changes what it
         got then may be superseded again.  Another task's look-up of the name serves it as well.
-        False: it is to be answered with ESTALE now.
+        False: it is to be answered with ESTALE now.  Whom another daemon has told so nobody knows:
+        for a while it may have been everybody.
         """
         told = self.retries.pop(pid, None)
         again = told is not None and self.seen.get(number, 0) > told
+        again = again or (self.held.is_old(number) and self.clock() < self.told_until)
         if not again:
             if len(self.retries) >= MAX_RETRIES:
                 self.retries.clear()

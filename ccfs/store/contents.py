@@ -62,15 +62,38 @@ class Contents:
         generation = self._known[number] = Generation(number, mtime)
         return generation
 
-    def restore_older(self, ccache: Ccache, number: int) -> None:
+    def restore_older(self, ccache: Ccache, number: int, lineage: int) -> None:
         """A number that a ccache had before; a restart has lost its bytes."""
         generation = self.restored(number, ccache.mtime)
-        generation.follow(ccache)
-        generation.unknown = True
-        if ccache.image is not None:
-            generation.dialect = ccache.image.dialect
-        generation.freeze(None, ccache.mtime)
+        generation.restore_left(ccache, lineage, ccache.mtime)
+        generation.left, generation.unknown = False, True
         self._superseded[number] = None
+
+    def restore_left(
+        self, number: int, data: bytes, ccache: Ccache | None, lineage: int, now: float
+    ) -> None:
+        """One that no name leads to, and that somebody had open before a restart."""
+        generation = self.restored(number, now)
+        generation.data.extend(data)
+        generation.restore_left(ccache, lineage, now)
+        if ccache is not None:
+            self._superseded[number] = None
+        self._ledger.recount(generation)
+
+    def drop_unopened(self) -> None:
+        """Nobody has anything open: what was left open before a restart goes."""
+        for generation in [one for one in self._known.values() if one.left]:
+            self._drop(generation)
+
+    def left(self) -> list[Generation]:
+        """Those that no name leads to, and that the journal has."""
+        return [one for one in self._known.values() if one.left]
+
+    def _leave(self, generation: Generation) -> None:
+        """No name leads there any more: who has it open goes on with it after a restart, too."""
+        if generation.handles and not generation.unknown:
+            generation.left = True
+            self._ledger.scratch_changed(generation.number, 0)
 
     def older(self) -> list[Generation]:
         """Superseded ones by whose numbers files are open that write to what came after."""
@@ -240,6 +263,7 @@ class Contents:
     def drop(self, generation: Generation) -> None:
         """Plain bytes without a name: gone once nobody has them open."""
         self._ledger.effects.superseded.append(generation.number)
+        self._leave(generation)
         if not generation.handles:
             self._drop(generation)
 
@@ -280,6 +304,7 @@ class Contents:
     def _supersede(self, generation: Generation) -> None:
         self._ledger.effects.superseded.append(generation.number)
         self._superseded[generation.number] = None
+        self._leave(generation)
         if len(self._superseded) > REMEMBERED:
             oldest = self._known.get(next(iter(self._superseded)))
             self._superseded.popitem(last=False)
@@ -289,6 +314,9 @@ class Contents:
     def _empty(self, generation: Generation) -> None:
         generation.discard()
         self._ledger.recount(generation)
+        if generation.left:
+            generation.left = False
+            self._ledger.scratch_changed(generation.number, 0)
 
     def _drop(self, generation: Generation) -> None:
         self._empty(generation)

@@ -174,8 +174,11 @@ class Files:
         """
         shown = file.found or file.generation
         if shown.rewritten or file.found:
+            have = len(shown.data)
             shown.extend(offset, data)
             self._ledger.recount(shown)
+            if shown.left:
+                self._ledger.scratch_changed(shown.number, have)
 
     def truncate(self, generation: Generation, size: int, at: Stamp) -> None:
         """Cut to `size` bytes, as the kernel does with its own pages."""
@@ -245,7 +248,7 @@ class Files:
     def _plain_changed(self, generation: Generation, kept: int, now: float) -> None:
         generation.mtime = generation.used = now
         self._ledger.recount(generation)
-        if generation.named:
+        if generation.named or generation.left:
             self._ledger.scratch_changed(generation.number, kept)
 
     def _write_current(

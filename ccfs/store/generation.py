@@ -34,7 +34,8 @@ class Generation:
     many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
     whose incomplete record is at the end.  `place`: where it is a scratch file: the serial of a
     ccache (0: `dir/`) and its name.  `unknown`: whether a restart has lost its bytes.
-    `presumed`: whether one of `handles` is there because somebody may have it open.
+    `presumed`: whether one of `handles` is there because somebody may have it open.  `left`: that
+    no name leads to it, and the journal has its bytes for those who have it open.
     `counted`, `counted_records`: how many bytes and records of the limits it takes.
     `followers`: the open files that were opened by its number when it was no longer current itself.
     """
@@ -49,6 +50,7 @@ class Generation:
         "followers",
         "handles",
         "image",
+        "left",
         "mtime",
         "number",
         "place",
@@ -74,6 +76,7 @@ class Generation:
         self.followers: list[OpenFile] = []
         self.handles = 0
         self.presumed = False
+        self.left = False
         self.writers = 0
         self.place: tuple[int, bytes] | None = None
         self.unknown = False
@@ -117,6 +120,18 @@ class Generation:
     def follow(self, ccache: Ccache) -> None:
         """Belong to `ccache`: it has what this is, or was, a generation of."""
         self.ccache, self._lineage = ccache, ccache.lineage
+
+    @property
+    def lineage(self) -> int:
+        """Which run of the ccache's content it is of: see `Ccache.lineage`."""
+        return self._lineage
+
+    def restore_left(self, ccache: Ccache | None, lineage: int, now: float) -> None:
+        """Be one that was left open before a restart."""
+        self.ccache, self._lineage, self.left = ccache, lineage, True
+        if ccache is not None:
+            self.superseded = now
+            self.dialect = ccache.image.dialect if ccache.image else self.dialect
 
     def frozen(self) -> Frozen | None:
         """A copy of the content for its readers, if there are any."""

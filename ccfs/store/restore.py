@@ -12,6 +12,7 @@ from ccfs.store.collection import Restored
 from ccfs.store.describe import kind_of
 from ccfs.store.errors import BadContentError
 from ccfs.store.image import Image, Span
+from ccfs.store.saved import LEFT, of_left
 from ccfs.store.scratch import KEPT, Link
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def restore(saved: Saved, store: Store, now: float) -> Restored:
     store.files.restore(dict(saved.tails))
     _restore_scratch(saved, store, now)
     ccaches = [_restore_ccache(one, store) for one in saved.ccaches]
+    _restore_left(saved, store, {ccache.serial: ccache for ccache in ccaches}, now)
     ledger.register.skip(whole.announced)
     chosen = whole.chosen
     if chosen is None:  # what older journals say of it
@@ -43,6 +45,8 @@ def restore(saved: Saved, store: Store, now: float) -> Restored:
 
 def _restore_scratch(saved: Saved, store: Store, now: float) -> None:
     for file in saved.files:
+        if file.place == LEFT:
+            continue
         generation = _generation(store, file.number, file.mtime)
         generation.data.extend(file.data)
         generation.used = KEPT if file.kept else now
@@ -50,6 +54,15 @@ def _restore_scratch(saved: Saved, store: Store, now: float) -> None:
         store.ledger.recount(generation)
     for link in saved.links:
         store.scratch.links[link.name] = Link(link.number, link.target, link.made)
+
+
+def _restore_left(saved: Saved, store: Store, ccaches: dict[int, Ccache], now: float) -> None:
+    for file in saved.files:
+        if file.place == LEFT:
+            serial, lineage = of_left(file.name)
+            ccache = ccaches.get(serial)
+            if ccache is not None or not serial:
+                store.contents.restore_left(file.number, file.data, ccache, lineage, now)
 
 
 def _restore_ccache(saved: SavedCcache, store: Store) -> Ccache:
@@ -67,8 +80,8 @@ def _restore_ccache(saved: SavedCcache, store: Store) -> Ccache:
     generation = _generation(store, saved.number, changed)
     generation.become(ccache, image)
     ledger.recount(generation)
-    for number in saved.older:
-        store.contents.restore_older(ccache, number)
+    for number, lineage in saved.older:
+        store.contents.restore_older(ccache, number, lineage)
     return ccache
 
 

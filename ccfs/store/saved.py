@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import NamedTuple
 
 
@@ -22,8 +23,8 @@ class SavedCcache:
 
     `number`: that of its current generation, 0 where there is no file `ccache`, -1 for any new one;
     `data`: header, principal and records, empty where they are not complete; `data_mtime`: when
-    they changed, None: as `mtime`.  `older`: numbers that it had before.  The other fields are
-    those of `Ccache`.
+    they changed, None: as `mtime`.  `older`: numbers that it had before, each with its lineage.
+    The other fields are those of `Ccache`.
     """
 
     serial: int
@@ -38,14 +39,15 @@ class SavedCcache:
     data_mtime: float | None = None
     lineage: int = 0
     nominal: bool = False
-    older: Sequence[int] = ()
+    older: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A scratch file.
+    """A scratch file, or one that no name leads to any more and somebody has open.
 
-    `place`: the serial of a ccache, or 0 for `dir/`; `number`: that of its generation, -1 for any
+    `place`: the serial of a ccache, 0 for `dir/`, LEFT for nowhere: the name says then what ccache
+    it was of (`left_name`); `number`: that of its generation, -1 for any
     new one; `kept`: whether it stays however long it is not used.
     """
 
@@ -55,6 +57,22 @@ class SavedFile:
     data: bytes
     number: int = -1
     kept: bool = True
+
+
+LEFT = -1
+"""The place of a file that no name leads to."""
+_LEFT = Struct(">qq")
+
+
+def left_name(ccache: int, lineage: int) -> bytes:
+    """What stands for the name of one: the serial of its ccache (0: of none) and its lineage."""
+    return _LEFT.pack(ccache, lineage)
+
+
+def of_left(name: bytes) -> tuple[int, int]:
+    """What `left_name` was given."""
+    ccache, lineage = _LEFT.unpack(name)
+    return ccache, lineage
 
 
 class SavedLink(NamedTuple):
