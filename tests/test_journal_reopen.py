@@ -3,7 +3,7 @@
 The kernel still has its open files, its inode numbers, and what it has read.
 """
 
-import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from ccfs.daemon import MountOptions
 from ccfs.daemon.kept import Kept as Open
 from ccfs.daemon.late import LateKept
+from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
 from ccfs.ops.server import Owner, Server
@@ -37,6 +38,7 @@ from tests.storing import (
     record,
     removed,
     serial,
+    serials,
     start,
     whole,
 )
@@ -234,8 +236,6 @@ def test_a_number_of_a_content_that_was_replaced_is_gone() -> None:
 def test_a_number_of_an_earlier_version_of_the_format_is_gone() -> None:
     """Its writer would append records that are written in another way."""
     with kept() as made:
-        from ccfs.format.dialect import Dialect
-
         old = Dialect(3)
         ccache = fill(made.store, whole(record(TGT, dialect=old), dialect=old))
         number = current(ccache).number
@@ -474,6 +474,101 @@ def test_an_incomplete_record_is_refused_at_fsync() -> None:
             made.store.sync(file)
 
 
-def test_nothing_is_left_beside() -> None:
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_gone_is_nowhere_in_random_histories(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of records, incomplete ones, scratch files and notes; what is there is there once."""
+    chance = random.Random(seed)
+    monkeypatch.setattr(journals, "SPARE", chance.choice([0, 4000, journals.SPARE]))
+    monkeypatch.setattr(journals, "SLICE", chance.choice([1, journals.SLICE]))
     with kept() as made:
-        assert os.listdir(made.path.parent) == ["journal"]
+        history = History(made.store, chance)
+        for number in range(150):
+            history.step(number)
+            made.settle()
+            held, live = made.bytes(), history.live()
+            beside = made.path.with_name("journal.new")
+            new = beside.read_bytes() if beside.exists() else b""
+            for one in map(mark, range(number + 1)):
+                assert held.count(one) == (one in live)
+                assert new.count(one) <= (one in live)
+        assert again_after(made) == seen(made.store)
+
+
+class History:
+    """Random steps, each with a secret of its own."""
+
+    def __init__(self, store: Store, chance: random.Random) -> None:
+        self.store, self.chance = store, chance
+        self.ccaches = [fill(store, whole(record(TGT)), name) for name in (b"tkt", b"work")]
+        self.open: list[OpenFile] = []
+
+    def live(self) -> bytes:
+        """All bytes that are there."""
+        files = [bytes(file.data) for file in self.store.scratch.all()]
+        tails = [tail for _, tail in self.store.files.tails().values()]
+        images = [c.image.data[: c.image.complete] for c in self.ccaches if c.image]
+        return b"|".join((*files, *tails, *images, *self.store.notes.values()))
+
+    def step(self, number: int) -> None:
+        steps = (
+            self.add,
+            self.append,
+            self.go_on,
+            self.remove,
+            self.note,
+            self.scratch,
+            self.clear,
+        )
+        self.chance.choice(steps)(self.chance.choice(self.ccaches), number)
+
+    def add(self, ccache: Ccache, number: int) -> None:
+        self.store.edits.store(ccache, secret_record(number), at(number))
+
+    def append(self, ccache: Ccache, number: int) -> None:
+        """A record of which the last bytes are missing."""
+        file = opened(self.store, ccache, number + 1)
+        put(self.store, file, secret_record(number)[:-2])
+        self.open.append(file)
+
+    def go_on(self, ccache: Ccache, number: int) -> None:
+        """Complete a record, or leave it."""
+        if self.open:
+            file = self.open.pop(self.chance.randrange(len(self.open)))
+            if self.chance.random() < 0.5:
+                put(self.store, file, b"\0\0")
+            self.store.close(file, NOW + number)
+
+    def remove(self, ccache: Ccache, number: int) -> None:
+        found = list(serials(ccache))
+        if found:
+            self.store.edits.remove(ccache, self.chance.choice(found), at(number))
+
+    def note(self, ccache: Ccache, number: int) -> None:
+        value = mark(number) if self.chance.random() < 0.8 else b""
+        self.store.ledger.note_down(b"%d" % self.chance.randrange(4), value)
+
+    def scratch(self, ccache: Ccache, number: int) -> None:
+        """Write anywhere to a file, which is made where there is none."""
+        place = (ccache.serial, b"%d" % self.chance.randrange(3))
+        found = self.store.scratch.find(*place) or self.store.create_scratch(*place, at(number))
+        file = self.store.files.open(found, USER, writes=True, append=False)
+        end = len(found.data)
+        put(self.store, file, mark(number), self.chance.choice([end, end, end // 2, 0]))
+        self.store.close(file, NOW)
+
+    def clear(self, ccache: Ccache, number: int) -> None:
+        """Remove or cut scratch files, or begin a ccache anew."""
+        for file in self.store.scratch.all():
+            if self.chance.random() < 0.3 and file.place:
+                self.store.unlink_scratch(*file.place)
+            elif self.chance.random() < 0.3:
+                self.store.files.truncate(file, len(file.data) // 2, at(number))
+        if self.chance.random() < 0.2:
+            self.store.reset(ccache, ALICE, at(number))
+
+
+def secret_record(number: int) -> bytes:
+    """A record with a secret of its own."""
+    return record(b"h/%d@R" % number, ticket=mark(number))

@@ -60,6 +60,13 @@ class LateKept:
         """What tells the next step from all others; (0, 0) for the one that makes the journal."""
         return self._kept.journal.mark if self._kept is not None else (0, 0)
 
+    @property
+    def last(self) -> Effects:
+        """What the last step made stale that an earlier daemon has made: there was none."""
+        from ccfs.store.ledger import Effects
+
+        return Effects()
+
     def has_made(self, mark: tuple[int, int]) -> bool:
         """Whether the step that was next when `mark` was taken is in the journal."""
         return self._kept is not None and self._kept.journal.has_made(mark)
