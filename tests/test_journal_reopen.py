@@ -217,6 +217,27 @@ def test_a_superseded_number_is_followed_but_not_read() -> None:
         back.close()
 
 
+def test_what_is_written_by_another_number_is_news() -> None:
+    """To the kernel, which has cached the bytes of the current one."""
+    with kept() as made:
+        ccache = fill(made.store, whole(record(TGT)))
+        old = current(ccache)
+        made.store.edits.store(ccache, MORE, at())
+        number = current(ccache).number
+        made.store.files.open(current(ccache), USER, writes=True, append=True, found=old, ident=7)
+        made.settle()
+        back = made.killed()
+        again = back.store.files.reopen(
+            number, 7, USER, writes=True, append=True, known_by=old.number
+        )
+        assert contents(back.store, again) == data_of(ccache)
+        put(back.store, again, LATE)
+        assert current(default(back)).number != number
+        back.store.close(again, NOW)
+        check(back.store)
+        back.close()
+
+
 def test_a_number_of_a_content_that_was_replaced_is_gone() -> None:
     with kept() as made:
         ccache = fill(made.store, whole(record(TGT)))
@@ -402,6 +423,17 @@ def test_the_effects_of_the_last_step(anew: bool) -> None:
         back = made.killed()
         assert told(back.journal.last) == told(effects)
         assert len(back.journal.last.gone) == 2
+        back.close()
+
+
+def test_a_note_makes_nothing_stale() -> None:
+    with kept() as made:
+        made.settle()
+        made.store.ledger.note_down(b"key", b"value")
+        made.settle()
+        back = made.killed()
+        assert not back.journal.last
+        assert back.store.notes == {b"key": b"value"}
         back.close()
 
 

@@ -96,17 +96,23 @@ class Files:
             found.followers.append(file)
         return file
 
-    def reopen(self, number: int, ident: int, who: Who, *, writes: bool, append: bool) -> OpenFile:
+    def reopen(
+        self, number: int, ident: int, who: Who, *, writes: bool, append: bool, known_by: int = 0
+    ) -> OpenFile:
         """A file that was open before a restart, by its generation's number and its own ident.
 
-        It goes on with the record that it has left incomplete.  GoneError: the number is unknown.
+        It goes on with the record that it has left incomplete.  `known_by`: the number that its
+        opener knows, where that is another one (`OpenFile.number`).  GoneError: the generation is
+        unknown.
         """
         generation = self._contents.find(number)
         if generation is None or not (
             generation.named or generation.current or generation.rewritten
         ):
             raise GoneError("a number nobody knows")
-        file = self.open(generation, who, writes=writes, append=append, ident=ident)
+        found = self._contents.find(known_by)
+        file = self.open(generation, who, writes=writes, append=append, found=found, ident=ident)
+        file.number = known_by or file.number
         serial, tail = self.waiting.pop(ident, (0, b""))
         if generation.ccache is not None and generation.ccache.serial == serial:
             file.pending = tail
