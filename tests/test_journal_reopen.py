@@ -106,7 +106,7 @@ def test_two_that_wait_each_complete_their_own() -> None:
         back.close()
 
 
-def test_what_nobody_completes_is_dropped() -> None:
+def test_a_record_whose_file_is_not_opened_again_is_dropped() -> None:
     with kept() as made:
         ccache = fill(made.store, whole(record(TGT)))
         put(made.store, opened(made.store, ccache, 7), LATE[:140])

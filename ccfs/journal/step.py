@@ -18,7 +18,8 @@ def encode(effects: Effects) -> bytes:
     """The bytes of what `decode` returns."""
     superseded, ccaches, listings = effects.superseded, effects.ccaches, effects.listings
     changed, behind = effects.changed, effects.behind
-    if not (changed or superseded or listings or behind or effects.logged or ccaches):
+    nothing = not (changed or superseded or listings or behind or ccaches or effects.records)
+    if nothing and not effects.logged:
         return b""
     values = [
         len(superseded),

@@ -143,7 +143,7 @@ class Files:
         self._incomplete = {n: f for n, f in self._incomplete.items() if tails[n][1]}
         return {**self.waiting, **{n: tail for n, tail in tails.items() if tail[1]}}
 
-    def _left(self, *files: OpenFile | None) -> None:
+    def _remember(self, *files: OpenFile | None) -> None:
         """Remember files that may have left a record incomplete."""
         for file in files:
             if file is not None and file.ident:
@@ -295,7 +295,7 @@ class Files:
             if other:
                 self._contents.wait(other, aside)
             current.tail_of = file if image.tail else None
-            self._left(current.tail_of, other)
+            self._remember(current.tail_of, other)
             self._contents.apply(ccache, delta, at, was)
 
     def _overwrite(
@@ -308,7 +308,7 @@ class Files:
         with self._behind(ccache, at, file.number != current.number):
             delta = image.overwrite(offset, data)
             current.tail_of = (current.tail_of or file) if image.tail else None
-            self._left(current.tail_of)
+            self._remember(current.tail_of)
             self._contents.apply(ccache, delta, at, was)
 
     def _write_rewritten(
