@@ -269,6 +269,7 @@ def _check_memory(store: Store, files: list[OpenFile]) -> None:
 def _generations(store: Store, files: list[OpenFile]) -> Iterable[Generation]:
     yield from (f.generation for f in files)
     yield from (c.current for c in store.collection.all() if c.current)
+    yield from store.contents.left()
     for place in (0, *(c.serial for c in store.collection.all())):
         yield from (g for _, g in store.scratch.names(place))
 

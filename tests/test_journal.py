@@ -26,6 +26,7 @@ from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
+from ccfs.store import contents as generations
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import DamagedError, ForeignError, StoreError
 from ccfs.store.files import OpenFile
@@ -455,6 +456,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_a_step_writes_as_much_in_any_ccache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generations, "LEFT_MOST", 0)
     counted, new = [], record(b"new/one@R")
     for number in (10, 10_000):
         with kept() as made:

@@ -98,21 +98,21 @@ def test_who_it_is_changes_and_what_is_there_does_not(here: Place) -> None:
     assert info["keeper"] == before["keeper"] not in ("0", before["pid"])
 
 
-def test_a_file_under_any_name_survives(here: Place) -> None:
-    """A backup, Heimdal's `ccache+user@REALM`, what sshd delegates into a directory, and a half."""
+def test_scratch_files_survive(here: Place) -> None:
+    """A backup, Heimdal's `ccache+user@REALM`, what sshd delegates; also one half written."""
     names = ["caches/tkt/ccache.bak", "caches/tkt/ccache+alice@KRBTEST.COM", "dir/krb5cc_1000_x"]
-    for name in names[:2]:
+    for name in names:
         (here.path / name).write_bytes(IMAGE)
-    with (here.path / names[2]).open("wb") as file:
-        file.write(IMAGE)
-        os.fsync(file.fileno())
     half = here.path / "caches/tkt/half"
     half.write_bytes(IMAGE[:-1])
-    files = here.info()["files"]
+    (here.path / "default.new").symlink_to("caches/tkt")
+    files, events = here.info()["files"], (here.path / "events").read_bytes()
     is_back(here, kill(here))
     assert [(here.path / name).read_bytes() for name in names] == [IMAGE] * 3
     assert half.read_bytes() == IMAGE[:-1]
-    assert files == here.info()["files"] == "4"
+    assert os.readlink(here.path / "default.new") == "caches/tkt"
+    assert (files, here.info()["files"]) == ("4", "4")
+    assert (here.path / "events").read_bytes().startswith(events)
     os.rename(here.path / names[0], here.path / "default/ccache")
     (here.path / names[1]).unlink()
     is_back(here, kill(here))

@@ -46,13 +46,6 @@ class LateKept:
         """What steps are committed to."""
         return self
 
-    @property
-    def last(self) -> Effects:
-        """What the last step has changed that was read back."""
-        from ccfs.store.ledger import Effects
-
-        return Effects()
-
     def store(self, options: MountOptions, at: Stamp) -> Store:
         """A new store: there is nothing that it could be made of."""
         from ccfs.store import Store
@@ -66,6 +59,13 @@ class LateKept:
     def mark(self) -> tuple[int, int]:
         """What tells the next step from all others; (0, 0) for the one that makes the journal."""
         return self._kept.journal.mark if self._kept is not None else (0, 0)
+
+    @property
+    def last(self) -> Effects:
+        """What the last step made stale that an earlier daemon has made: there was none."""
+        from ccfs.store.ledger import Effects
+
+        return Effects()
 
     def has_made(self, mark: tuple[int, int]) -> bool:
         """Whether the step that was next when `mark` was taken is in the journal."""

@@ -4,6 +4,8 @@
     behind their file; whether events were logged; these serials; then for each ccache that lost
     records its serial, how many, and theirs                          all of them eight bytes each
 
+Nothing at all where nothing of it is stale.
+
 Knows the effects of a step; never how the log keeps them.
 """
 
@@ -16,6 +18,9 @@ def encode(effects: Effects) -> bytes:
     """The bytes of what `decode` returns."""
     superseded, ccaches, listings = effects.superseded, effects.ccaches, effects.listings
     changed, behind = effects.changed, effects.behind
+    nothing = not (changed or superseded or listings or behind or ccaches or effects.records)
+    if nothing and not effects.logged:
+        return b""
     values = [
         len(superseded),
         len(ccaches),
@@ -36,6 +41,8 @@ def encode(effects: Effects) -> bytes:
 
 def decode(data: bytes) -> Effects:
     """What a step made stale; nothing else of its effects.  Raises struct.error, IndexError."""
+    if not data:
+        return Effects()
     values = list(unpack(f"<{len(data) // 8}q", data))
     counts, logged, at = values[:5], bool(values[5]), 6
     parts = []

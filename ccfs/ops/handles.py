@@ -6,7 +6,7 @@ Every handle can do everything; what makes no sense for it is refused.
 from collections.abc import Callable
 
 from ccfs.ops.errors import BadDescriptorError
-from ccfs.ops.refs import Ref
+from ccfs.ops.refs import Ref, Slot
 from ccfs.store import Store, Who
 from ccfs.store.errors import BadContentError
 from ccfs.store.events import Edition, Reader
@@ -18,6 +18,8 @@ class Handle:
 
     direct = True
     who = Who(0, 0, "-")
+    instead: Ref | None = None
+    """What it is of, where that is another inode than the one that was opened."""
     grows = False
     """Whether it becomes readable without its reader's doing."""
 
@@ -50,6 +52,8 @@ class BytesHandle(Handle):
         self.direct = direct
         self._store = store
         self._file = file
+        if file.number != file.generation.number:
+            self.instead = Ref(file.generation.number, Slot.BYTES)
 
     def known_as(self, number: int) -> None:
         self._file.ident = number

@@ -2,11 +2,15 @@
 
 from ccfs.ops.handles import BytesHandle, Handle
 from ccfs.ops.node import LONG, Attributes, Node, Opening
+from ccfs.ops.numbers import opened
 from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.errors import GoneError, NotFoundError
 from ccfs.store.generation import Generation
+
+_ANOTHER = 1
+"""Stands for a number that was given, and is nobody's any more."""
 
 
 class Bytes(Node):
@@ -38,13 +42,16 @@ class Bytes(Node):
         return open_generation(server, generation, opening, found)
 
     def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
-        files, who = server.store.files, opening.at.who
-        writes, append = opening.writes, opening.append
-        return BytesHandle(
-            server.store,
-            files.reopen(serial, number, who, writes=writes, append=append),
-            direct=True,
+        said = opened(number)
+        file = server.store.files.reopen(
+            serial,
+            number,
+            opening.at.who,
+            writes=opening.writes,
+            append=opening.append,
+            known_by=_ANOTHER if said and said.elsewhere else 0,
         )
+        return BytesHandle(server.store, file, direct=True)
 
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
         server.store.files.truncate(_known(server, serial), size, at)

@@ -156,7 +156,12 @@ class Server:
 
     def add(self, handle: Handle, found: Ref, *, writes: bool = False, append: bool = False) -> int:
         """Keep a handle of an inode until it is released; returns its number."""
-        number = self._numbers.give(found, writes=writes, append=append)
+        number = self._numbers.give(
+            handle.instead or found,
+            writes=writes,
+            append=append,
+            elsewhere=handle.instead is not None,
+        )
         self.handles[number] = handle
         handle.known_as(number)
         return number

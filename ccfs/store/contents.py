@@ -19,6 +19,8 @@ from ccfs.store.values import Stamp, Stored, What
 if TYPE_CHECKING:
     from ccfs.store.files import OpenFile
 
+LEFT_MOST = 128 * 1024
+"""Bytes of what the journal keeps for those who have it open, though no name leads to it."""
 REMEMBERED = 4096
 """How many superseded numbers are kept for those who ask by one."""
 
@@ -90,8 +92,12 @@ class Contents:
         return [one for one in self._known.values() if one.left]
 
     def _leave(self, generation: Generation) -> None:
-        """No name leads there any more: who has it open goes on with it after a restart, too."""
-        if generation.handles and not generation.unknown:
+        """No name leads there any more: who has it open goes on with it after a restart, too.
+
+        Readers of what is large don't: with each change the journal would get all of it.
+        """
+        small = len(generation.data) <= LEFT_MOST
+        if generation.handles and small and not generation.unknown:
             generation.left = True
             self._ledger.scratch_changed(generation.number, 0)
 

@@ -96,17 +96,23 @@ class Files:
             found.followers.append(file)
         return file
 
-    def reopen(self, number: int, ident: int, who: Who, *, writes: bool, append: bool) -> OpenFile:
+    def reopen(
+        self, number: int, ident: int, who: Who, *, writes: bool, append: bool, known_by: int = 0
+    ) -> OpenFile:
         """A file that was open before a restart, by its generation's number and its own ident.
 
-        It goes on with the record that it has left incomplete.  GoneError: the number is unknown.
+        It goes on with the record that it has left incomplete.  `known_by`: the number that its
+        opener knows, where that is another one (`OpenFile.number`).  GoneError: the generation is
+        unknown.
         """
         generation = self._contents.find(number)
         if generation is None or not (
             generation.superseded is None or generation.presumed or generation.rewritten
         ):
             raise GoneError("a number nobody knows")
-        file = self.open(generation, who, writes=writes, append=append, ident=ident)
+        found = self._contents.find(known_by)
+        file = self.open(generation, who, writes=writes, append=append, found=found, ident=ident)
+        file.number = known_by or file.number
         serial, tail = self.waiting.pop(ident, (0, b""))
         if generation.ccache is not None and generation.ccache.serial == serial:
             file.pending = tail
@@ -137,7 +143,7 @@ class Files:
         self._incomplete = {n: f for n, f in self._incomplete.items() if tails[n][1]}
         return {**self.waiting, **{n: tail for n, tail in tails.items() if tail[1]}}
 
-    def _left(self, *files: OpenFile | None) -> None:
+    def _remember(self, *files: OpenFile | None) -> None:
         """Remember files that may have left a record incomplete."""
         for file in files:
             if file is not None and file.ident:
@@ -292,7 +298,7 @@ class Files:
             if other:
                 self._contents.wait(other, aside)
             current.tail_of = file if image.tail else None
-            self._left(current.tail_of, other)
+            self._remember(current.tail_of, other)
             self._contents.apply(ccache, delta, at, was)
 
     def _overwrite(
@@ -305,7 +311,7 @@ class Files:
         with self._behind(ccache, at, file.number != current.number):
             delta = image.overwrite(offset, data)
             current.tail_of = (current.tail_of or file) if image.tail else None
-            self._left(current.tail_of)
+            self._remember(current.tail_of)
             self._contents.apply(ccache, delta, at, was)
 
     def _write_rewritten(

@@ -1,4 +1,4 @@
-"""What is kept of a store across a restart: values, whoever keeps them."""
+"""What a journal keeps of a store across a restart: values only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

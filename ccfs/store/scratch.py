@@ -13,7 +13,7 @@ from ccfs.store.generation import Generation
 LIFETIME = 600.0
 """Seconds after the last use."""
 KEPT = math.inf
-"""When a scratch file that is a whole ccache, and was not used for a while, is used next."""
+"""`Generation.used` of a file that stays although it was not used: it is a whole ccache."""
 
 COLLECTION = 0
 """The place of scratch files in `dir/`; in a ccache's directory the place is its serial."""
