@@ -168,7 +168,7 @@ def go_loop(mount: Path, kdc: Kdc) -> Iterator[Loop]:
     build = go_client.Build(compiler)
     try:
         argv = [
-            str(build.wait()),
+            str(shutil.copy(build.wait(), kdc.directory)),
             str(kdc.mit_conf),
             str(mount / "default/ccache"),
             "HTTP/localhost",
