@@ -36,7 +36,7 @@ from reliability.takeover.log import Entry, Log
 from reliability.takeover.processes import Processes
 from reliability.takeover.recorder import SHARED
 from reliability.takeover.report import Report
-from reliability.takeover.site import DEATHS_FILE, Site, ccfsd_mount, own_mount
+from reliability.takeover.site import DEATHS_FILE, Site, ccfsd_mount, own_mount, user_mount
 from tests.clients.python import records
 from tests.kdc import Kdc, running_kdc
 from tests.require import SEARCH
@@ -68,6 +68,8 @@ class Options:
     old_way: bool = False
     ccfsd: bool = False
     """The mount is one that ccfsd serves to a user."""
+    user: bool = False
+    """The mount is one that an ordinary user has made."""
     dying: bool = False
     """Daemons die by themselves around a journal write, in place of the kills."""
     program: str = "reliability.patient"
@@ -149,7 +151,8 @@ def _site(given: Options) -> contextlib.AbstractContextManager[Site]:
     if given.ccfsd:
         return ccfsd_mount()
     program = "reliability.dying" if given.dying else given.program
-    return own_mount(program, given.mount_options)
+    make = user_mount if given.user else own_mount
+    return make(program, given.mount_options)
 
 
 @contextlib.contextmanager

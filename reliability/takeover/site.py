@@ -1,4 +1,4 @@
-"""Where the clients work: a mount made by `ccfs mount`, or one that ccfsd serves to a user.
+"""Where the clients work: a mount made by `ccfs mount` (root's, a user's), or one of ccfsd's.
 
 Knows how either is started and ended, and how a process becomes a client of it.  The program itself
 stays outside: only its children look at the mount.
@@ -7,6 +7,7 @@ stays outside: only its children look at the mount.
 import contextlib
 import ctypes
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,6 +53,26 @@ def own_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
 
 
 @contextlib.contextmanager
+def user_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
+    """An ordinary user's mount, by fusermount3, in a mount namespace with a /dev/fuse for all."""
+    with ccfsd.place() as there:
+        directory = _of_user(there)
+        mount, socket = directory / "ccfs", directory / "kcm"
+        words = [f"{DEATHS}={directory / DEATHS_FILE}", sys.executable, "-m", program, "mount"]
+        words += ["--journal", str(directory / "journal"), "--kcm-socket", str(socket)]
+        words += ["--max-events", str(EVENTS), *options, str(mount)]
+        there.sh(f"cd {ccfsd.PROJECT} && env {shlex.join(words)}", USER)
+        yield Site(mount, socket, directory, USER, lambda: become(there.keeper, USER))
+
+
+def _of_user(there: ccfsd.Place) -> Path:
+    directory = there.directory / "clients"
+    directory.mkdir(mode=0o700)
+    os.chown(directory, USER, USER)
+    return directory
+
+
+@contextlib.contextmanager
 def ccfsd_mount() -> Iterator[Site]:
     """A user's mount that a ccfsd serves, in a mount namespace of its own."""
     with ccfsd.place() as there:
@@ -60,9 +81,7 @@ def ccfsd_mount() -> Iterator[Site]:
             there.started.append(there.popen(command, stderr=log))
         wait_until(there.is_listening, "ccfsd does not listen")
         assert there.leader(USER).values
-        directory = there.directory / "clients"
-        directory.mkdir()
-        os.chown(directory, USER, USER)
+        directory = _of_user(there)
         mount = Path(f"/run/ccfs/{USER}")
         yield Site(mount, KCM, directory, USER, lambda: become(there.keeper, USER))
 
