@@ -26,6 +26,8 @@ reliability:
 	.venv/bin/python -m reliability.damage --count 1000
 	.venv/bin/python -m reliability.kills --count 1000
 	.venv/bin/python -m reliability.loops --count 20
+	.venv/bin/python -m reliability.takeover --kills 100 --old-way
+	.venv/bin/python -m reliability.large
 	.venv/bin/python -m reliability.load
 	.venv/bin/python -m reliability.fuzz_codec --count 1000000
 	.venv/bin/python -m reliability.fuzz_ops --count 100000

@@ -26,6 +26,8 @@ def main() -> int:
         kill_others=given.kill_others,
         command=given.upgrade,
         old_way=given.old_way,
+        ccfsd=given.ccfsd,
+        user=given.user,
         dying=given.dying,
         program=given.program,
         mount_options=tuple(given.mount_option),
@@ -53,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--kill-others", type=float, default=0.0, help="share with another child killed first")
     add("--upgrade", metavar="COMMAND", help="in place of a kill; {mount} is the mountpoint")
     add("--old-way", action="store_true", help="errors and what is dead are no failure")
+    add("--ccfsd", action="store_true", help="a mount that ccfsd serves to a user")
+    add("--user", action="store_true", help="a mount of an ordinary user, by fusermount3")
     add("--dying", action="store_true", help="daemons die around a journal write, by themselves")
     add("--program", default=usual.program, help="the module that `ccfs` is run as")
     add("--mount-option", action="append", default=[], metavar="OPTION", help="of `ccfs mount`")

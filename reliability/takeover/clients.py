@@ -21,6 +21,8 @@ from tests.kdc import Kdc
 from tests.require import SEARCH
 
 SECONDS = 60
+KVNO, KEYTAB, PASSWORD = "kvno", "kinit-k", "kinit-p"
+"""The ccaches of the loops."""
 TGT, HTTP = "krbtgt/KRBTEST.COM@KRBTEST.COM", "HTTP/localhost@KRBTEST.COM"
 
 
@@ -80,19 +82,22 @@ def once(command: Command, written: Log) -> None:
         written.write(log.ACK, name)
 
 
-def prepare(mount: Path, kdc: Kdc) -> list[Command]:
-    """What must have run once before the loops: tickets in the ccaches that they only read."""
+def prepare(mount: Path, kdc: Kdc, written: Log) -> None:
+    """Make the ccaches of the loops, and get the tickets that those have who only read."""
+    for name in (KVNO, KEYTAB, PASSWORD):
+        (mount / "caches" / name).mkdir()
     read = _file(kdc, mount / "default/ccache")
-    (mount / "caches/kvno").mkdir()
-    return [_kinit(read, kdc), _kvno(read), _kinit(_file(kdc, mount / "caches/kvno/ccache"), kdc)]
+    kvno = _file(kdc, mount / "caches" / KVNO / "ccache")
+    for command in (_kinit(read, kdc), _kvno(read), _kinit(kvno, kdc)):
+        once(command, written)
 
 
 def mit_loops(mount: Path, socket: Path | None, kdc: Kdc) -> list[Loop]:
     """klist by FILE, DIR and KCM, kinit by password and by keytab, kvno."""
     read = _file(kdc, mount / "default/ccache")
-    keytab, password = mount / "caches/kinit-k/ccache", mount / "caches/kinit-p/ccache"
-    keytab.parent.mkdir()
-    password.parent.mkdir()
+    kvno, keytab, password = (
+        _file(kdc, mount / "caches" / name / "ccache") for name in (KVNO, KEYTAB, PASSWORD)
+    )
     collection = kdc.environment(f"DIR:{mount}/dir")
     loops = [
         Loop("klist FILE", [Command(["klist"], read, [TGT, HTTP])]),
@@ -103,9 +108,9 @@ def mit_loops(mount: Path, socket: Path | None, kdc: Kdc) -> list[Loop]:
                 Command(["klist", "-l"], collection, ["alice"]),
             ],
         ),
-        Loop("kvno", [_kvno(_file(kdc, mount / "caches/kvno/ccache"))]),
-        Loop("kinit -k", _login(_file(kdc, keytab), _kinit(_file(kdc, keytab), kdc))),
-        Loop("kinit", _login(_file(kdc, password), _by_password(_file(kdc, password), kdc))),
+        Loop("kvno", [_kvno(kvno)]),
+        Loop("kinit -k", _login(keytab, _kinit(keytab, kdc))),
+        Loop("kinit", _login(password, _by_password(password, kdc))),
     ]
     if socket is not None:
         environment = kdc.environment("KCM:")
@@ -141,7 +146,7 @@ def _login(environment: dict[str, str], kinit: Command) -> list[Command]:
 def java_loop(mount: Path, kdc: Kdc) -> Iterator[Loop]:
     """The JDK's Krb5LoginModule with useTicketCache; KeyError where there is no JDK."""
     java, javac = _program("java"), _program("javac")
-    with tempfile.TemporaryDirectory(prefix="ccfs-java-") as directory:
+    with tempfile.TemporaryDirectory(dir=kdc.directory) as directory:
         compile_it = [javac, "-J-XX:TieredStopAtLevel=1", "-d", directory, str(java_client.SOURCE)]
         subprocess.run(compile_it, check=True, timeout=120, capture_output=True)
         argv = [
@@ -163,7 +168,7 @@ def go_loop(mount: Path, kdc: Kdc) -> Iterator[Loop]:
     build = go_client.Build(compiler)
     try:
         argv = [
-            str(build.wait()),
+            str(shutil.copy(build.wait(), kdc.directory)),
             str(kdc.mit_conf),
             str(mount / "default/ccache"),
             "HTTP/localhost",

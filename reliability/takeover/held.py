@@ -4,6 +4,7 @@ from reliability.takeover import followers, locks, open_files, places
 from reliability.takeover.closing import CHANGED
 from reliability.takeover.holder import Maker
 
+CONTAINER = "container"
 HELD: dict[str, Maker] = {
     "reader": open_files.Reader,
     "reader of a file not read before": lambda mount: open_files.Reader(mount, 0),
@@ -27,5 +28,5 @@ HELD: dict[str, Maker] = {
     "tail -f events": followers.Tail,
     "cat changed": lambda mount: followers.Cat(mount, CHANGED),
     "inotify": followers.Watch,
-    "container": places.Container,
+    CONTAINER: places.Container,
 }

@@ -10,10 +10,10 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccfs import bounded
 from reliability.place import children, parent
 
 PATIENCE = 30.0
@@ -32,6 +32,8 @@ class Killer:
     """Kills, with when each began and when another daemon answered (time.monotonic)."""
 
     mount: Path
+    look: Callable[[Callable[[], bytes], float], bytes]
+    """Does something in a child process that is a client of the mount (bounded.call)."""
     chance: random.Random
     every: float
     stopped: float = 0.25
@@ -47,7 +49,7 @@ class Killer:
 
     def pid(self) -> int:
         """The daemon that serves now; TimeoutError, OSError."""
-        text = bounded.call((self.mount / "info").read_bytes, PATIENCE).decode()
+        text = self.look((self.mount / "info").read_bytes, PATIENCE).decode()
         return int(dict(line.split(": ", 1) for line in text.splitlines())["pid"])
 
     def kill(self) -> None:

@@ -24,12 +24,14 @@ class Processes:
 
     pids: dict[str, int] = field(default_factory=dict)
     hung: list[str] = field(default_factory=list)
+    enter: Callable[[], None] = lambda: None
+    """What makes a process a client of the mount."""
 
     def fork(self, name: str, work: Callable[[], None], nice: int = 0) -> None:
         """Do `work` in a process of its own, in a session of its own."""
         pid = os.fork()
         if pid == 0:
-            _be(work, nice)
+            _be(self.enter, work, nice)
         self.pids[name] = pid
 
     def end(self, *names: str, seconds: float = END_SECONDS) -> None:
@@ -54,11 +56,12 @@ class Processes:
         _ended(pid, time.monotonic() + KILL_SECONDS)
 
 
-def _be(work: Callable[[], None], nice: int) -> NoReturn:
+def _be(enter: Callable[[], None], work: Callable[[], None], nice: int) -> NoReturn:
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         os.nice(nice)
+        enter()
         work()
     finally:
         os._exit(0)

@@ -16,8 +16,6 @@ from pathlib import Path
 
 from ccfs import bounded
 from reliability import writers
-from reliability.dying import DEATHS
-from reliability.place import Place, place
 from reliability.takeover import (
     clients,
     closing,
@@ -38,12 +36,12 @@ from reliability.takeover.log import Entry, Log
 from reliability.takeover.processes import Processes
 from reliability.takeover.recorder import SHARED
 from reliability.takeover.report import Report
+from reliability.takeover.site import DEATHS_FILE, Site, ccfsd_mount, own_mount, user_mount
 from tests.clients.python import records
 from tests.kdc import Kdc, running_kdc
 from tests.require import SEARCH
 
 PARTS = ("writers", "clients", "held", "pauses")
-EVENTS = 1_000_000
 LOOK_SECONDS = 60.0
 QUIET_KILLS = 3
 CLIENT_NICE, OTHER_NICE = 5, 10
@@ -68,6 +66,10 @@ class Options:
     kill_others: float = 0.0
     command: str | None = None
     old_way: bool = False
+    ccfsd: bool = False
+    """The mount is one that ccfsd serves to a user."""
+    user: bool = False
+    """The mount is one that an ordinary user has made."""
     dying: bool = False
     """Daemons die by themselves around a journal write, in place of the kills."""
     program: str = "reliability.patient"
@@ -79,9 +81,9 @@ class Run:
     """The state of a run."""
 
     given: Options
-    here: Place
+    site: Site
     killer: Killer
-    processes: Processes = field(default_factory=Processes)
+    processes: Processes
     writers: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
     wrong: list[tuple[str, str]] = field(default_factory=list)
@@ -89,19 +91,23 @@ class Run:
 
     @property
     def mount(self) -> Path:
-        return self.here.path
+        return self.site.mount
 
     @property
     def socket(self) -> Path:
-        return self.here.directory / "kcm"
+        return self.site.socket
 
     @property
     def logs(self) -> Path:
-        return self.here.directory / "logs"
+        return self.site.directory / "logs"
 
     @property
     def gate(self) -> Path:
-        return self.here.directory / "gate"
+        return self.site.directory / "gate"
+
+    def look(self, work: Callable[[], bytes], seconds: float = LOOK_SECONDS) -> bytes:
+        """Do something in a child process that is a client of the mount; TimeoutError."""
+        return look(self.site, work, seconds)
 
     def has(self, part: str) -> bool:
         return part in self.given.parts
@@ -112,23 +118,41 @@ class Run:
         self.processes.fork(name, lambda: work(written), nice)
 
 
+def look(site: Site, work: Callable[[], bytes], seconds: float) -> bytes:
+    """Do something in a child process that is a client of the mount; TimeoutError, OSError."""
+
+    def inside() -> bytes:
+        site.enter()
+        return work()
+
+    return bounded.call(inside, seconds)
+
+
 def run(given: Options) -> Report:
     """Do it all; whatever happens nothing is left of it."""
     with contextlib.ExitStack() as stack:
         kdc = stack.enter_context(_kdc()) if "clients" in given.parts else None
-        program = "reliability.dying" if given.dying else given.program
-        here = stack.enter_context(place(program))
+        site = stack.enter_context(_site(given))
         killer = Killer(
-            here.path,
+            site.mount,
+            lambda work, seconds: look(site, work, seconds),
             random.Random(given.seed),
             given.every,
             given.stopped,
             given.kill_others,
             given.command,
         )
-        made = Run(given, here, killer)
+        made = Run(given, site, killer, Processes(enter=site.enter))
         stack.callback(made.processes.end_all)
         return _run(made, kdc, stack)
+
+
+def _site(given: Options) -> contextlib.AbstractContextManager[Site]:
+    if given.ccfsd:
+        return ccfsd_mount()
+    program = "reliability.dying" if given.dying else given.program
+    make = user_mount if given.user else own_mount
+    return make(program, given.mount_options)
 
 
 @contextlib.contextmanager
@@ -142,17 +166,16 @@ def _kdc() -> Iterator[Kdc]:
 
 def _run(run: Run, kdc: Kdc | None, stack: contextlib.ExitStack) -> Report:
     run.logs.mkdir()
-    if run.given.dying:
-        run.killer.deaths = run.here.directory / "deaths"
-        os.environ[DEATHS] = str(run.killer.deaths)
     run.gate.touch()
-    options = ("--kcm-socket", str(run.socket), "--max-events", str(EVENTS))
-    run.here.mount(*options, *run.given.mount_options)
-    loops = _prepare(run, kdc, stack)
+    run.site.give(run.logs)
+    if run.given.dying:
+        run.killer.deaths = run.site.directory / DEATHS_FILE
+    loops = _loops(run, kdc, stack) if kdc else []
+    run.look(lambda: _prepare(run, kdc))
     began = time.monotonic()
-    holding = _hold(run, "held", held.HELD) if run.has("held") else None
-    _start(run, loops)
     try:
+        holding = _hold(run, "held", _held(run)) if run.has("held") else None
+        _start(run, loops)
         _kills(run)
         _quiet(run, holding)
         _last_look(run)
@@ -165,33 +188,49 @@ def _run(run: Run, kdc: Kdc | None, stack: contextlib.ExitStack) -> Report:
     return _report(run, seconds)
 
 
-def _prepare(run: Run, kdc: Kdc | None, stack: contextlib.ExitStack) -> list[Loop]:
-    """Make the ccaches; returns the loops of Kerberos programs."""
-    shared = run.mount / "caches" / SHARED
-    shared.mkdir()
-    (shared / "ccache").write_bytes(records.ccache([]))
-    if run.has("held"):
-        closing.prepare(run.mount)
-    if kdc is None:
-        return []
+def _loops(run: Run, kdc: Kdc, stack: contextlib.ExitStack) -> list[Loop]:
+    """The loops of Kerberos programs; the KDC's files become the clients' own."""
     loops = clients.mit_loops(run.mount, run.socket, kdc)
-    written = Log(run.logs, "preparation")
-    for command in clients.prepare(run.mount, kdc):
-        clients.once(command, written)
     for name in run.given.others:
         try:
             loops.append(stack.enter_context(clients.OTHERS[name](run.mount, kdc)))
         except KeyError as error:
             print(f"left out: {name}, there is no {error.args[0]}", flush=True)
+    run.site.give(kdc.directory)
     return loops
+
+
+def _prepare(run: Run, kdc: Kdc | None) -> bytes:
+    """In a child: make the ccaches."""
+    caches = run.mount / "caches"
+    names = [name for name in _writers(run) if name != "names"] if run.has("writers") else []
+    for name in (SHARED, *names):
+        (caches / name).mkdir()
+    (caches / SHARED / "ccache").write_bytes(records.ccache([]))
+    if run.has("held"):
+        closing.prepare(run.mount)
+    if kdc is not None:
+        clients.prepare(run.mount, kdc, Log(run.logs, "preparation"))
+    return b""
+
+
+def _writers(run: Run) -> dict[str, Callable[[], recorder.Way]]:
+    """Those of the ways that take part."""
+    chosen = run.given.writers
+    made = ways.all_ways(run.mount, run.socket)
+    return {name: way for name, way in made.items() if not chosen or name in chosen}
+
+
+def _held(run: Run) -> dict[str, holder.Maker]:
+    """What is held: only root can have a mount namespace with a bind mount."""
+    return {n: m for n, m in held.HELD.items() if run.site.uid == 0 or n != held.CONTAINER}
 
 
 def _start(run: Run, loops: list[Loop]) -> None:
     """Start writers, loops and what measures pauses, each in a process of its own."""
     if run.has("writers"):
-        for number, (name, way) in enumerate(ways.all_ways(run.mount, run.socket).items()):
-            if not run.given.writers or name in run.given.writers:
-                _start_writer(run, name, way, number)
+        for number, (name, way) in enumerate(_writers(run).items()):
+            _start_writer(run, name, way, number)
     for loop in loops:
         nice = OTHER_NICE if loop.name in clients.OTHERS else CLIENT_NICE
         run.loops.append(loop.name)
@@ -202,8 +241,6 @@ def _start(run: Run, loops: list[Loop]) -> None:
 
 
 def _start_writer(run: Run, name: str, way: Callable[[], recorder.Way], number: int) -> None:
-    if name != "names":
-        (run.mount / "caches" / name).mkdir()
     chance = random.Random(run.given.seed * 1000 + number)
 
     def work(written: Log) -> None:
@@ -262,14 +299,14 @@ def _quiet(run: Run, holding: Holder | None) -> None:
 def _last_look(run: Run) -> None:
     """Compare everything once more, and read all events."""
     _compare(run)
-    lines = bounded.call((run.mount / "events").read_bytes, LOOK_SECONDS).decode().splitlines()
+    lines = run.look((run.mount / "events").read_bytes).decode().splitlines()
     run.wrong += judge.events(lines)
 
 
 def _compare(run: Run) -> None:
     """What the logs say was acknowledged against what is there."""
     found = judge.accounts(log.read_all(run.logs), run.writers)
-    seen = json.loads(bounded.call(lambda: _seen(run), LOOK_SECONDS))
+    seen = json.loads(run.look(lambda: _seen(run)))
     for name, text in seen["torn"].items():
         run.wrong.append((TORN, f"{name}: {text}"))
     here: dict[str, Servers] = seen["servers"]
@@ -319,7 +356,7 @@ def _unanswered(run: Run, entries: list[Entry]) -> Iterator[str]:
     """What was held and never looked at, and loops that never ran to an end."""
     told = {entry.what[0] for entry in entries if entry.kind == log.HELD}
     if run.has("held"):
-        for name in (*held.HELD, *parked.PARKED):
+        for name in (*_held(run), *parked.PARKED):
             if name not in told:
                 yield f"not looked at: {name}"
     ended = {entry.who for entry in entries if entry.kind == log.DONE}

@@ -93,22 +93,25 @@ class DirWay(FileWay):
         return look_at(writer.mount / "dir" / f"tkt.{writer.name}")
 
     def _by_libkrb5(self, given: writers.Writer) -> None:
-        ccache = self._ccache(given.mount, given.name)
         if given.servers is None or len(given.servers) >= MOST:
-            given.attempt(lambda: krb5.cc_initialize(self._context, ccache, self._client), None, [])
+            given.attempt(lambda: self._initialize(given), None, [])
             return
         server = given.new()
-        given.attempt(lambda: self._store(ccache, server), [*given.servers, server])
+        given.attempt(lambda: self._store(given, given.name, server), [*given.servers, server])
 
-    def _ccache(self, mount: Path, name: str) -> krb5.CCache:
-        return krb5.cc_resolve(self._context, f"DIR::{mount}/dir/tkt.{name}".encode())
+    def _ccache(self, writer: writers.Writer, name: str) -> krb5.CCache:
+        return krb5.cc_resolve(self._context, f"DIR::{writer.mount}/dir/tkt.{name}".encode())
 
-    def _store(self, ccache: krb5.CCache, server: str) -> None:
+    def _initialize(self, writer: writers.Writer) -> None:
+        krb5.cc_initialize(self._context, self._ccache(writer, writer.name), self._client)
+
+    def _store(self, writer: writers.Writer, name: str, server: str) -> None:
+        ccache = self._ccache(writer, name)
         credential = krb5.unmarshal_credentials(self._context, records.record(server))
         krb5.cc_store_cred(self._context, ccache, credential)
 
     def store_shared(self, writer: Recorder, server: str) -> None:
-        self._store(self._ccache(writer.mount, SHARED), server)
+        self._store(writer, SHARED, server)
 
 
 class KcmWay:
