@@ -15,7 +15,7 @@ from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
 from ccfs.ops.server import Owner, Server
-from ccfs.store import Store
+from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, DamagedError, GoneError
 from ccfs.store.events import Reader
@@ -321,6 +321,25 @@ def test_a_reader_of_the_events_goes_on_where_it_was() -> None:
         assert text.split(b"\t")[:3] == [b"3", b"2023-11-14T22:13:25Z", b"refused"]
         back.store.ledger.refuse(at(9), "three")
         assert back.store.events.sequence == 4
+        back.close()
+
+
+def test_a_reader_that_has_missed_some_goes_on_too() -> None:
+    with kept(Limits(events=4)) as made:
+        reader = Reader(made.store.events, made.store.events.edition)
+        edition = made.store.events.edition.number
+        for number in range(9):
+            made.store.ledger.refuse(at(number), "why")
+            made.settle()
+        first = reader.read(0, 1000)
+        text = first + reader.read(len(first), 60)
+        assert reader.skipped
+        back = made.killed()
+        found = back.store.events.find(edition)
+        assert found
+        again = Reader(back.store.events, found, reader.skipped)
+        assert again.read(len(text), 1000) == reader.read(len(text), 1000) != b""
+        assert again.behind == reader.behind
         back.close()
 
 

@@ -151,25 +151,26 @@ class Reader:
     """One that reads an edition from its beginning on, by positions of its own.
 
     Where it comes too late one line says so, and the next position is that of the next line that is
-    kept: nothing stands for what was dropped.
+    kept: nothing stands for what was dropped.  `skipped`: bytes of the edition that were dropped
+    before they were read, which its own positions don't count.
     """
 
-    def __init__(self, log: EventLog, edition: Edition) -> None:
+    def __init__(self, log: EventLog, edition: Edition, skipped: int = 0) -> None:
         self._log = log
         self._edition = edition
-        self._skipped = 0
+        self.skipped = skipped
         self._next = 0
 
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes at `offset`; b"" at the end."""
-        position = offset + self._skipped
+        position = offset + self.skipped
         lost, note = self._log.lost(self._edition, position)
         if lost:
             data = note if len(note) <= size else b"\n"
-            self._skipped += lost - len(data)
+            self.skipped += lost - len(data)
         else:
             data = self._log.read(self._edition, position, size)
-        self._next = offset + self._skipped + len(data)
+        self._next = offset + self.skipped + len(data)
         return data
 
     @property
