@@ -30,8 +30,7 @@ def here() -> Iterator[Place]:
 
 def kill_both(here: Place) -> None:
     """Kill the parent process first, so that nobody replaces the daemon."""
-    daemon = here.pid()
-    keeper = parent(daemon)
+    daemon, keeper = here.pid(), here.keeper()
     for pid in (keeper, daemon):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not serving(here.path), "a process stays")

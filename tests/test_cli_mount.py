@@ -35,11 +35,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.kill(pid, signal.SIGKILL)
 
 
-def parent_of(pid: int) -> int:
-    """The pid of the parent that replaces the daemon if it dies."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
 def daemon_pid(path: Path) -> int | None:
     """The daemon's pid as `info` gives it, None from a mount that doesn't say."""
     try:
@@ -64,7 +59,8 @@ def test_mount_and_unmount(place: Path) -> None:
     assert done.stdout == f"export KRB5CCNAME=FILE:{place}/default/ccache\n"
     pid = daemon_pid(place)
     assert pid is not None
-    assert os.getsid(pid) == parent_of(pid)
+    keeper = of_mount(mountpoint.read(str(place), "info"))["keeper"]
+    assert os.getsid(pid) == os.getsid(int(keeper or 0)) == keeper
     assert (place / "caches").is_dir()
 
     done = run_ccfs("unmount", place)

@@ -38,11 +38,6 @@ except OSError:
     pass
 """
 
-LOOPS = pytest.mark.parametrize(
-    "mount", [(), ("--plain-loop",)], ids=["ours", "trio's"], indirect=True
-)
-
-
 @contextlib.contextmanager
 def flood(mount: Mounted) -> Iterator[None]:
     """Processes that ask without end, each for the attributes of what the kernel may not keep."""
@@ -71,7 +66,6 @@ def abort(mount: Mounted) -> None:
         (directory / str(found.connection) / "abort").write_text("1")
 
 
-@LOOPS
 @pytest.mark.parametrize(
     "end", [terminate, unmount, pytest.param(abort, marks=pytest.mark.expects_warnings)]
 )
@@ -88,7 +82,6 @@ def test_the_end(mount: Mounted, end: Callable[[Mounted], None], busy: bool) -> 
     assert not is_mounted(mount.path)
 
 
-@LOOPS
 def test_who_waits_is_woken_and_what_expires_is_announced(mount: Mounted) -> None:
     """The helper's answers and the daemon's timer, while there is no end of requests."""
     soon = int(time.time()) + 2

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from ccfs import renewal, unforeseen
+from ccfs import unforeseen
 from ccfs.errors import Exit, NoAnswerError, UserError
 from ccfs.linux import descriptors
 
@@ -92,6 +92,8 @@ def _end(child: int) -> None:
 
 def _become_daemon(mounter: Mounter, job: Job, writer: int) -> NoReturn:
     """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
+    from ccfs import renewal
+
     status = int(Exit.UNEXPECTED)
     try:
         status = renewal.to_the_end(lambda: _keep(mounter, job, writer))
