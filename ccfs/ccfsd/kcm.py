@@ -1,5 +1,8 @@
 """KCM clients: whoever connects is handed over to the daemon of their own uid.
 
+A descriptor of each connection stays here as long as the connection lasts, so that it can be handed
+to the daemon that replaces one which has died.
+
 Knows who the kernel says a client is, and how a descriptor is passed on; never a byte of what it
 asks: that is between it and the daemon.
 """
@@ -16,12 +19,15 @@ from ccfs.ccfsd.host import Host
 from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.served import Served
 from ccfs.control import Message
+from ccfs.keptconnections import KeptConnections
 
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0
 """That a client waits for its daemon, at most."""
 IN_A_ROW = 64
+KEPT, KEPT_OF_ONE = 2048, 64
+"""Connections that are kept here, of all and of one user; more end with their daemon."""
 
 
 class Handover:
@@ -32,8 +38,29 @@ class Handover:
         self._listener = listener
         self._waiting: Counter[int | str] = Counter()
         self._said = 0.0
+        self._kept = KeptConnections()
         listener.setblocking(False)
         host.loop.watch(listener.fileno(), self._accept)
+        host.loop.watch(self._kept.fileno(), self._kept.drop_ended)
+        host.daemon_gone = self._kept.drop
+
+    def give_all(self, served: Served) -> None:
+        """Hand all connections of a mount to its next daemon, then say that these were all.
+
+        For a daemon that takes over; until then connections end with their daemon (`daemon_gone`).
+        """
+
+        left = self._kept.all(served.name)
+
+        def go_on(reply: Message | None, why: str) -> None:
+            if reply is None:
+                log.warning("a KCM client of %s is lost: %s", served.name, why)
+            if left:
+                served.ask(control.encode("kcm"), go_on, SECONDS, (left.pop().fileno(),))
+            else:
+                served.ask(control.encode("kcm-given"), lambda reply, why: None, SECONDS)
+
+        go_on(Message("ok"), "")
 
     def _accept(self) -> None:
         for _ in range(IN_A_ROW):
@@ -58,20 +85,26 @@ class Handover:
         self._waiting[user] += 1
 
         def ready(served: Served) -> None:
-            served.ask(control.encode("kcm"), answer, SECONDS, (client.fileno(),))
+            served.ask(
+                control.encode("kcm"),
+                lambda reply, why: failed(why) if reply is None else keep(served.name),
+                SECONDS,
+                (client.fileno(),),
+            )
 
-        def answer(reply: Message | None, why: str) -> None:
-            if reply is None:
-                failed(why)
+        def keep(name: str) -> None:
+            if len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE:
+                self._kept.keep(client, name)
             else:
-                over()
+                client.close()
+            over()
 
         def failed(why: str) -> None:
             log.warning("a KCM client of uid %d is turned away: %s", owner.uid, why)
+            client.close()
             over()
 
         def over() -> None:
-            client.close()
             self._waiting[user] -= 1
             if not self._waiting[user]:
                 del self._waiting[user]
