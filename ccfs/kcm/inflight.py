@@ -27,7 +27,7 @@ from struct import Struct
 
 from ccfs.handover import KCM, Handover, words_of
 from ccfs.kcm import wire
-from ccfs.linux.counted import CountedReceive, CountedSend
+from ccfs.linux.counted import Counted
 
 SOCKET, SIZES, NAME, STEP, STATUS, DIED_ON = range(KCM, KCM + 6)
 SENT, TAKEN = KCM + 8, KCM + 16
@@ -50,8 +50,9 @@ class InFlight:
 
     def __init__(self, handover: Handover | None = None) -> None:
         self._words = words_of(handover)
-        self._sent = CountedSend(self._words, SENT)
-        self._taken = CountedReceive(self._words, TAKEN, MOST)
+        self._send = Counted(self._words, SENT * 8)
+        self._take = Counted(self._words, TAKEN * 8, MOST)
+        self._sent, self._taken = self._send.count, self._take.count
         self._noted = True
         self.status = 0
 
@@ -73,16 +74,24 @@ class InFlight:
         words[STEP] = step + 1
 
     def answer(self, descriptor: int, reply: bytes) -> int:
-        """Send a reply, or begin to; returns how many bytes the kernel took.  Raises OSError."""
-        self._sent.reset()
-        self._taken.reset()
-        self._words[SIZES] |= len(reply) << _HALF
-        return self._sent.send(descriptor, reply)
+        """Send a reply, or begin to; returns how many bytes the kernel took.
 
-    def take_out(self, descriptor: int) -> bool:
-        """Take the request out of its socket; whether all of it was there.  Raises OSError."""
-        size = self._words[SIZES] & _LOW
-        return self._taken.receive(descriptor, size) == size
+        Where it took all the request is taken out of its socket, and that is all; where not, its
+        end is for the caller.  Raises OSError.
+        """
+        words, size = self._words, len(reply)
+        self._sent[0] = self._taken[0] = 0
+        asked = words[SIZES] & _LOW
+        words[SIZES] = asked | size << _HALF
+        sent = self._send.send(descriptor, reply)
+        if sent == size:
+            self._take.take_out(descriptor, asked)
+            words[SOCKET] = 0
+        return sent
+
+    def take_out(self, descriptor: int) -> None:
+        """Take the request out of its socket.  Raises OSError."""
+        self._take.take_out(descriptor, self._words[SIZES] & _LOW)
 
     def end(self) -> None:
         """Nothing more is to be done."""
@@ -112,7 +121,7 @@ class InFlight:
     @property
     def sent(self) -> int:
         """How much of the reply was sent."""
-        return self._sent.count if self._words[SIZES] >> _HALF else 0
+        return self._sent[0] if self._words[SIZES] >> _HALF else 0
 
     @property
     def sent_all(self) -> bool:
@@ -122,7 +131,7 @@ class InFlight:
     @property
     def taken_out(self) -> bool:
         """Whether the request is out of its socket."""
-        return bool(self._taken.count)
+        return self._taken[0] > 0
 
     def try_again(self) -> bool:
         """Whether a request that was not carried out is to be tried once more, which is noted."""
