@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from ccfs import handover, mountlock
+from ccfs import handover, mountlock, unforeseen
 from ccfs.errors import Exit, MountError
 from ccfs.handover import Handover
 from ccfs.linux.fusermount import wait_readable
@@ -288,7 +288,7 @@ class Supervisor:
             left = max(0.0, end - time.monotonic())
             found = dict(poll.poll(None if left == math.inf else left * 1000))
             if self._beside and self._beside.fileno() in found:
-                self._beside.attend()
+                _attend(self._beside)
             for descriptor in wanted:
                 if descriptor in found:
                     return descriptor
@@ -324,6 +324,14 @@ class Supervisor:
             if attached.device >= 0:
                 os.close(attached.device)
         self._mounter.release()
+
+
+def _attend(beside: Attended) -> None:
+    """Nothing that fails there ends the mount."""
+    try:
+        beside.attend()
+    except Exception as error:
+        log.error("unforeseen: %s", unforeseen.describe(error))
 
 
 def _how(status: int) -> str:

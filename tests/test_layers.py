@@ -45,7 +45,16 @@ ALLOWED: dict[str, set[str]] = {
     "kcmkeeper": {"kcmsocket", "keptconnections", "linux"},
     "nursery": {"linux"},
     "remount": {"held_connection", "helper", "linux", "mounting"},
-    "supervisor": {"errors", "handover", "linux", "mounting", "mountlock", "nursery", "remount"},
+    "supervisor": {
+        "errors",
+        "handover",
+        "linux",
+        "mounting",
+        "mountlock",
+        "nursery",
+        "remount",
+        "unforeseen",
+    },
     "daemon": {
         "handover",
         "control",

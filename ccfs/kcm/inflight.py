@@ -38,6 +38,8 @@ _SO_COOKIE = 57
 _COOKIE = Struct("Q")
 _HALF = 32
 _LOW = (1 << _HALF) - 1
+_MADE = (1 << 64) - 1
+"""In the place of a log's name: the step was made."""
 
 
 def cookie(connection: socket.socket) -> int:
@@ -105,10 +107,17 @@ class InFlight:
         return self._words[SOCKET]
 
     def look(self, has_made: Callable[[int, int], bool]) -> None:
-        """See whether the step was made, before there is another one that has its number."""
-        step = self._words[STEP]
-        if step and not has_made(self._words[NAME], step - 1):
-            self._words[STEP] = 0
+        """See whether the step was made, before there is another one that has its number.
+
+        It is noted, for this daemon may be killed, too, and what is asked here forgotten by then.
+        """
+        words = self._words
+        if not words[STEP] or words[NAME] == _MADE:
+            return
+        if has_made(words[NAME], words[STEP] - 1):
+            words[NAME] = _MADE
+        else:
+            words[STEP] = 0
 
     @property
     def reply(self) -> bytes | None:
