@@ -60,7 +60,6 @@ class Host:
         self.served: dict[str, Served] = {}
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
-        self.daemon_gone: Callable[[str], None] = lambda name: None
         self._leaders: dict[int, int] = {}
         self._graces: dict[str, Timer] = {}
         self._errands: dict[tuple[str, str], Callable[[], None]] = {}
@@ -274,8 +273,6 @@ class Host:
 
     def changed(self, served: Served) -> None:
         """Its daemon is another one, or none."""
-        if served.process is None:
-            self.daemon_gone(served.name)
         before = self.registry.mounts.get(served.name) or Mount(served.name, served.owner)
         mount = replace(before, daemon=served.process, device=served.device)
         self.registry = self.registry.has(mount)

@@ -1,7 +1,8 @@
 """KCM clients: whoever connects is handed over to the daemon of their own uid.
 
-A descriptor of each connection stays here as long as the connection lasts, so that it can be handed
-to the daemon that replaces one which has died.
+Where daemons take connections over, a descriptor of each stays here as long as it lasts, and is
+handed to the next daemon.  Where they don't it must not: a client would write to nobody instead of
+connecting again.
 
 Knows who the kernel says a client is, and how a descriptor is passed on; never a byte of what it
 asks: that is between it and the daemon.
@@ -31,25 +32,25 @@ KEPT, KEPT_OF_ONE = 2048, 64
 
 
 class Handover:
-    """The socket where KCM clients connect."""
+    """The socket where KCM clients connect.  `keeps`: daemons take connections over."""
 
-    def __init__(self, host: Host, listener: socket.socket) -> None:
+    def __init__(self, host: Host, listener: socket.socket, *, keeps: bool = False) -> None:
         self._host = host
         self._listener = listener
         self._waiting: Counter[int | str] = Counter()
         self._said = 0.0
+        self._keeps = keeps
         self._kept = KeptConnections()
         listener.setblocking(False)
         host.loop.watch(listener.fileno(), self._accept)
         host.loop.watch(self._kept.fileno(), self._kept.drop_ended)
-        host.daemon_gone = self._kept.drop
+
+    def drop(self, served: Served) -> None:
+        """Let go of all connections of a mount: it will have no other daemon."""
+        self._kept.drop(served.name)
 
     def give_all(self, served: Served) -> None:
-        """Hand all connections of a mount to its next daemon, then say that these were all.
-
-        For a daemon that takes over; until then connections end with their daemon (`daemon_gone`).
-        """
-
+        """Hand all connections of a mount to its next daemon, then say that these were all."""
         left = self._kept.all(served.name)
 
         def go_on(reply: Message | None, why: str) -> None:
@@ -93,7 +94,7 @@ class Handover:
             )
 
         def keep(name: str) -> None:
-            if len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE:
+            if self._keeps and len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE:
                 self._kept.keep(client, name)
             else:
                 client.close()
