@@ -126,11 +126,10 @@ class Connection:
             if not inflight.sent:
                 if reply is None:
                     return self._try_again()
-                inflight.answer(descriptor, reply)
+                inflight.answer_made(descriptor, reply)
             if not inflight.sent_all:
                 return False
-            if not inflight.taken_out:
-                inflight.take_out(descriptor)
+            inflight.take_out(descriptor)
             return True
         except OSError:
             log.debug("a client has gone")

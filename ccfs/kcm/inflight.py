@@ -15,7 +15,8 @@ The order, and what the next daemon does where it ends early:
     begin   execute, `note_step`, commit    nothing was sent: the request is answered again, unless
                                             the step was made; then the reply is its status
     answer  send                            part was sent: the connection ends; all: it goes on
-            take the request out            not yet: it is taken out
+            take the request out            not yet: it is taken out; it is before `send` where a
+                                            step was made, whose request is not needed again
     end
 
 Knows words, and sockets by their descriptors; never what a request says.
@@ -55,14 +56,14 @@ class InFlight:
         self._send = Counted(self._words, SENT * 8)
         self._take = Counted(self._words, TAKEN * 8, MOST)
         self._sent, self._taken = self._send.count, self._take.count
-        self._noted = True
+        self._noted, self._certain = True, False
         self.status = 0
 
     def begin(self, cookie: int, size: int) -> None:
         """A request of `size` bytes is about to be carried out."""
         words = self._words
         if self._noted:
-            self._noted = False
+            self._noted = self._certain = False
             words[STEP] = 0
         words[SIZES] = size
         words[SOCKET] = cookie
@@ -75,25 +76,34 @@ class InFlight:
         words[STATUS], words[NAME] = self.status & _LOW, name
         words[STEP] = step + 1
 
+    def keep(self) -> None:
+        """The step was made: the reply is certain."""
+        self._certain = self._noted
+
     def answer(self, descriptor: int, reply: bytes) -> int:
         """Send a reply, or begin to; returns how many bytes the kernel took.
 
         Where it took all the request is taken out of its socket, and that is all; where not, its
-        end is for the caller.  Raises OSError.
+        end is for the caller.  Raises OSError.  A request whose reply is certain goes out first:
+        whoever is woken by a reply gets our core, and what is done after that waits.
         """
         words, size = self._words, len(reply)
         self._sent[0] = self._taken[0] = 0
         asked = words[SIZES] & _LOW
         words[SIZES] = asked | size << _HALF
+        if self._certain:
+            self._take.take_out(descriptor, asked)
         sent = self._send.send(descriptor, reply)
         if sent == size:
-            self._take.take_out(descriptor, asked)
+            if not self._certain:
+                self._take.take_out(descriptor, asked)
             words[SOCKET] = 0
         return sent
 
     def take_out(self, descriptor: int) -> None:
-        """Take the request out of its socket.  Raises OSError."""
-        self._take.take_out(descriptor, self._words[SIZES] & _LOW)
+        """Take the request out of its socket, unless it is.  Raises OSError."""
+        if not self._taken[0]:
+            self._take.take_out(descriptor, self._words[SIZES] & _LOW)
 
     def end(self) -> None:
         """Nothing more is to be done."""
@@ -137,10 +147,13 @@ class InFlight:
         """Whether that was all."""
         return self.sent == self._words[SIZES] >> _HALF > 0
 
-    @property
-    def taken_out(self) -> bool:
-        """Whether the request is out of its socket."""
-        return self._taken[0] > 0
+    def answer_made(self, descriptor: int, reply: bytes) -> None:
+        """Send the reply to a request whose step was made, and see that it is out of its socket."""
+        if not self._words[SIZES] >> _HALF:  # or the counts are another request's
+            self._sent[0] = self._taken[0] = 0
+            self._words[SIZES] |= len(reply) << _HALF
+        self.take_out(descriptor)
+        self._send.send(descriptor, reply)
 
     def try_again(self) -> bool:
         """Whether a request that was not carried out is to be tried once more, which is noted."""
