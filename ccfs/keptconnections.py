@@ -13,11 +13,11 @@ import socket
 
 
 class KeptConnections:
-    """Connections by their descriptors, until they end."""
+    """Connections, until they end.  `of`: whose they are, where there is more than one daemon."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._kept: dict[int, socket.socket] = {}
+        self._kept: dict[int, tuple[socket.socket, str]] = {}
 
     def fileno(self) -> int:
         """What is readable when some have ended."""
@@ -26,28 +26,25 @@ class KeptConnections:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, client: socket.socket) -> None:
+    def keep(self, client: socket.socket, of: str = "") -> None:
         """Keep one until it ends."""
-        self._kept[client.fileno()] = client
+        self._kept[client.fileno()] = client, of
         self._epoll.register(client, 0)  # of its end the kernel tells always (EPOLLHUP)
 
-    def all(self) -> list[socket.socket]:
+    def all(self, of: str = "") -> list[socket.socket]:
         """Those that are kept; each is closed once it has ended."""
-        return [*self._kept.values()]
+        return [client for client, whose in self._kept.values() if whose == of]
 
-    def drop_ended(self) -> bool:
-        """Let go of those that have ended; whether there were any."""
-        ended = self._epoll.poll(0)
-        for descriptor, _ in ended:
+    def drop_ended(self) -> None:
+        """Let go of those that have ended."""
+        for descriptor, _ in self._epoll.poll(0):
             self._drop(descriptor)
-        return bool(ended)
 
-    def close(self) -> None:
-        """Let go of all: nobody will serve them."""
-        for descriptor in [*self._kept]:
-            self._drop(descriptor)
-        self._epoll.close()
+    def drop(self, of: str = "") -> None:
+        """Let go of those that nobody will serve."""
+        for client in self.all(of):
+            self._drop(client.fileno())
 
     def _drop(self, descriptor: int) -> None:
         self._epoll.unregister(descriptor)
-        self._kept.pop(descriptor).close()
+        self._kept.pop(descriptor)[0].close()

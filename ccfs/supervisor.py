@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from ccfs import handover, helper, mountlock, renewal
+from ccfs import handover, helper, mountlock, renewal, unforeseen
 from ccfs.errors import Exit, MountError
 from ccfs.handover import Handover
 from ccfs.linux import descriptors
@@ -394,7 +394,7 @@ class Supervisor:
             left = max(0.0, end - time.monotonic())
             found = dict(poll.poll(None if left == math.inf else left * 1000))
             if self._beside and self._beside.fileno() in found:
-                self._beside.attend()
+                _attend(self._beside)
             for descriptor in wanted:
                 if descriptor in found:
                     return descriptor
@@ -461,6 +461,14 @@ def can_resume(state: Plain) -> bool:
 def resume(state: Plain) -> int:
     """Go on with it to the end; returns the exit status as `Supervisor.run` does."""
     return Supervisor.resumed(state, job_of(state)).go_on()
+
+
+def _attend(beside: Attended) -> None:
+    """Nothing that fails there ends the mount."""
+    try:
+        beside.attend()
+    except Exception as error:
+        log.error("unforeseen: %s", unforeseen.describe(error))
 
 
 def _how(status: int) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 from ccfs.kcm.codes import Code
 from ccfs.kcm.opcodes import OPERATIONS
 from ccfs.kcm.service import TOO_LARGE, Peer, Service
-from ccfs.kcm.wire import ProtocolError, Requests, Room, TooLarge
+from ccfs.kcm.wire import Pieces, ProtocolError, Room, TooLarge, size_of
 from ccfs.ops import refs
 from ccfs.store import Limits
 from reliability.fuzz_ops import Complaints, blocks, peak, resident
@@ -187,19 +187,34 @@ class Run:
 
     def _connection_ends(self) -> bool:
         """A connection with some messages; whether it was ended, by whomever."""
-        requests, peer = Requests(20_000, self.room), self.service.peer(UID, 1)
+        peer = self.service.peer(UID, 1)
         assert peer is not None
         self.last = self.maker.message()
+        data, whole = self.last, True
         try:
-            for piece in pieces(self.last, self.choose):
-                requests.feed(piece)
-                while (one := requests.take()) is not None:
-                    self._reply(TOO_LARGE if isinstance(one, TooLarge) else self._answer(peer, one))
+            while data:
+                size = size_of(data)
+                request, whole = self._take(data[: size or len(data)], size)
+                if request is not None:
+                    self._reply(
+                        TOO_LARGE if isinstance(request, TooLarge) else self._answer(peer, request)
+                    )
+                data = data[size or len(data) :]
         except ProtocolError:
             return True
-        finally:
-            requests.close()
-        return not requests.idle
+        return not whole
+
+    def _take(self, data: bytes, size: int) -> tuple[bytes | TooLarge | None, bool]:
+        """A request as it comes in pieces, and whether all of it has come."""
+        if not size:
+            return None, False
+        taken = Pieces(size, 20_000, self.room)
+        for piece in pieces(data, self.choose):
+            taken.feed(piece)
+        if not taken.missing:
+            return taken.whole(), True
+        taken.close()
+        return None, False
 
     def _reply(self, data: bytes) -> None:
         self.replies += 1

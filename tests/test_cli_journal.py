@@ -14,7 +14,7 @@ import pytest
 
 from ccfs import journals, mountpoint
 from ccfs.errors import Exit
-from reliability.place import Place, clear, parent, place, serving
+from reliability.place import Place, clear, place, serving
 from tests.clients.python import records
 from tests.mounting import is_mounted
 from tests.shell import wait_until

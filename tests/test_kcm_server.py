@@ -54,8 +54,9 @@ class House:
         with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
             listener.bind(self.path)
             listener.listen(128)
+            self.kcm.open(listener)
             async with trio.open_nursery() as nursery:
-                await nursery.start(self.kcm.run, listener)
+                await nursery.start(self.kcm.run)
                 async with await self.connect() as talk:
                     await talk.ask(REPLACE)
                 yield
@@ -649,8 +650,9 @@ def test_somebody_else_is_let_go(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
             listener.bind(house.path)
             listener.listen(1)
+            house.kcm.open(listener)
             async with trio.open_nursery() as nursery:
-                await nursery.start(house.kcm.run, listener)
+                await nursery.start(house.kcm.run)
                 async with await house.connect() as talk:
                     with pytest.raises(ENDED):
                         await talk.ask(request(kcm.NOOP))

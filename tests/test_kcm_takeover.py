@@ -28,6 +28,7 @@ from ccfs.journal.journal import Journal
 from ccfs.kcm.inflight import InFlight
 from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
+from ccfs.linux.counted import Counted
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Stamp, Store, Who
 from tests import kcm
@@ -220,8 +221,8 @@ def dying_after(owner: type, method: str) -> Callable[[], None]:
 
 AFTER = {
     "commit": dying_after(Journal, "commit"),
-    "send": dying_after(InFlight, "answer"),
-    "take out": dying_after(InFlight, "take_out"),
+    "send": dying_after(Counted, "send"),
+    "take out": dying_after(Counted, "take_out"),
 }
 
 
@@ -231,7 +232,7 @@ def test_the_next_one_is_killed_too(tmp_path: Path, point: str) -> None:
     for number in itertools.count(1, STRIDE):
         with house(tmp_path) as here:
             here.client.sendall(REMOVE)
-            assert was_killed(here.daemon(prepare=AFTER[point]))
+            assert was_killed(here.daemon(10**9, AFTER[point]))
             killed = was_killed(here.daemon(number))
             third = here.daemon()
             try:
@@ -252,7 +253,7 @@ def test_a_request_that_kills(tmp_path: Path, deaths: int) -> None:
     with house(tmp_path) as here:
         here.client.sendall(STORE)
         for _ in range(deaths):
-            assert was_killed(here.daemon(prepare=die))
+            assert was_killed(here.daemon(10**9, die))
         last = here.daemon(prepare=lambda: logging.getLogger().addHandler(FileHandler(said)))
         try:
             if deaths == 1:

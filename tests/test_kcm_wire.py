@@ -8,125 +8,87 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfs.kcm import wire
-from ccfs.kcm.wire import ProtocolError, Requests, Room, TooLarge
+from ccfs.kcm.wire import Pieces, ProtocolError, Room, TooLarge
 from tests.kcm import NOOP, STORE, lengthed, request
 
 LIMIT = 200_000
 
 
-def requests(room: int = 1_000_000) -> tuple[Requests, Room]:
+def begun(size: int, room: int = 1_000_000) -> tuple[Pieces, Room]:
+    """A request of `size` bytes with its length, of which nothing has come."""
     left = Room(room)
-    return Requests(LIMIT, left), left
-
-
-def drain(reader: Requests) -> list[bytes | TooLarge]:
-    found = []
-    while (one := reader.take()) is not None:
-        found.append(one)
-    return found
+    return Pieces(size, LIMIT, left), left
 
 
 MESSAGES = [request(NOOP), request(STORE, b"0:a\0", b"x" * 300), request(8, b"0\0")]
 
 
-def test_a_byte_at_a_time() -> None:
-    """Each request is there with its last byte, not before."""
-    reader, _ = requests()
-    found, ends = [], []
-    for at, byte in enumerate(b"".join(MESSAGES), 1):
-        reader.feed(bytes([byte]))
-        for one in drain(reader):
-            found.append(one)
-            ends.append(at)
-    assert found == [message[4:] for message in MESSAGES]
-    sizes = [len(message) for message in MESSAGES]
-    assert ends == [sum(sizes[:n]) for n in (1, 2, 3)]
-    assert reader.idle
-
-
-@given(st.lists(st.binary(min_size=4, max_size=60), max_size=8), st.data())
-def test_any_cut(bodies: list[bytes], data: st.DataObject) -> None:
-    """However a stream is cut, the same requests come out."""
-    stream = b"".join(map(lengthed, bodies))
-    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=6))
-    edges = [0, *sorted(cuts), len(stream)]
-    reader, _ = requests()
-    found = []
-    for start, end in itertools.pairwise(edges):
-        reader.feed(stream[start:end])
-        found += drain(reader)
-    assert found == bodies
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_size_of_a_request(message: bytes) -> None:
+    """Known with its first four bytes, whatever comes behind it."""
+    assert [wire.size_of(message[:end]) for end in range(4)] == [0] * 4
+    for end in range(4, len(message) + 1):
+        assert wire.size_of(message[:end]) == len(message)
+    assert wire.size_of(message + MESSAGES[0]) == len(message)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
 def test_too_short_for_an_opcode(length: int) -> None:
-    reader, _ = requests()
-    reader.feed(struct.pack(">I", length) + b"\2\0\0\0")
     with pytest.raises(ProtocolError):
-        reader.take()
+        wire.size_of(struct.pack(">I", length) + b"\2\0\0\0")
+
+
+def test_the_opcode_of_a_request() -> None:
+    assert [wire.opcode_of(MESSAGES[1][:end]) for end in (0, 7, 8)] == [-1, -1, STORE]
+
+
+@given(st.binary(min_size=4, max_size=60), st.data())
+def test_any_cut(body: bytes, data: st.DataObject) -> None:
+    """However a request is cut, it comes out."""
+    stream = lengthed(body)
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=6))
+    taken, _ = begun(len(stream))
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(stream)]):
+        assert taken.missing == len(stream) - start
+        taken.feed(stream[start:end])
+    assert not taken.missing
+    assert taken.whole() == body
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 10_000_000])
 def test_a_request_over_the_limit_is_passed_over(length: int) -> None:
-    """None of it is kept, and the next one is found."""
-    reader, room = requests()
-    reader.feed(struct.pack(">I", length) + b"x" * 100)
-    assert reader.take() is None
-    left = length - 100
-    while left:
-        piece = min(left, 65_536)
-        reader.feed(b"x" * piece)
-        left -= piece
-        found = drain(reader)
-        assert len(reader._buffer) == 0
-    assert found == [TooLarge(length)]
-    reader.feed(MESSAGES[0])
-    assert drain(reader) == [MESSAGES[0][4:]]
+    """None of it is kept."""
+    taken, room = begun(4 + length)
+    while taken.missing:
+        taken.feed(bytes(min(taken.missing, 65_536)))
+        assert taken._buffer is None
+    assert taken.whole() == TooLarge(length)
     assert room.left == 1_000_000
-
-
-def test_a_length_of_four_gigabytes_takes_no_memory() -> None:
-    reader, room = requests()
-    reader.feed(b"\xff\xff\xff\xff" + b"y" * 100_000)
-    assert reader.take() is None
-    assert not reader._buffer
-    assert room.left == 1_000_000
-    assert not reader.idle
 
 
 def test_large_requests_share_the_room() -> None:
     """The second finds none while the first is on its way; then there is some again."""
-    room = Room(150_000)
-    first, second = Requests(LIMIT, room), Requests(LIMIT, room)
-    body = b"b" * 100_000
-    first.feed(lengthed(body)[:-1])
-    assert first.take() is None
-    second.feed(lengthed(body))
-    assert drain(second) == [body]  # it was there at once, and never had to wait
-    second.feed(lengthed(body)[:-1])
-    assert second.take() is None
-    second.feed(b"b")
-    assert drain(second) == [TooLarge(100_000)]
-    first.feed(b"b")
-    assert drain(first) == [body]
+    room, body = Room(150_000), b"b" * 100_000
+    first, second = (Pieces(4 + len(body), LIMIT, room) for _ in range(2))
+    for one in (first, second):
+        one.feed(lengthed(body))
+    assert second.whole() == TooLarge(100_000)
+    assert first.whole() == body
     assert room.left == 150_000
 
 
 def test_a_small_request_needs_no_room() -> None:
-    reader, _ = requests(room=0)
-    reader.feed(lengthed(b"c" * wire.SMALL)[:-1])
-    assert reader.take() is None
-    reader.feed(b"c")
-    assert drain(reader) == [b"c" * wire.SMALL]
+    taken, _ = begun(4 + wire.SMALL, room=0)
+    taken.feed(lengthed(b"c" * wire.SMALL))
+    assert taken.whole() == b"c" * wire.SMALL
 
 
 def test_who_leaves_gives_the_room_back() -> None:
-    reader, room = requests()
-    reader.feed(lengthed(b"d" * 100_000)[:-1])
-    assert reader.take() is None
+    taken, room = begun(100_004)
+    taken.feed(lengthed(b"d" * 50_000))
     assert room.left == 900_000
-    reader.close()
-    reader.close()
+    taken.close()
+    taken.close()
     assert room.left == 1_000_000
 
 

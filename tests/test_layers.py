@@ -56,10 +56,10 @@ ALLOWED: dict[str, set[str]] = {
         "nursery",
         "remount",
         "renewal",
+        "unforeseen",
     },
     "daemon": {
         "control",
-        "handover",
         "mountlock",
         "linux",
         "hardening",
@@ -78,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
         "unforeseen",
     },
     "ccfsd": {
+        "keptconnections",
         "standard_streams",
         "control",
         "linux",
@@ -86,7 +87,6 @@ ALLOWED: dict[str, set[str]] = {
         "hardening",
         "helper",
         "journals",
-        "nursery",
         "errors",
         "mountpoint",
         "bounded",

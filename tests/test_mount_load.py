@@ -38,6 +38,7 @@ except OSError:
     pass
 """
 
+
 @contextlib.contextmanager
 def flood(mount: Mounted) -> Iterator[None]:
     """Processes that ask without end, each for the attributes of what the kernel may not keep."""

@@ -1,5 +1,9 @@
 """KCM clients: whoever connects is handed over to the daemon of their own uid.
 
+Where daemons take connections over, a descriptor of each stays here as long as it lasts, and is
+handed to the next daemon.  Where they don't it must not: a client would write to nobody instead of
+connecting again.
+
 Knows who the kernel says a client is, and how a descriptor is passed on; never a byte of what it
 asks: that is between it and the daemon.
 """
@@ -16,24 +20,48 @@ from ccfs.ccfsd.host import Host
 from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.served import Served
 from ccfs.control import Message
+from ccfs.keptconnections import KeptConnections
 
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0
 """That a client waits for its daemon, at most."""
 IN_A_ROW = 64
+KEPT, KEPT_OF_ONE = 2048, 64
+"""Connections that are kept here, of all and of one user; more end with their daemon."""
 
 
 class Handover:
-    """The socket where KCM clients connect."""
+    """The socket where KCM clients connect.  `keeps`: daemons take connections over."""
 
-    def __init__(self, host: Host, listener: socket.socket) -> None:
+    def __init__(self, host: Host, listener: socket.socket, *, keeps: bool = False) -> None:
         self._host = host
         self._listener = listener
         self._waiting: Counter[int | str] = Counter()
         self._said = 0.0
+        self._keeps = keeps
+        self._kept = KeptConnections()
         listener.setblocking(False)
         host.loop.watch(listener.fileno(), self._accept)
+        host.loop.watch(self._kept.fileno(), self._kept.drop_ended)
+
+    def drop(self, served: Served) -> None:
+        """Let go of all connections of a mount: it will have no other daemon."""
+        self._kept.drop(served.name)
+
+    def give_all(self, served: Served) -> None:
+        """Hand all connections of a mount to its next daemon, then say that these were all."""
+        left = self._kept.all(served.name)
+
+        def go_on(reply: Message | None, why: str) -> None:
+            if reply is None:
+                log.warning("a KCM client of %s is lost: %s", served.name, why)
+            if left:
+                served.ask(control.encode("kcm"), go_on, SECONDS, (left.pop().fileno(),))
+            else:
+                served.ask(control.encode("kcm-given"), lambda reply, why: None, SECONDS)
+
+        go_on(Message("ok"), "")
 
     def _accept(self) -> None:
         for _ in range(IN_A_ROW):
@@ -58,20 +86,26 @@ class Handover:
         self._waiting[user] += 1
 
         def ready(served: Served) -> None:
-            served.ask(control.encode("kcm"), answer, SECONDS, (client.fileno(),))
+            served.ask(
+                control.encode("kcm"),
+                lambda reply, why: failed(why) if reply is None else keep(served.name),
+                SECONDS,
+                (client.fileno(),),
+            )
 
-        def answer(reply: Message | None, why: str) -> None:
-            if reply is None:
-                failed(why)
+        def keep(name: str) -> None:
+            if self._keeps and len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE:
+                self._kept.keep(client, name)
             else:
-                over()
+                client.close()
+            over()
 
         def failed(why: str) -> None:
             log.warning("a KCM client of uid %d is turned away: %s", owner.uid, why)
+            client.close()
             over()
 
         def over() -> None:
-            client.close()
             self._waiting[user] -= 1
             if not self._waiting[user]:
                 del self._waiting[user]

@@ -75,8 +75,8 @@ class KcmFace:
     async def run(self, loop: Loop, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled, by the loop where it does that."""
         attended = loop.answer(self._kcm.fileno(), self._kcm.answer_all)
-        listener = self._listening.listener if self._listening else None
-        await self._kcm.run(listener, self._keeper, attended=attended, task_status=task_status)
+        self._kcm.open(self._listening.listener if self._listening else None, self._keeper)
+        await self._kcm.run(attended=attended, task_status=task_status)
 
     def serve_connection(self, client: socket.socket) -> None:
         """Serve a client that is connected already; only while `run` runs."""

@@ -148,6 +148,12 @@ class Keeper:
         self._face.serve_connection(passed.pop())
         return control.encode("ok")
 
+    async def _kcm_given(self, request: Message, passed: list[socket.socket]) -> bytes:
+        """The connections of the daemon before are here: from now on they are served."""
+        if self._face is not None:
+            self._face.begin()
+        return control.encode("ok")
+
     async def _retire(self, request: Message, passed: list[socket.socket]) -> bytes:
         """End if the mount is of no use: no valid credential in it, no open file, no request."""
         face = self._face
@@ -183,6 +189,7 @@ _ACTS: dict[str, _Act] = {
     "ping": Keeper._ping,
     "destroy": Keeper._destroy,
     "kcm": Keeper._kcm,
+    "kcm-given": Keeper._kcm_given,
     "retire": Keeper._retire,
 }
 

@@ -5,6 +5,7 @@ Knows the journal's place and what can be wrong with it; never FUSE.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ccfs import journals
@@ -15,17 +16,27 @@ if TYPE_CHECKING:
     from ccfs.store import Stamp, Store
 
 
+def _earlier(path: str) -> ModuleType | None:
+    """Who reads a journal of an earlier version; None where it is none."""
+    from ccfs.journal.log import VERSION, version_of
+
+    if version_of(path) == VERSION:  # mostly, and the others are large
+        return None
+    from ccfs.journal import legacy_log, legacy_sqlite
+
+    return next((one for one in (legacy_log, legacy_sqlite) if one.is_one(path)), None)
+
+
 class Kept:
     """The journal of a mount, open."""
 
     def __init__(self, path: str, *, fresh: bool) -> None:
-        from ccfs.journal import legacy_log, legacy_sqlite
         from ccfs.journal.journal import Journal
 
         self._path = path
         self._fresh = fresh
-        self._legacy = not fresh and (legacy_sqlite.is_one(path) or legacy_log.is_one(path))
-        self.journal = Journal(path, fresh=fresh or self._legacy)
+        self._earlier = None if fresh else _earlier(path)
+        self.journal = Journal(path, fresh=fresh or self._earlier is not None)
 
     @classmethod
     def open(cls, options: MountOptions) -> Kept:
@@ -82,8 +93,8 @@ class Kept:
 
         path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
         try:
-            if self._legacy:
-                return self._rewritten(options, at)
+            if self._earlier is not None:
+                return self._rewritten(self._earlier, options, at)
             return Store(options.limits, at, self.journal.load(mountpoint, uid))
         except InUseError:
             raise JournalError(
@@ -101,14 +112,12 @@ class Kept:
         except (DamagedError, StoreError) as error:
             raise _aside(path, str(error)) from None
 
-    def _rewritten(self, options: MountOptions, at: Stamp) -> Store:
+    def _rewritten(self, old: ModuleType, options: MountOptions, at: Stamp) -> Store:
         """The store that a journal of an earlier version has, which is of this one from now on."""
-        from ccfs.journal import legacy_log, legacy_sqlite
         from ccfs.store import Store
         from ccfs.store.errors import DamagedError
 
         path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
-        old = legacy_log if legacy_log.is_one(path) else legacy_sqlite
         store = Store(options.limits, at, old.read(path, mountpoint, uid))
         with open(path, "r+b", buffering=0) as file:
             try:
@@ -118,7 +127,7 @@ class Kept:
                     f"cannot write the journal {path} anew: {error}", "make room, and mount again"
                 ) from None
             journals.overwrite(file.fileno())
-        legacy_sqlite.remove(path)
+        old.remove(path)
         return store
 
 

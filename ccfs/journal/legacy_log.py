@@ -64,6 +64,10 @@ def is_one(path: str) -> bool:
     return version_of(path) == VERSION
 
 
+def remove(path: str) -> None:
+    """Remove what it has beside it: nothing."""
+
+
 def read(path: str, mountpoint: str, uid: int) -> Saved:
     """All that it has.  Raises DamagedError, ForeignError, InUseError."""
     try:

@@ -126,10 +126,11 @@ class Connection:
             if not inflight.sent:
                 if reply is None:
                     return self._try_again()
-                inflight.answer(descriptor, reply)
+                inflight.answer_made(descriptor, reply)
             if not inflight.sent_all:
                 return False
-            return inflight.taken_out or inflight.take_out(descriptor)
+            inflight.take_out(descriptor)
+            return True
         except OSError:
             log.debug("a client has gone")
             return False
@@ -196,18 +197,21 @@ class Connection:
         """Answer the request that the socket has first, `size` bytes of it."""
         inflight, descriptor = self._inflight, self._descriptor
         inflight.begin(self.cookie, size)
-        reply = self._hold(self._peer.answer(request))
+        reply = self._peer.answer(request)
+        if len(reply) > wire.SMALL:
+            reply = self._hold(reply)
         sent = inflight.answer(descriptor, reply)
         if sent < len(reply):
             self._keep_rest(reply, sent)
-        taken = inflight.take_out(descriptor)
-        inflight.end()
-        if self._held and not self._rest:
+            inflight.take_out(descriptor)
+            inflight.end()
+        elif self._held:
             self._release()
         if self._have:
             self._have = 0
-            self._watch(_ASKS)
-        return taken
+            if not self._rest:
+                self._watch(_ASKS)
+        return True
 
     def _go_on(self) -> bool:
         """Where the last turn has ended in the middle of a reply, or of a request in pieces."""
@@ -248,10 +252,9 @@ class Connection:
 
     def _hold(self, reply: bytes) -> bytes:
         """A reply, which takes some of the room where it is large; another where there is none."""
-        if len(reply) > wire.SMALL:
-            if not self._room.take(len(reply)):
-                return TOO_LARGE
-            self._held = len(reply)
+        if len(reply) > wire.SMALL and not self._room.take(len(reply)):
+            return TOO_LARGE
+        self._held = len(reply) if len(reply) > wire.SMALL else 0
         return reply
 
     def _keep_rest(self, reply: bytes, sent: int) -> None:

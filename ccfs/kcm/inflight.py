@@ -15,7 +15,8 @@ The order, and what the next daemon does where it ends early:
     begin   execute, `note_step`, commit    nothing was sent: the request is answered again, unless
                                             the step was made; then the reply is its status
     answer  send                            part was sent: the connection ends; all: it goes on
-            take the request out            not yet: it is taken out
+            take the request out            not yet: it is taken out; it is before `send` where a
+                                            step was made, whose request is not needed again
     end
 
 Knows words, and sockets by their descriptors; never what a request says.
@@ -27,7 +28,7 @@ from struct import Struct
 
 from ccfs.handover import KCM, Handover, words_of
 from ccfs.kcm import wire
-from ccfs.linux.counted import CountedReceive, CountedSend
+from ccfs.linux.counted import Counted
 
 SOCKET, SIZES, NAME, STEP, STATUS, DIED_ON = range(KCM, KCM + 6)
 SENT, TAKEN = KCM + 8, KCM + 16
@@ -38,6 +39,8 @@ _SO_COOKIE = 57
 _COOKIE = Struct("Q")
 _HALF = 32
 _LOW = (1 << _HALF) - 1
+_MADE = (1 << 64) - 1
+"""In the place of a log's name: the step was made."""
 
 
 def cookie(connection: socket.socket) -> int:
@@ -50,16 +53,17 @@ class InFlight:
 
     def __init__(self, handover: Handover | None = None) -> None:
         self._words = words_of(handover)
-        self._sent = CountedSend(self._words, SENT)
-        self._taken = CountedReceive(self._words, TAKEN, MOST)
-        self._noted = True
+        self._send = Counted(self._words, SENT * 8)
+        self._take = Counted(self._words, TAKEN * 8, MOST)
+        self._sent, self._taken = self._send.count, self._take.count
+        self._noted, self._certain = True, False
         self.status = 0
 
     def begin(self, cookie: int, size: int) -> None:
         """A request of `size` bytes is about to be carried out."""
         words = self._words
         if self._noted:
-            self._noted = False
+            self._noted = self._certain = False
             words[STEP] = 0
         words[SIZES] = size
         words[SOCKET] = cookie
@@ -72,17 +76,34 @@ class InFlight:
         words[STATUS], words[NAME] = self.status & _LOW, name
         words[STEP] = step + 1
 
-    def answer(self, descriptor: int, reply: bytes) -> int:
-        """Send a reply, or begin to; returns how many bytes the kernel took.  Raises OSError."""
-        self._sent.reset()
-        self._taken.reset()
-        self._words[SIZES] |= len(reply) << _HALF
-        return self._sent.send(descriptor, reply)
+    def keep(self) -> None:
+        """The step was made: the reply is certain."""
+        self._certain = self._noted
 
-    def take_out(self, descriptor: int) -> bool:
-        """Take the request out of its socket; whether all of it was there.  Raises OSError."""
-        size = self._words[SIZES] & _LOW
-        return self._taken.receive(descriptor, size) == size
+    def answer(self, descriptor: int, reply: bytes) -> int:
+        """Send a reply, or begin to; returns how many bytes the kernel took.
+
+        Where it took all the request is taken out of its socket, and that is all; where not, its
+        end is for the caller.  Raises OSError.  A request whose reply is certain goes out first:
+        whoever is woken by a reply gets our core, and what is done after that waits.
+        """
+        words, size = self._words, len(reply)
+        self._sent[0] = self._taken[0] = 0
+        asked = words[SIZES] & _LOW
+        words[SIZES] = asked | size << _HALF
+        if self._certain:
+            self._take.take_out(descriptor, asked)
+        sent = self._send.send(descriptor, reply)
+        if sent == size:
+            if not self._certain:
+                self._take.take_out(descriptor, asked)
+            words[SOCKET] = 0
+        return sent
+
+    def take_out(self, descriptor: int) -> None:
+        """Take the request out of its socket, unless it is.  Raises OSError."""
+        if not self._taken[0]:
+            self._take.take_out(descriptor, self._words[SIZES] & _LOW)
 
     def end(self) -> None:
         """Nothing more is to be done."""
@@ -96,10 +117,17 @@ class InFlight:
         return self._words[SOCKET]
 
     def look(self, has_made: Callable[[int, int], bool]) -> None:
-        """See whether the step was made, before there is another one that has its number."""
-        step = self._words[STEP]
-        if step and not has_made(self._words[NAME], step - 1):
-            self._words[STEP] = 0
+        """See whether the step was made, before there is another one that has its number.
+
+        It is noted, for this daemon may be killed, too, and what is asked here forgotten by then.
+        """
+        words = self._words
+        if not words[STEP] or words[NAME] == _MADE:
+            return
+        if has_made(words[NAME], words[STEP] - 1):
+            words[NAME] = _MADE
+        else:
+            words[STEP] = 0
 
     @property
     def reply(self) -> bytes | None:
@@ -112,17 +140,20 @@ class InFlight:
     @property
     def sent(self) -> int:
         """How much of the reply was sent."""
-        return self._sent.count if self._words[SIZES] >> _HALF else 0
+        return self._sent[0] if self._words[SIZES] >> _HALF else 0
 
     @property
     def sent_all(self) -> bool:
         """Whether that was all."""
         return self.sent == self._words[SIZES] >> _HALF > 0
 
-    @property
-    def taken_out(self) -> bool:
-        """Whether the request is out of its socket."""
-        return bool(self._taken.count)
+    def answer_made(self, descriptor: int, reply: bytes) -> None:
+        """Send the reply to a request whose step was made, and see that it is out of its socket."""
+        if not self._words[SIZES] >> _HALF:  # or the counts are another request's
+            self._sent[0] = self._taken[0] = 0
+            self._words[SIZES] |= len(reply) << _HALF
+        self.take_out(descriptor)
+        self._send.send(descriptor, reply)
 
     def try_again(self) -> bool:
         """Whether a request that was not carried out is to be tried once more, which is noted."""

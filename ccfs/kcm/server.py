@@ -81,25 +81,30 @@ class KcmServer:
         """What is readable when `answer_all` has something to do."""
         return self._ready.fileno()
 
-    async def run(
-        self,
-        listener: socket.socket | None = None,
-        keeper: socket.socket | None = None,
-        *,
-        attended: bool = False,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    def open(
+        self, listener: socket.socket | None = None, keeper: socket.socket | None = None
     ) -> None:
-        """Serve until cancelled.
+        """Serve who connects at `listener`.
 
-        `listener`: where clients connect; `keeper`: a socket to whoever accepts them there, which
-        we do where there is none, or when that one has gone.  `attended`: somebody else calls
-        `answer_all` whenever there is something to answer.
+        `keeper`: a socket to whoever accepts them there, which we do where there is none, or when
+        that one has gone.
         """
         self._listener, self._keeper = listener, keeper
         for one in (listener, keeper):
             if one is not None:
                 one.setblocking(False)
         self._hear(True)
+
+    async def run(
+        self,
+        *,
+        attended: bool = False,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled.
+
+        `attended`: somebody else calls `answer_all` whenever there is something to answer.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_after)
             nursery.start_soon(self._make_room)

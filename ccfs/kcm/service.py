@@ -111,4 +111,5 @@ class Peer:
         except Exception as error:
             log.error("settle failed: %s", unforeseen.describe(error))
             return False
+        inflight.keep()
         return True

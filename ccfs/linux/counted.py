@@ -2,6 +2,8 @@
 
 Their struct mmsghdr ends in a count, which the kernel writes inside the system call.  Where that is
 memory that outlives the process, the count is right whenever the process is killed.
+
+There is a call for each KCM request, so what is fast in Python is used here: memory as numbers.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ import socket
 from errno import EAGAIN
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_sendmmsg, _recvmmsg = _libc.sendmmsg, _libc.recvmmsg
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_SMALL = 4096
+"""Bytes of a message that are copied: that takes less time than to tell where they are."""
 
 
 class _Vector(ctypes.Structure):
     """struct iovec."""
 
-    _fields_ = (("base", ctypes.c_char_p), ("size", ctypes.c_size_t))
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
 class _Header(ctypes.Structure):
@@ -41,54 +46,50 @@ class _Message(ctypes.Structure):
     _fields_ = (("header", _Header), ("count", ctypes.c_uint))
 
 
-WORDS = 8
-"""Words of eight bytes that a message takes."""
+class Counted:
+    """One message, whose header is at byte `at` of some memory, and which has `room` bytes of ours.
 
+    `count[0]`: bytes that were moved; that stays until the next call, or until it is set to 0.
+    """
 
-class _Counted:
-    """One message at `at` among `words`.  The count that is there stays until the next call."""
-
-    def __init__(self, words: memoryview[int], at: int) -> None:
-        self._vector = _Vector()
-        self._message = _Message.from_buffer(words.cast("B"), at * words.itemsize)
+    def __init__(self, memory: memoryview[int], at: int, room: int = _SMALL) -> None:
+        memory = memory.cast("B")
+        end = at + ctypes.sizeof(_Message)
+        self.count = memory[end - 8 : end].cast("I")[_Message.count.offset % 8 // 4 :]
+        self._buffer = ctypes.create_string_buffer(room)
+        self._bytes = memoryview(self._buffer).cast("B")
+        self._vector = _Vector(ctypes.addressof(self._buffer), 0)
+        self._size = memoryview(self._vector).cast("B").cast("L")[1:]
+        self._message = _Message.from_buffer(memory, at)
         self._message.header = _Header(vectors=ctypes.addressof(self._vector), vector_count=1)
         self._address = ctypes.c_void_p(ctypes.addressof(self._message))
 
-    @property
-    def count(self) -> int:
-        """Bytes that were moved."""
-        return int(self._message.count)
-
-    def reset(self) -> None:
-        """Nothing was moved yet."""
-        self._message.count = 0
-
-
-class CountedSend(_Counted):
-    """Sends."""
-
     def send(self, descriptor: int, data: bytes) -> int:
-        """Send what the kernel takes; returns how many bytes.  Raises OSError."""
-        self._vector.base, self._vector.size = data, len(data)
-        if _libc.sendmmsg(descriptor, self._address, 1, _FLAGS) == 1:
-            return int(self._message.count)
+        """Send what the kernel takes of some bytes; returns how many.  Raises OSError."""
+        size = len(data)
+        if size > _SMALL:
+            return self._send_large(descriptor, data)
+        self._bytes[:size] = data
+        self._size[0] = size
+        if _sendmmsg(descriptor, self._address, 1, _FLAGS) == 1:
+            return self.count[0]
         return _failed()
 
-
-class CountedReceive(_Counted):
-    """Receives, and throws away: of what was looked at before by MSG_PEEK."""
-
-    def __init__(self, words: memoryview[int], at: int, most: int) -> None:
-        super().__init__(words, at)
-        self._buffer = ctypes.create_string_buffer(most)
-        self._vector.base = ctypes.cast(self._buffer, ctypes.c_char_p)
-
-    def receive(self, descriptor: int, size: int) -> int:
-        """Take `size` bytes out of a socket; returns how many there were.  Raises OSError."""
-        self._vector.size = size
-        if _libc.recvmmsg(descriptor, self._address, 1, _FLAGS, None) == 1:
-            return int(self._message.count)
+    def take_out(self, descriptor: int, size: int) -> int:
+        """Take bytes out of a socket that MSG_PEEK has shown; returns how many.  Raises OSError."""
+        self._size[0] = size
+        if _recvmmsg(descriptor, self._address, 1, _FLAGS, None) == 1:
+            return self.count[0]
         return _failed()
+
+    def _send_large(self, descriptor: int, data: bytes) -> int:
+        self._vector.base = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
+        self._size[0] = len(data)
+        try:
+            moved = _sendmmsg(descriptor, self._address, 1, _FLAGS)
+            return self.count[0] if moved == 1 else _failed()
+        finally:
+            self._vector.base = ctypes.addressof(self._buffer)
 
 
 def _failed() -> int:
