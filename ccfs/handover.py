@@ -20,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import struct
 
 INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED = range(5)
 KCM = 8
@@ -34,6 +35,7 @@ OWED_NEWS, OWED_KICK, OWED_TOUCH = 1, 2, 4
 INIT_MOST = 16 * 1024
 """Bytes; what the kernel wants to have room for at least (FUSE_MIN_READ_BUFFER) is less."""
 _INIT = 2048
+_WORD = struct.Struct("=Q")
 
 _HEAD = 40
 _RESEND = 1 << 7
@@ -58,13 +60,18 @@ class Handover:
     @property
     def can_resend(self) -> bool:
         """Whether the kernel gives out again what was not answered."""
-        return bool(int.from_bytes(self.init[_FLAGS2 : _FLAGS2 + 4], "little") & _RESEND)
+        return can_resend(self.init)
 
     def renew(self, init: bytes) -> None:
         """Begin with a connection that nobody has served yet."""
         self.memory[:] = bytes(SIZE)
         self.memory[_INIT : _INIT + len(init)] = init
         self.words[INIT_SIZE] = len(init)
+
+    def unmap(self) -> None:
+        """Use it no more; the descriptor stays open."""
+        self.words.release()
+        self.memory.close()
 
     def owe(self, what: int) -> None:
         """Somebody is about to be told."""
@@ -78,6 +85,17 @@ class Handover:
 def words_of(handover: Handover | None) -> memoryview[int]:
     """Its words; some that nobody else has where there is none."""
     return handover.words if handover else memoryview(bytearray(SIZE)).cast("Q")
+
+
+def can_resend(init: bytes) -> bool:
+    """Whether a kernel that has begun so gives out again what was not answered."""
+    return bool(int.from_bytes(init[_FLAGS2 : _FLAGS2 + 4], "little") & _RESEND)
+
+
+def init_in(descriptor: int) -> bytes:
+    """The FUSE_INIT request that a hand-over has, read without mapping it."""
+    (size,) = _WORD.unpack(os.pread(descriptor, _WORD.size, INIT_SIZE * _WORD.size))
+    return os.pread(descriptor, min(size, REPLY - _INIT), _INIT)
 
 
 def _make() -> int:

@@ -20,9 +20,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from ccfs import handover, mountlock
+from ccfs import mountlock
 from ccfs.errors import Exit, MountError
 from ccfs.handover import Handover
+from ccfs.link import greet
 from ccfs.linux.fusermount import wait_readable
 from ccfs.mounting import Attached, Mounter
 from ccfs.nursery import Born, Nursery
@@ -140,9 +141,7 @@ class Supervisor:
 
     def _greet(self) -> None:
         """Take the kernel's first request, which each daemon of this connection is to answer."""
-        device = self._mounts[-1].device
-        if wait_readable(device, END):
-            self._handover.renew(os.read(device, handover.INIT_MOST))
+        greet(self._mounts[-1].device, self._handover)
         self._anew = self._anew or not self._handover.can_resend
 
     def _go_on(self, life: int, daemon: int) -> bool:

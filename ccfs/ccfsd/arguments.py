@@ -58,6 +58,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="replace a daemon that does not answer for so long, and does nothing (5)",
     )
     flag(
+        "--patience",
+        type=_seconds,
+        default=_DEFAULTS.patience,
+        metavar="SECONDS",
+        help="end a mount for which no daemon comes up for so long (30)",
+    )
+    flag("--remount", action="store_true", help="after a crash mount anew, as before Linux 6.9")
+    flag(
         "--grace",
         type=_seconds_or_none,
         default=_DEFAULTS.grace,
@@ -90,6 +98,8 @@ def settings(given: argparse.Namespace) -> Settings:
         idle=given.idle,
         hang=given.hang,
         grace=given.grace,
+        patience=given.patience,
+        remount=given.remount,
         linger=given.linger_directory,
         allow_root=given.allow_root,
         debug=given.debug,

@@ -113,7 +113,7 @@ def _serve(
     loop = Loop()
     host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)
-    adopt(host)
+    adopt(host, {})
     clients = Clients(loop, listener, lambda client, request: handle(host, client, request))
     if kcm is not None:
         Handover(host, kcm)

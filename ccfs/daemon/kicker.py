@@ -48,7 +48,9 @@ class Kicker:
         self._held = options.held
         self._handover = options.handover
         self._pollers = Pollers(options.device, options.handover)
-        self._outlives = bool(options.handover and options.handover.can_resend)
+        # One whose keeper was killed, too, has no successor: its helper wakes the waiters.
+        kept = options.control < 0
+        self._outlives = bool(kept and options.handover and options.handover.can_resend)
         self.child = child
         self._busy: set[int] = set()
         self._asked = trio.Event()
