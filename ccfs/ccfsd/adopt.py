@@ -46,6 +46,8 @@ def adopt(host: Host, links: Mapping[str, Link]) -> None:
     for session in told.sessions.values():
         _adopt_session(host, session)
     for name in [*host.served]:
+        if host.served[name].process is not None and not host.registry.sessions_of(name):
+            host.begin_grace(name)  # how much of it is left nobody knows
         if not host.consider(name):
             host.destroy_doomed(name)
 

@@ -29,6 +29,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flag("--version", action="version", version=f"ccfsd {__version__}")
     flag("--debug", action="store_true", help="log everything")
     flag("--stop", action="store_true", help="end the ccfsd that runs, and all mounts with it")
+    flag("--restart", action="store_true", help="have all that runs be this version, in place")
+    flag("--check", action="store_true", help="see whether ccfsd could run, and end")
     flag(
         "--runtime-directory",
         default=_DEFAULTS.root,

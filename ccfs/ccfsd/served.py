@@ -262,7 +262,7 @@ class Served:
 
     def _heard(self, reply: Message | None, why: str) -> None:
         self._question = None
-        if self.phase not in (Phase.STARTING, Phase.SERVING):
+        if self.phase not in (Phase.STARTING, Phase.SERVING) or self._renewing:
             return
         if reply is None:
             if why == LATE and self._is_busy():
