@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ccfs import control
-from ccfs.ccfsd import passing
+from ccfs.ccfsd import passing, privileges
 from tests.ccfsd import Place, as_user, place
 from tests.shell import wait_until
 from tests.test_ccfsd_sessions import IMAGE, has_it, store
@@ -104,14 +104,21 @@ def held(pid: int) -> tuple[list[str], int, list[str]]:
     return kinds, len(children(pid)), capabilities
 
 
-def test_it_may_do_what_it_could(here: Place) -> None:
-    """The new program has the capabilities of the old one, and no more."""
-    ccfsd = here.status()["pid"]
+FEW = "+" + ",+".join(name.lower() for name in privileges.KEPT_BY_CCFSD)
+
+
+@pytest.mark.parametrize(
+    "prefix", [[], ["setpriv", "--no-new-privs", f"--bounding-set=-all,{FEW}"]], ids=str
+)
+def test_it_may_do_what_it_could(bare: Place, prefix: list[str]) -> None:
+    """The new program has the capabilities of the old one, and no more; systemd's unit as well."""
+    ccfsd = bare.start(*WITHOUT, prefix=prefix).pid
     before = held(ccfsd)[2]
-    assert restart(here)[0] == 0
-    assert held(ccfsd)[2] == before
-    here.open(USER)
-    assert has_it(here, USER) is False
+    for _ in range(2):
+        assert restart(bare)[0] == 0
+        assert held(ccfsd)[2] == before
+    bare.open(USER)
+    assert not has_it(bare, USER)
 
 
 BROKEN = {
@@ -291,7 +298,7 @@ def test_the_socket_of_kcm_clients_is_passed_on(bare: Place) -> None:
 def test_what_is_passed_is_for_one_process(tmp_path: Path) -> None:
     """Another that has inherited the variable takes nothing of it."""
     table = tmp_path / "table"
-    table.write_text('{"pid": 1, "passed": {"link:1": [5, 6], "lock": [7]}}')
+    table.write_text('{"pid": 1, "passed": {"link:1": [5, 6], "link": [7]}}')
     for pid, found in ((2, {}), (1, {"1": [5, 6]})):
         environment = {passing.VARIABLE: str(os.open(table, os.O_RDONLY)), "PATH": "/bin"}
         numbers: list[int] = []

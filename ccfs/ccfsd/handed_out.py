@@ -20,7 +20,7 @@ from ccfs.link import Link
 log = logging.getLogger(__name__)
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
-_LOCAL = ("devtmpfs", "tmpfs", "ramfs")
+_LOCAL = ("devtmpfs", "tmpfs", "ramfs", "overlay", "ext4", "xfs", "btrfs")
 """File systems that /dev is on: no process answers for them."""
 
 

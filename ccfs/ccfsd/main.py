@@ -155,6 +155,7 @@ def _serve(
         restart.settle()
 
     loop.settle = settle
+    loop.after(0, lambda: None)  # a first round: there may be a reply already
     log.info("listening at %s as pid %d", runtime.control, os.getpid())
     loop.run()
     host.save()

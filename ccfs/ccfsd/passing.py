@@ -6,6 +6,8 @@
     restart           the one that has asked for all this, and waits for the reply
     link:MOUNT        the two descriptors of a mount's link
 
+Whoever has more to pass on adds to `Host.passes`, and asks for it with `named`.
+
 The table is JSON in memory of its own, whose descriptor is in the environment.  Descriptors keep
 their numbers, so that where the program can't be executed this one goes on as before.
 
@@ -46,9 +48,10 @@ class Program:
 
     def replace(self, passed: Passed) -> OSError:
         """Be that program, with descriptors; returns, with why, where that can't be."""
-        table = os.memfd_create("ccfsd-passed", 0)
+        table = -1
         numbers = [number for some in passed.values() for number in some]
         try:
+            table = os.memfd_create("ccfsd-passed", 0)
             told = {"pid": os.getpid(), "passed": {k: [*v] for k, v in passed.items()}}
             with os.fdopen(os.dup(table), "w") as file:
                 json.dump(told, file)
@@ -63,7 +66,8 @@ class Program:
             os.chdir("/")
             return error
         finally:
-            os.close(table)
+            if table >= 0:
+                os.close(table)
 
 
 def take(environment: MutableMapping[str, str], pid: int) -> Passed:
@@ -85,5 +89,5 @@ def take(environment: MutableMapping[str, str], pid: int) -> Passed:
 
 def named(passed: Passed, kind: str) -> dict[str, Sequence[int]]:
     """Those of a kind (`link`), by what stands behind the colon."""
-    pairs = ((name.partition(":"), some) for name, some in passed.items())
-    return {found[2]: some for found, some in pairs if found[0] == kind}
+    kind += ":"
+    return {k.removeprefix(kind): some for k, some in passed.items() if k.startswith(kind)}

@@ -13,6 +13,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from ccfs import __version__, control
 from ccfs.ccfsd.clients import Clients, Connection
@@ -77,21 +78,17 @@ class Restart:
 
     def _try(self) -> None:
         """Have a child see whether the new program can run, with our options."""
-        said = os.memfd_create("ccfsd-trial")
-        try:
-            trial = subprocess.Popen(  # noqa: S603 - our own program
-                [*self._program.command, "--check"],
-                cwd=self._program.directory,
-                env=self._program.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-            )
-        except OSError as error:
-            os.close(said)
-            self._refuse(f"the new ccfsd cannot run: {error.strerror}")
-            return
-        pidfd = os.pidfd_open(trial.pid)
+        with ExitStack() as undo:
+            try:
+                said = os.memfd_create("ccfsd-trial")
+                undo.callback(os.close, said)
+                trial = self._start_trial(said)
+                undo.callback(trial.kill)
+                pidfd = os.pidfd_open(trial.pid)
+            except OSError as error:
+                self._refuse(f"the new ccfsd cannot be tried: {error.strerror}")
+                return
+            undo.pop_all()
 
         def over() -> None:
             limit.cancel()
@@ -107,6 +104,16 @@ class Restart:
 
         limit = self._host.loop.after(TRIAL, trial.kill)
         self._host.loop.watch(pidfd, over)
+
+    def _start_trial(self, said: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [*self._program.command, "--check"],
+            cwd=self._program.directory,
+            env=self._program.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
 
     def _hold(self) -> None:
         """Begin nothing new."""
