@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import privileges, processes
+from ccfs.ccfsd import handed_out, privileges, processes
+from ccfs.ccfsd.clearing import Tries
 from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.served import BUSY, Served
 from ccfs.control import RefusedError
+from ccfs.handover import Handover
 from tests.ccfsd import Place, as_user, ended, is_alive, place
 from tests.clients.python import records
 from tests.mounting import first_line
@@ -274,6 +276,41 @@ def test_another_ccfsd_has_daemons_replaced(here: Place) -> None:
         wait_until(lambda: len(devices(here.started[-1].pid)) == 1, "it has no link")
         assert kill(here) == look()
         assert has_it(here, USER)
+
+
+def test_tries_are_spread_over_the_patience() -> None:
+    """The first at once, the others later and later; one that answers begins it anew."""
+    tries = Tries()
+    assert [tries.pause(now, 10.0) for now in (5.0, 5.1, 5.2, 5.4)] == [0.0, 0.05, 0.1, 0.2]
+    assert [tries.pause(14.9, 10.0) for _ in range(5)][-1] == 1.0
+    assert tries.pause(15.0, 10.0) is None
+    tries.forget()
+    assert tries.pause(16.0, 10.0) == 0.0
+
+
+@pytest.mark.parametrize("what", ["nothing", "one", "a file", "a pipe", "memory", "no FUSE"])
+def test_what_is_no_link(tmp_path: Path, what: str) -> None:
+    """A daemon that isn't ours any more hands out anything; it is closed, and not looked into."""
+    reader, writer = os.pipe()
+    memory = Handover()
+    memory.unmap()
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    device = os.open("/dev/null", os.O_RDWR)
+    given = {
+        "nothing": [],
+        "one": [memory.descriptor],
+        "a file": [device, file],
+        "a pipe": [device, reader],
+        "memory": [memory.descriptor, device],
+        "no FUSE": [device, memory.descriptor],
+    }[what]
+    assert handed_out.link(given) is None
+    for one in (reader, writer, memory.descriptor, file, device):
+        if one in given:
+            with pytest.raises(OSError, match="Bad file"):
+                os.fstat(one)
+        else:
+            os.close(one)
 
 
 def devices(pid: int) -> list[str]:

@@ -181,7 +181,7 @@ class Served:
         if self.phase is not Phase.SERVING or not self._can_go_on:
             return False
         self._renewing = True
-        processes.send(self._pidfd, signal.SIGKILL)
+        self._send_kill()
         return True
 
     def end(self) -> None:
@@ -205,6 +205,9 @@ class Served:
         log.error("killing the daemon of %s: %s", self.name, why)
         if not self._can_go_on:
             self._abort()
+        self._send_kill()
+
+    def _send_kill(self) -> None:
         processes.send(self._pidfd, signal.SIGKILL)
         lost = self.process
         self._host.loop.after(LOST, lambda: self._lose(lost))
