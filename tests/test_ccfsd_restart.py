@@ -87,8 +87,7 @@ def test_again_and_again(here: Place) -> None:
     here.open(USER)
     assert restart(here)[0] == 0
     ccfsd = here.status()["pid"]
-    with here.client() as client:
-        client.ask("status")  # it has closed what the restart came by
+    wait_until(lambda: held(ccfsd)[0].count("socket") == 2, "a connection is open")
     before = held(ccfsd)
     for _ in range(2):
         assert restart(here)[:2] == (0, "ccfsd 0.1.0: 1 daemons replaced\n")

@@ -224,16 +224,17 @@ def broken_journal(where: Place, uid: int = USER) -> None:
     where.sh(f"mount -t tmpfs -o mode=0 none /run/ccfs/journal/{uid}")
 
 
-def test_clients_get_an_error_where_no_daemon_comes_up(bare: Place) -> None:
+@pytest.mark.parametrize("options", [[], ["--remount"]], ids=str)
+def test_clients_get_an_error_where_no_daemon_comes_up(bare: Place, options: list[str]) -> None:
     """After a while; nothing can be stored then, and asked again it comes back."""
-    bare.start("--no-kcm", "--patience", "1")
+    bare.start("--no-kcm", "--patience", "1", *options)
     session = bare.open(USER).values["session"]
     store(bare, USER)
     broken_journal(bare)
     os.kill(bare.daemon(USER), signal.SIGKILL)
     said = bare.sh(f"cat /run/ccfs/{USER}/info", USER, status=1)
     assert "connection abort" in said or "not connected" in said
-    assert bare.lines("giving")
+    wait_until(lambda: bare.lines("giving"), "it goes on")
     bare.sh(f"echo > /run/ccfs/{USER}/default/ccache", USER, status=2)
     bare.sh(f"umount /run/ccfs/journal/{USER}")
     bare.open(USER)

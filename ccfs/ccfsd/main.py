@@ -135,8 +135,7 @@ def _serve(
     host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)
     adopt(host, {name: Link(*pair) for name, pair in passing.named(passed, "link").items()})
-    control = sockets["control"]
-    clients = Clients(loop, control, lambda client, request: handle(host, client, request))
+    clients = Clients(loop, sockets["control"], lambda who, request: handle(host, who, request))
     for number in passed.get("client", ()):
         clients.welcome(socket.socket(fileno=number))
     if "kcm" in sockets:

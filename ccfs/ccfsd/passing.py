@@ -20,6 +20,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 VARIABLE = "CCFSD_PASSED"
@@ -44,7 +45,10 @@ class Program:
     def present(cls) -> Program:
         """That of this process; to be asked before anything of it is changed."""
         known = {name: os.environ[name] for name in KEPT if name in os.environ}
-        return cls([sys.executable, *sys.orig_argv[1:]], os.getcwd(), known)
+        directory = "/"
+        with suppress(OSError):  # it may have been removed
+            directory = os.getcwd()
+        return cls([sys.executable, *sys.orig_argv[1:]], directory, known)
 
     def replace(self, passed: Passed) -> OSError:
         """Be that program, with descriptors; returns, with why, where that can't be."""

@@ -35,11 +35,7 @@ class Restart:
     """Does it when it is asked to.  `listeners`: descriptors where clients connect."""
 
     def __init__(
-        self,
-        host: Host,
-        clients: Clients,
-        program: Program,
-        listeners: list[int],
+        self, host: Host, clients: Clients, program: Program, listeners: list[int]
     ) -> None:
         self._host = host
         self._clients = clients
