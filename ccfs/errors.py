@@ -32,6 +32,7 @@ class Exit(IntEnum):
     BAD_SOURCE = 14
     EXISTS = 15
     KCM_SOCKET = 16
+    NOT_RESTARTED = 17
     INTERRUPTED = 130
 
 

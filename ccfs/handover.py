@@ -8,8 +8,7 @@ and it is written by single stores, so that it says how things were at the momen
               higher; word 2 is 0 where there is none
     3         the last request that was given to a daemon again, by its number (`unique`)
     4         1 while somebody is to be told of a step
-    5         1 where the connection is not to outlive its daemon
-    6         a number that changes while the daemon answers
+    5         a number that changes while the daemon answers
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
     128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
               higher; 0: none
@@ -24,10 +23,11 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import struct
 from collections.abc import Iterable
 from itertools import islice, zip_longest
 
-INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, ANEW, TURNS = range(7)
+INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, TURNS = range(6)
 POLLS, KICKS, TOUCHES = range(64, 128), range(128, 192), range(192, 256)
 KCM = mmap.PAGESIZE // 8
 SIZE = 2 * mmap.PAGESIZE
@@ -35,6 +35,7 @@ SIZE = 2 * mmap.PAGESIZE
 INIT_MOST = 16 * 1024
 """Bytes; what the kernel wants to have room for at least (FUSE_MIN_READ_BUFFER) is less."""
 _INIT = 2048
+_WORD = struct.Struct("=Q")
 
 _HEAD = 40
 _RESEND = 1 << 7
@@ -57,20 +58,20 @@ class Handover:
         return self.memory[_INIT : _INIT + self.words[INIT_SIZE]]
 
     @property
-    def outlives(self) -> bool:
-        """Whether the connection outlives its daemon: the kernel gives out its requests again."""
-        flags = int.from_bytes(self.init[_FLAGS2 : _FLAGS2 + 4], "little")
-        return bool(flags & _RESEND) and not self.words[ANEW]
+    def can_resend(self) -> bool:
+        """Whether the kernel gives out again what was not answered."""
+        return can_resend(self.init)
 
-    def renew(self, init: bytes, *, anew: bool) -> None:
-        """Begin with a connection that nobody has served yet.
-
-        `anew`: whoever keeps the mount is going to mount anew when the daemon dies.
-        """
+    def renew(self, init: bytes) -> None:
+        """Begin with a connection that nobody has served yet."""
         self.memory[: mmap.PAGESIZE] = bytes(mmap.PAGESIZE)
-        self.words[ANEW] = anew
         self.memory[_INIT : _INIT + len(init)] = init
         self.words[INIT_SIZE] = len(init)
+
+    def unmap(self) -> None:
+        """Use it no more; the descriptor stays open."""
+        self.words.release()
+        self.memory.close()
 
     def note(self, where: range, numbers: Iterable[int]) -> None:
         """Have these numbers, none of them 0, in a place, as many as it has room for."""
@@ -90,6 +91,17 @@ class Handover:
 def words_of(handover: Handover | None) -> memoryview[int]:
     """Its words; some that nobody else has where there is none."""
     return handover.words if handover else memoryview(bytearray(SIZE)).cast("Q")
+
+
+def can_resend(init: bytes) -> bool:
+    """Whether a kernel that has begun so gives out again what was not answered."""
+    return bool(int.from_bytes(init[_FLAGS2 : _FLAGS2 + 4], "little") & _RESEND)
+
+
+def init_in(descriptor: int) -> bytes:
+    """The FUSE_INIT request that a hand-over has, read without mapping it."""
+    (size,) = _WORD.unpack(os.pread(descriptor, _WORD.size, INIT_SIZE * _WORD.size))
+    return os.pread(descriptor, min(size, mmap.PAGESIZE - _INIT), _INIT)
 
 
 def _make() -> int:

@@ -4,9 +4,10 @@ It opens a `changed` FIFO for writing and closes it: whoever waits there goes on
 of a `ccache` to what it is: whoever watches the file with inotify hears of it.  It knows two pipes
 and a path; it holds nothing open in the mount, and no descriptor of the FUSE device.
 
-It outlives the daemon by a moment: those who still wait at a FIFO of the dead mount wait in the
-kernel, and go on only when somebody opens it.  The kernel finds a name of a dead mount only if it
-was looked up before, so the helper learns the way to each FIFO in time.
+It outlives the daemon by a moment: where the mount is dead then, because no other daemon takes it
+over, those who still wait at a FIFO there wait in the kernel, and go on only when somebody opens
+it.  The kernel finds a name of a dead mount only if it was looked up before, so the helper learns
+the way to each FIFO in time.
 """
 
 from __future__ import annotations
@@ -135,8 +136,18 @@ def _serve(mountpoint: str, orders: int, out: int) -> None:
         _try(_ACTS[kind], path)
         with suppress(BrokenPipeError):
             os.write(out, record)
-    for path in known:
-        _try(_kick, path)
+    if known and _is_dead(mountpoint):
+        for path in known:
+            _try(_kick, path)
+
+
+def _is_dead(mountpoint: str) -> bool:
+    """Whether nobody answers there, nor will: while another daemon may come, this waits for it."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError:
+        return True
+    return False
 
 
 def _try(act: Callable[[str], None], path: str) -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import errno
 import logging
 import os
-import select
 import socket
 import stat
 from array import array
@@ -236,13 +235,6 @@ class Mounter:
                 raise MountError(f"cannot mount on {path}: {error.strerror}", _HINT) from None
             theirs.close()
             return _receive_descriptor(ours, path)
-
-
-def is_aborted(device: int) -> bool:
-    """Whether the connection of a FUSE descriptor was ended: nobody can serve it any more."""
-    poll = select.poll()
-    poll.register(device, 0)
-    return bool(poll.poll(0))
 
 
 def by_root(target: str, shown: str, options: Iterable[str], flags: int) -> int:

@@ -26,9 +26,10 @@ from typing import Protocol
 from ccfs import handover, helper, mountlock, renewal, unforeseen
 from ccfs.errors import Exit, MountError
 from ccfs.handover import Handover
+from ccfs.link import Link, greet
 from ccfs.linux import descriptors
 from ccfs.linux.fusermount import wait_readable
-from ccfs.mounting import Attached, Mounter, is_aborted
+from ccfs.mounting import Attached, Mounter
 from ccfs.nursery import Born, Nursery
 from ccfs.remount import remount
 from ccfs.renewal import Plain, Renewed
@@ -215,7 +216,8 @@ class Supervisor:
     @property
     def _can_go_on(self) -> bool:
         """Whether the next daemon can take the connection over: it is there, and can resend."""
-        return self._handover.outlives and not is_aborted(self._mounts[-1].device)
+        link = Link(self._mounts[-1].device, self._handover.descriptor)
+        return link.can_resend and link.lives and not self._job.anew
 
     def _mount_anew(self, daemon: int) -> None:
         remount(self._mounter, self._mounts, self._life, daemon)
@@ -223,9 +225,7 @@ class Supervisor:
 
     def _greet(self) -> None:
         """Take the kernel's first request, which each daemon of this connection is to answer."""
-        device = self._mounts[-1].device
-        if wait_readable(device, END):
-            self._handover.renew(os.read(device, handover.INIT_MOST), anew=self._job.anew)
+        greet(self._mounts[-1].device, self._handover)
 
     def _may_try(self) -> bool:
         """Wait a little longer each time; False when that has lasted too long, or the end came."""

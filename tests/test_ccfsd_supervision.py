@@ -7,17 +7,20 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import privileges, processes
+from ccfs.ccfsd import handed_out, privileges, processes
+from ccfs.ccfsd.clearing import Tries
 from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.served import BUSY, Served
 from ccfs.control import RefusedError
+from ccfs.handover import Handover
 from tests.ccfsd import Place, as_user, ended, is_alive, place
 from tests.clients.python import records
+from tests.mounting import first_line
 from tests.shell import wait_until
 from tests.test_ccfsd_sessions import IMAGE, has_it, store
 
@@ -48,8 +51,16 @@ def pidfd(pid: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def test_a_daemon_that_is_killed_is_replaced(here: Place) -> None:
+@pytest.fixture
+def remounting(bare: Place) -> Place:
+    """A place with one that mounts anew after each death."""
+    bare.start("--no-kcm", "--mount-anew")
+    return bare
+
+
+def test_a_daemon_that_is_killed_is_replaced(remounting: Place) -> None:
     """On the same path, with every credential; who waits in the dead mount goes on."""
+    here = remounting
     here.open(USER)
     store(here, USER)
     daemon = here.daemon(USER)
@@ -113,8 +124,9 @@ def test_what_its_user_has_stopped_ends_with_the_session(here: Place, who: str) 
     wait_until(here.is_empty, "something is left")
 
 
-def test_a_helper_that_is_stopped_when_its_daemon_dies(here: Place) -> None:
+def test_a_helper_that_is_stopped_when_its_daemon_dies(remounting: Place) -> None:
     """Whoever sees the end of the daemon, this ccfsd or the next."""
+    here = remounting
     here.open(USER)
     ccfsd = here.started[-1]
     for follower in (None, ccfsd):
@@ -127,33 +139,196 @@ def test_a_helper_that_is_stopped_when_its_daemon_dies(here: Place) -> None:
                 follower.wait(20)
             os.kill(old, signal.SIGKILL)
             if follower:
-                here.start("--no-kcm")
+                here.start("--no-kcm", "--mount-anew")
             assert ended(it)
         assert waiter.wait(20) == 0
         wait_until(lambda old=old: here.daemon(USER) not in (0, old), "no new daemon")
 
 
-def test_one_that_dies_again_and_again_is_given_up(here: Place) -> None:
-    """The dead mount stays, where nothing can be stored; asked again, it comes back."""
-    session = here.open(USER).values["session"]
-    store(here, USER)
-    deaths = 0
-    while not here.lines("giving"):
-        daemon = here.daemon(USER)
-        if daemon:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(daemon, signal.SIGKILL)
-            wait_until(
-                lambda old=daemon: here.daemon(USER) != old or here.lines("giving"), "no end"
-            )
-            deaths += 1
-    assert deaths >= 6
-    with pytest.raises(OSError, match="not connected"):
-        (here.run / str(USER)).stat()
+CLIENT = """
+import fcntl, os, sys
+os.chdir("caches")
+lock = os.open("../lock", os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX)
+listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+before = os.stat(".").st_ino
+print("ready", flush=True)
+for line in sys.stdin:
+    info = open("../info").read().splitlines()
+    assert os.stat(".").st_ino == os.fstat(listing).st_ino == before
+    assert os.listdir(listing) is not None and os.getcwd().endswith("/caches")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print([one for one in info if one.startswith("pid")][0].split()[1], flush=True)
+"""
+"""Holds a working directory, an open directory and a lock, and looks at all of them when told."""
+
+
+@contextlib.contextmanager
+def client(where: Place, uid: int = USER) -> Iterator[Callable[[], int]]:
+    """One who is at home in a mount; returns what has it look: the pid of the daemon it sees."""
+    command = ["sh", "-c", f'cd /run/ccfs/{uid} && exec /usr/bin/python3 -I -c "$1"', "-", CLIENT]
+    process = where.popen([*as_user(uid), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def look() -> int:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return int(first_line(process.stdout, 20))
+
+    try:
+        assert first_line(process.stdout, 20) == "ready\n"
+        yield look
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def kill(where: Place, uid: int = USER) -> int:
+    """Kill a daemon; returns the one after it, once that is known."""
+    old = where.daemon(uid)
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: where.daemon(uid) not in (0, old), "no new daemon")
+    return where.daemon(uid)
+
+
+def test_the_mount_survives_its_daemons(here: Place) -> None:
+    """However many die in a row: who is at home there notices nothing, and keeps a lock."""
     here.open(USER)
-    assert len([mount for mount in here.mounts() if mount.is_ccfs]) == 1
+    store(here, USER)
+    (mount,) = [mount for mount in here.mounts() if mount.is_ccfs]
+    with client(here) as look:
+        assert look() == here.daemon(USER)
+        for _ in range(12):
+            assert kill(here) == look()
+            assert has_it(here, USER)
+        locker = f"flock --nonblock /run/ccfs/{USER}/lock true"
+        here.sh(f"! {locker}", USER)
+    assert not here.lines("giving")
+    assert [mount] == [mount for mount in here.mounts() if mount.is_ccfs]
+
+
+def test_waiters_hear_of_what_comes_after_a_death(here: Place) -> None:
+    here.open(USER)
+    waiter, helper = waiting(here, here.daemon(USER))
+    with pidfd(helper) as it:
+        os.kill(helper, signal.SIGSTOP)
+        kill(here)
+        assert ended(it)
+    store(here, USER)
+    assert waiter.wait(20) == 0
+
+
+def broken_journal(where: Place, uid: int = USER) -> None:
+    """Have no daemon of a user be able to begin."""
+    where.sh(f"mount -t tmpfs -o mode=0 none /run/ccfs/journal/{uid}")
+
+
+@pytest.mark.parametrize("options", [[], ["--mount-anew"]], ids=str)
+def test_clients_get_an_error_where_no_daemon_comes_up(bare: Place, options: list[str]) -> None:
+    """After a while; nothing can be stored then, and asked again it comes back."""
+    bare.start("--no-kcm", "--patience", "1", *options)
+    session = bare.open(USER).values["session"]
+    store(bare, USER)
+    broken_journal(bare)
+    os.kill(bare.daemon(USER), signal.SIGKILL)
+    said = bare.sh(f"cat /run/ccfs/{USER}/info", USER, status=1)
+    assert "connection abort" in said or "not connected" in said
+    wait_until(lambda: bare.lines("giving"), "it goes on")
+    bare.sh(f"echo > /run/ccfs/{USER}/default/ccache", USER, status=2)
+    bare.sh(f"umount /run/ccfs/journal/{USER}")
+    bare.open(USER)
+    assert len([mount for mount in bare.mounts() if mount.is_ccfs]) == 1
+    assert has_it(bare, USER)
+    bare.close(session)
+
+
+def test_one_that_comes_up_late_has_the_mount(bare: Place) -> None:
+    """Clients wait as long as there is hope."""
+    bare.start("--no-kcm", "--patience", "30")
+    bare.open(USER)
+    store(bare, USER)
+    broken_journal(bare)
+    with client(bare) as look:
+        os.kill(bare.daemon(USER), signal.SIGKILL)
+        wait_until(lambda: len(bare.lines("replacing")) > 2, "no other tries")
+        bare.sh(f"umount /run/ccfs/journal/{USER}")
+        assert look() == bare.daemon(USER)
+        assert has_it(bare, USER)
+
+
+def test_one_that_hangs_is_replaced_on_its_mount(bare: Place) -> None:
+    bare.start("--no-kcm", "--hang", "1")
+    bare.open(USER)
+    with client(bare) as look:
+        os.kill(bare.daemon(USER), signal.SIGSTOP)
+        assert look() == bare.daemon(USER)
+    assert bare.lines("killing")
+
+
+def test_another_ccfsd_has_daemons_replaced(here: Place) -> None:
+    """It is given the link by each that it finds, and until then knows the old way."""
+    here.open(USER)
+    store(here, USER)
+    with client(here) as look:
+        here.started[0].kill()
+        here.started[0].wait(20)
+        here.start("--no-kcm")
+        wait_until(lambda: len(devices(here.started[-1].pid)) == 1, "it has no link")
+        assert kill(here) == look()
+        assert has_it(here, USER)
+
+
+def test_tries_are_spread_over_the_patience() -> None:
+    """The first at once, the others later and later; one that answers begins it anew."""
+    tries = Tries()
+    assert [tries.pause(now, 10.0) for now in (5.0, 5.1, 5.2, 5.4)] == [0.0, 0.05, 0.1, 0.2]
+    assert [tries.pause(14.9, 10.0) for _ in range(5)][-1] == 1.0
+    assert tries.pause(15.0, 10.0) is None
+    tries.forget()
+    assert tries.pause(16.0, 10.0) == 0.0
+
+
+@pytest.mark.parametrize("what", ["nothing", "one", "a file", "a pipe", "memory", "no FUSE"])
+def test_what_is_no_link(tmp_path: Path, what: str) -> None:
+    """A daemon that isn't ours any more hands out anything; it is closed, and not looked into."""
+    reader, writer = os.pipe()
+    memory = Handover()
+    memory.unmap()
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    device = os.open("/dev/null", os.O_RDWR)
+    given = {
+        "nothing": [],
+        "one": [memory.descriptor],
+        "a file": [device, file],
+        "a pipe": [device, reader],
+        "memory": [memory.descriptor, device],
+        "no FUSE": [device, memory.descriptor],
+    }[what]
+    assert handed_out.link(given) is None
+    for one in (reader, writer, memory.descriptor, file, device):
+        if one in given:
+            with pytest.raises(OSError, match="Bad file"):
+                os.fstat(one)
+        else:
+            os.close(one)
+
+
+def devices(pid: int) -> list[str]:
+    """The FUSE connections that a process has open."""
+    found = [os.readlink(f"/proc/{pid}/fd/{one}") for one in os.listdir(f"/proc/{pid}/fd")]
+    return [one for one in found if one == "/dev/fuse"]
+
+
+def test_a_connection_that_was_aborted_is_replaced(here: Place) -> None:
+    here.open(USER)
+    store(here, USER)
+    (mount,) = [mount for mount in here.mounts() if mount.is_ccfs]
+    old = here.daemon(USER)
+    here.sh(f"echo 1 > /sys/fs/fuse/connections/{mount.connection}/abort")
+    wait_until(lambda: here.daemon(USER) not in (0, old), "no new daemon")
+    here.open(USER)
     assert has_it(here, USER)
-    here.close(session)
 
 
 def test_one_that_hangs_costs_only_those_who_ask_for_it(here: Place) -> None:
@@ -415,7 +590,7 @@ def test_what_a_daemon_is_allowed(here: Place) -> None:
     nothing_kept = {
         "/dev/null", "/dev/fuse", "pipe", "socket", "log",
         "anon_inode:[eventpoll]", "anon_inode:[eventfd]",
-        "/proc/loadavg", f"{USER}.life",
+        "/proc/loadavg", f"{USER}.life", MEMORY,
     }  # fmt: skip
     assert opened(daemon) == nothing_kept
     store(here, USER)
@@ -423,6 +598,9 @@ def test_what_a_daemon_is_allowed(here: Place) -> None:
     for look in ("ls {}/fd", "cat {}/mem", "cat {}/environ", "cat {}/maps"):
         said = here.sh(look.format(f"/proc/{daemon}"), USER, status=None)
         assert "ermission denied" in said
+
+
+MEMORY = "memfd:ccfs-handover (deleted)"
 
 
 def opened(pid: int) -> set[str]:

@@ -19,7 +19,7 @@ FEWER = 10
 TGT = "krbtgt/R@R"
 
 
-@pytest.fixture(params=[(), ("--remount",)], ids=["take over", "remount"])
+@pytest.fixture(params=[(), ("--mount-anew",)], ids=["take over", "remount"])
 def here(request: pytest.FixtureRequest) -> Iterator[Place]:
     with place() as made:
         made.mount("--kcm-socket", str(made.directory / "kcm"), *request.param)

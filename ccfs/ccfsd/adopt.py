@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ccfs import mountpoint
@@ -18,12 +19,16 @@ from ccfs.ccfsd.host import Host
 from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
 from ccfs.ccfsd.runtime import NAME
 from ccfs.ccfsd.served import Served
+from ccfs.link import Link
 
 log = logging.getLogger(__name__)
 
 
-def adopt(host: Host) -> None:
-    """Have the host know everything that is there, and clear away what nobody wants."""
+def adopt(host: Host, links: Mapping[str, Link]) -> None:
+    """Have the host know everything that is there, and clear away what nobody wants.
+
+    `links`: what the one before has passed on of mounts, by their names.
+    """
     remembered = _remembered(host)
     # Logins that nobody knows any more still have their numbers, and will close them.
     told = host.registry = remembered or Registry(following=_beyond())
@@ -37,10 +42,12 @@ def adopt(host: Host) -> None:
             owner = _owner(name, mountpoint.topmost(host.runtime.mountpoint(name), mounts))
             known = Mount(name, owner, asked=asked)
             host.guessed.add(name)
-        _adopt_mount(host, known, told, mounts)
+        _adopt_mount(host, known, told, mounts, links.get(name))
     for session in told.sessions.values():
         _adopt_session(host, session)
     for name in [*host.served]:
+        if host.served[name].process is not None and not host.registry.sessions_of(name):
+            host.begin_grace(name)  # how much of it is left nobody knows
         if not host.consider(name):
             host.destroy_doomed(name)
 
@@ -60,7 +67,13 @@ def _beyond() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
-def _adopt_mount(host: Host, known: Mount, told: Registry, mounts: list[mountpoint.Mount]) -> None:
+def _adopt_mount(
+    host: Host,
+    known: Mount,
+    told: Registry,
+    mounts: list[mountpoint.Mount],
+    link: Link | None,
+) -> None:
     name, owner = known.name, known.owner
     there = mountpoint.topmost(host.runtime.mountpoint(name), mounts)
     host.registry = host.registry.has(replace(known, daemon=None))
@@ -71,7 +84,7 @@ def _adopt_mount(host: Host, known: Mount, told: Registry, mounts: list[mountpoi
         # Its mount may have been taken away, or covered: that is seen when somebody asks for it.
         device = known.device if process == known.daemon else ""
         device = device or f"0:{there.connection if there else 0}"
-        served.adopt(process, pidfd, device)
+        served.adopt(process, pidfd, device, link)
         log.info("%s goes on with pid %d", name, process.pid)
         return
     is_told = name in told.mounts
@@ -79,7 +92,7 @@ def _adopt_mount(host: Host, known: Mount, told: Registry, mounts: list[mountpoi
     # One that ends in order wipes its journal, and mostly because its mount was taken away.
     has_died = there is not None or host.runtime.has_journal(name)
     log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_died else "")
-    served.take_over(known.daemon, replace=wanted and has_died)
+    served.take_over(known.daemon, known.device, link, replace=wanted and has_died)
 
 
 def _owner(name: str, there: mountpoint.Mount | None) -> Owner:

@@ -29,6 +29,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flag("--version", action="version", version=f"ccfsd {__version__}")
     flag("--debug", action="store_true", help="log everything")
     flag("--stop", action="store_true", help="end the ccfsd that runs, and all mounts with it")
+    flag("--restart", action="store_true", help="have all that runs be this version, in place")
+    flag("--check", action="store_true", help="see whether ccfsd could run, and end")
     flag(
         "--runtime-directory",
         default=_DEFAULTS.root,
@@ -57,6 +59,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="SECONDS",
         help="replace a daemon that does not answer for so long, and does nothing (5)",
     )
+    flag(
+        "--patience",
+        type=_seconds,
+        default=_DEFAULTS.patience,
+        metavar="SECONDS",
+        help="end a mount for which no daemon comes up for so long (30)",
+    )
+    flag("--mount-anew", action="store_true", help="after a crash mount anew, as before Linux 6.9")
     flag(
         "--grace",
         type=_seconds_or_none,
@@ -90,6 +100,8 @@ def settings(given: argparse.Namespace) -> Settings:
         idle=given.idle,
         hang=given.hang,
         grace=given.grace,
+        patience=given.patience,
+        mount_anew=given.mount_anew,
         linger=given.linger_directory,
         allow_root=given.allow_root,
         debug=given.debug,

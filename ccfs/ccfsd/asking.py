@@ -1,11 +1,12 @@
 """One question to a daemon, and its answer, without waiting for it.
 
-Knows a socket's path, a packet out and one back; never what they say.
+Knows a socket's path, a packet out and one back, and descriptors with either; never what they say.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,8 @@ _LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What ccfsd itself is out of: no fault of the daemon's, whose time hasn't begun."""
 
 LATE = "no answer in time"
+_MOST = 2
+"""Descriptors that come with an answer."""
 
 Answer = Callable[[Message | None, str], None]
 """Called once, with the reply, or None and what came instead."""
@@ -27,7 +30,7 @@ Answer = Callable[[Message | None, str], None]
 class Question:
     """Asks when it is made; calls `answer` within `seconds`, unless it is dropped.
 
-    `passed`: descriptors that go with it.
+    `passed`: descriptors that go with it; `answer` may `take` those that come back.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Question:
     ) -> None:
         self._loop, self._path, self._data, self._passed = loop, path, data, passed
         self._answer: Answer | None = answer
+        self._received: list[int] = []
         self._socket: socket.socket | None = None
         self._again: Timer | None = None
         self._seconds = seconds
@@ -51,6 +55,11 @@ class Question:
         """The answer is of no use any more."""
         self._answer = None
         self._close()
+
+    def take(self) -> list[int]:
+        """The descriptors that came with the answer; those that aren't taken are closed."""
+        received, self._received = self._received, []
+        return received
 
     def _wait(self) -> Timer:
         return self._loop.after(self._seconds, lambda: self._end(None, LATE))
@@ -80,7 +89,9 @@ class Question:
     def _hear(self) -> None:
         assert self._socket is not None
         try:
-            data = self._socket.recv(control.MESSAGE_MAX + 1)
+            data, self._received, _, _ = socket.recv_fds(
+                self._socket, control.MESSAGE_MAX + 1, _MOST, socket.MSG_CMSG_CLOEXEC
+            )
             reply = control.decode_reply(data)
         except BlockingIOError:
             return
@@ -94,8 +105,12 @@ class Question:
     def _end(self, reply: Message | None, why: str) -> None:
         answer, self._answer = self._answer, None
         self._close()
-        if answer is not None:
-            answer(reply, why)
+        try:
+            if answer is not None:
+                answer(reply, why)
+        finally:
+            for one in self.take():
+                os.close(one)
 
     def _close(self) -> None:
         self._limit.cancel()

@@ -25,26 +25,30 @@ WIPE = 2.0
 """Seconds that a journal is overwritten for, before it is only let go."""
 LOST = 2.0
 """Seconds that a killed process has to end: it may wait for what a user has mounted."""
-DEATHS = 5
-"""So many deaths within PERIOD seconds are too many."""
-PERIOD = 60.0
 BACKOFF = 0.05
 """Seconds before the second try in a row; twice that before the third, and so on."""
 
 
-class Deaths:
-    """How often a daemon has died of late."""
+class Tries:
+    """How often a daemon was started since one has answered."""
 
     def __init__(self) -> None:
-        self._times: list[float] = []
+        self._since = 0.0
+        self._count = 0
 
-    def pause(self, now: float) -> float | None:
-        """Seconds until the next try, a little longer each time; None after too many deaths."""
-        self._times = [then for then in self._times if now - then < PERIOD] + [now]
-        count = len(self._times)
-        if count > DEATHS:
+    def forget(self) -> None:
+        """There is one that answers."""
+        self._count = 0
+
+    def pause(self, now: float, patience: float) -> float | None:
+        """Seconds until the next try, a little longer each time; None after `patience` seconds."""
+        if not self._count:
+            self._since = now
+        elif now - self._since >= patience:
             return None
-        return BACKOFF * 2 ** (count - 2) if count > 1 else 0.0
+        self._count += 1
+        longest = patience / 10
+        return min(BACKOFF * 2 ** (self._count - 2), longest) if self._count > 1 else 0.0
 
 
 def after_helper(loop: Loop, life: int, daemon: Process | None, then: Callable[[], None]) -> None:
@@ -71,6 +75,13 @@ def after_helper(loop: Loop, life: int, daemon: Process | None, then: Callable[[
 
     loop.watch(life, over)
     limit = loop.after(FAREWELL, over)
+
+
+def end_helper(life: int, daemon: Process | None) -> None:
+    """End the helper of a dead daemon whose successor wakes the waiters; `life` is closed."""
+    if life >= 0 and daemon and not _is_closed(life):
+        helper.signal_left(daemon.pid, signal.SIGKILL)
+    _close(life)
 
 
 def after_wiping(

@@ -40,7 +40,13 @@ class Connection:
     """
 
     def __init__(
-        self, clients: Clients, connected: socket.socket, peer: Peer, user: int | str
+        self,
+        clients: Clients,
+        connected: socket.socket,
+        peer: Peer,
+        user: int | str,
+        *,
+        busy: bool,
     ) -> None:
         self.socket = connected
         self.peer = peer
@@ -48,10 +54,20 @@ class Connection:
         self.closed = False
         self.abandoned: Callable[[], None] | None = None
         self._clients = clients
-        self._busy = False
+        self._busy = busy
         self._limit: Timer | None = None
-        clients.loop.watch(connected.fileno(), self._hear)
+        self.listen()
         self._expect()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it waits for a reply."""
+        return self._busy and not self.closed
+
+    def listen(self) -> None:
+        """Take what it sends."""
+        self._clients.loop.forget(self.socket.fileno())
+        self._clients.loop.watch(self.socket.fileno(), self._hear)
 
     def reply(self, data: bytes, unheard: Callable[[], None] = lambda: None) -> None:
         """Answer, once what is to be remembered is; `unheard` is called where nobody hears it."""
@@ -101,6 +117,9 @@ class Connection:
             self.close()
 
     def _hear(self) -> None:
+        if self._clients.holding:
+            self._clients.loop.forget(self.socket.fileno())
+            return
         try:
             data = self.socket.recv(control.MESSAGE_MAX + 1, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -127,12 +146,18 @@ class Connection:
 
 
 class Clients:
-    """All of them.  `outbox`: replies that go out when what they promise is remembered."""
+    """All of them.
+
+    `outbox`: replies that go out when what they promise is remembered.  `holding`: nothing new is
+    taken from any of them.
+    """
 
     def __init__(self, loop: Loop, listener: socket.socket, handle: Handle) -> None:
         self.loop = loop
         self.handle = handle
         self.outbox: list[tuple[Connection, bytes, Callable[[], None]]] = []
+        self.all: set[Connection] = set()
+        self.holding = False
         self._of: Counter[int | str] = Counter()
         self._users = Users()
         self._listener = listener
@@ -149,10 +174,30 @@ class Clients:
 
     def left(self, connection: Connection) -> None:
         """One is gone."""
+        self.all.discard(connection)
         user = connection.user
         self._of[user] -= 1
         if not self._of[user]:
             del self._of[user]
+
+    def release(self) -> None:
+        """Take again what they send."""
+        self.holding = False
+        for connection in self.all:
+            connection.listen()
+
+    def welcome(self, connected: socket.socket, *, busy: bool = False) -> Connection | None:
+        """Have one more; None where it is turned away.  `busy`: it waits for a reply already."""
+        peer = control.peer(connected)
+        user = self._users.behind(peer.uid)
+        if self._is_too_much(user):
+            with connected:
+                _turn_away(connected)
+            return None
+        self._of[user] += 1
+        connection = Connection(self, connected, peer, user, busy=busy)
+        self.all.add(connection)
+        return connection
 
     def _accept(self) -> None:
         for _ in range(IN_A_ROW):
@@ -163,17 +208,7 @@ class Clients:
             except OSError:  # no descriptor left for one
                 self.loop.rest(self._listener.fileno(), self._accept)
                 return
-            self._welcome(connected)
-
-    def _welcome(self, connected: socket.socket) -> None:
-        peer = control.peer(connected)
-        user = self._users.behind(peer.uid)
-        if self._is_too_much(user):
-            with connected:
-                _turn_away(connected)
-            return
-        self._of[user] += 1
-        Connection(self, connected, peer, user)
+            self.welcome(connected)
 
     def _is_too_much(self, user: int | str) -> bool:
         if user == 0:

@@ -57,7 +57,7 @@ def is_there(path: str, fstype: str) -> bool:
     parent, name = os.path.split(path)
     try:
         with directory(parent) as found:
-            if _fstype(found) != fstype:
+            if fstype_of(found) != fstype:
                 return False
             with below(found, name):
                 return True
@@ -65,8 +65,11 @@ def is_there(path: str, fstype: str) -> bool:
         return error.errno == errno.EXDEV
 
 
-def _fstype(descriptor: int) -> str:
-    """The type of the file system that a descriptor is on, by its mount (proc(5), fdinfo)."""
+def fstype_of(descriptor: int) -> str:
+    """The type of the file system that a descriptor is on, by its mount (proc(5), fdinfo).
+
+    "" for a mount of another namespace's.
+    """
     with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
         mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:

@@ -12,11 +12,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ccfs import control
 from ccfs.ccfsd import statefile
 from ccfs.ccfsd.behind import Users
 from ccfs.ccfsd.loop import Loop, Timer
+from ccfs.ccfsd.passing import Passed
 from ccfs.ccfsd.quota import Quota
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime import Runtime
@@ -26,6 +28,9 @@ from ccfs.ccfsd.surroundings import Want
 from ccfs.control import Message
 from ccfs.errors import UserError
 from ccfs.nursery import Nursery
+
+if TYPE_CHECKING:
+    from ccfs.ccfsd.clients import Connection
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,9 @@ class Host:
         self.served: dict[str, Served] = {}
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
+        self.restart: Callable[[Connection], None] = _cannot_restart
+        self.passes: list[Callable[[], Passed]] = []
+        """What else the next ccfsd gets at a restart: descriptors by names of their own."""
         self._leaders: dict[int, int] = {}
         self._graces: dict[str, Timer] = {}
         self._errands: dict[tuple[str, str], Callable[[], None]] = {}
@@ -139,7 +147,7 @@ class Host:
             self.loop.forget(pidfd)
             os.close(pidfd)
         self._stop_guessing(session.mount)
-        self._begin_grace(session.mount)
+        self.begin_grace(session.mount)
         if not self.consider(session.mount) and session.ccache:
             self.registry = self.registry.doomed(session.mount, session.ccache)
             self.destroy_doomed(session.mount)
@@ -173,7 +181,7 @@ class Host:
         if served.name in self.registry.mounts and not served.is_wanted and not self.stopping:
             self.consider(served.name)
 
-    def _begin_grace(self, name: str) -> None:
+    def begin_grace(self, name: str) -> None:
         """Let jobs that outlive the last session (nohup, tmux) have the mount for a while."""
         before = self._graces.pop(name, None)
         if before is not None:
@@ -314,3 +322,7 @@ class Host:
     def _stop_when_empty(self) -> None:
         if self.stopping is not None and not self.served:
             self.stopping()
+
+
+def _cannot_restart(connection: Connection) -> None:
+    connection.refuse("this ccfsd cannot be restarted")

@@ -71,6 +71,14 @@ class Loop:
         with suppress(KeyError, ValueError):
             self._selector.unregister(descriptor)
 
+    def leave(self, descriptor: int) -> Call:
+        """Look away from a descriptor until what this returns is called."""
+        key = self._selector.get_map().get(descriptor)
+        if key is None:
+            return lambda: None
+        self.forget(descriptor)
+        return lambda: self.watch(descriptor, key.data)
+
     def rest(self, descriptor: int, call: Call) -> None:
         """Look away from a descriptor for a moment: there is something, but no room for it."""
         self.forget(descriptor)

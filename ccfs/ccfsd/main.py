@@ -1,10 +1,12 @@
 """The start of ccfsd, its way round, and its end.
 
 Knows in which order things are made ready; never what they do.  SIGTERM and SIGINT end ccfsd and no
-daemon: the next ccfsd goes on with them.  `ccfsd --stop` ends everything.
+daemon: the next ccfsd goes on with them.  `ccfsd --stop` ends everything, `ccfsd --restart` has it
+all be of the version that is installed now.
 
 Exit statuses: 0 ended as told; 1 unforeseen; 2 bad command line; 4 another ccfsd is running here;
-7 not root; 8 the runtime directory can't be used; 9 (--stop) there is none that answers.
+7 not root; 8 the runtime directory can't be used; 9 (--stop, --restart) there is none that answers;
+17 (--restart) not restarted, or not all of it.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ccfs import control, standard_streams, unforeseen
-from ccfs.ccfsd import activation, arguments, logs, privileges
+from ccfs.ccfsd import activation, arguments, logs, passing, privileges
 from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.passing import Passed, Program
 from ccfs.ccfsd.runtime import Runtime
 from ccfs.ccfsd.settings import Settings
 from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 
 STOP = 30.0
 """Seconds that `--stop` waits."""
+RESTART = 60.0
+"""Seconds that `--restart` waits."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = arguments.settings(given)
         if given.stop:
             return _stop(settings)
+        if given.restart:
+            return _restart(settings)
+        if given.check:
+            _warm_up()
+            return Exit.OK
         logs.begin(debug=settings.debug)
         return _run(settings)
     except UserError as error:
@@ -66,16 +76,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(settings: Settings) -> int:
+    program = Program.present()
     os.umask(0o022)
     os.chdir("/")
     given = activation.inherited(os.environ, os.getpid())
+    passed = passing.take(os.environ, os.getpid())
+    given |= {k: socket.socket(fileno=passed[k][0]) for k in ("control", "kcm") if k in passed}
     runtime = Runtime(os.path.abspath(settings.root))
     runtime.prepare()
-    lock = runtime.lock()
+    lock = passed["lock"][0] if "lock" in passed else runtime.lock()
     listener = given.get("control") or activation.control(runtime.control)
     kcm = given.get("kcm") or (activation.kcm(settings.kcm) if settings.kcm else None)
     _warm_up()
-    _serve(settings, runtime, listener, kcm)
+    sockets = {"control": listener, **({"kcm": kcm} if kcm else {})}
+    _serve(settings, runtime, lock, sockets, program, passed)
     os.close(lock)
     return Exit.OK
 
@@ -85,7 +99,7 @@ def _warm_up() -> None:
     from ccfs import daemon
 
     gc.disable()
-    for name in ("adopt", "clients", "host", "kcm", "requests", "spawn"):
+    for name in ("adopt", "clients", "host", "kcm", "requests", "restart", "spawn"):
         importlib.import_module(f"ccfs.ccfsd.{name}")
     daemon.warm()
     privileges.forget_environment()
@@ -99,30 +113,48 @@ def _warm_up() -> None:
 
 
 def _serve(
-    settings: Settings, runtime: Runtime, listener: socket.socket, kcm: socket.socket | None
+    settings: Settings,
+    runtime: Runtime,
+    lock: int,
+    sockets: dict[str, socket.socket],
+    program: Program,
+    passed: Passed,
 ) -> None:
     from ccfs.ccfsd.adopt import adopt
     from ccfs.ccfsd.clients import Clients
     from ccfs.ccfsd.host import Host
     from ccfs.ccfsd.kcm import Handover
     from ccfs.ccfsd.requests import handle
+    from ccfs.ccfsd.restart import Restart
     from ccfs.ccfsd.spawn import open_nursery
+    from ccfs.link import Link
 
     nursery = open_nursery()  # before there is anything that a daemon must not have
     privileges.keep_only(privileges.KEPT_BY_CCFSD)
     loop = Loop()
     host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)
-    adopt(host)
-    clients = Clients(loop, listener, lambda client, request: handle(host, client, request))
-    if kcm is not None:
-        Handover(host, kcm)
+    adopt(host, {name: Link(*pair) for name, pair in passing.named(passed, "link").items()})
+    clients = Clients(loop, sockets["control"], lambda who, request: handle(host, who, request))
+    for number in passed.get("client", ()):
+        clients.welcome(socket.socket(fileno=number))
+    if "kcm" in sockets:
+        Handover(host, sockets["kcm"])
+    listening = {name: [one.fileno()] for name, one in sockets.items()}
+    host.passes.append(lambda: {"lock": [lock], **listening})
+    restart = Restart(host, clients, program, [one.fileno() for one in sockets.values()])
+    host.restart = restart.ask
+    if "restart" in passed:
+        asked = [clients.welcome(socket.socket(fileno=n), busy=True) for n in passed["restart"]]
+        restart.renew(asked[0] if asked else None)
 
     def settle() -> None:
         host.save()
         clients.flush()
+        restart.settle()
 
     loop.settle = settle
+    loop.after(0, lambda: None)  # a first round: there may be a reply already
     log.info("listening at %s as pid %d", runtime.control, os.getpid())
     loop.run()
     host.save()
@@ -136,6 +168,24 @@ def _stop(settings: Settings) -> int:
             client.ask("stop")
     except (control.UnreachableError, control.RefusedError) as error:
         raise NoAnswerError(f"cannot stop ccfsd: {error}", "see whether one runs") from None
+    return Exit.OK
+
+
+def _restart(settings: Settings) -> int:
+    """Have the ccfsd that runs, and its daemons, be of the version that is installed."""
+    path = Runtime(os.path.abspath(settings.root)).control
+    try:
+        with control.Client(path, RESTART) as client:
+            said = client.ask("restart").values
+    except control.UnreachableError as error:
+        hint = "see whether one runs, and its log"
+        raise NoAnswerError(f"cannot restart ccfsd: {error}", hint) from None
+    except control.RefusedError as error:
+        hint = "what ran before goes on; see the log of ccfsd"
+        raise UserError(f"ccfsd is not restarted: {error}", hint, Exit.NOT_RESTARTED) from None
+    kept = f", {said['kept']} kept" if said.get("kept", "0") != "0" else ""
+    print(f"ccfsd {said.get('version', '?')}: {said.get('renewed', '?')} daemons replaced{kept}")
+    standard_streams.finish()
     return Exit.OK
 
 

@@ -89,10 +89,15 @@ def _stop(host: Host, connection: Connection, request: Message) -> None:
     host.stop(stopped)
 
 
+def _restart(host: Host, connection: Connection, request: Message) -> None:
+    host.restart(connection)
+
+
 WORDS: dict[str, Word] = {
     "open": Word(_open),
     "close": Word(_close),
     "mount": Word(_mount, root=False),
     "status": Word(_status),
     "stop": Word(_stop),
+    "restart": Word(_restart),
 }

@@ -3,8 +3,11 @@
 Knows processes, and the order of things; never sessions, nor who asked for what.  It is a machine
 of few phases: whatever happens arrives as a call from the loop, and nothing here waits.
 
-    GONE -> QUEUED -> STARTING -> SERVING -> CLEARING -> QUEUED  it has died, and is replaced
+    GONE -> QUEUED -> STARTING -> SERVING -> QUEUED  it has died: another takes the mount over
+                                  SERVING -> CLEARING -> QUEUED  where none can: a new mount
                                   SERVING -> ENDING -> CLEARING -> GONE  nobody wants it any more
+
+What makes the difference is the link (ccfs.link): there is one while another daemon can go on.
 """
 
 from __future__ import annotations
@@ -17,14 +20,15 @@ from collections.abc import Callable
 from enum import Enum
 
 from ccfs import mountpoint
-from ccfs.ccfsd import processes, spawn
+from ccfs.ccfsd import handed_out, processes, spawn
 from ccfs.ccfsd.asking import LATE, Question
-from ccfs.ccfsd.clearing import LOST, Deaths, after_helper, after_wiping
+from ccfs.ccfsd.clearing import LOST, Tries, after_helper, after_wiping, end_helper
 from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.surroundings import Surroundings, Want
 from ccfs.control import Message
 from ccfs.errors import UserError
+from ccfs.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +61,18 @@ class Served:
         self.process: Process | None = None
         self.device = ""
         self._host = host
+        self.link: Link | None = None
         self._pidfd = -1
         self._life = -1
         self._wants: list[Want] = []
         self._question: Question | None = None
         self._timer: Timer | None = None
         self._beat: Timer | None = None
-        self._deaths = Deaths()
+        self._questions: set[Question] = set()
+        self._tries = Tries()
         self._leaving = False
+        self._adopted = False
+        self._renewing = False
         self._worked: processes.Work | None = None
         self._busy_for = 0
         self._has_journals = False
@@ -77,6 +85,11 @@ class Served:
     def is_wanted(self) -> bool:
         """Whether anybody waits for it."""
         return bool(self._wants)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody waits for it, or for something that it was asked."""
+        return bool(self._wants or self._questions)
 
     def want(self, want: Want, seconds: float) -> None:
         """Have somebody told when it answers; `failed` is called when it doesn't in time."""
@@ -101,7 +114,7 @@ class Served:
         """See that the daemon answers; one that doesn't is replaced."""
         if self._question is None and self.process is not None:
             self._worked = processes.work_done(self.process)
-            self._question = self.ask(b"ping", self._heard, self._host.settings.hang)
+            self._question = self._ask(b"ping", self._heard)
 
     def ask(
         self,
@@ -110,45 +123,66 @@ class Served:
         seconds: float,
         passed: tuple[int, ...] = (),
     ) -> Question:
-        """Ask the daemon something."""
+        """Ask the daemon something on behalf of somebody."""
+
+        def over(reply: Message | None, why: str) -> None:
+            self._questions.discard(question)
+            answer(reply, why)
+
         path = self._host.runtime.socket(self.name)
-        return Question(self._host.loop, path, data, answer, seconds, passed)
+        question = Question(self._host.loop, path, data, over, seconds, passed)
+        self._questions.add(question)
+        return question
+
+    def _ask(self, data: bytes, answer: Callable[[Message | None, str], None]) -> Question:
+        """Ask the daemon something that only matters here."""
+        path = self._host.runtime.socket(self.name)
+        return Question(self._host.loop, path, data, answer, self._host.settings.hang)
 
     def start(self) -> None:
-        """Mount and fork: it is this one's turn."""
+        """Have a daemon, and a mount where there is none yet: it is this one's turn."""
         if self.phase is not Phase.QUEUED:
             self._host.started(self)
             return
         try:
             self._make_journals()
-            allow_root = self._host.settings.allow_root
+            host = self._host
             made = spawn.spawn(
-                self._host.nursery,
-                self._host.runtime,
-                self.name,
-                self.owner,
-                allow_root=allow_root,
+                host.nursery, host.runtime, self.name, self.owner, host.settings, self.link
             )
         except UserError as error:
             self._cannot_start(error.reason)
         except OSError as error:
             self._cannot_start((error.strerror or str(error)).lower())
         else:
-            self._has(made.process, made.pidfd, made.life, made.device, Phase.STARTING)
+            if self.link is None:
+                self.device = host.runtime.device(self.name)
+            self.link, self._adopted = made.link, False
+            self._has(made.process, made.pidfd, made.life, Phase.STARTING)
 
-    def adopt(self, process: Process, pidfd: int, device: str) -> None:
-        """Go on with a daemon that another ccfsd has started."""
+    def adopt(self, process: Process, pidfd: int, device: str, link: Link | None) -> None:
+        """Go on with a daemon that another ccfsd has started; without a link, ask it for one."""
         self._has_journals = self._host.runtime.has_journals(self.name)
         life = self._host.runtime.open_life(self.name)
-        self._has(process, pidfd, life, device, Phase.SERVING)
+        self.device, self.link, self._adopted = device, link, True
+        self._has(process, pidfd, life, Phase.SERVING)
 
-    def take_over(self, daemon: Process | None, *, replace: bool) -> None:
-        """Clear what a daemon has left that died while there was no ccfsd."""
+    def take_over(
+        self, daemon: Process | None, device: str, link: Link | None, *, replace: bool
+    ) -> None:
+        """Go on after a daemon that died while there was no ccfsd, or when that one ended."""
         self._has_journals = self._host.runtime.has_journals(self.name)
         self._life = self._host.runtime.open_life(self.name)
-        self._leaving = not replace
-        self.phase = Phase.CLEARING
-        self._clear(daemon)
+        self.device, self.link, self._leaving = device, link, not replace
+        self._follow(daemon)
+
+    def renew(self) -> bool:
+        """Have another daemon take over, from the present code; False where that can't be."""
+        if self.phase is not Phase.SERVING or not self._can_go_on:
+            return False
+        self._renewing = True
+        self._send_kill()
+        return True
 
     def end(self) -> None:
         """Nobody wants it any more.  Who asks for it meanwhile gets a new one afterwards."""
@@ -169,9 +203,11 @@ class Served:
     def kill(self, why: str) -> None:
         """End a daemon that can't be trusted to end by itself."""
         log.error("killing the daemon of %s: %s", self.name, why)
-        mount = mountpoint.topmost(self._host.runtime.mountpoint(self.name), mountpoint.mounts())
-        if mount and mount.is_ccfs and self.device.endswith(f":{mount.connection}"):
-            mountpoint.abort(mount)
+        if not self._can_go_on:
+            self._abort()
+        self._send_kill()
+
+    def _send_kill(self) -> None:
         processes.send(self._pidfd, signal.SIGKILL)
         lost = self.process
         self._host.loop.after(LOST, lambda: self._lose(lost))
@@ -180,7 +216,26 @@ class Served:
         """One that does not even end when it is killed keeps nobody from anything."""
         if process is not None and self.process is process:
             log.error("the daemon of %s cannot be killed, going on without it", self.name)
+            self._abort()
             self._ended()
+
+    @property
+    def _can_go_on(self) -> bool:
+        """Whether another daemon can take the mount over."""
+        return not self._leaving and self.link is not None and self.link.lives
+
+    def _abort(self) -> None:
+        """End the connection: who waits in the mount gets an error."""
+        mount = mountpoint.topmost(self._host.runtime.mountpoint(self.name), mountpoint.mounts())
+        if mount and mount.is_ccfs and self.device.endswith(f":{mount.connection}"):
+            mountpoint.abort(mount)
+        self._drop_link()
+
+    def _drop_link(self) -> None:
+        """Let go of the connection, which only a daemon keeps alive then."""
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
 
     def _begin(self) -> None:
         self.phase = Phase.QUEUED
@@ -191,8 +246,8 @@ class Served:
             self._host.runtime.make_journals(self.name, self.owner.uid, self.owner.gid)
             self._has_journals = True
 
-    def _has(self, process: Process, pidfd: int, life: int, device: str, phase: Phase) -> None:
-        self.process, self.device, self.phase = process, device, phase
+    def _has(self, process: Process, pidfd: int, life: int, phase: Phase) -> None:
+        self.process, self.phase = process, phase
         self._pidfd, self._life = pidfd, life
         self._requests, self._busy_for = -1, 0
         self._begun = time.monotonic()
@@ -210,7 +265,7 @@ class Served:
 
     def _heard(self, reply: Message | None, why: str) -> None:
         self._question = None
-        if self.phase not in (Phase.STARTING, Phase.SERVING):
+        if self.phase not in (Phase.STARTING, Phase.SERVING) or self._renewing:
             return
         if reply is None:
             if why == LATE and self._is_busy():
@@ -220,9 +275,12 @@ class Served:
                 self.kill(why)
             return
         self._busy_for = 0
+        self._tries.forget()
         if self.phase is Phase.STARTING:
             self.phase = Phase.SERVING
             self._host.started(self)
+        if self._adopted and self.link is None:
+            self._ask_for_link()
         if self._wants and self._host.runtime.device(self.name) != (self.device or "none"):
             log.info("the mount of %s was taken away, or covered, while it is in use", self.name)
             self.end()
@@ -232,6 +290,18 @@ class Served:
             _cancel(want.limit)
             want.ready()
         self._look_for_idleness(reply)
+
+    def _ask_for_link(self) -> None:
+        """Be able to replace a daemon that another ccfsd has started; tried at each ping."""
+        if self._host.settings.mount_anew:
+            return
+        process = self.process
+
+        def answer(reply: Message | None, why: str) -> None:
+            if reply is not None and self.link is None and self.process is process:
+                self.link = handed_out.link(question.take())
+
+        question = self._ask(b"link", answer)
 
     def _is_busy(self) -> bool:
         """Whether a daemon that hasn't answered in time does something, or would if it had a core.
@@ -269,15 +339,17 @@ class Served:
         daemon = self.process
         status = self._host.nursery.ended(daemon.pid) if daemon else None
         self._let_go_of_the_process()
-        was, self.phase = self.phase, Phase.CLEARING
-        if was is Phase.STARTING:
+        if self.phase is Phase.STARTING:
             self._host.started(self)
         if status == 0 or (status is None and not self._host.runtime.device(self.name)):
             # It has wiped its journal: its mount was taken away, or somebody told it to end.
             self._leaving = True
-        if not self._leaving:
+        if self._renewing:
+            log.info("the daemon of %s is replaced by another", self.name)
+        elif not self._leaving:
             log.warning("the daemon of %s has died (%s), replacing it", self.name, _how(status))
-        self._clear(daemon)
+        self._renewing = False
+        self._follow(daemon)
 
     def _let_go_of_the_process(self) -> None:
         self._host.loop.forget(self._pidfd)
@@ -290,13 +362,21 @@ class Served:
             self._question = None
         self._host.changed(self)
 
-    def _clear(self, daemon: Process | None) -> None:
+    def _follow(self, daemon: Process | None) -> None:
+        """Have another daemon after a dead one: on the same mount, or when that is cleared away."""
         life, self._life = self._life, -1
+        if self._can_go_on:
+            end_helper(life, daemon)
+            self._try_again()
+            return
+        self.phase = Phase.CLEARING
+        self._drop_link()  # or its helper would wait in the mount for an answer
         after_helper(self._host.loop, life, daemon, self._cleared)
 
     def _cleared(self) -> None:
         """The helper has ended: take the dead mount away, or what is piled on it."""
         _cancel(self._timer)
+        self._drop_link()
         runtime = self._host.runtime
         runtime.remove_socket(self.name)
         if self._leaving:
@@ -304,9 +384,12 @@ class Served:
             after_wiping(host.loop, host.nursery, runtime, self.name, self.owner, self._leave)
             return
         runtime.uncover(self.name)
-        pause = self._deaths.pause(time.monotonic())
+        self._try_again()
+
+    def _try_again(self) -> None:
+        pause = self._tries.pause(time.monotonic(), self._host.settings.patience)
         if pause is None:
-            self._stay_away("the daemon has died too often")
+            self._stay_away("no daemon comes up")
         else:
             self.phase = Phase.QUEUED
             self._timer = self._host.loop.after(pause, lambda: self._host.queue(self))
@@ -314,14 +397,21 @@ class Served:
     def _stay_away(self, why: str) -> None:
         """Give up until somebody asks again; the mountpoint is closed to all, the journal stays."""
         log.error("giving %s up: %s", self.name, why)
+        self._drop_link()
+        self._tries.forget()
         self.phase = Phase.GONE
         self._fail(why)
         if self.phase is Phase.GONE and not self._host.is_used(self):
             self.end()
 
     def _cannot_start(self, why: str) -> None:
+        """It could not even be begun; clients of a mount that is there wait for the next try."""
         self._host.started(self)
-        self._stay_away(why)
+        if self._can_go_on:
+            log.error("no daemon for %s: %s", self.name, why)
+            self._try_again()
+        else:
+            self._stay_away(why)
 
     def _leave(self) -> None:
         """Nothing stays; only the mountpoint does as long as a session has the path of it."""
@@ -330,7 +420,7 @@ class Served:
         runtime.remove_journals(self.name)
         self._has_journals = self._leaving = False
         self.device = ""
-        self._deaths = Deaths()
+        self._tries.forget()
         self.phase = Phase.GONE
         if self._wants:
             self._begin()

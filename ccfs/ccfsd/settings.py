@@ -35,9 +35,10 @@ class Settings:
 
     `grace`: that a mount stays after its last session.
     `idle`: after which a daemon ends that nobody has any use for.  `hang`: that a daemon has to
-    answer a ping before it is replaced.  `linger`: the directory of loginctl(1) that names the
-    users whose mounts outlive their sessions.  `kcm`: where KCM clients connect, "" for nowhere.
-    `allow_root`: uid 0 may use the mounts, too.
+    answer a ping before it is replaced.  `patience`: that clients wait where no daemon comes up,
+    before they get an error.  `mount_anew`: mount anew after a death, whatever the kernel can.
+    `linger`: the directory of loginctl(1) that names the users whose mounts outlive their sessions.
+    `kcm`: where KCM clients connect, "" for nowhere.  `allow_root`: uid 0 may use the mounts, too.
     """
 
     root: str = control.RUNTIME
@@ -46,6 +47,8 @@ class Settings:
     hang: float = 5.0
     grace: float = 0.0
     linger: str = "/var/lib/systemd/linger"
+    patience: float = 30.0
+    mount_anew: bool = False
     allow_root: bool = False
     debug: bool = False
     limits: Limits = Limits()

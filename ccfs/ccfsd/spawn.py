@@ -15,7 +15,10 @@ from ccfs import daemon, journals
 from ccfs.ccfsd import launch, logs, privileges, processes, scope
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime import Runtime
+from ccfs.ccfsd.settings import Settings
 from ccfs.errors import Exit, UserError
+from ccfs.handover import Handover
+from ccfs.link import Link
 from ccfs.linux import mounts
 from ccfs.nursery import Born, Nursery
 
@@ -26,43 +29,50 @@ BACKLOG = 64
 class Spawned:
     """A daemon that was started.
 
-    `life`: reads as closed once it and its helper have ended.  `device`: MAJOR:MINOR of its mount.
+    `life`: reads as closed once it and its helper have ended.  `link`: what its successor needs to
+    take the mount over; None where that can't be.
     """
 
     process: Process
     pidfd: int
     life: int
-    device: str
+    link: Link | None
 
 
 def spawn(
-    nursery: Nursery, runtime: Runtime, name: str, owner: Owner, *, allow_root: bool = False
+    nursery: Nursery,
+    runtime: Runtime,
+    name: str,
+    owner: Owner,
+    settings: Settings,
+    link: Link | None = None,
 ) -> Spawned:
-    """Mount, and fork a daemon that serves it; `allow_root`: to root, too.
+    """Fork a daemon that takes over the mount of a `link`, or serves a new one.
 
-    Raises UserError, OSError: nothing is left then.
+    Raises UserError, OSError: nothing is left then that was not there before.
     """
     with ExitStack() as undo:
         runtime.remove_socket(name)
         undo.callback(runtime.remove_socket, name)
-        path = runtime.make_mountpoint(name)
         life, held = _life(runtime.life(name))
         undo.callback(os.close, life)
         with ExitStack() as theirs:
             theirs.callback(os.close, held)
             listener = theirs.enter_context(_listen(runtime.socket(name)))
-            device = launch.attach(path, owner.uid, owner.gid)
-            theirs.callback(os.close, device)
-            undo.callback(_unmount, path)
-            values: dict[str, object] = {"serve": name, "path": path, "allow_root": allow_root}
-            values["journal"] = runtime.journal(name)
-            passed = [held, device, listener.fileno()]
-            born = nursery.bear(values | {"uid": owner.uid, "gid": owner.gid}, passed)
+            values: dict[str, object] = {"serve": name, "path": runtime.mountpoint(name)}
+            values |= {"live": link is not None, "allow_root": settings.allow_root}
+            values |= {"journal": runtime.journal(name), "uid": owner.uid, "gid": owner.gid}
+            given = link or _mount(runtime, name, owner, settings)
+            if link is None:
+                undo.callback(_unmount, runtime.mountpoint(name))
+                link = given if given.can_resend else None
+                (undo if link else theirs).callback(given.close)
+            born = nursery.bear(values, [held, listener.fileno(), *given.descriptors])
         undo.callback(os.close, born.pidfd)
         process = processes.of(born.pid, ended=True)
         if process is None:
             raise OSError(errno.ESRCH, "the daemon has ended at once")
-        spawned = Spawned(process, born.pidfd, life, runtime.device(name))
+        spawned = Spawned(process, born.pidfd, life, link)
         undo.pop_all()
         return spawned
 
@@ -99,7 +109,7 @@ def _work(values: dict[str, object], passed: list[int]) -> int:
     """What a child of the nursery does, as the user; its exit status."""
     if "wipe" in values:
         return _wipe(str(values["wipe"]))
-    held, device, listener = passed
+    held, listener, device, *shared = passed
     name = str(values["serve"])
     options = daemon.MountOptions(
         mountpoint=str(values["path"]),
@@ -109,6 +119,8 @@ def _work(values: dict[str, object], passed: list[int]) -> int:
         held=held,
         device=device,
         control=listener,
+        handover=Handover(*shared) if shared else None,
+        live=bool(values["live"]),
     )
     logs.speak_as(f"ccfs {name}")
     try:
@@ -124,6 +136,20 @@ def _wipe(directory: str) -> int:
         with suppress(OSError):
             journals.wipe(os.path.join(directory, name))
     return Exit.OK
+
+
+def _mount(runtime: Runtime, name: str, owner: Owner, settings: Settings) -> Link:
+    """Make a mount.  Raises MountError, OSError."""
+    path = runtime.make_mountpoint(name)
+    device = launch.attach(path, owner.uid, owner.gid)
+    if settings.mount_anew:
+        return Link(device)
+    try:
+        return Link.begin(device)
+    except BaseException:
+        os.close(device)
+        _unmount(path)
+        raise
 
 
 def _unmount(path: str) -> None:

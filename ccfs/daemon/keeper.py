@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 from array import array
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from ccfs.errors import UserError
 if TYPE_CHECKING:
     from ccfs.daemon.importing import Importer
     from ccfs.daemon.kcm import KcmFace
+    from ccfs.link import Link
     from ccfs.ops.server import Server
     from ccfs.store.ccache import Ccache
 
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 64
 MOST = 64
 """Connections at a time."""
+LINK = b"link"
+"""The request for what a successor needs, whose reply carries the descriptors of a `Link`."""
 _DESCRIPTORS = 4
 _ROOM = socket.CMSG_SPACE(_DESCRIPTORS * array("i").itemsize)
 
@@ -38,14 +42,18 @@ class Keeper:
     """Answers whoever started the daemon.
 
     `listener` is inherited.  Listening at it again makes the kernel name this process to those who
-    connect (SO_PEERCRED), in place of the one that has bound it.
+    connect (SO_PEERCRED), in place of the one that has bound it.  `link`: what the daemon was given
+    of its connection, None where no other daemon can take that over.
     """
 
-    def __init__(self, descriptor: int, server: Server, face: KcmFace | None) -> None:
+    def __init__(
+        self, descriptor: int, server: Server, face: KcmFace | None, link: Link | None = None
+    ) -> None:
         self._listener = socket.socket(fileno=descriptor)
         self._listener.listen(BACKLOG)
         self._server = server
         self._face = face
+        self._link = link
         self._importer: Importer | None = None
         self._seen = -1
         self._ended = False
@@ -92,6 +100,9 @@ class Keeper:
             data, passed = _receive(client)
             if not data:
                 return False
+            if data == LINK and self._link and _is_a_device(self._link.device):
+                socket.send_fds(client, [control.encode("ok")], self._link.descriptors)
+                return True
             reply = await self._reply(data, passed, lambda: not _has_gone(client))
             client.send(reply)
         except OSError:
@@ -201,6 +212,11 @@ def valid_credentials(ccache: Ccache, now: float) -> int:
     3.3.3).  Some have no end.
     """
     return sum(not 0 < stored.endtime <= now for stored in ccache.credentials.values())
+
+
+def _is_a_device(descriptor: int) -> bool:
+    """Whether the FUSE device is in its place: a socket is while the daemon starts (handshake)."""
+    return stat.S_ISCHR(os.fstat(descriptor).st_mode)
 
 
 def _has_gone(client: socket.socket) -> bool:

@@ -48,7 +48,6 @@ class Kicker:
         self._held = options.held
         self._handover = options.handover
         self._pollers = Pollers(options.device, options.handover)
-        self._outlives = bool(options.handover and options.handover.outlives)
         self.child = child
         self._busy: set[int] = set()
         self._asked = trio.Event()
@@ -119,12 +118,8 @@ class Kicker:
                 await self._sooner.wait()
 
     def learn(self, serial: int) -> None:
-        """Somebody may wait at this FIFO: have the helper know the way there.
-
-        Where the mount outlives us the next daemon kicks it.
-        """
-        if not self._outlives:
-            self._send(helper.LEARN, format(serial, "x"))
+        """Somebody may wait at this FIFO: have the helper know the way there."""
+        self._send(helper.LEARN, format(serial, "x"))
 
     def touch(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""

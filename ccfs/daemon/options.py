@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ccfs.link import Link
 from ccfs.store.values import Limits
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class MountOptions:
     keeper: int = 0
     live: bool = False
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def link(self) -> Link | None:
+        """What another daemon needs to take the connection over."""
+        return Link(self.device, self.handover.descriptor) if self.handover else None
 
     @property
     def journal_mountpoint(self) -> str:

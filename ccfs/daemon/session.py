@@ -233,7 +233,7 @@ async def _run(
         if face:
             await nursery.start(face.run, loop)
         if options.control >= 0:
-            await nursery.start(Keeper(options.control, server, face).run)
+            await nursery.start(Keeper(options.control, server, face, options.link).run)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits
