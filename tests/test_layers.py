@@ -62,6 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "daemon": {
         "control",
+        "handover",
         "mountlock",
         "linux",
         "hardening",
@@ -92,6 +93,7 @@ ALLOWED: dict[str, set[str]] = {
         "journals",
         "handover",
         "link",
+        "nursery",
         "errors",
         "mountpoint",
         "bounded",
