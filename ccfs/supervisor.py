@@ -96,6 +96,7 @@ Serve = Callable[[Callable[[], None], Life], int]
 class Job:
     """What is kept going: `serve`, in a process of its own; it returns 0 when the end was wanted.
 
+    `fits` says whether this code can serve what another version has left.
     `warm` is done in the nursery, `first` before there is a daemon, `after` when there will be none
     any more.  `beside`: what else is attended to here, and gives each child descriptors; asked
     after `first`.  `anew`: mount anew after a death, whatever the kernel can.  `state`: plain
@@ -104,6 +105,7 @@ class Job:
     """
 
     serve: Serve
+    fits: Callable[[], bool] = lambda: True
     warm: Callable[[], None] = lambda: None
     first: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
@@ -455,7 +457,7 @@ def job_of(state: Plain) -> Job:
 
 def can_resume(state: Plain) -> bool:
     """Whether this code can go on with what another version has left."""
-    return state["format"] == STATE and bool(job_of(state))
+    return bool(state["format"] == STATE and job_of(state).fits())
 
 
 def resume(state: Plain) -> int:

@@ -3,7 +3,7 @@
 Random kills hardly ever meet the moment between the journal and the reply, in which a request is
 done and its client has not heard of it.  Here each daemon dies there, or just before the journal,
 at a random one of its steps, and writes down when: a line "TIME PID POINT" in the file that
-CCFS_DEATHS names.  Like reliability.patient its parent never gives up.
+CCFS_DEATHS names.
 """
 
 import os
@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from ccfs import supervisor
 from ccfs.cli.main import main
 from ccfs.journal.journal import Journal
 from ccfs.store.ledger import Effects
@@ -71,6 +70,5 @@ def patch() -> None:
 
 
 if __name__ == "__main__":
-    supervisor.PERIOD = 0.0
     patch()
     sys.exit(main())

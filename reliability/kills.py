@@ -57,7 +57,7 @@ def main() -> int:
 
 def kills(count: int, seed: int, every: int) -> list[str]:
     """Kill `count` times; returns the figures.  AssertionError, LostError where all is not well."""
-    with place("reliability.patient") as here:
+    with place("ccfs") as here:
         here.mount()
         chance = random.Random(seed)
         run = Run(here, chance, here.directory / "gate")

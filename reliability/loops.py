@@ -16,7 +16,7 @@ from tests.clients.python import records
 
 APART = 1.0
 """Seconds between two kills."""
-PROGRAM = "reliability.patient"
+PROGRAM = "ccfs"
 """A `ccfs mount` that doesn't give up, however often its daemon dies."""
 LOOP = """
 calls=0 failed=0

@@ -204,6 +204,7 @@ def job_of(state: Plain) -> Job:
 
     return Job(
         background.telling(serve),
+        fits=lambda: fits(journal),
         warm=warm,
         first=first,
         after=kcm.remove,
@@ -211,6 +212,13 @@ def job_of(state: Plain) -> Job:
         anew=arguments.mount_anew,
         state=to_pass_on,
     )
+
+
+def fits(journal: str) -> bool:
+    """Whether this code reads a journal, which another version has written."""
+    from ccfs.journal.log import VERSION, version_of
+
+    return not journal or version_of(journal) <= VERSION
 
 
 def warm() -> None:

@@ -72,7 +72,7 @@ class Options:
     """The mount is one that an ordinary user has made."""
     dying: bool = False
     """Daemons die by themselves around a journal write, in place of the kills."""
-    program: str = "reliability.patient"
+    program: str = "ccfs"
     mount_options: tuple[str, ...] = ()
 
 

@@ -77,7 +77,7 @@ def ccfsd_mount() -> Iterator[Site]:
     """A user's mount that a ccfsd serves, in a mount namespace of its own."""
     with ccfsd.place() as there:
         with there.log.open("a") as log:
-            command = [sys.executable, "-m", "reliability.patient_ccfsd"]
+            command = [sys.executable, "-m", "ccfs.ccfsd"]
             there.started.append(there.popen(command, stderr=log))
         wait_until(there.is_listening, "ccfsd does not listen")
         assert there.leader(USER).values
