@@ -77,10 +77,13 @@ def after_helper(loop: Loop, life: int, daemon: Process | None, then: Callable[[
     limit = loop.after(FAREWELL, over)
 
 
-def end_helper(life: int, daemon: Process | None) -> None:
-    """End the helper of a dead daemon whose successor wakes the waiters; `life` is closed."""
+def let_helper_end(life: int, daemon: Process | None) -> None:
+    """Let the helper of a dead daemon end, which has a successor; `life` is closed.
+
+    It does what it was told before.  Its user may have stopped it.
+    """
     if life >= 0 and daemon and not _is_closed(life):
-        helper.signal_left(daemon.pid, signal.SIGKILL)
+        helper.signal_left(daemon.pid, signal.SIGCONT)
     _close(life)
 
 

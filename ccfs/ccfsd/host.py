@@ -31,6 +31,7 @@ from ccfs.nursery import Nursery
 
 if TYPE_CHECKING:
     from ccfs.ccfsd.clients import Connection
+    from ccfs.ccfsd.kcm import Handover
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Host:
         self.coming: Counter[str] = Counter()
         self.stopping: Callable[[], None] | None = None
         self.restart: Callable[[Connection], None] = _cannot_restart
+        self.kcm: Handover | None = None
         self.passes: list[Callable[[], Passed]] = []
         """What else the next ccfsd gets at a restart: descriptors by names of their own."""
         self._leaders: dict[int, int] = {}
@@ -284,6 +286,16 @@ class Host:
         before = self.registry.mounts.get(served.name) or Mount(served.name, served.owner)
         mount = replace(before, daemon=served.process, device=served.device)
         self.registry = self.registry.has(mount)
+
+    def succeeded(self, served: Served) -> None:
+        """Its daemon has taken over from another: it is to have the KCM clients of that, too."""
+        if self.kcm is not None:
+            self.kcm.give_all(served)
+
+    def lost(self, served: Served) -> None:
+        """Its KCM clients are nobody's."""
+        if self.kcm is not None:
+            self.kcm.drop(served)
 
     def gone(self, served: Served) -> None:
         """Nothing is left of it.  Whoever heard that it failed may have ended it before."""

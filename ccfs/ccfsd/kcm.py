@@ -14,6 +14,7 @@ import logging
 import socket
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from ccfs import control
 from ccfs.ccfsd.host import Host
@@ -32,18 +33,33 @@ KEPT, KEPT_OF_ONE = 2048, 64
 
 
 class Handover:
-    """The socket where KCM clients connect.  `keeps`: daemons take connections over."""
+    """The socket where KCM clients connect.
 
-    def __init__(self, host: Host, listener: socket.socket, *, keeps: bool = False) -> None:
+    `kept`: descriptors of those that another ccfsd has kept, by their mounts.
+    """
+
+    def __init__(
+        self, host: Host, listener: socket.socket, kept: Mapping[str, Sequence[int]]
+    ) -> None:
         self._host = host
         self._listener = listener
         self._waiting: Counter[int | str] = Counter()
         self._said = 0.0
-        self._keeps = keeps
         self._kept = KeptConnections()
+        for name, some in kept.items():
+            for one in some:
+                self._kept.keep(socket.socket(fileno=one), name)
+        host.passes.append(self._to_pass_on)
         listener.setblocking(False)
         host.loop.watch(listener.fileno(), self._accept)
         host.loop.watch(self._kept.fileno(), self._kept.drop_ended)
+
+    def _to_pass_on(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for name in self._host.served:
+            if clients := self._kept.all(name):
+                found[f"kcm-client:{name}"] = [client.fileno() for client in clients]
+        return found
 
     def drop(self, served: Served) -> None:
         """Let go of all connections of a mount: it will have no other daemon."""
@@ -88,13 +104,15 @@ class Handover:
         def ready(served: Served) -> None:
             served.ask(
                 control.encode("kcm"),
-                lambda reply, why: failed(why) if reply is None else keep(served.name),
+                lambda reply, why: failed(why) if reply is None else keep(served),
                 SECONDS,
                 (client.fileno(),),
             )
 
-        def keep(name: str) -> None:
-            if self._keeps and len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE:
+        def keep(served: Served) -> None:
+            name = served.name
+            has_room = len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE
+            if served.link is not None and has_room:
                 self._kept.keep(client, name)
             else:
                 client.close()

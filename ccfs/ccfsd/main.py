@@ -139,7 +139,7 @@ def _serve(
     for number in passed.get("client", ()):
         clients.welcome(socket.socket(fileno=number))
     if "kcm" in sockets:
-        Handover(host, sockets["kcm"])
+        host.kcm = Handover(host, sockets["kcm"], passing.named(passed, "kcm-client"))
     listening = {name: [one.fileno()] for name, one in sockets.items()}
     host.passes.append(lambda: {"lock": [lock], **listening})
     restart = Restart(host, clients, program, [one.fileno() for one in sockets.values()])

@@ -22,7 +22,7 @@ from enum import Enum
 from ccfs import mountpoint
 from ccfs.ccfsd import handed_out, processes, spawn
 from ccfs.ccfsd.asking import LATE, Question
-from ccfs.ccfsd.clearing import LOST, Tries, after_helper, after_wiping, end_helper
+from ccfs.ccfsd.clearing import LOST, Tries, after_helper, after_wiping, let_helper_end
 from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.surroundings import Surroundings, Want
@@ -71,7 +71,7 @@ class Served:
         self._questions: set[Question] = set()
         self._tries = Tries()
         self._leaving = False
-        self._adopted = False
+        self._adopted = self._succeeds = False
         self._renewing = False
         self._worked: processes.Work | None = None
         self._busy_for = 0
@@ -157,6 +157,7 @@ class Served:
         else:
             if self.link is None:
                 self.device = host.runtime.device(self.name)
+            self._succeeds = self.link is not None
             self.link, self._adopted = made.link, False
             self._has(made.process, made.pidfd, made.life, Phase.STARTING)
 
@@ -279,6 +280,8 @@ class Served:
         if self.phase is Phase.STARTING:
             self.phase = Phase.SERVING
             self._host.started(self)
+            if self._succeeds:
+                self._host.succeeded(self)
         if self._adopted and self.link is None:
             self._ask_for_link()
         if self._wants and self._host.runtime.device(self.name) != (self.device or "none"):
@@ -366,10 +369,11 @@ class Served:
         """Have another daemon after a dead one: on the same mount, or when that is cleared away."""
         life, self._life = self._life, -1
         if self._can_go_on:
-            end_helper(life, daemon)
+            let_helper_end(life, daemon)
             self._try_again()
             return
         self.phase = Phase.CLEARING
+        self._host.lost(self)
         self._drop_link()  # or its helper would wait in the mount for an answer
         after_helper(self._host.loop, life, daemon, self._cleared)
 

@@ -51,6 +51,12 @@ class Surroundings(Protocol):
     def changed(self, served: Served) -> None:
         """Its daemon is another one, or none."""
 
+    def succeeded(self, served: Served) -> None:
+        """Its daemon has taken over from another, and answers."""
+
+    def lost(self, served: Served) -> None:
+        """Its daemon has died, and none takes over from that."""
+
     def gone(self, served: Served) -> None:
         """Nothing is left of it."""
 
