@@ -43,8 +43,8 @@ def alone() -> Iterator[House]:
 def test_a_killed_daemon_is_replaced_through_fusermount(alone: House) -> None:
     """By one of the user's own supervisor; nothing is lost.
 
-    Root owns what /proc has of the daemon, of who keeps the connection, and of who forks daemons: no
-    process of the same user can trace them, or take a descriptor of theirs.
+    Root owns what /proc has of the daemon, of who keeps the connection, and of who forks daemons:
+    no process of the same user can trace them, or take a descriptor of theirs.
     """
     runtime = alone.directory / "runtime"
     runtime.mkdir(mode=0o700)
