@@ -103,6 +103,22 @@ def test_a_daemon_that_hangs_is_replaced(tmp_path: Path) -> None:
         assert (here.path / "default/ccache").read_bytes() == IMAGE
 
 
+def test_what_was_removed_or_has_times_of_its_own(tmp_path: Path) -> None:
+    """A directory that the kernel takes for removed goes on as before, and so does what was set."""
+    with program(tmp_path, "") as here:
+        ccache = here.path / "default"
+        (ccache / "credentials").rmdir()
+        os.utime(ccache / "principal", (1e9, 1e9))
+        inode = (ccache / "credentials").stat().st_ino
+        (ccache / "kdc_offset").unlink()
+        os.kill(here.pid(), signal.SIGKILL)
+        assert (ccache / "credentials").stat().st_ino == inode
+        assert len(os.listdir(ccache / "credentials")) == 2
+        assert (ccache / "principal").stat().st_mtime == 1e9
+        with (ccache / "kdc_offset").open("x") as file:
+            file.write("7")
+
+
 def test_where_no_daemon_comes_up_clients_get_an_error(tmp_path: Path) -> None:
     """The mount stays, dead, so that nothing is stored below; the next one has everything."""
     with program(tmp_path, "never up") as here:

@@ -118,9 +118,9 @@ class Server:
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
-    faces: Faces = field(default_factory=Faces)
-    times: Times = field(default_factory=Times)
-    removed: Removed = field(default_factory=Removed)
+    faces: Faces = field(init=False)
+    times: Times = field(init=False)
+    removed: Removed = field(init=False)
     unwanted: set[bytes] = field(default_factory=set)
     held: Held = field(default_factory=Held)
     handover: Handover | None = None
@@ -134,6 +134,9 @@ class Server:
 
     def __post_init__(self) -> None:
         self._numbers = Numbers(self.handles)
+        notes = self.store.notes
+        self.faces, self.times = Faces(self.note, notes), Times(self.note, notes)
+        self.removed = Removed(self.note, notes)
         self._air = words_of(self.handover)
 
     def stamp(self, uid: int, pid: int) -> Stamp:

@@ -3,10 +3,15 @@
 Knows inodes and times; never what a node is.
 """
 
+from collections.abc import Mapping
+from struct import Struct
 from typing import NamedTuple
 
-from ccfs.ops.refs import Ref
+from ccfs.ops.handles import Note
+from ccfs.ops.refs import Ref, ref
 
+_KEY = b"times "
+_VALUE = Struct(">dqq")
 MOST = 4096
 """How many inodes have set times; the one that was set first is forgotten."""
 
@@ -17,17 +22,28 @@ class _Set(NamedTuple):
 
 
 class Times:
-    """The set times by their inodes."""
+    """The set times by their inodes.
 
-    def __init__(self) -> None:
+    `notes`: what an earlier daemon has noted down; `note`: notes it for the next.
+    """
+
+    def __init__(self, note: Note, notes: Mapping[bytes, bytes]) -> None:
+        self._note = note
         self._set: dict[Ref, _Set] = {}
+        for key, value in notes.items():
+            if key.startswith(_KEY) and (found := ref(int(key.removeprefix(_KEY), 16))):
+                mtime, *times = _VALUE.unpack(value)
+                self._set[found] = _Set(mtime, (times[0], times[1]))
 
     def set(self, found: Ref, mtime: float, times: tuple[int, int]) -> None:
         """Show `times` (atime, mtime; nanoseconds) while the node's own mtime is `mtime`."""
         self._set.pop(found, None)
         if len(self._set) >= MOST:
-            del self._set[next(iter(self._set))]
+            first = next(iter(self._set))
+            del self._set[first]
+            self._note(_KEY + b"%x" % first.inode, b"")
         self._set[found] = _Set(mtime, times)
+        self._note(_KEY + b"%x" % found.inode, _VALUE.pack(mtime, *times))
 
     def get(self, found: Ref, mtime: float) -> tuple[int, int] | None:
         """The times that were set since the node has changed, `mtime` by its own word."""
