@@ -45,6 +45,34 @@ def poisoned(mkdir):
     return made
 
 
+def killed_at(mkdir):
+    def made(self, server, serial, name, at):
+        if name.startswith(b"line-"):
+            kill_at(int(name[5:]))
+        return mkdir(self, server, serial, name, at)
+
+    return made
+
+
+def kill_at(left):
+    # at that line of ccfs, counted from here on, whatever request it is of; once
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if event == "line" and "/ccfs/" in frame.f_code.co_filename:
+            left -= 1
+            if left == 0 and os.path.exists(os.environ["MARKER"]):
+                os.unlink(os.environ["MARKER"])
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    frame = sys._getframe(1)
+    while frame:
+        frame.f_trace = trace
+        frame = frame.f_back
+
+
 def broken(serve):
     def served(options, ready):
         if options.live:
@@ -54,7 +82,7 @@ def broken(serve):
     return served
 
 
-directories.Caches.mkdir = poisoned(directories.Caches.mkdir)
+directories.Caches.mkdir = killed_at(poisoned(directories.Caches.mkdir))
 if FAULT == "never up":
     import ccfs.daemon
 
@@ -93,6 +121,30 @@ def test_a_request_that_kills_is_refused_the_second_time(tmp_path: Path) -> None
         assert sorted(os.listdir(here.path / "caches")) == ["fine", "tkt"]
         assert (here.path / "default/ccache").read_bytes() == IMAGE
         assert here.keeper() == keeper
+
+
+STEP = 13
+"""Of so many lines one is tried here; 1 for all of them."""
+LINES = 1000
+"""More than a request of this kind takes; the last ones are of those that come behind it."""
+
+
+def test_a_kill_at_any_line_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the journal's entry, in it, behind it, before the reply and behind it: done once."""
+    marker = tmp_path / "marker"
+    monkeypatch.setenv("MARKER", str(marker))
+    with program(tmp_path, "") as here:
+        names = []
+        for line in range(1, LINES, STEP):
+            marker.touch()
+            names.append(f"line-{line}")
+            (here.path / "caches" / names[-1]).mkdir()
+            assert sorted(os.listdir(here.path / "caches")) == sorted(["tkt", *names])
+            wait_until(lambda: bool(here.info()) and not marker.exists(), "it does not die")
+        events = (here.path / "events").read_text().splitlines()
+        made = [line.split("\t")[3] for line in events if line.split("\t")[2] == "created"]
+        assert made == ["tkt", *names]
+        assert [int(line.split("\t")[0]) for line in events] == [*range(1, len(events) + 1)]
 
 
 def test_a_daemon_that_hangs_is_replaced(tmp_path: Path) -> None:
