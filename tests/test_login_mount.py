@@ -83,7 +83,11 @@ def test_a_daemon_that_dies_is_replaced(place: Stage, top: str) -> None:
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: first not in processes(place))
     wait_until(lambda: place.run(*AS_ALICE, "cat", f"{top}/info", check=False).returncode == 0)
-    assert serving(place, top) != first
+    second = serving(place, top)
+    assert second != first
+    said = place.run("ccfs", "restart", top).stderr
+    assert re.match(rf"ccfs: notice: the ccfs at {top} is served by process \d+ ", said)
+    assert serving(place, top) not in (first, second)
     assert place.run(*AS_ALICE, "ls", f"{top}/caches").stdout.split() == ["tkt", "work"]
 
 
