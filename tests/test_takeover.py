@@ -171,6 +171,62 @@ def test_what_was_removed_or_has_times_of_its_own(tmp_path: Path) -> None:
             file.write("7")
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "none", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_the_journal_has_no_room(small: Path) -> None:
+    """A take-over needs none; what can't be kept is refused, before it and after it."""
+    with place() as here:
+        done = here.run("mount", "--journal", str(small / "journal"), str(here.path))
+        assert done.returncode == 0, done.stderr
+        (here.path / "default/ccache").write_bytes(IMAGE)
+        fill(small / "fill")
+        made = ["tkt"]
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            for number in range(1000):
+                (here.path / f"caches/n{number}").mkdir()
+                made.append(f"n{number}")
+        os.kill(here.pid(), signal.SIGKILL)
+        assert (here.path / "default/ccache").read_bytes() == IMAGE
+        assert sorted(os.listdir(here.path / "caches")) == sorted(made)
+        (small / "fill").unlink()
+        (here.path / "caches/more").mkdir()
+        os.kill(here.pid(), signal.SIGKILL)
+        assert sorted(os.listdir(here.path / "caches")) == sorted([*made, "more"])
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room."""
+    file = os.open(path, os.O_CREAT | os.O_WRONLY)
+    try:
+        with suppress(OSError):
+            while True:
+                os.write(file, bytes(4096))
+    finally:
+        os.close(file)
+
+
+def test_a_nursery_that_dies(tmp_path: Path) -> None:
+    """There is another one when it is wanted; a daemon does without."""
+    with program(tmp_path, "") as here:
+        for _ in range(2):
+            daemon = here.pid()
+            os.kill(parent(daemon), signal.SIGKILL)
+            assert here.pid() == daemon
+            os.kill(daemon, signal.SIGKILL)
+            assert here.pid() != daemon
+        assert (here.path / "default/ccache").read_bytes() == IMAGE
+
+
 def test_where_no_daemon_comes_up_clients_get_an_error(tmp_path: Path) -> None:
     """The mount stays, dead, so that nothing is stored below; the next one has everything."""
     with program(tmp_path, "never up") as here:

@@ -153,10 +153,9 @@ class Log:
             yield Frame(number, meta, start + size)
 
     def forget_rest(self) -> None:
-        """Take away what lies behind the frames that count."""
-        os.ftruncate(self._file, self.end)
-        self._room = self.end
-        self._grow(self.end)
+        """Overwrite what lies behind the frames that count: where there is no room, too."""
+        for at in range(self.end, self._room, _PIECE):
+            self._write(bytes(min(_PIECE, self._room - at)), at)
 
     def append(self, meta: bytes, data: list[bytes]) -> int:
         """Add a step, and acknowledge it; returns where its data is.
