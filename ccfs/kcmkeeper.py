@@ -35,7 +35,7 @@ class KcmKeeper:
     def __init__(self, listening: KcmSocket, connections: Sequence[int] = ()) -> None:
         """`connections`: the descriptors of those that are there already."""
         descriptors.room_for(MOST, OWN_DESCRIPTORS)
-        self._listener = listening.listener
+        self._listener, self._file = listening.listener, listening.file
         self._listener.setblocking(False)
         self._hears = True
         self._kept = KeptConnections()
@@ -51,7 +51,8 @@ class KcmKeeper:
     def to_pass_on(self) -> dict[str, Any]:
         """The socket and its connections by descriptors of their own, for whoever is to be next."""
         clients = [os.dup(client.fileno()) for client in self._kept.all() if client.fileno() >= 0]
-        return {"listener": os.dup(self._listener.fileno()), "connections": clients}
+        listener = os.dup(self._listener.fileno())
+        return {"listener": listener, "file": self._file, "connections": clients}
 
     def fileno(self) -> int:
         """What is readable when there is anything to do."""

@@ -25,7 +25,8 @@ LONGEST_PATH = 107
 class KcmSocket:
     """A socket that listens at `path`, in place of one that nobody listens at any more.
 
-    Raises KcmSocketError.  Processes that are forked have it too, a program that is run has not.
+    `file`: the device and inode of what it has there.  Raises KcmSocketError.  Processes that are
+    forked have it too, a program that is run has not.
     """
 
     def __init__(self, path: str) -> None:
@@ -35,7 +36,7 @@ class KcmSocket:
         try:
             _clear(path)
             self.listener.bind(path)
-            self._file = _identity(path)
+            self.file = _identity(path)
             self.listener.listen(BACKLOG)
         except OSError as error:
             self.listener.close()
@@ -45,23 +46,23 @@ class KcmSocket:
             raise
 
     @classmethod
-    def adopted(cls, path: str, descriptor: int) -> KcmSocket:
-        """One that listens at a path already, by its descriptor."""
+    def adopted(cls, path: str, descriptor: int, file: tuple[int, int] | None) -> KcmSocket:
+        """One that listens already, by its descriptor; `file`: what there was at its path."""
         made = cls.__new__(cls)
-        made.path, made._file = path, _identity(path)
+        made.path, made.file = path, file
         made.listener = socket.socket(fileno=descriptor)
         return made
 
     def inherited(self, descriptor: int) -> KcmSocket:
         """The same in a process that has been given it by this descriptor."""
-        return KcmSocket.adopted(self.path, descriptor)
+        return KcmSocket.adopted(self.path, descriptor, self.file)
 
     def remove(self) -> None:
         """Take it off the path, unless another is in its place.
 
         As long as somebody has it open no other file has its number.
         """
-        if self._file is not None and _identity(self.path) == self._file:
+        if self.file is not None and _identity(self.path) == self.file:
             with suppress(OSError):
                 os.unlink(self.path)
 

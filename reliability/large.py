@@ -40,7 +40,7 @@ class Figures:
 def large(kills: int, ccaches: int = CCACHES, credentials: int = CREDENTIALS) -> Figures:
     """Fill a mount, kill its daemon so often, and compare; OSError where it does not answer."""
     found = Figures()
-    with place("reliability.patient") as here:
+    with place() as here:
         here.mount()
         began = time.monotonic()
         fill(here.path, ccaches, credentials)

@@ -117,5 +117,6 @@ def test_exit_statuses_are_a_contract() -> None:
         "BAD_SOURCE": 14,
         "EXISTS": 15,
         "KCM_SOCKET": 16,
+        "NOT_RESTARTED": 17,
         "INTERRUPTED": 130,
     }

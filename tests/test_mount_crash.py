@@ -407,18 +407,6 @@ def test_what_it_says_of_deaths(
     assert caplog.messages == ["the journal can't be used, giving up"]
 
 
-def test_what_is_done_at_a_death(pretended: PretendedMount, tmp_path: Path) -> None:
-    """Before there is another daemon."""
-    pretended.is_there = True
-    ended = tmp_path / "ended"
-
-    def serve(ready: Callable[[], None], _: Life) -> int:
-        ready()
-        return 0 if ended.exists() else 5
-
-    assert Supervisor(pretended, Job(serve, died=ended.touch)).run((), lambda: None) == 0
-
-
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """A supervisor that runs in the test takes its signals."""

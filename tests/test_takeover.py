@@ -192,9 +192,7 @@ def test_the_journal_has_no_room(small: Path) -> None:
         fill(small / "fill")
         made = ["tkt"]
         with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-            for number in range(1000):
-                (here.path / f"caches/n{number}").mkdir()
-                made.append(f"n{number}")
+            make_ccaches(here, made)
         os.kill(here.pid(), signal.SIGKILL)
         assert (here.path / "default/ccache").read_bytes() == IMAGE
         assert sorted(os.listdir(here.path / "caches")) == sorted(made)
@@ -202,6 +200,13 @@ def test_the_journal_has_no_room(small: Path) -> None:
         (here.path / "caches/more").mkdir()
         os.kill(here.pid(), signal.SIGKILL)
         assert sorted(os.listdir(here.path / "caches")) == sorted([*made, "more"])
+
+
+def make_ccaches(here: Place, made: list[str]) -> None:
+    """Make one after the other, and note them."""
+    for number in range(1000):
+        (here.path / f"caches/n{number}").mkdir()
+        made.append(f"n{number}")
 
 
 def fill(path: Path) -> None:

@@ -237,7 +237,7 @@ class _Kcm:
     def __init__(self, path: str | None, given: Plain) -> None:
         """`given`: what another version of this code has passed on, if it was there already."""
         self._path = path
-        self._socket = self._adopted(given["listener"]) if given else None
+        self._socket = self._adopted(given) if given else None
         self._given = given["connections"] if given else []
         self._keeper: KcmKeeper | None = None
 
@@ -260,11 +260,12 @@ class _Kcm:
             self._keeper = KcmKeeper(self._socket, self._given)
         return self._keeper
 
-    def _adopted(self, descriptor: int) -> KcmSocket:
+    def _adopted(self, given: Plain) -> KcmSocket:
         from ccfs.kcmsocket import KcmSocket
 
         assert self._path
-        return KcmSocket.adopted(self._path, descriptor)
+        file = given["file"]
+        return KcmSocket.adopted(self._path, given["listener"], tuple(file) if file else None)
 
     def inherited(self, life: Life) -> KcmSocket | None:
         """The socket in a daemon."""
