@@ -40,6 +40,11 @@ class KeptConnections:
         for descriptor, _ in self._epoll.poll(0):
             self._drop(descriptor)
 
+    def let_go(self, client: socket.socket) -> None:
+        """Keep one no longer, unless it has ended already."""
+        if client.fileno() in self._kept:
+            self._drop(client.fileno())
+
     def drop(self, of: str = "") -> None:
         """Let go of those that nobody will serve."""
         for client in self.all(of):

@@ -30,7 +30,8 @@ Answer = Callable[[Message | None, str], None]
 class Question:
     """Asks when it is made; calls `answer` within `seconds`, unless it is dropped.
 
-    `passed`: descriptors that go with it; `answer` may `take` those that come back.
+    `refused`: whether the daemon has said no.  `passed`: descriptors that go with it; `answer` may
+    `take` those that come back.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Question:
         self._received: list[int] = []
         self._socket: socket.socket | None = None
         self._again: Timer | None = None
+        self.refused = False
         self._seconds = seconds
         self._limit = self._wait()
         self._connect()
@@ -96,6 +98,7 @@ class Question:
         except BlockingIOError:
             return
         except control.RefusedError as error:
+            self.refused = True
             self._end(None, str(error))
         except (OSError, control.MalformedError):
             self._end(None, "no answer")

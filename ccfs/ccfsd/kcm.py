@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ccfs import control
+from ccfs.ccfsd.asking import LATE
 from ccfs.ccfsd.host import Host
 from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.served import Served
@@ -102,33 +103,43 @@ class Handover:
         self._waiting[user] += 1
 
         def ready(served: Served) -> None:
-            served.ask(
-                control.encode("kcm"),
-                lambda reply, why: failed(why) if reply is None else keep(served),
-                SECONDS,
-                (client.fileno(),),
-            )
+            kept = self._keep(client, served)
 
-        def keep(served: Served) -> None:
-            name = served.name
-            has_room = len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE
-            if served.link is not None and has_room:
-                self._kept.keep(client, name)
-            else:
-                client.close()
-            over()
+            def answer(reply: Message | None, why: str) -> None:
+                has_died = not question.refused and why != LATE
+                if reply is None and not (kept and has_died):  # or the next daemon is given it
+                    if kept:
+                        self._kept.let_go(kept)
+                    failed(why)
+                else:
+                    over()
+
+            question = served.ask(control.encode("kcm"), answer, SECONDS, (client.fileno(),))
 
         def failed(why: str) -> None:
             log.warning("a KCM client of uid %d is turned away: %s", owner.uid, why)
-            client.close()
             over()
 
         def over() -> None:
+            client.close()
             self._waiting[user] -= 1
             if not self._waiting[user]:
                 del self._waiting[user]
 
         self._host.want(str(peer.uid), owner, SECONDS, ready, failed)
+
+    def _keep(self, client: socket.socket, served: Served) -> socket.socket | None:
+        """A copy for the next daemon, where one can take over and there is room."""
+        name = served.name
+        has_room = len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE
+        if served.link is None or not has_room:
+            return None
+        try:
+            copy = client.dup()
+        except OSError:  # no descriptor left
+            return None
+        self._kept.keep(copy, name)
+        return copy
 
     def _why_not(self, user: int | str, owner: Owner) -> str:
         """Why a client isn't served; "" where it is."""
