@@ -96,12 +96,12 @@ Serve = Callable[[Callable[[], None], Life], int]
 class Job:
     """What is kept going: `serve`, in a process of its own; it returns 0 when the end was wanted.
 
-    `fits` says whether this code can serve what another version has left.
-    `warm` is done in the nursery, `first` before there is a daemon, `after` when there will be none
-    any more.  `beside`: what else is attended to here, and gives each child descriptors; asked
-    after `first`.  `anew`: mount anew after a death, whatever the kernel can.  `state`: plain
-    values, of which the next version of the code makes the same job, by the function `job_of` of
-    the module that they name as `job`.
+    `fits` says whether this code can serve what another version has left.  `warm` is done in the
+    nursery, `first` before there is a daemon, `after` when there will be none any more.  `beside`:
+    what else is attended to here, and gives each child descriptors; asked after `first`.  `anew`:
+    mount anew after a death, whatever the kernel can.  `state`: plain values, of which the next
+    version of the code makes the same job, by the function `job_of` of the module that they name as
+    `job`.
     """
 
     serve: Serve
@@ -274,6 +274,10 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
             self._child = self._nursery.bear(values, [*passed, *given, *first])
+        except (OSError, EOFError) as error:
+            if first:
+                raise
+            log.error("cannot fork a daemon: %s", unforeseen.describe(error))
         finally:
             os.close(held)
             for descriptor in given[1:]:
@@ -323,7 +327,8 @@ class Supervisor:
 
     def _wait(self) -> tuple[int, int]:
         """The child, and its exit status.  Its number is nobody's afterwards: `_end` spares it."""
-        assert self._child is not None
+        if self._child is None:  # it could not be forked
+            return 0, int(Exit.UNEXPECTED)
         pid, pidfd = self._child.pid, self._child.pidfd
         with open("/proc/self/mountinfo", "rb") as table:
             while not self._ending and not self._changes(table.fileno(), pidfd):
