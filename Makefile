@@ -26,7 +26,12 @@ reliability:
 	.venv/bin/python -m reliability.damage --count 1000
 	.venv/bin/python -m reliability.kills --count 1000
 	.venv/bin/python -m reliability.loops --count 20
-	.venv/bin/python -m reliability.takeover --kills 100 --old-way
+	.venv/bin/python -m reliability.histories --count 1000
+	.venv/bin/python -m reliability.takeover --kills 2000
+	.venv/bin/python -m reliability.takeover --kills 100 --dying --parts writers,pauses
+	.venv/bin/python -m reliability.takeover --kills 100 --ccfsd --rest 0.05
+	.venv/bin/python -m reliability.takeover --kills 100 --user
+	.venv/bin/python -m reliability.takeover --kills 100 --old-way --mount-option=--mount-anew
 	.venv/bin/python -m reliability.large
 	.venv/bin/python -m reliability.load
 	.venv/bin/python -m reliability.fuzz_codec --count 1000000

@@ -45,6 +45,14 @@ _WITHOUT_REPLY = {2, 36, 42}
 """FUSE_FORGET, FUSE_INTERRUPT, FUSE_BATCH_FORGET: the kernel sends them ahead of others."""
 
 
+_NAMES = {
+    1: "lookup", 3: "getattr", 4: "setattr", 5: "readlink", 6: "symlink", 8: "mknod", 9: "mkdir",
+    10: "unlink", 11: "rmdir", 12: "rename", 14: "open", 15: "read", 16: "write", 18: "release",
+    20: "fsync", 27: "opendir", 28: "readdir", 29: "releasedir", 34: "access", 35: "create",
+    40: "poll", 44: "readdirplus", 45: "rename",
+}  # fmt: skip
+
+
 class Handshake:
     """The begin of one daemon.
 
@@ -121,7 +129,8 @@ class Handshake:
         if self._made:
             self._again()
         elif self._words[RESENT] == unique:
-            log.error("two daemons have died on a request (operation %d), it is refused", opcode)
+            name = _NAMES.get(opcode, str(opcode))
+            log.error("two daemons have died on a request (%s), it is refused", name)
             os.write(self._real, _REPLY.pack(_REPLY.size, -errno.EIO, unique))
             return True
         self._words[RESENT] = unique
