@@ -241,7 +241,8 @@ def _credential(server: Server, begun: Begun, opening: Opening) -> Complete:
             raise BadContentError("bytes behind the credential")
         complete = edits.complete(content)
         if complete:
-            edits.store(ccache_of(server, begun.ccache), content, Stamp(now, opening.at.who))
+            ccache = ccache_of(server, begun.ccache)
+            edits.store_complete(ccache, content, Stamp(now, opening.at.who))
         return complete
 
     return commit

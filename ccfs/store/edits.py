@@ -49,6 +49,14 @@ class Edits:
         self._room(ccache, len(record), 1)
         if not self.complete(record):
             raise BadContentError("an incomplete credential")
+        return self._store(ccache, record, at)
+
+    def store_complete(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
+        """`store` for a record of which `complete` is True."""
+        self._room(ccache, len(record), 1)
+        return self._store(ccache, record, at)
+
+    def _store(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         self._upgrade(ccache, at)
         with self._contents.rewriting(ccache, at.now):
             return self._add(ccache, record, at)
