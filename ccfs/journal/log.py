@@ -187,8 +187,13 @@ class Log:
 
     def erase(self, places: list[Place]) -> None:
         """Overwrite what is there with zeros."""
+        memory, mapped = self._memory, self._mapped
         for at, size in _joined(places):
-            self._write(bytes(size), at)
+            end = at + size
+            if memory is not None and end <= mapped:  # a step may remove hundreds
+                memory[at:end] = bytes(size)
+            else:
+                self._write(bytes(size), at)
 
     def wipe(self) -> None:
         """Overwrite all of it."""
@@ -262,15 +267,13 @@ def _checked(step: int) -> int:
     return crc32(step.to_bytes(8, "little")) >> 8 << _STEP_BITS | step
 
 
-def _joined(places: list[Place]) -> Iterator[tuple[int, int]]:
+def _joined(places: list[Place]) -> list[tuple[int, int]]:
     """Where each run of neighbours begins, and how many bytes it has."""
-    start = end = 0
+    runs, start, end = [], 0, 0
     for where in sorted(places):
         at = where >> 32
         if at != end:
-            if end > start:
-                yield start, end - start
+            runs.append((start, end - start))
             start = at
         end = at + (where & _SIZE)
-    if end > start:
-        yield start, end - start
+    return [*runs[1:], (start, end - start)]
