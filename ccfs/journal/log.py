@@ -187,13 +187,8 @@ class Log:
 
     def erase(self, places: list[Place]) -> None:
         """Overwrite what is there with zeros."""
-        memory, mapped = self._memory, self._mapped
         for at, size in _joined(places):
-            end = at + size
-            if memory is not None and end <= mapped:  # a step may remove hundreds
-                memory[at:end] = bytes(size)
-            else:
-                self._write(bytes(size), at)
+            self._write(bytes(size), at)
 
     def wipe(self) -> None:
         """Overwrite all of it."""

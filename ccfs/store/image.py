@@ -246,7 +246,7 @@ class Image:
         """Index what has become complete at the end.  `ends`: of the records, where known."""
         prefix, body = self.prefix, self.body
         if prefix is None:
-            found = _scan_prefix(self.data, self.limit)
+            found = _scan_prefix(self.data, self.limit) if self.data else None
             if found is None:
                 return Delta()
             prefix, body = found
