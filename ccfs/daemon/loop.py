@@ -160,8 +160,8 @@ class Loop:
         """Give others their turn where it is time for that or they want it; then wait."""
         if self._left <= 0 or time.monotonic() >= self._until or self.runnable.waiting:
             await self._pass()
-        if self._request.poll(0):
-            return
+            if self._request.poll(0):
+                return
         while not await self._sleep():
             await self._pass()
         self._renew()
