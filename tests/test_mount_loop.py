@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyfuse3
 import pytest
@@ -18,7 +19,7 @@ import trio
 
 from ccfs.daemon import loop as daemon_loop
 from ccfs.daemon.loop import BATCH, Loop
-from ccfs.daemon.tick import Tick
+from ccfs.daemon.pulse import Load, Tick
 
 SECONDS = 10
 
@@ -195,8 +196,12 @@ class Asked:
         return 1
 
 
-def test_those_who_ask_are_answered_without_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """trio has no turn until the request is there."""
+@pytest.mark.parametrize("prompt", [True, False])
+def test_those_who_ask_are_answered_without_a_pass(
+    prompt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asleep, and while it looks for the next one: trio has no turn until the request is there."""
+    monkeypatch.setattr(Load, "leaves_a_core", lambda self, now: prompt)
     loop, passes = Loop(), 0
     give_turns = loop._pass
 
@@ -227,8 +232,12 @@ def test_those_who_ask_are_answered_without_a_pass(monkeypatch: pytest.MonkeyPat
         run(loop, serve)
 
 
-def test_a_flood_of_those_who_ask_leaves_turns_to_others() -> None:
+@pytest.mark.parametrize("prompt", [True, False])
+def test_a_flood_of_those_who_ask_leaves_turns_to_others(
+    prompt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Requests, timers, connections and threads come in between."""
+    monkeypatch.setattr(Load, "leaves_a_core", lambda self, now: prompt)
     loop = Loop()
     with pipe() as (device, client), pipe() as ends, pipe() as (connection, peer):
         asked, seen = Asked(*ends, flood=True), set()
@@ -309,6 +318,23 @@ def test_it_can_be_cancelled(loop: Loop) -> None:
                     await loop.wait_readable(device)
 
         run(loop, serve)
+
+
+@pytest.mark.parametrize(("running", "spins"), [(0, True), (1, False)])
+def test_it_spins_only_while_a_core_is_idle(tmp_path: Path, running: int, spins: bool) -> None:
+    cores = len(os.sched_getaffinity(0))
+    file = tmp_path / "loadavg"
+    file.write_text(f"0.00 0.01 0.05 {cores + running}/99 4711\n")
+    load = Load(str(file))
+    assert load.leaves_a_core(100.0) is (spins and cores > 1)
+    file.write_text(f"0.00 0.01 0.05 {cores + 1}/99 4711\n")
+    assert load.leaves_a_core(100.0) is (spins and cores > 1)
+    assert not load.leaves_a_core(101.0)
+    load.close()
+
+
+def test_without_a_look_at_the_load_it_does_not_spin(tmp_path: Path) -> None:
+    assert not Load(str(tmp_path / "missing")).leaves_a_core(100.0)
 
 
 def test_a_read_that_waits_for_nothing_is_given_up() -> None:

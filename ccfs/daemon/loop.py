@@ -24,7 +24,7 @@ import pyfuse3
 import trio
 
 from ccfs.daemon.handshake import Handshake
-from ccfs.daemon.tick import Tick
+from ccfs.daemon.pulse import Load, Tick
 from ccfs.handover import MARK_STEP, TURNS, Handover, words_of
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,10 @@ BATCH = 16
 """The most requests between two passes through trio."""
 PATIENCE = 0.001
 """The most seconds of work between two passes through trio."""
+SPIN = 0.000_050
+"""The most seconds to look for the next request before sleeping."""
+SOON = 2 * SPIN
+"""Seconds after which the last one may have come for that to be worth trying."""
 LONGEST = 3600.0
 """The most seconds to sleep; poll(2) knows no more than some days."""
 
@@ -90,6 +94,7 @@ class Loop:
         self._air = words_of(handover)
         self._handshake: Handshake | None = None
         self._then: Callable[[], None] = lambda: None
+        self._load = Load()
         self._tick = Tick()
         self._closing = False
         self._device = -1
@@ -100,6 +105,7 @@ class Loop:
         self._anything = select.poll()
         self._left = 0
         self._until = 0.0
+        self._quick = False
         self._deadline = 0.0
 
     def __enter__(self) -> Loop:
@@ -110,6 +116,7 @@ class Loop:
     def __exit__(self, *_: object) -> None:
         pyfuse3.trio = trio  # type: ignore[attr-defined]
         self._tick.stop()
+        self._load.close()
 
     def begin(self, handshake: Handshake, then: Callable[[], None]) -> None:
         """Have libfuse read what that one says, as long as it goes on; then call `then`."""
@@ -158,12 +165,14 @@ class Loop:
 
     async def _wait(self) -> None:
         """Give others their turn where it is time for that or they want it; then wait."""
-        if self._left <= 0 or time.monotonic() >= self._until or self.runnable.waiting:
+        idle = time.monotonic()
+        if self._left <= 0 or idle >= self._until or self.runnable.waiting:
             await self._pass()
-            if self._request.poll(0):
-                return
+        if self._request.poll(0) or self._spin(idle):
+            return
         while not await self._sleep():
             await self._pass()
+        self._quick = time.monotonic() - idle < SOON
         self._renew()
 
     async def _pass(self) -> None:
@@ -177,6 +186,17 @@ class Loop:
     def _renew(self) -> None:
         self._left, self._until = BATCH, time.monotonic() + PATIENCE
         self._air[TURNS] += 1
+
+    def _spin(self, now: float) -> bool:
+        """Whether a request comes at once, where the last one did and a core has nothing to do."""
+        if not self._quick or not self._load.leaves_a_core(now):
+            return False
+        end = time.monotonic() + SPIN
+        while time.monotonic() < end:
+            if self._request.poll(0):
+                return True
+        self._quick = False
+        return False
 
     async def _sleep(self) -> bool:
         """Sleep until there is a request or anything for others; whether it is a request alone."""
@@ -201,14 +221,30 @@ class Loop:
         while not runnable.waiting:
             if runnable.ran:
                 self._note_deadline()
-            left = self._deadline - clock()
+            asleep = clock()
+            left = self._deadline - asleep
             if left <= 0:
                 break
             came = poll(min(left, LONGEST) * 1000)
             if came != alone:
                 return [descriptor for descriptor, _ in came]
-            answer()
+            if clock() - asleep < SOON and self._load.leaves_a_core(asleep):
+                self._converse()
+            else:
+                answer()
         return []
+
+    def _converse(self) -> None:
+        """Answer who asks, and whoever asks at once after that."""
+        answer, request, clock = self._answer, self._request.poll, time.monotonic
+        left, quiet = BATCH - answer(), clock()
+        until = quiet + PATIENCE
+        while left > 0 and quiet < until and not request(0):
+            if answered := answer():
+                left -= answered
+                quiet = clock()
+            elif clock() - quiet > SPIN:
+                return
 
     def _note_deadline(self) -> None:
         """When some other task wants to get up: known until one of them has run."""

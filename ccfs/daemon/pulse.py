@@ -1,15 +1,50 @@
-"""The timer under the loop: it ends a read that waits for nothing.
+"""What the loop goes by besides requests: how busy the machine is, and a timer.
 
-Knows a signal; never a request.
+Knows /proc/loadavg and a signal; never a request.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
+SAMPLE = 0.010
+"""Seconds for which one look at the machine's load holds."""
 TICK = 0.020
 """Seconds after which a read that found its request withdrawn is given up."""
+
+
+class Load:
+    """Whether a core is idle: how many threads run on the machine, looked at now and then."""
+
+    def __init__(self, path: str = "/proc/loadavg") -> None:
+        self._cores = len(os.sched_getaffinity(0))
+        self._until = 0.0
+        self._idle = False
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def leaves_a_core(self, now: float) -> bool:
+        """Whether whoever we answer has a core although we don't let ours go."""
+        if now >= self._until:
+            self._until = now + SAMPLE
+            self._idle = self._running() <= self._cores and self._cores > 1
+        return self._idle
+
+    def _running(self) -> int:
+        """The runnable threads of the machine, this one included (proc(5), /proc/loadavg)."""
+        if self._file < 0:
+            return self._cores + 1
+        return int(os.pread(self._file, 64, 0).split()[3].partition(b"/")[0])
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 class Tick:
