@@ -15,6 +15,7 @@ than they return.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from struct import error
 from typing import NamedTuple
 
@@ -71,6 +72,9 @@ class Times:
 
 
 _REMOVED_TIMES = Times(REMOVED_AUTHTIME, 0, 0, 0)
+_NO_ONE = Principal(NT_PRINCIPAL, b"", ())
+REMEMBERED = 64
+"""Lengths of removed records that are put together once: tickets of one service have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,19 +280,23 @@ def tombstone(record: bytes, dialect: Dialect) -> bytes:
     removed records, but all of them pass over configuration entries, so it is one too, where the
     length allows that: under any other name a ticket of zeros makes gokrb5 refuse the whole ccache.
     """
-    removed, end = decode_credential(record, dialect)
-    if end != len(record):
-        raise FormatError(end, "nothing behind the record")
-    room = len(record) - len(encode_credential(_config_tombstone(removed, 0), dialect))
-    made = _config_tombstone(removed, room) if room >= 0 else _blanked(removed)
-    return encode_credential(made, dialect)
+    size = len(record)
+    end = scan_credential(record, 0, dialect, size)
+    if end != size:
+        raise FormatError(end or size, "one record and nothing behind it")
+    client = record[: skip_principal(record, 0, dialect, size)]
+    room = size - len(client) - len(_removed_config(0, dialect))
+    if room < 0:
+        return encode_credential(_blanked(decode_credential(record, dialect)[0]), dialect)
+    return client + _removed_config(room, dialect)
 
 
-def _config_tombstone(removed: Credential, room: int) -> Credential:
-    """A removed configuration entry with `room` bytes in its key and value."""
+@lru_cache(maxsize=REMEMBERED)
+def _removed_config(room: int, dialect: Dialect) -> bytes:
+    """A removed configuration entry without its client, with `room` bytes in its key and value."""
     key = _REMOVED_KEY[:room]
-    return Credential(
-        client=removed.client,
+    credential = Credential(
+        client=_NO_ONE,
         server=Principal(NT_PRINCIPAL, CONFIG_REALM, (CONFIG_NAME, key)),
         keyblock=Keyblock(0, b""),
         times=_REMOVED_TIMES,
@@ -299,6 +307,7 @@ def _config_tombstone(removed: Credential, room: int) -> Credential:
         ticket=bytes(room - len(key)),
         second_ticket=b"",
     )
+    return encode_credential(credential, dialect)[len(encode_principal(_NO_ONE, dialect)) :]
 
 
 def _blanked(removed: Credential) -> Credential:

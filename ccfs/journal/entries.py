@@ -26,7 +26,8 @@ Bytes that are data have their size and checksum in the entry (R K Y A I N).  Kn
 bytes; never the store, nor files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from struct import Struct
 from typing import NamedTuple
 
@@ -81,15 +82,13 @@ class Entry(NamedTuple):
     texts: tuple[bytes, ...]
 
 
-_PACK = {kind: form.pack for kind, form in _FORMS.items()}
+ENCODE: dict[int, Callable[..., bytes]] = {
+    kind: partial(form.pack, kind) for kind, form in _FORMS.items()
+}
+"""What makes the bytes of an entry of all its fields, the sizes of its texts among them.
 
-
-def encode(kind: int, *values: float) -> bytes:
-    """The bytes of an entry, behind which its texts belong.
-
-    `values`: all its fields, the sizes of the texts among them.
-    """
-    return _PACK[kind](kind, *values)
+Its texts belong behind them.
+"""
 
 
 def decode(meta: bytes) -> Iterator[Entry]:

@@ -92,7 +92,7 @@ class Journal:
         DamagedError where it can't be: what it has changed is written anew with the next step.
         """
         try:
-            self._writer.commit(store, effects)
+            self._writer.add(store, effects, made=effects)
         except Exception as error:
             self._drop_next()  # it would never hear of this step
             raise DamagedError(_reason(error)) from None

@@ -43,6 +43,7 @@ _START = mmap.PAGESIZE
 _STEP = 8  # the word at byte 64
 _STEP_BITS = 40
 _SIZE = (1 << 32) - 1
+_NO_WORDS = memoryview(bytearray(_START)).cast("Q")
 _PIECE = 64 * 1024
 _DAMAGED = "it is damaged"
 
@@ -90,7 +91,7 @@ class Log:
         self._file = os.open(path, flags, 0o600)
         self._memory: mmap.mmap | None = None
         self._mapped = 0
-        self._words: memoryview | None = None
+        self._words = _NO_WORDS
         self._unlocked = False
         self.end, self.step, self.name = _START, 0, 0
         try:
@@ -105,6 +106,7 @@ class Log:
     def begin(self, mountpoint: bytes, uid: int) -> None:
         """Write the header.  Raises OSError where there is no room."""
         self._grow(_START)
+        self._words = _header_words(self._file)
         self.name = int.from_bytes(os.urandom(8), "little") >> 1
         where = sha256(mountpoint).digest()
         head = _HEADERS[VERSION].pack(MAGIC, VERSION, uid, where, self.name)
@@ -131,7 +133,8 @@ class Log:
         if owner != uid:
             raise DamagedError("it is another user's")
         self._map_all()
-        word = self._header_words()[_STEP]
+        self._words = _header_words(self._file)
+        word = self._words[_STEP]
         self.step = word & (1 << _STEP_BITS) - 1
         if word != _checked(self.step):
             raise DamagedError(_DAMAGED)
@@ -164,11 +167,12 @@ class Log:
         """
         number, room = self.step + 1, sum(map(len, data))
         sizes = _SIZES.pack(len(meta), room, number)
-        frame = b"".join((sizes, _CHECK.pack(crc32(meta, crc32(sizes))), meta, *data))
-        end = self.end + len(frame)
+        check = _CHECK.pack(crc32(meta, crc32(sizes)))
+        start = self.end
+        end = start + _FRAME.size + len(meta) + room
         if end > self._room:
             self._grow(end)
-        self._write(frame, self.end)
+        self._write(b"".join((sizes, check, meta, *data)), start)
         self.end = end
         self._acknowledge(number)
         return end - room
@@ -206,14 +210,8 @@ class Log:
             self._file = -1
 
     def _acknowledge(self, number: int) -> None:
-        self._header_words()[_STEP] = _checked(number)  # one store of eight bytes
+        self._words[_STEP] = _checked(number)  # one store of eight bytes
         self.step = number
-
-    def _header_words(self) -> memoryview:
-        """The header as words of eight bytes, in a mapping of its own: the other one is moved."""
-        if self._words is None:
-            self._words = memoryview(mmap.mmap(self._file, _START)).cast("Q")
-        return self._words
 
     def _grow(self, end: int) -> None:
         """Have room up to `end`, and a little more, mapped."""
@@ -253,20 +251,23 @@ class Log:
             raise InUseError from None
 
 
+def _header_words(file: int) -> memoryview[int]:
+    """The header as words of eight bytes, in a mapping of its own: the other one is moved."""
+    return memoryview(mmap.mmap(file, _START)).cast("Q")
+
+
 def _checked(step: int) -> int:
     """The word for a step: its number below, a checksum above."""
     return crc32(step.to_bytes(8, "little")) >> 8 << _STEP_BITS | step
 
 
-def _joined(places: list[Place]) -> Iterator[tuple[int, int]]:
+def _joined(places: list[Place]) -> list[tuple[int, int]]:
     """Where each run of neighbours begins, and how many bytes it has."""
-    start = end = 0
+    runs, start, end = [], 0, 0
     for where in sorted(places):
         at = where >> 32
         if at != end:
-            if end > start:
-                yield start, end - start
+            runs.append((start, end - start))
             start = at
         end = at + (where & _SIZE)
-    if end > start:
-        yield start, end - start
+    return [*runs[1:], (start, end - start)]

@@ -2,14 +2,14 @@
 
     counts of superseded numbers, ccaches that are gone, listings, changed ccaches, those with news
     behind their file; whether events were logged; these serials; then for each ccache that lost
-    records its serial, how many, and theirs                          all of them eight bytes each
+    records its serial, how many, and theirs      all of eight bytes, in the machine's byte order
 
 Nothing at all where nothing of it is stale.
 
 Knows the effects of a step; never how the log keeps them.
 """
 
-from struct import pack, unpack
+from array import array
 
 from ccfs.store.ledger import Effects
 
@@ -36,14 +36,14 @@ def encode(effects: Effects) -> bytes:
     ]
     for owner, serials in effects.records.items():
         values += (owner, len(serials), *serials)
-    return pack(f"<{len(values)}q", *values)
+    return array("q", values).tobytes()
 
 
 def decode(data: bytes) -> Effects:
-    """What a step made stale; nothing else of its effects.  Raises struct.error, IndexError."""
+    """What a step made stale; nothing else of its effects.  Raises ValueError, IndexError."""
     if not data:
         return Effects()
-    values = list(unpack(f"<{len(data) // 8}q", data))
+    values = array("q", data).tolist()
     counts, logged, at = values[:5], bool(values[5]), 6
     parts = []
     for count in counts:

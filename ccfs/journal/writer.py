@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ccfs.journal import entries, step
-from ccfs.journal.entries import encode
+from ccfs.journal.entries import ENCODE
 from ccfs.journal.log import Place, place
 from ccfs.journal.replay import Held, Logged, LoggedFile
 from ccfs.store.ledger import Effects
@@ -68,20 +68,13 @@ class Writer:
         self._dead: list[Place] = []
         self._missed = _NOTHING
 
-    def commit(self, store: Store, effects: Effects) -> None:
-        """Have one step in the log, and all that could not be before.
-
-        OSError where there is no room, and whatever else may go wrong: the step is missed.
-        """
-        self.add(store, effects, made=effects)
-
     def add(
         self, store: Store, effects: Effects, *, made: Effects | None = None, older: bool = False
     ) -> None:
-        """Have in the log what is named in `effects`, as it is now.
+        """Have in the log what is named in `effects`, as it is now, and all that was missed.
 
         `made`: what the step was; `older`: also the numbers before the current ones by which files
-        are open.
+        are open.  OSError where there is no room, and whatever else may go wrong: it is missed.
         """
         batch = _Batch()
         try:
@@ -91,14 +84,14 @@ class Writer:
                 batch.meta += [_older(g) for g in store.contents.older() if _same_dialect(g)]
             if made is not None:
                 text = step.encode(made)
-                batch.meta += (encode(entries.MADE, len(text)), text)
+                batch.meta += (ENCODE[entries.MADE](len(text)), text)
             self._append(batch, store)
         except BaseException:
             self._missed = _merged(self._missed, effects)
             raise
 
     def _put_all(self, batch: _Batch, store: Store, effects: Effects) -> None:
-        unlogged = self._unlogged(store, effects.superseded)
+        unlogged = self._unlogged(store, effects.superseded) if effects.superseded else ()
         self._put_ccaches(batch, store, effects)
         for number, kept in effects.files.items():
             self._put_file(batch, number, store.contents.find(number), kept)
@@ -143,7 +136,7 @@ class Writer:
         """Ccaches that are gone, with all that they had."""
         for serial in serials:
             if store.collection.by_serial(serial) is None:
-                batch.meta.append(encode(entries.DROPPED, serial))
+                batch.meta.append(ENCODE[entries.DROPPED](serial))
                 held = self._held.ccaches.pop(serial, None)
                 self._dead += held.records.values() if held else ()
 
@@ -154,13 +147,13 @@ class Writer:
         held = self._held.ccaches.get(owner)
         for serial in serials:
             if held and serial in held.records and serial not in buried:
-                batch.meta.append(encode(entries.REMOVED, owner, serial))
+                batch.meta.append(ENCODE[entries.REMOVED](owner, serial))
                 self._dead.append(held.records.pop(serial))
 
     def _compact(self, batch: _Batch, owner: int) -> None:
         held = self._held.ccaches.get(owner)
         if held is not None:
-            batch.meta.append(encode(entries.COMPACTED, owner))
+            batch.meta.append(ENCODE[entries.COMPACTED](owner))
             self._dead += [held.records.pop(key) for key in held.blank]
             held.blank = set()
 
@@ -171,7 +164,7 @@ class Writer:
             if held and serial in held.records:
                 self._dead.append(held.records[serial])
                 held.blank.add(serial)
-                meta = encode(entries.BURIED, owner, serial, len(data), crc32(data))
+                meta = ENCODE[entries.BURIED](owner, serial, len(data), crc32(data))
                 batch.add(meta, data, partial(held.records.__setitem__, serial))
 
     def _put(self, batch: _Batch, ccache: Ccache, effects: Effects) -> None:
@@ -183,7 +176,7 @@ class Writer:
         records: Iterable[_Record]
         if held is None or serial in effects.rewritten:
             held = self._held.ccaches[serial] = held or Logged()
-            batch.meta.append(encode(entries.EMPTIED, serial))
+            batch.meta.append(ENCODE[entries.EMPTIED](serial))
             self._dead += held.records.values()
             held.records, held.blank, held.fixed = {}, set(), None
             records = image.records() if image else ()
@@ -202,16 +195,16 @@ class Writer:
             held.fixed = fixed
         else:
             times = (ccache.change_time, ccache.mtime, mtime)
-            batch.meta.append(encode(entries.TOUCHED, serial, number, *times))
+            batch.meta.append(ENCODE[entries.TOUCHED](serial, number, *times))
         held.number = number
         for data, stored in records:
             if stored is not None:
                 name = stored.name.encode("utf-8", "surrogateescape")
                 sizes = (len(name), len(data), crc32(data))
-                batch.meta.append(encode(entries.RECORD, serial, stored.serial, *sizes))
+                batch.meta.append(ENCODE[entries.RECORD](serial, stored.serial, *sizes))
                 batch.add(name, data, partial(held.records.__setitem__, stored.serial))
             else:
-                meta = encode(entries.BLANK, serial, len(data), crc32(data))
+                meta = ENCODE[entries.BLANK](serial, len(data), crc32(data))
                 batch.add(meta, data, partial(_put_blank, held))
 
     def _put_file(
@@ -221,19 +214,19 @@ class Writer:
         files, held = self._held.files, self._held.files.get(number)
         where = None if generation is None else _place(generation)
         if generation is None or where is None:
-            batch.meta.append(encode(entries.UNLINKED, number))
+            batch.meta.append(ENCODE[entries.UNLINKED](number))
             batch.done.append(partial(self._forget_file, number))
             return
         head = where, generation.used == KEPT
         now = LoggedFile(head, held.size, [*held.pieces]) if held else LoggedFile(head)
         if held is None or held.head != head:
-            batch.meta += (encode(entries.FILE, number, where[0], head[1], len(where[1])), where[1])
+            batch.meta += (ENCODE[entries.FILE](number, where[0], head[1], len(where[1])), where[1])
         if kept < now.size:
-            batch.meta.append(encode(entries.CLEARED, number))
+            batch.meta.append(ENCODE[entries.CLEARED](number))
             batch.done.append(partial(self._dead.extend, now.pieces))
             now.size, now.pieces = 0, []
         data = bytes(memoryview(generation.data)[now.size :])
-        meta = encode(entries.APPENDED, number, generation.mtime, len(data), crc32(data))
+        meta = ENCODE[entries.APPENDED](number, generation.mtime, len(data), crc32(data))
         if data:
             batch.add(meta, data, now.pieces.append)
         else:
@@ -246,7 +239,7 @@ class Writer:
         self._dead += held.pieces if held else ()
 
     def _put_note(self, batch: _Batch, key: bytes, value: bytes) -> None:
-        batch.meta.append(encode(entries.NOTE, len(key), len(value), crc32(value)))
+        batch.meta.append(ENCODE[entries.NOTE](len(key), len(value), crc32(value)))
         batch.add(key, value, partial(self._noted, key))
 
     def _noted(self, key: bytes, where: Place) -> None:
@@ -263,7 +256,7 @@ class Writer:
         for ident in {*tails, *held}:
             serial, data = tail = tails.get(ident, (0, b""))
             if ident not in held or held[ident][0] != tail:
-                meta = encode(entries.TAIL, ident, serial, len(data), crc32(data))
+                meta = ENCODE[entries.TAIL](ident, serial, len(data), crc32(data))
                 batch.add(meta, data, partial(self._waits, ident, tail))
 
     def _waits(self, ident: int, tail: tuple[int, bytes], where: Place) -> None:
@@ -280,8 +273,8 @@ class Writer:
         lines = events.since(held.sequence) if held.sequence >= 0 else None
         if lines is None:  # it is not in the log yet, or the log has missed more than is left
             lines, held.edition = events.since(events.oldest - 1) or b"", 0
-            batch.meta.append(encode(entries.BEGUN, store.start_time, events.start))
-        batch.meta += (encode(entries.LINES, events.sequence, events.mtime, len(lines)), lines)
+            batch.meta.append(ENCODE[entries.BEGUN](store.start_time, events.start))
+        batch.meta += (ENCODE[entries.LINES](events.sequence, events.mtime, len(lines)), lines)
         if events.edition.number != held.edition:
             batch.meta += _editions(events, held.edition)
 
@@ -290,8 +283,7 @@ class Writer:
         ledger, collection, events = store.ledger, store.collection, store.events
         register = ledger.register
         batch.meta.append(
-            encode(
-                entries.WHOLE,
+            ENCODE[entries.WHOLE](
                 ledger.change_time,
                 register.last,
                 collection.mtime,
@@ -302,8 +294,9 @@ class Writer:
         )
         at = self.log.append(b"".join(batch.meta), batch.data)
         for placed, data in zip(batch.placed, batch.data, strict=True):
-            placed(place(at, len(data)))
-            at += len(data)
+            size = len(data)
+            placed(place(at, size))
+            at += size
         for done in batch.done:
             done()
         self._held.sequence, self._held.edition = events.sequence, events.edition.number
@@ -347,8 +340,7 @@ def _put_blank(held: Logged, where: Place) -> None:
 def _row(ccache: Ccache) -> tuple[bytes, ...]:
     image, name, current = ccache.image, ccache.name, ccache.current
     prefix = bytes(memoryview(image.data)[: image.body]) if image and image.prefix else b""
-    row = encode(
-        entries.CCACHE,
+    row = ENCODE[entries.CCACHE](
         ccache.serial,
         ccache.rank,
         ccache.change_time,
@@ -367,9 +359,9 @@ def _row(ccache: Ccache) -> tuple[bytes, ...]:
 def _link(store: Store, name: bytes) -> tuple[bytes, ...]:
     link = store.scratch.links.get(name)
     if link is None:
-        return encode(entries.LINK, 0, 0.0, len(name), 0), name
+        return ENCODE[entries.LINK](0, 0.0, len(name), 0), name
     values = (link.number, link.made, len(name), len(link.target))
-    return encode(entries.LINK, *values), name, link.target
+    return ENCODE[entries.LINK](*values), name, link.target
 
 
 def _place(generation: Generation) -> tuple[int, bytes] | None:
@@ -389,7 +381,7 @@ def _same_dialect(generation: Generation) -> bool:
 def _older(generation: Generation) -> bytes:
     """The number of one whose ccache goes on under another number."""
     assert generation.ccache is not None
-    return encode(entries.OLDER, generation.number, generation.ccache.serial)
+    return ENCODE[entries.OLDER](generation.number, generation.ccache.serial)
 
 
 def _editions(events: EventLog, known: int) -> list[bytes]:
@@ -398,5 +390,5 @@ def _editions(events: EventLog, known: int) -> list[bytes]:
     for e in events.editions:
         if e.number > known:
             values = (e.number, e.base, events.dropped, len(e.header))
-            parts += [encode(entries.EDITION, *values), e.header]
+            parts += [ENCODE[entries.EDITION](*values), e.header]
     return parts

@@ -89,7 +89,7 @@ class InFlight:
         """
         words, size = self._words, len(reply)
         self._sent[0] = self._taken[0] = 0
-        asked = words[SIZES] & _LOW
+        asked = words[SIZES]  # in the upper half there is nothing yet
         words[SIZES] = asked | size << _HALF
         if self._certain:
             self._take.take_out(descriptor, asked)

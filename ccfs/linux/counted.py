@@ -16,14 +16,12 @@ from errno import EAGAIN
 _libc = ctypes.CDLL(None, use_errno=True)
 _sendmmsg, _recvmmsg = _libc.sendmmsg, _libc.recvmmsg
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-_SMALL = 4096
-"""Bytes of a message that are copied: that takes less time than to tell where they are."""
 
 
 class _Vector(ctypes.Structure):
     """struct iovec."""
 
-    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+    _fields_ = (("base", ctypes.c_char_p), ("size", ctypes.c_size_t))
 
 
 class _Header(ctypes.Structure):
@@ -47,17 +45,17 @@ class _Message(ctypes.Structure):
 
 
 class Counted:
-    """One message, whose header is at byte `at` of some memory, and which has `room` bytes of ours.
+    """One message, whose header is at byte `at` of some memory.
 
+    `room`: bytes that it has for what is taken out.
     `count[0]`: bytes that were moved; that stays until the next call, or until it is set to 0.
     """
 
-    def __init__(self, memory: memoryview[int], at: int, room: int = _SMALL) -> None:
+    def __init__(self, memory: memoryview[int], at: int, room: int = 0) -> None:
         memory = memory.cast("B")
         end = at + ctypes.sizeof(_Message)
         self.count = memory[end - 8 : end].cast("I")[_Message.count.offset % 8 // 4 :]
         self._buffer = ctypes.create_string_buffer(room)
-        self._bytes = memoryview(self._buffer).cast("B")
         self._vector = _Vector(ctypes.addressof(self._buffer), 0)
         self._size = memoryview(self._vector).cast("B").cast("L")[1:]
         self._message = _Message.from_buffer(memory, at)
@@ -66,11 +64,8 @@ class Counted:
 
     def send(self, descriptor: int, data: bytes) -> int:
         """Send what the kernel takes of some bytes; returns how many.  Raises OSError."""
-        size = len(data)
-        if size > _SMALL:
-            return self._send_large(descriptor, data)
-        self._bytes[:size] = data
-        self._size[0] = size
+        self._vector.base = data
+        self._size[0] = len(data)
         if _sendmmsg(descriptor, self._address, 1, _FLAGS) == 1:
             return self.count[0]
         return _failed()
@@ -81,15 +76,6 @@ class Counted:
         if _recvmmsg(descriptor, self._address, 1, _FLAGS, None) == 1:
             return self.count[0]
         return _failed()
-
-    def _send_large(self, descriptor: int, data: bytes) -> int:
-        self._vector.base = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
-        self._size[0] = len(data)
-        try:
-            moved = _sendmmsg(descriptor, self._address, 1, _FLAGS)
-            return self.count[0] if moved == 1 else _failed()
-        finally:
-            self._vector.base = ctypes.addressof(self._buffer)
 
 
 def _failed() -> int:

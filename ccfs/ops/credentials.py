@@ -175,18 +175,21 @@ def pending_of(server: Server, where: Ref, name: bytes) -> Ref | None:
 
 
 _PENDING = b"pending "
-_BEGUN = Struct(">BQ?H")
+_BEGUN = Struct(">BQ?HI")
 
 
 def _noted(begun: Begun) -> bytes:
-    head = _BEGUN.pack(begun.slot, begun.ccache, begun.done, len(begun.name))
-    return head + begun.name + begun.content
+    """Of content that is stored only its length is noted, for who asks for the file's size."""
+    slot, ccache, name, done, content = begun
+    head = _BEGUN.pack(slot, ccache, done, len(name), len(content))
+    return head + name + (b"" if done else content)
 
 
 def _decoded(value: bytes) -> Begun:
-    slot, ccache, done, size = _BEGUN.unpack_from(value)
+    slot, ccache, done, size, length = _BEGUN.unpack_from(value)
     end = _BEGUN.size + size
-    return Begun(Slot(slot), ccache, value[_BEGUN.size : end], done, value[end:])
+    content = bytes(length) if done else value[end:]
+    return Begun(Slot(slot), ccache, value[_BEGUN.size : end], done, content)
 
 
 def _begun(server: Server, serial: int) -> Begun:
@@ -211,9 +214,7 @@ def _handle(server: Server, number: int, begun: Begun, opening: Opening) -> Hand
 
     def commit(content: bytes, now: float) -> bool:
         done = put(content, now)
-        # Of what is stored only the length is wanted, for who asks for that.
-        left = bytes(len(content)) if done else content
-        server.note(key, _noted(begun._replace(done=done, content=left)))
+        server.note(key, _noted(begun._replace(done=done, content=content)))
         return done
 
     def dropped(now: float) -> None:
@@ -241,7 +242,8 @@ def _credential(server: Server, begun: Begun, opening: Opening) -> Complete:
             raise BadContentError("bytes behind the credential")
         complete = edits.complete(content)
         if complete:
-            edits.store(ccache_of(server, begun.ccache), content, Stamp(now, opening.at.who))
+            ccache = ccache_of(server, begun.ccache)
+            edits.store_complete(ccache, content, Stamp(now, opening.at.who))
         return complete
 
     return commit

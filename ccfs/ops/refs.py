@@ -82,7 +82,7 @@ def among(inodes: set[int], serials: Collection[int], slots: Collection[int]) ->
     """
     if len(inodes) < len(serials) * len(slots):
         wanted = set(serials)
-        return [i for i in inodes if i >> _SHIFT in wanted and i & _MASK in slots]
+        return [i for i in inodes if i & _MASK in slots and i >> _SHIFT in wanted]
     return [inode for inode in numbers(serials, slots) if inode in inodes]
 
 

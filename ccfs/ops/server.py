@@ -27,6 +27,8 @@ from ccfs.store.ledger import Effects
 log = logging.getLogger(__name__)
 
 _BYTES, _CHANGED = Slot.BYTES, Slot.CHANGED
+LOOKUP = 0.005
+"""Seconds for which the command of a thread is known: no id is given out again so soon."""
 MAX_RETRIES = 1024
 """How many tasks are remembered that look a name up again."""
 MAX_TEXTS = 4096
@@ -130,6 +132,9 @@ class Server:
     requests: dict[str, int] = field(default_factory=dict)
     _tick: int = 0
     _given: int = 0
+    _thread: int = 0
+    _process: tuple[int, str] = (0, COMMAND_UNKNOWN)
+    _looked_up: float = 0.0
     unkept: bool = False
 
     def __post_init__(self) -> None:
@@ -140,9 +145,16 @@ class Server:
         self._air = words_of(self.handover)
 
     def stamp(self, uid: int, pid: int) -> Stamp:
-        """When and by whom a step is made that a thread `pid` of a process asks for."""
-        self.asking = Who(uid, *process_of(pid))
-        return Stamp(self.clock(), self.asking)
+        """When and by whom a step is made that a thread `pid` of a process asks for.
+
+        A client makes several requests for one operation: its command is looked up once in LOOKUP.
+        """
+        now = self.clock()
+        if pid != self._thread or not 0 <= now - self._looked_up < LOOKUP:
+            self._process = process_of(pid)
+            self._thread, self._looked_up = pid, now
+        self.asking = Who(uid, *self._process)
+        return Stamp(now, self.asking)
 
     def glance(self, uid: int, pid: int) -> Stamp:
         """The same for a step that changes nothing: its command is not looked up."""
@@ -330,16 +342,16 @@ class Server:
 
     def tell(self, effects: Effects) -> None:
         """Tell the kernel and who waits what steps have changed."""
-        gone = effects.gone
-        self._forget_texts(gone)
-        for inode in stale_records(gone, self.held):
-            self._invalidate(inode)
+        if effects.records:
+            self._forget_records(effects.gone)
         for one in stale(effects):
             self._invalidate(self.faces.shown(one).inode)
-        self.faces.forget(effects.ccaches)
-        if effects.changed:
+        if effects.ccaches:
+            self.faces.forget(effects.ccaches)
+        if self.armed and effects.changed:
             self._kick({0, *effects.changed})
-        self.kernel.expect(self.store.next_deadline())
+        if effects.changed:
+            self.kernel.expect(self.store.next_deadline())
         for serial in effects.behind:
             ccache = self.store.collection.by_serial(serial)
             if ccache is not None and ccache.current:
@@ -348,12 +360,14 @@ class Server:
             for poll in self.polls.values():
                 poll.notify()
 
-    def _forget_texts(self, serials: list[int]) -> None:
-        """These credentials are gone; mostly nobody has looked at any of them."""
+    def _forget_records(self, serials: list[int]) -> None:
+        """Drop the cached texts of removed credentials, and have the kernel drop what it holds."""
         if self.sizes or self.texts:
             for serial in serials:
                 self.texts.pop(serial, None)
                 self.sizes.pop(serial, None)
+        for inode in stale_records(serials, self.held):
+            self._invalidate(inode)
 
     def _invalidate(self, inode: int) -> None:
         """Have the kernel drop what it holds, but for what the answer to this step brings it."""

@@ -34,9 +34,18 @@ def stale_records(serials: Collection[int], held: Held) -> list[int]:
 def stale(effects: Effects) -> list[Ref]:
     """The inodes but for records whose attributes the kernel may hold and are not so any more."""
     refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
-    refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
-    refs += [Ref(serial, Slot.CCACHE) for serial in effects.listings if serial > 0]
-    refs += [Ref(0, Slot.DIR)] if LISTED in effects.listings else []
-    if 0 in effects.listings:
-        refs += [Ref(0, Slot.CACHES), Ref(0, Slot.DIR)]
+    if effects.ccaches:
+        refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
+    if effects.listings:
+        refs += _stale_listings(effects.listings)
+    return refs
+
+
+def _stale_listings(serials: set[int]) -> list[Ref]:
+    """Directories whose entries have changed."""
+    refs = [Ref(serial, Slot.CCACHE) for serial in serials if serial > 0]
+    if 0 in serials:
+        refs.append(Ref(0, Slot.CACHES))
+    if 0 in serials or LISTED in serials:
+        refs.append(Ref(0, Slot.DIR))
     return refs

@@ -78,8 +78,10 @@ class Register:
 
     def next_deadline(self) -> int | None:
         """When something is due next, in seconds since the epoch."""
-        near = [self._near[0][0] - NOTICE] if self._near else []
-        return min(near + [end for end, _ in self._here[:1]], default=None)
+        if not self._near:
+            return self._here[0][0] if self._here else None
+        near = self._near[0][0] - NOTICE
+        return min(near, self._here[0][0]) if self._here else near
 
     def number(self) -> int:
         """A serial number that was never given before."""

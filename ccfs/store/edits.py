@@ -5,7 +5,7 @@ Each is one step: the bytes are put together, then the ccache goes on under a ne
 
 from collections.abc import Sequence
 
-from ccfs.format.ccache import Header, Prefix, encode_prefix, scan_prefix
+from ccfs.format.ccache import Header, Prefix, encode_prefix
 from ccfs.format.config import ConfigKey, config_key, make_config
 from ccfs.format.credential import (
     decode_credential,
@@ -15,6 +15,7 @@ from ccfs.format.credential import (
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal
+from ccfs.format.wire import COUNT_MAX
 from ccfs.store.ccache import Ccache
 from ccfs.store.contents import Contents
 from ccfs.store.describe import config_name, cut_name
@@ -49,6 +50,14 @@ class Edits:
         self._room(ccache, len(record), 1)
         if not self.complete(record):
             raise BadContentError("an incomplete credential")
+        return self._store(ccache, record, at)
+
+    def store_complete(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
+        """`store` for a record of which `complete` is True."""
+        self._room(ccache, len(record), 1)
+        return self._store(ccache, record, at)
+
+    def _store(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         self._upgrade(ccache, at)
         with self._contents.rewriting(ccache, at.now):
             return self._add(ccache, record, at)
@@ -89,7 +98,7 @@ class Edits:
         `offset`: the KDC's clock minus ours in seconds, None for unknown.
         """
         header = Header(DIALECT_V4)
-        data = self._encode(Prefix(header.with_kdc_offset(offset), principal))
+        data = _encode(Prefix(header.with_kdc_offset(offset), principal))
         self._ledger.room(0, len(data))
         return data
 
@@ -118,21 +127,13 @@ class Edits:
             header = Header(DIALECT_V4, tags).with_kdc_offset(offset)
         except FormatError as error:
             raise BadContentError(str(error)) from None
-        data = self._encode(Prefix(header, principal))
+        data = _encode(Prefix(header, principal))
         self._room(ccache, len(data) - image.body)
         self._upgrade(ccache, at)
         with self._contents.rewriting(ccache, at.now):
             image.rebuild(data, image.records())
             self._ledger.record(at, what, ccache)
             self._contents.apply(ccache, Delta(), at, was=True)
-
-    def _encode(self, prefix: Prefix) -> bytes:
-        try:
-            data = encode_prefix(prefix)
-            scan_prefix(data, self._ledger.limits.ccache_bytes)
-        except FormatError as error:
-            raise BadContentError(str(error)) from None
-        return data
 
     def _add(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         image, _ = _initialised(ccache)
@@ -164,6 +165,15 @@ class Edits:
                 self._contents.set_aside(ccache)
                 image.rebuild(*_in_version_4(image))
                 self._ledger.effects.rewritten.add(ccache.serial)
+
+
+def _encode(prefix: Prefix) -> bytes:
+    if len(prefix.principal.components) >= COUNT_MAX:  # with the realm it is one more
+        raise BadContentError(f"fewer than {COUNT_MAX} components")
+    try:
+        return encode_prefix(prefix)
+    except FormatError as error:
+        raise BadContentError(str(error)) from None
 
 
 def _in_version_4(image: Image) -> tuple[bytes, list[tuple[bytes, Stored | None]]]:

@@ -8,12 +8,13 @@ edition, so a reader that began in an older one reads on where it was; a line sa
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 from ccfs.format.names import encode_name
 from ccfs.format.text import timestamp
 from ccfs.store.saved import SavedEvents
-from ccfs.store.values import Stamp, What
+from ccfs.store.values import Stamp, What, Who
 
 REMEMBERED = 8
 """How many editions can be found by their number."""
@@ -82,20 +83,11 @@ class EventLog:
         """Add one line; `ccache` is a raw name, `credential` a file name in its directory."""
         self.sequence += 1
         self.mtime = at.now
-        who = at.who
-        line = "\t".join(
-            (
-                str(self.sequence),
-                timestamp(int(at.now)),
-                what.value,
-                encode_name(ccache),
-                credential,
-                f"uid={who.uid}",
-                f"pid={who.pid}",
-                encode_name(who.command.encode("utf-8", "surrogateescape")),
-            )
+        line = (
+            f"{self.sequence}\t{timestamp(int(at.now))}\t{what.value}\t{encode_name(ccache)}"
+            f"\t{credential}\t{_asker(at.who)}\n"
         )
-        data = line.encode("utf-8", "surrogateescape") + b"\n"
+        data = line.encode("utf-8", "surrogateescape")
         self._lines.append(data)
         self._starts.append(self.end)
         self.end += len(data)
@@ -177,6 +169,13 @@ class Reader:
     def behind(self) -> bool:
         """Whether there is something to read behind what was read last."""
         return self._next < self._log.size(self._edition)
+
+
+@lru_cache(maxsize=1)
+def _asker(who: Who) -> str:
+    """Who asks, as a line says it: one process makes many changes."""
+    command = encode_name(who.command.encode("utf-8", "surrogateescape"))
+    return f"uid={who.uid}\tpid={who.pid}\t{command}"
 
 
 def _lost(count: int) -> bytes:

@@ -7,7 +7,7 @@ change in place costs what it touches.  Nothing here knows names of files or who
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -246,7 +246,7 @@ class Image:
         """Index what has become complete at the end.  `ends`: of the records, where known."""
         prefix, body = self.prefix, self.body
         if prefix is None:
-            found = _scan_prefix(self.data, self.limit)
+            found = _scan_prefix(self.data, self.limit) if self.data else None
             if found is None:
                 return Delta()
             prefix, body = found
@@ -255,11 +255,14 @@ class Image:
         self._registrar.room(len(ends))
         fresh, self.prefix, self.body = self.prefix is None, prefix, body
         self.complete = ends[-1] if ends else at
-        outlined = self._outlines([at, *ends], prefix.header.dialect)
-        spans = [Span(start, end, self._admit(what)) for start, end, what in outlined]
+        dialect, spans = prefix.header.dialect, []
+        for end in ends:  # one at a time: all outlines at once take more room than their bytes
+            spans.append(Span(at, end, self._admit(self._outline(at, dialect))))
+            at = end
         self._splice(len(self.spans), len(self.spans), spans)
-        added = tuple(s.stored for s in spans if s.stored)
-        return Delta(added, (), fresh, tuple(s.stored or self._bytes(s) for s in spans))
+        added = tuple([s.stored for s in spans if s.stored])
+        last = added if len(added) == len(spans) else [s.stored or self._bytes(s) for s in spans]
+        return Delta(added, (), fresh, tuple(last))
 
     def _admit(self, what: Outline | None) -> Stored | None:
         return self._registrar.admit(what) if what else None
@@ -318,7 +321,7 @@ class Image:
         rest = self._in_step(reached, stop)
         if rest is None and reached < self.complete:
             raise BadContentError("a write in place that breaks the records behind it")
-        outlined = list(self._outlines([at, *ends], dialect))
+        outlined = [(a, b, self._outline(a, dialect)) for a, b in pairwise([at, *ends])]
         return outlined, len(self.spans) if rest is None else rest
 
     def _in_step(self, at: int, stop: int | None) -> int | None:
@@ -359,17 +362,13 @@ class Image:
         the bytes can't become records.
         """
         ends: list[int] = []
-        while at < len(self.data) and self._in_step(at, stop) is None:
+        while at < len(self.data) and (stop is None or self._in_step(at, stop) is None):
             end = _scan_credential(self.data, at, dialect, self.limit)
             if end is None:
                 break
             ends.append(end)
             at = end
         return ends
-
-    def _outlines(self, edges: list[int], dialect: Dialect) -> Iterator[Outlined]:
-        """Of complete records, one at a time: all at once take more room than their bytes."""
-        return ((a, b, self._outline(a, dialect)) for a, b in pairwise(edges))
 
     def _outline(self, start: int, dialect: Dialect) -> Outline | None:
         outline = outline_credential(self.data, start, dialect)
