@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pyfuse3
 import pytest
 
-from ccfs.ops import times
+from ccfs.ops import server, times
 from ccfs.ops.refs import Ref, Slot
 from tests.clients.python import records
-from tests.direct import Caller, Fields, FileSystem, refused
+from tests.direct import UID, Caller, Fields, FileSystem, refused
 
 IMAGE = records.ccache(["host/one"])
 NAME = b"host%2Fone@KRBTEST.COM"
@@ -254,3 +254,20 @@ def test_only_so_many_have_set_times(fs: FileSystem) -> None:
     assert len(fs.server.times._set) == times.MOST
     assert fs.server.times.get(Ref(0, Slot.BYTES), 0.0) is None
     assert fs.server.times.get(Ref(times.MOST, Slot.BYTES), 0.0) == (1, 1)
+
+
+def test_a_command_is_looked_up_once_for_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's is looked up at once, the same one's again after LOOKUP."""
+    asked: list[int] = []
+
+    def process_of(thread: int) -> tuple[int, str]:
+        asked.append(thread)
+        return thread, f"command {len(asked)}"
+
+    monkeypatch.setattr(server, "process_of", process_of)
+    fs = FileSystem()
+    said = [fs.server.stamp(UID, pid).who.command for pid in (1, 1, 2)]
+    fs.clock.now += 2 * server.LOOKUP
+    said.append(fs.server.stamp(UID, 2).who.command)
+    assert said == ["command 1", "command 1", "command 2", "command 3"]
+    assert asked == [1, 2, 2]
