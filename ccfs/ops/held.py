@@ -17,10 +17,6 @@ class Held:
         self._held: set[int] = set()
         self._told: set[int] = set()
 
-    def is_old(self, serial: int) -> bool:
-        """Whether an earlier daemon may have given a serial number."""
-        return serial <= self._before
-
     def __contains__(self, inode: int) -> bool:
         return inode in self._held or (serial_of(inode) <= self._before and inode not in self._told)
 

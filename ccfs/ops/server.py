@@ -191,7 +191,7 @@ class Server:
         """
         told = self.retries.pop(pid, None)
         again = told is not None and self.seen.get(number, 0) > told
-        again = again or (self.held.is_old(number) and self.clock() < self.told_until)
+        again = again or self.clock() < self.told_until
         if not again:
             if len(self.retries) >= MAX_RETRIES:
                 self.retries.clear()
