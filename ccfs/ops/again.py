@@ -58,6 +58,7 @@ def resume(server: Server, handover: Handover, last: Effects | None) -> None:
     server.armed = {
         serial for serial in server.armed if server.kernel.knows(Ref(serial, Slot.CHANGED).inode)
     }
+    _forget_unknown(server)
     if handover.words[OWED] and last is not None:
         server.tell(last)
         handover.words[OWED] = 0
@@ -67,6 +68,14 @@ def resume(server: Server, handover: Handover, last: Effects | None) -> None:
         ccache = server.store.collection.by_serial(touch - 1)
         if ccache is not None and ccache.current:
             server.kernel.touch(ccache.ident)
+
+
+def _forget_unknown(server: Server) -> None:
+    """What the kernel doesn't have nobody has open: what is kept for readers of it goes."""
+    for number in server.store.contents.numbers():
+        if not server.kernel.knows(Ref(number, Slot.BYTES).inode):
+            server.store.contents.forget(number)
+    server.tend()
 
 
 def _write(ops: Operations, fh: int, offset: int, data: bytes) -> int:

@@ -49,6 +49,10 @@ class Contents:
         if not has_name and not generation.handles:
             self._drop(generation)
 
+    def numbers(self) -> list[int]:
+        """All numbers that are remembered."""
+        return [*self._known]
+
     def presume_open(self) -> None:
         """Whatever is there may be open: its readers keep what they have until it is forgotten."""
         for generation in self._known.values():
