@@ -71,10 +71,14 @@ def resume(server: Server, handover: Handover, last: Effects | None) -> None:
 
 
 def _forget_unknown(server: Server) -> None:
-    """What the kernel doesn't have nobody has open: what is kept for readers of it goes."""
-    for number in server.store.contents.numbers():
-        if not server.kernel.knows(Ref(number, Slot.BYTES).inode):
-            server.store.contents.forget(number)
+    """What the kernel doesn't have nobody has open: what is kept for readers of it goes.
+
+    A file may be open by an older number of its ccache than that of its bytes.
+    """
+    contents = server.store.contents
+    known = [n for n in contents.numbers() if server.kernel.knows(Ref(n, Slot.BYTES).inode)]
+    for number in contents.unopened(known):
+        contents.forget(number)
     server.tend()
 
 

@@ -53,6 +53,21 @@ class Contents:
         """All numbers that are remembered."""
         return [*self._known]
 
+    def unopened(self, known: list[int]) -> list[int]:
+        """The numbers that nobody can have open, where these are `known` outside."""
+        oldest: dict[int, int] = {}
+        for number in sorted(known, reverse=True):
+            ccache = self._known[number].ccache
+            if ccache is not None:
+                oldest[ccache.serial] = number
+        named = {*known}
+        return [
+            number
+            for number, one in self._known.items()
+            if number not in named
+            and (one.ccache is None or oldest.get(one.ccache.serial, number) >= number)
+        ]
+
     def presume_open(self) -> None:
         """Whatever is there may be open: its readers keep what they have until it is forgotten."""
         for generation in self._known.values():
