@@ -9,6 +9,7 @@ and it is written by single stores, so that it says how things were at the momen
     3         the last request that was given to a daemon again, by its number (`unique`)
     4         1 while somebody is to be told of a step
     5         a number that changes while the daemon answers
+    6         what tells the file that was opened last from others of its inode (ccfs.ops.numbers)
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
     128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
               higher; 0: none
@@ -27,7 +28,7 @@ import struct
 from collections.abc import Iterable
 from itertools import islice, zip_longest
 
-INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, TURNS = range(6)
+INIT_SIZE, MARK_NAME, MARK_STEP, RESENT, OWED, TURNS, OPENED = range(7)
 POLLS, KICKS, TOUCHES = range(64, 128), range(128, 192), range(192, 256)
 KCM = mmap.PAGESIZE // 8
 SIZE = 2 * mmap.PAGESIZE

@@ -66,11 +66,12 @@ def default(made: Kept) -> Ccache:
 
 
 @pytest.mark.parametrize("append", [True, False])
-def test_a_record_is_completed_by_the_next_daemon(append: bool) -> None:
+@pytest.mark.parametrize("ident", [7, (1 << 64) - 1])
+def test_a_record_is_completed_by_the_next_daemon(ident: int, append: bool) -> None:
     """At the end that the kernel knows."""
     with kept() as made:
         ccache = fill(made.store, whole(record(TGT)))
-        file = opened(made.store, ccache, 7, append=append)
+        file = opened(made.store, ccache, ident, append=append)
         end = len(data_of(ccache))
         put(made.store, file, LATE[:50], end)
         made.settle()

@@ -54,7 +54,7 @@ _FORMS = {
     CLEARED: Struct("<Bq"),
     UNLINKED: Struct("<Bq"),
     LINK: Struct("<BqdHH"),
-    TAIL: Struct("<BqqII"),
+    TAIL: Struct("<BQqII"),
     NOTE: Struct("<BHII"),
     BEGUN: Struct("<Bdq"),
     EDITION: Struct("<BqqqH"),

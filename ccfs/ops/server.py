@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ccfs.handover import MARK_NAME, MARK_STEP, OWED, Handover, words_of
+from ccfs.handover import MARK_NAME, MARK_STEP, OPENED, OWED, Handover, words_of
 from ccfs.ops.callers import COMMAND_UNKNOWN, process_of
 from ccfs.ops.errors import LIMITS
 from ccfs.ops.faces import Faces
@@ -138,11 +138,11 @@ class Server:
     unkept: bool = False
 
     def __post_init__(self) -> None:
-        self._numbers = Numbers(self.handles)
         notes = self.store.notes
         self.faces, self.times = Faces(self.note, notes), Times(self.note, notes)
         self.removed = Removed(self.note, notes)
         self._air = words_of(self.handover)
+        self._numbers = Numbers(self.handles, self._air, OPENED)
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a thread `pid` of a process asks for.
