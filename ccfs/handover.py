@@ -1,20 +1,20 @@
 """What one daemon of a mount leaves to the next, beside the journal: a little shared memory.
 
-The journal has what was done; here is what was being done.  Whoever started the daemon holds it,
-and it is written by single stores, so that it says how things were at the moment of a kill.
+The journal has what was done; here is what was being done.  The supervisor holds it, and it
+is written by single stores, so that it says how things were at the moment of a kill.
 
     word 0    size of the kernel's FUSE_INIT request, whose bytes are at INIT
-    1, 2      the mark of the step that the request in the air makes (ccfs.journal), its number one
+    1, 2      the mark of the step that the present request makes (ccfs.journal), its number one
               higher; word 2 is 0 where there is none
     3         the last request that was given to a daemon again, by its number (`unique`)
-    4         1 while somebody is to be told of a step
+    4         1 while notifications of a step are still to be sent
     5         a number that changes while the daemon answers
     6         what tells the file that was opened last from others of its inode (ccfs.ops.numbers)
-    64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: nobody
+    64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: none
     128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
               higher; 0: none
 
-A page behind it, from word KCM on, is of the KCM request in the air (ccfs.kcm.inflight): it is not
+A page behind it, from word KCM on, is of the present KCM request (ccfs.kcm.inflight): it is not
 about a connection to the kernel, and stays when there is another one.  All is locked in memory as
 the daemon is.  Knows words and bytes; never what a request asks.
 """
@@ -64,7 +64,7 @@ class Handover:
         return can_resend(self.init)
 
     def renew(self, init: bytes) -> None:
-        """Begin with a connection that nobody has served yet."""
+        """Begin with a connection that no daemon has served yet."""
         self.memory[: mmap.PAGESIZE] = bytes(mmap.PAGESIZE)
         self.memory[_INIT : _INIT + len(init)] = init
         self.words[INIT_SIZE] = len(init)
@@ -90,7 +90,7 @@ class Handover:
 
 
 def words_of(handover: Handover | None) -> memoryview[int]:
-    """Its words; some that nobody else has where there is none."""
+    """Its words; where there is none, as many in memory of this process alone."""
     return handover.words if handover else memoryview(bytearray(SIZE)).cast("Q")
 
 

@@ -1,6 +1,6 @@
 """Hold the requests to a dead daemon's connection until there is another mount at its path.
 
-Knows the head of a FUSE request and of a reply (linux/fuse.h).  The requests are answered with
+The requests are answered with
 ESTALE in the end: the kernel looks a path up once more after it (path_openat, retry_estale) and
 finds the new mount, so that a client which opens a file sees a pause and no error.
 """
@@ -9,18 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from contextlib import suppress
 
-BUFFER = 2 << 20
-"""Bytes.  The kernel refuses a read that has no room for the largest write it may send."""
-RESEND = struct.pack("<IiQ", 16, 7, 0)
-"""FUSE_NOTIFY_RESEND (Linux 6.9): queue again what the dead daemon has read and not answered."""
-
-_REQUEST = struct.Struct("<IIQQIIII")
-_REPLY = struct.Struct("<IiQ")
-_FORGET, _INTERRUPT, _BATCH_FORGET = 2, 36, 42
-_WITHOUT_REPLY = (_FORGET, _INTERRUPT, _BATCH_FORGET)
+from ccfs.linux import fuse
 
 
 class HeldConnection:
@@ -37,13 +28,13 @@ class HeldConnection:
         self._held: list[int] = []
         os.set_blocking(device, False)
         with suppress(OSError):  # EINVAL before Linux 6.9
-            os.write(device, RESEND)
+            os.write(device, fuse.RESEND)
 
     def answer(self) -> bool:
         """Take the requests that are there; False when the connection has ended."""
         while True:
             try:
-                request = os.read(self.device, BUFFER)
+                request = os.read(self.device, fuse.BUFFER)
             except BlockingIOError:
                 return True
             except InterruptedError:
@@ -66,8 +57,8 @@ class HeldConnection:
         os.close(self.device)
 
     def _take(self, request: bytes) -> None:
-        _, opcode, unique, _, _, _, pid, _ = _REQUEST.unpack_from(request)
-        if opcode in _WITHOUT_REPLY:
+        _, opcode, unique, _, _, _, pid, _ = fuse.REQUEST.unpack_from(request)
+        if opcode in fuse.WITHOUT_REPLY:
             return
         if self._is_of_helper(pid):
             self._refuse(unique, errno.ENOTCONN)
@@ -81,4 +72,4 @@ class HeldConnection:
 
     def _refuse(self, unique: int, error: int) -> None:
         with suppress(OSError):  # the client may have given up
-            os.write(self.device, _REPLY.pack(_REPLY.size, -error, unique))
+            os.write(self.device, fuse.refusal(unique, error))

@@ -59,9 +59,9 @@ class Life:
 
     `held`: a descriptor to hold while it, or its helper, lives; -1: none.  `mount`: what it serves,
     at `mountpoint`.  `lock`: a descriptor of the directory below (ccfs.mountlock).  `handover`:
-    what the one before has left, None where nobody keeps it.  `live`: whether there was one before
-    on this mount.  `keeper`: the pid of who replaces it, 0 for nobody.  `given`: descriptors that
-    whoever mounts has for each daemon; `first`: for the first one alone.
+    what the one before has left, None where it is not kept.  `live`: whether there was one before
+    on this mount.  `keeper`: the pid of its supervisor, 0 for none.  `given`: descriptors that
+    each daemon gets; `first`: for the first one alone.
     """
 
     held: int

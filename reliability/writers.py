@@ -227,8 +227,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
         raise OSError("cut short")
 
 
-def run(writer: Writer, report: int) -> None:
-    """Be a process that writes until SIGTERM; says at the end what it did, or what is lost."""
+def until_sigterm() -> Callable[[], bool]:
+    """Whether SIGTERM has come since; SIGINT is for the process that started the writers."""
     ended = False
 
     def end(*_: object) -> None:
@@ -237,9 +237,14 @@ def run(writer: Writer, report: int) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return lambda: ended
+
+
+def run(writer: Writer, report: int) -> None:
+    """Be a process that writes until SIGTERM; says at the end what it did, or what is lost."""
     said = "failed"
     try:
-        writer.work(lambda: ended)
+        writer.work(until_sigterm())
         writer.check()
         count = writer.count
         said = f"ok {count.acknowledged} {count.done} {count.undone}"

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "mountlock": set(),
     "mountplace": {"closed_directory", "errors", "linux", "mountlock", "mountpoint"},
     "mounting": {"closed_directory", "errors", "held_connection", "linux", "mountpoint"},
-    "held_connection": set(),
+    "held_connection": {"linux"},
     "format": set(),
     "store": {"format"},
     "journal": {"format", "store"},

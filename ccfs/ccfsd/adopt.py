@@ -25,19 +25,19 @@ log = logging.getLogger(__name__)
 
 
 def adopt(host: Host, links: Mapping[str, Link]) -> None:
-    """Have the host know everything that is there, and clear away what nobody wants.
+    """Have the host know all mounts and sessions that are there, and end mounts without a session.
 
     `links`: what the one before has passed on of mounts, by their names.
     """
     remembered = _remembered(host)
-    # Logins that nobody knows any more still have their numbers, and will close them.
+    # Logins of a state that was lost still have their numbers, and will close them.
     told = host.registry = remembered or Registry(following=_beyond())
     mounts = mountpoint.mounts()
     for name in sorted(host.runtime.names() | {*told.mounts}):
         known = told.mounts.get(name)
         if known is None:
-            # One that nobody has written down was started by somebody, for somebody; but if it was
-            # to be a session's own, that session has never begun, and nobody can ask for it.
+            # One that the state file lacks was started for a login; but one that was to be a
+            # session's own can't be asked for any more: that session has never begun.
             asked = "." not in name or remembered is None
             owner = _owner(name, mountpoint.topmost(host.runtime.mountpoint(name), mounts))
             known = Mount(name, owner, asked=asked)
@@ -47,13 +47,13 @@ def adopt(host: Host, links: Mapping[str, Link]) -> None:
         _adopt_session(host, session)
     for name in [*host.served]:
         if host.served[name].process is not None and not host.registry.sessions_of(name):
-            host.begin_grace(name)  # how much of it is left nobody knows
+            host.begin_grace(name)  # when it began is not in the state file
         if not host.consider(name):
             host.destroy_doomed(name)
 
 
 def _remembered(host: Host) -> Registry | None:
-    """What the one before has left; None where there was one, and nobody knows what it knew."""
+    """What the ccfsd before has left; None where its state file is lost or can't be read."""
     try:
         told = statefile.read(host.runtime.state)
     except (ValueError, OSError) as error:

@@ -293,12 +293,12 @@ class Host:
             self.kcm.give_all(served)
 
     def lost(self, served: Served) -> None:
-        """Its KCM clients are nobody's."""
+        """Its daemon is dead and gets no successor: end the connections of its KCM clients."""
         if self.kcm is not None:
             self.kcm.drop(served)
 
     def gone(self, served: Served) -> None:
-        """Nothing is left of it.  Whoever heard that it failed may have ended it before."""
+        """Nothing is left of it.  A login that heard of its failure may have ended it before."""
         if self.served.get(served.name) is not served:
             return
         del self.served[served.name]
@@ -306,7 +306,7 @@ class Host:
         self._stop_when_empty()
 
     def is_used(self, served: Served) -> bool:
-        """Whether a session keeps it, or somebody on the way to one."""
+        """Whether a session keeps it, or a login that is under way."""
         return bool(self.coming[served.name] or self.registry.sessions_of(served.name))
 
     def _start_next(self) -> None:

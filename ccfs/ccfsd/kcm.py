@@ -1,8 +1,8 @@
-"""KCM clients: whoever connects is handed over to the daemon of their own uid.
+"""KCM clients: each connection is handed over to the daemon of the client's uid.
 
 Where daemons take connections over, a descriptor of each stays here as long as it lasts, and is
-handed to the next daemon.  Where they don't it must not: a client would write to nobody instead of
-connecting again.
+handed to the next daemon.  Where they don't, no descriptor may stay here: it would keep the dead
+daemon's connections open, and their clients would wait instead of connecting again.
 
 Knows who the kernel says a client is, and how a descriptor is passed on; never a byte of what it
 asks: that is between it and the daemon.

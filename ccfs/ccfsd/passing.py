@@ -6,7 +6,8 @@
     restart           the one that has asked for all this, and waits for the reply
     link:MOUNT        the two descriptors of a mount's link
 
-Whoever has more to pass on adds to `Host.passes`, and asks for it with `named`.
+A module with more descriptors to pass on adds them to `Host.passes`; the next ccfsd finds them with
+`named`.
 
 The table is JSON in memory of its own, whose descriptor is in the environment.  Descriptors keep
 their numbers, so that where the program can't be executed this one goes on as before.

@@ -114,14 +114,14 @@ class Restart:
     def _hold(self) -> None:
         """Begin nothing new."""
         if self._host.stopping or not self._asked or self._asked.closed:
-            self._refuse("ccfsd is ending" if self._host.stopping else "nobody waits for it")
+            self._refuse("ccfsd is ending" if self._host.stopping else "its caller has gone")
             return
         self._clients.holding = True
         self._held = [self._host.loop.leave(one) for one in self._listeners]
         self._limit = self._host.loop.after(HOLD, self._hold_no_longer)
 
     def _hold_no_longer(self) -> None:
-        """Users' requests that wait for their own daemon keep nobody from an upgrade."""
+        """An upgrade waits for requests of root, not for users' that wait for their own daemon."""
         if any(one.peer.uid == 0 for one in self._unanswered()):
             self._refuse("requests are under way that do not end")
             return
@@ -133,7 +133,7 @@ class Restart:
         return [one for one in self._clients.all if one.busy and one is not self._asked]
 
     def _waiting(self) -> bool:
-        """Whether anybody waits for a reply, or for a daemon."""
+        """Whether a client waits for a reply, or a login for a daemon."""
         return bool(self._unanswered()) or any(s.is_asked for s in self._host.served.values())
 
     def _go(self) -> None:
@@ -170,7 +170,7 @@ class Restart:
 
 
 def _status(pidfd: int) -> int:
-    """The exit status of a child that has ended; 1 where somebody else has taken it."""
+    """The exit status of a child that has ended; 1 where it was waited for elsewhere."""
     try:
         found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:

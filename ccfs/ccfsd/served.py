@@ -123,7 +123,7 @@ class Served:
         seconds: float,
         passed: tuple[int, ...] = (),
     ) -> Question:
-        """Ask the daemon something on behalf of somebody."""
+        """Send the daemon a request of a client of ours; `answer` gets the reply, or why not."""
 
         def over(reply: Message | None, why: str) -> None:
             self._questions.discard(question)

@@ -1,7 +1,7 @@
 """How a daemon begins with a FUSE connection that lives already, or is to outlive it.
 
 libfuse wants to answer FUSE_INIT first, which the kernel sends once.  So it gets a socket in place
-of the device, reads the request there that whoever mounted has kept, and its answer goes to the
+of the device, reads the request there that the supervisor has kept, and its answer goes to the
 kernel, which takes the first one.  Then the kernel is told to give out again what the last daemon
 has read and not answered (FUSE_NOTIFY_RESEND): one request, since one thread serves.  It is looked
 at here, and given to libfuse by the same socket; after its answer the device takes that place.
@@ -22,28 +22,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ccfs.handover import MARK_STEP, RESENT
+from ccfs.linux import fuse
 
 if TYPE_CHECKING:
     from ccfs.handover import Handover
 
 log = logging.getLogger(__name__)
 
-BUFFER = 2 << 20
-"""Bytes.  The kernel refuses a read that has no room for the largest write it may send."""
 LARGEST_WRITE = 256 * 1024
 """Bytes of a write(2) in one request: no more than what goes through the socket."""
-RESEND = struct.pack("<IiQ", 16, 7, 0)
 _AGAIN = 1 << 63
 """In the number of a request that was sent again (FUSE_UNIQUE_RESEND)."""
-_REQUEST = struct.Struct("<IIQ")
-_REPLY = struct.Struct("<IiQ")
 _MAX_WRITE = struct.Struct("<I")
-_MAX_WRITE_AT = _REPLY.size + 20
+_MAX_WRITE_AT = fuse.REPLY.size + 20
 _MAX_PAGES = struct.Struct("<H")
-_MAX_PAGES_AT = _REPLY.size + 28
-_WITHOUT_REPLY = {2, 36, 42}
-"""FUSE_FORGET, FUSE_INTERRUPT, FUSE_BATCH_FORGET: the kernel sends them ahead of others."""
-
+_MAX_PAGES_AT = fuse.REPLY.size + 28
 
 _NAMES = {
     1: "lookup", 3: "getattr", 4: "setattr", 5: "readlink", 6: "symlink", 8: "mknod", 9: "mkdir",
@@ -56,8 +49,8 @@ _NAMES = {
 class Handshake:
     """The begin of one daemon.
 
-    `device`: the descriptor that libfuse is given.  `made`: whether the step of the request in the
-    air was made by the last daemon; `again()` is called before that request comes once more.
+    `device`: the descriptor that libfuse is given.  `made`: whether the last daemon made the step
+    of the request that it has not answered; `again()` is called before that one comes once more.
     """
 
     def __init__(
@@ -70,7 +63,7 @@ class Handshake:
         self._made = made
         self._again = again
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, fuse.BUFFER)
         self._ours.setblocking(False)
         with theirs:
             os.dup2(theirs.fileno(), device, inheritable=False)
@@ -87,15 +80,15 @@ class Handshake:
         self._ours.send(self._init)
         yield True
         self._answer_init()
-        os.write(self._real, RESEND)
+        os.write(self._real, fuse.RESEND)
         while request := self._next_request():
-            _, opcode, unique = _REQUEST.unpack_from(request)
+            _, opcode, unique, *_ = fuse.REQUEST.unpack_from(request)
             if unique & _AGAIN and self._refuses(opcode, unique):
                 continue
             self._ours.send(request)
             yield True
             self._pass_answers()
-            if opcode not in _WITHOUT_REPLY:
+            if opcode not in fuse.WITHOUT_REPLY:
                 break
         self._words[MARK_STEP] = 0
         os.dup2(self._real, self._device, inheritable=False)
@@ -104,7 +97,7 @@ class Handshake:
 
     def _answer_init(self) -> None:
         """Give the kernel the answer to its first request, where no earlier daemon has."""
-        answer = bytearray(self._ours.recv(BUFFER))
+        answer = bytearray(self._ours.recv(fuse.BUFFER))
         (largest,) = _MAX_WRITE.unpack_from(answer, _MAX_WRITE_AT)
         if largest > LARGEST_WRITE:
             _MAX_WRITE.pack_into(answer, _MAX_WRITE_AT, LARGEST_WRITE)
@@ -118,7 +111,7 @@ class Handshake:
         try:
             while True:
                 with suppress(FileNotFoundError, InterruptedError):  # its client is gone
-                    return os.read(self._real, BUFFER)
+                    return os.read(self._real, fuse.BUFFER)
         except BlockingIOError:
             return b""
         finally:
@@ -131,7 +124,7 @@ class Handshake:
         elif self._words[RESENT] == unique:
             name = _NAMES.get(opcode, str(opcode))
             log.error("two daemons have died on a request (%s), it is refused", name)
-            os.write(self._real, _REPLY.pack(_REPLY.size, -errno.EIO, unique))
+            os.write(self._real, fuse.refusal(unique, errno.EIO))
             return True
         self._words[RESENT] = unique
         return False
@@ -140,6 +133,6 @@ class Handshake:
         """Give the kernel what libfuse has said."""
         with suppress(BlockingIOError):
             while True:
-                said = self._ours.recv(BUFFER)
+                said = self._ours.recv(fuse.BUFFER)
                 with suppress(OSError):  # its client is gone, or the kernel knows no such inode
                     os.write(self._real, said)

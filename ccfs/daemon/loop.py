@@ -88,7 +88,7 @@ class Loop:
     current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
 
     def __init__(self, handover: Handover | None = None) -> None:
-        """`handover`: where it is said that a request is in the air."""
+        """`handover`: where it is noted that a request is being carried out."""
         self.lowlevel = self
         self.runnable = Runnable()
         self._air = words_of(handover)

@@ -20,7 +20,7 @@ class MountOptions:
     `mountpoint`: absolute, without symbolic links.  `allow_root`: uid 0 may use the mount, too;
     `allow_other`: processes of the owner that run on other terms (setfsuid) may.  `journal`: the
     path of the journal, "" for none.  `kcm_socket`: where KCM clients connect, absolute, "" for
-    nowhere; `kcm_kept`: it is there already, and whoever started us keeps it; `kcm_keeper`: the
+    nowhere; `kcm_kept`: it is there already, and the supervisor keeps it; `kcm_keeper`: the
     descriptor by which connections are given.  `held`: a descriptor that the helper keeps open, -1
     for none.
     `device`: the descriptor of the FUSE connection; `mount`: the id of its mount in the mount
@@ -30,7 +30,7 @@ class MountOptions:
     a directory above was renamed.  `control`: a listening socket at which ccfsd has things to ask;
     -1 for none.
     `handover`: what the daemon before has left, or the next one is to have; None: there is none.
-    `keeper`: the pid of who replaces us when we die, 0 for nobody.  `live`: whether the
+    `keeper`: the pid of the supervisor, 0 where there is none.  `live`: whether the
     connection was served by another daemon before.
     """
 

@@ -143,7 +143,7 @@ def _resume(options: MountOptions, server: Server, kicker: Kicker) -> None:
 
 
 def _shake_hands(options: MountOptions, server: Server) -> Handshake | None:
-    """How to begin with a connection whose first request somebody has taken, None for another."""
+    """How to begin where the supervisor has read FUSE_INIT; None where libfuse is to read it."""
     if options.handover is None:
         return None
     from ccfs.daemon.handshake import Handshake

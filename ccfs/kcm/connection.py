@@ -24,7 +24,7 @@ from ccfs.kcm.service import TOO_LARGE, Peer, Service
 log = logging.getLogger(__name__)
 
 FIRST = 4096
-"""Bytes that are looked at where a request may begin: nobody has many in there."""
+"""Bytes that are looked at where a request may begin: clients send one after the other."""
 PIECE = 256 * 1024
 """Bytes that are read at a time of a request that is taken in pieces."""
 LITTLE = 128
@@ -151,7 +151,7 @@ class Connection:
         self._take_pieces(wire.size_of(data))
 
     def close(self) -> None:
-        """The connection's end, for whoever has its socket."""
+        """End the connection for its client, too, though other processes have its socket."""
         if self._pieces:
             self._pieces.close()
         self._release()

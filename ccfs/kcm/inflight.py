@@ -85,7 +85,7 @@ class InFlight:
 
         Where it took all the request is taken out of its socket, and that is all; where not, its
         end is for the caller.  Raises OSError.  A request whose reply is certain goes out first:
-        whoever is woken by a reply gets our core, and what is done after that waits.
+        the kernel runs the woken client on our core, and what is done after that waits.
         """
         words, size = self._words, len(reply)
         self._sent[0] = self._taken[0] = 0

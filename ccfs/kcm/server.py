@@ -45,8 +45,8 @@ class KcmServer:
     """Serves connections, those that it accepts and those that it is given.
 
     `limit`: the most bytes of a request; `room`: what all connections may hold of large messages;
-    `most`: how many connections there may be.  `takes_over`: nobody is served before `begin`, which
-    tells that all connections of the daemon before were given.
+    `most`: how many connections there may be.  `takes_over`: no request is read before
+    `begin`, which tells that all connections of the daemon before were given.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class KcmServer:
     ) -> None:
         """Serve who connects at `listener`.
 
-        `keeper`: a socket to whoever accepts them there, which we do where there is none, or when
-        that one has gone.
+        `keeper`: a socket to the process that accepts them there (ccfs.kcmkeeper); we accept them
+        where there is none, or when it has gone.
         """
         self._listener, self._keeper = listener, keeper
         for one in (listener, keeper):
@@ -225,7 +225,7 @@ class KcmServer:
             self.begin()
 
     def _do_without_keeper(self, keeper: socket.socket) -> None:
-        """Accept clients ourselves: whoever did has gone."""
+        """Accept clients ourselves: the process that did has gone."""
         self._hear(False)
         self._keeper = None
         keeper.close()

@@ -34,8 +34,8 @@ class Host(Protocol):
     def settle(self, *, note: Callable[[int, int], None] | None = None) -> None:
         """Keep what the last steps have changed, then tell who has to know.
 
-        `note` is told the mark of a step before it is made.  Raises where it can't be kept: nobody
-        may be told that it is done.
+        `note` is told the mark of a step before it is made.  Raises where it can't be kept: its
+        client may not hear that it is done.
         """
 
     def has_made(self, name: int, step: int) -> bool:

@@ -2,7 +2,8 @@
 
 The kernel may ask once more for what was done and not answered: then the answer is made anew, and
 nothing else is done.  It comes with numbers of files that the other daemon has opened: they are
-opened anew, as far as the number and the journal say how.  And somebody may wait to be told.
+opened anew, as far as the number and the journal say how.  And clients may wait for a
+notification that the other daemon had no time to send.
 
 Knows the tree, the server and how requests are answered; never the bytes of a ccache.
 """
@@ -52,7 +53,7 @@ def reopen(server: Server, number: int, *, to_close: bool = False) -> Handle | N
 
 
 def resume(server: Server, handover: Handover, last: Effects | None) -> None:
-    """Tell whom the other daemon had no time to tell; `last`: what its last step has changed."""
+    """Send the other daemon's last notifications; `last`: what its last step has changed."""
     kicks, touches = handover.noted(KICKS), handover.noted(TOUCHES)
     server.armed = {0, *(ccache.serial for ccache in server.store.collection.all())}
     server.armed = {
@@ -71,7 +72,7 @@ def resume(server: Server, handover: Handover, last: Effects | None) -> None:
 
 
 def _forget_unknown(server: Server) -> None:
-    """What the kernel doesn't have nobody has open: what is kept for readers of it goes.
+    """Superseded bytes whose inode the kernel doesn't have are not open: they go.
 
     A file may be open by an older number of its ccache than that of its bytes.
     """

@@ -84,7 +84,7 @@ class Server:
 
     `helper`: pid of the child that wakes waiters, `keeper`: of who replaces us; 0 for none.
     `asking`: who asks for the present step.  `pending`: files being written that are nothing yet,
-    by serial.  `armed`: FIFOs whose inodes the kernel has, so that somebody may wait there.
+    by serial.  `armed`: FIFOs whose inodes the kernel has, so that a client may wait there.
     `known`: how often the kernel was given the number of a generation or a FIFO.  `seen`: when a
     generation's number was last looked up, `retries`: when a task was last answered with ESTALE,
     both counted in look-ups.  `polls`: who polls a growing file, by its handle.  They stay until it
@@ -92,9 +92,9 @@ class Server:
     inodes whose attributes the kernel may hold.  `unwanted`: keys of notes that go with the next
     step.  `unkept`: whether the journal lacks a step that it could not keep.
 
-    `handover`: where it is said what is in the air.  `live`: whether another daemon has served this
-    connection before, so that there may be anything that we have not given; `told_until`: until
-    when it may have told somebody to look again; `again`: whether the
+    `handover`: where the request that is being carried out is noted.  `live`: whether another
+    daemon has served this connection before, so that there may be anything that we have not given;
+    `told_until`: until when tasks may come that it has answered with ESTALE; `again`: whether the
     next request is one that it has carried out, and not answered.
     """
 
@@ -186,8 +186,8 @@ class Server:
 
         The kernel looks a name up again after ESTALE, but only once; under many changes what it
         got then may be superseded again.  Another task's look-up of the name serves it as well.
-        False: it is to be answered with ESTALE now.  Whom another daemon has told so nobody knows:
-        for a while it may have been everybody.
+        False: it is to be answered with ESTALE now.  Which tasks another daemon has answered so is
+        not noted: for a while any may be one of them.
         """
         told = self.retries.pop(pid, None)
         again = told is not None and self.seen.get(number, 0) > told
@@ -260,7 +260,7 @@ class Server:
             self.unwanted.add(key)
 
     def made_before(self, handover: Handover) -> bool:
-        """Whether another daemon has carried out the request that was in the air when it died."""
+        """Whether the daemon before has carried out the request that it has not answered."""
         step = handover.words[MARK_STEP]
         return bool(step) and self.has_made(handover.words[MARK_NAME], step - 1)
 
@@ -281,8 +281,8 @@ class Server:
         """Keep what the last steps have changed, then tell the kernel and who waits.
 
         `note` is told the mark of the step before it is made: the client may have to ask the next
-        daemon.  Raises DamagedError where the journal can't keep it: nobody may be told that it is
-        done.
+        daemon.  Raises DamagedError where the journal can't keep it: its client
+        may not hear that it is done.
         """
         effects = self.store.ledger.take_effects()
         if effects is None:

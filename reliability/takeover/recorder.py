@@ -7,7 +7,6 @@ next steps can be judged.  The refusal itself is an error all the same.
 
 import errno
 import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -168,16 +167,8 @@ def change(before: Servers, after: Servers) -> list[object]:
 
 def run(writer: Recorder) -> None:
     """Be a process that writes until SIGTERM."""
-    ended = False
-
-    def end(*_: object) -> None:
-        nonlocal ended
-        ended = True
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        writer.work(lambda: ended)
+        writer.work(writers.until_sigterm())
         writer.check()
         writer.log.write(log.DONE, writer.steps)
     except BaseException as error:

@@ -114,13 +114,8 @@ class DirWay(FileWay):
         self._store(writer, SHARED, server)
 
 
-class KcmWay:
-    """Raw KCM: on one connection for the whole run (`keep`), or on a new one for each request."""
-
-    def __init__(self, socket: Path, *, keep: bool) -> None:
-        self._socket = socket
-        self._keep = keep
-        self._client: kcm.Client | None = None
+class InterfaceWay:
+    """Through an interface that has calls to initialize a ccache, to store and to remove."""
 
     def step(self, writer: Recorder) -> None:
         name, servers = writer.name, writer.servers
@@ -134,6 +129,30 @@ class KcmWay:
             server = writer.new()
             writer.attempt(lambda: self._store(name, server), [*servers, server])
 
+    def store_shared(self, writer: Recorder, server: str) -> None:
+        self._store(SHARED, server)
+
+    def remove_shared(self, writer: Recorder, server: str) -> None:
+        self._remove(SHARED, server)
+
+    def _initialize(self, name: str) -> None:
+        raise NotImplementedError
+
+    def _store(self, name: str, server: str) -> None:
+        raise NotImplementedError
+
+    def _remove(self, name: str, server: str) -> None:
+        raise NotImplementedError
+
+
+class KcmWay(InterfaceWay):
+    """Raw KCM: on one connection for the whole run (`keep`), or on a new one for each request."""
+
+    def __init__(self, socket: Path, *, keep: bool) -> None:
+        self._socket = socket
+        self._keep = keep
+        self._client: kcm.Client | None = None
+
     def look(self, writer: Recorder) -> Servers:
         """By KCM and by FILE in turns."""
         if writer.steps % 2 or writer.servers is None:
@@ -141,12 +160,6 @@ class KcmWay:
         with self._connection() as client:
             listed = client.records(writer.name)
         return contents.servers_in(records.ccache([]) + b"".join(listed))
-
-    def store_shared(self, writer: Recorder, server: str) -> None:
-        self._store(SHARED, server)
-
-    def remove_shared(self, writer: Recorder, server: str) -> None:
-        self._remove(SHARED, server)
 
     def _initialize(self, name: str) -> None:
         with self._connection() as client:
@@ -181,23 +194,11 @@ class KcmWay:
             client.close()
 
 
-class CcapiWay:
+class CcapiWay(InterfaceWay):
     """The CCAPI over the mount, with one context for the whole run."""
 
     def __init__(self, mount: Path) -> None:
         self._context = cc.initialize(mount=mount)
-
-    def step(self, writer: Recorder) -> None:
-        name, servers = writer.name, writer.servers
-        if servers is None or len(servers) >= MOST:
-            writer.attempt(lambda: self._create(name), [])
-        elif servers and writer.random.random() < SOMETIMES:
-            gone = writer.random.choice(servers)
-            left = [server for server in servers if server != gone]
-            writer.attempt(lambda: self._remove(name, gone), left)
-        else:
-            server = writer.new()
-            writer.attempt(lambda: self._store(name, server), [*servers, server])
 
     def look(self, writer: Recorder) -> Servers:
         """By the CCAPI and by FILE in turns."""
@@ -212,13 +213,7 @@ class CcapiWay:
             names.append(name)
         return names
 
-    def store_shared(self, writer: Recorder, server: str) -> None:
-        self._store(SHARED, server)
-
-    def remove_shared(self, writer: Recorder, server: str) -> None:
-        self._remove(SHARED, server)
-
-    def _create(self, name: str) -> None:
+    def _initialize(self, name: str) -> None:
         self._context.create_ccache(name, cc.cc_credentials_v5, CLIENT)
 
     def _store(self, name: str, server: str) -> None:
