@@ -281,8 +281,8 @@ class Server:
         """Keep what the last steps have changed, then tell the kernel and who waits.
 
         `note` is told the mark of the step before it is made: the client may have to ask the next
-        daemon.  Raises DamagedError where the journal can't keep it: its client
-        may not hear that it is done.
+        daemon.  Raises DamagedError where the journal can't keep it: its client may not
+        hear that it is done.
         """
         effects = self.store.ledger.take_effects()
         if effects is None:
