@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.kept import Kept
+from ccfs.daemon.open_journal import Kept
 from ccfs.errors import JournalError
 from ccfs.journal import journal as journals
 from ccfs.journal.journal import Journal

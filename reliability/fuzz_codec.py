@@ -36,8 +36,8 @@ from ccfs.format.names import decode_name, encode_name
 from ccfs.format.principal import parse_name, unparse_name
 from ccfs.format.text import credential_text, principal_text
 from ccfs.format.ticket import ticket_info
-from ccfs.store.describe import describe
 from ccfs.store.image import whole
+from ccfs.store.record_names import describe
 
 ROOT = Path(__file__).parent.parent
 VECTORS = ROOT / "tests/vectors"

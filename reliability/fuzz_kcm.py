@@ -27,7 +27,7 @@ from ccfs.kcm.codes import Code
 from ccfs.kcm.opcodes import OPERATIONS
 from ccfs.kcm.service import TOO_LARGE, Peer, Service
 from ccfs.kcm.wire import Pieces, ProtocolError, Room, TooLarge, size_of
-from ccfs.ops import refs
+from ccfs.ops import inodes
 from ccfs.store import Limits
 from reliability.fuzz_ops import Complaints, blocks, peak, resident
 from tests import kcm, mounting
@@ -258,7 +258,7 @@ def held() -> int:
     for one in gc.get_objects():
         if isinstance(one, functools._lru_cache_wrapper):
             one.cache_clear()
-    refs._KNOWN.clear()
+    inodes._KNOWN.clear()
     return blocks()
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import pyfuse3
 
 from ccfs.ops.handles import BytesHandle
-from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.inodes import Ref, Slot
 from ccfs.store import Limits
 from tests import mounting
 from tests.clients.python import records

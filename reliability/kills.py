@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ccfs.format.names import encode_name
 from ccfs.journal.journal import Journal
-from ccfs.store.saved import Saved
+from ccfs.store.snapshot import Saved
 from reliability import writers
 from reliability.place import Place, children, parent, place
 from tests.clients.python import records

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccfs import bounded
+from ccfs.linux import forked_call
 from reliability.place import Place, place, resident
 from tests.clients.python import records
 
@@ -46,10 +46,10 @@ def large(kills: int, ccaches: int = CCACHES, credentials: int = CREDENTIALS) ->
         fill(here.path, ccaches, credentials)
         found.fill = time.monotonic() - began
         found.memory = resident(here.pid())
-        before = bounded.call(lambda: digest(here.path), CHECK_SECONDS)
+        before = forked_call.call(lambda: digest(here.path), CHECK_SECONDS)
         for _ in range(kills):
             found.back.append(kill(here))
-            found.same.append(bounded.call(lambda: digest(here.path), CHECK_SECONDS) == before)
+            found.same.append(forked_call.call(lambda: digest(here.path), CHECK_SECONDS) == before)
         here.unmount()
     return found
 
@@ -84,7 +84,7 @@ def kill(here: Place) -> float:
     old = here.pid()
     began = time.monotonic()
     os.kill(old, signal.SIGKILL)
-    bounded.call(lambda: _wait(here, old), CHECK_SECONDS)
+    forked_call.call(lambda: _wait(here, old), CHECK_SECONDS)
     return time.monotonic() - began
 
 

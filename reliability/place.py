@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccfs import mountpoint
+from ccfs.mounting import mountpoint
 
 SECONDS = 30.0
 

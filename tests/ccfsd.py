@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import mountpoint
 from ccfs.control import Client, Message
+from ccfs.mounting import mountpoint
 from tests.mounting import START_SECONDS, TMPFS, first_line
 from tests.shell import wait_until
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from ccfs import mountpoint
-from ccfs.hardening import may_lock
+from ccfs.linux.hardening import may_lock
+from ccfs.mounting import mountpoint
 
 TMPFS = "/dev/shm"
 START_SECONDS = 20.0

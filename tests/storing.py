@@ -22,11 +22,11 @@ from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.principal import Principal, parse_name
 from ccfs.store import Limits, Stamp, Store, Who
 from ccfs.store.ccache import Ccache
-from ccfs.store.describe import cut_name, describe
 from ccfs.store.errors import DamagedError
-from ccfs.store.files import OpenFile
 from ccfs.store.generation import Generation
 from ccfs.store.ledger import Effects
+from ccfs.store.open_files import OpenFile
+from ccfs.store.record_names import cut_name, describe
 from ccfs.store.values import Stored
 
 NOW = 1_700_000_000.0

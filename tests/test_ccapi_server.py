@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ccfs import ccapi as cc
-from ccfs.ccapi import place, server
-from ccfs.mountpoint import detach
+from ccfs.ccapi import locate, mount_client
+from ccfs.mounting.mountpoint import detach
 from tests.ccapi import (
     ALICE,
     BOB,
@@ -117,11 +117,11 @@ def test_where_the_mount_is_by_default(
     mount: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert place.default_paths() == [f"{tmp_path}/ccfs", f"/run/ccfs/{os.geteuid()}"]
+    assert locate.default_paths() == [f"{tmp_path}/ccfs", f"/run/ccfs/{os.geteuid()}"]
     (tmp_path / "ccfs").symlink_to(mount.path)
     assert cc.initialize().compare(cc.initialize(mount=mount.path))
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert place.default_paths() == [f"/run/ccfs/{os.geteuid()}"]
+    assert locate.default_paths() == [f"/run/ccfs/{os.geteuid()}"]
 
 
 CLIENT = """
@@ -170,7 +170,7 @@ def test_garbled_info_is_a_bad_message(mount: Mounted, monkeypatch: pytest.Monke
     context = cc.initialize(mount=mount.path)
     ccache = context.create_default_ccache(V5, ALICE)
     for said in (b"", b"no colon", b"change_time: soon\nid: 1\n"):
-        monkeypatch.setattr(server.Server, "read", lambda self, path, said=said: said)
+        monkeypatch.setattr(mount_client.Server, "read", lambda self, path, said=said: said)
         refuses(cc.ccErrBadInternalMessage, context.get_change_time)
         refuses(cc.ccErrBadInternalMessage, ccache.get_name)
 

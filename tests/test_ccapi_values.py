@@ -8,8 +8,8 @@ from hypothesis import given as given_values
 from hypothesis import strategies as st
 
 from ccfs import ccapi as cc
-from ccfs.ccapi import clock, records, trust, v2, words
-from ccfs.ccapi.failures import failures
+from ccfs.ccapi import change_clock, names, records, trusted_mount, v2
+from ccfs.ccapi.error_codes import failures
 from ccfs.format.credential import encode_credential
 from ccfs.format.dialect import DIALECT_V4
 from tests.ccapi import ALICE, V5, credential, refuses
@@ -109,7 +109,7 @@ def test_offsets_are_unsigned_for_the_caller(number: int) -> None:
     "name", ["tkt.x", "tkt.", "a\0b", "x" * 256, "/" * 86, "\ud800", "é" * 128]
 )
 def test_names_that_no_ccache_has(name: str) -> None:
-    refuses(cc.ccErrBadName, words.encoded, name)
+    refuses(cc.ccErrBadName, names.encoded, name)
 
 
 @pytest.mark.parametrize(
@@ -117,27 +117,27 @@ def test_names_that_no_ccache_has(name: str) -> None:
     [("", "%00"), ("a b", "a b"), (".", "%2E"), ("x/y%~", "x%2Fy%25%7E"), ("tkt", "tkt")],
 )
 def test_names_of_directories(name: str, directory: str) -> None:
-    assert words.encoded(name) == directory
-    assert words.decoded(directory) == name
+    assert names.encoded(name) == directory
+    assert names.decoded(directory) == name
 
 
 def test_names_that_are_no_utf8_keep_their_bytes() -> None:
     name = b"\xff\xfe".decode("utf-8", "surrogateescape")
-    assert words.encoded(name) == "%FF%FE"
-    assert words.decoded("%FF%FE") == name
+    assert names.encoded(name) == "%FF%FE"
+    assert names.decoded("%FF%FE") == name
 
 
 @pytest.mark.parametrize("principal", ["", "alice", "a@b@c", "a\0@R", "a\\", "\ud800@R"])
 def test_principals_that_can_not_be_parsed(principal: str) -> None:
-    refuses(cc.ccErrBadParam, words.canonical, principal)
+    refuses(cc.ccErrBadParam, names.canonical, principal)
 
 
 def test_principals_are_quoted_as_the_server_does() -> None:
-    assert words.canonical("a\nb\\c@R") == rb"a\nbc@R"
-    assert words.canonical(ALICE) == ALICE.encode()
-    longest = "a" * (words.PRINCIPAL_MAX - 2) + "@R"
-    assert words.canonical(longest) == longest.encode()
-    refuses(cc.ccErrBadParam, words.canonical, "a" + longest)
+    assert names.canonical("a\nb\\c@R") == rb"a\nbc@R"
+    assert names.canonical(ALICE) == ALICE.encode()
+    longest = "a" * (names.PRINCIPAL_MAX - 2) + "@R"
+    assert names.canonical(longest) == longest.encode()
+    refuses(cc.ccErrBadParam, names.canonical, "a" + longest)
 
 
 def test_every_number_has_the_name_of_its_constant() -> None:
@@ -171,7 +171,7 @@ def test_failures_never_say_more_than_a_number() -> None:
 
 
 def test_change_times_never_go_back() -> None:
-    times = clock.Clock()
+    times = change_clock.Clock()
     assert times.last == 0
     assert times.saw("first", 1000) == 1000
     assert times.saw("first", 999) == 1000
@@ -186,9 +186,9 @@ def test_change_times_never_go_back() -> None:
 
 
 def test_change_times_are_one_for_all_threads() -> None:
-    shared = clock.of("/nowhere/of-a-test")
-    assert clock.of("/nowhere/of-a-test") is shared
-    assert clock.of("/nowhere/else") is not shared
+    shared = change_clock.of("/nowhere/of-a-test")
+    assert change_clock.of("/nowhere/of-a-test") is shared
+    assert change_clock.of("/nowhere/else") is not shared
     seen: list[list[int]] = [[] for _ in range(4)]
 
     def look(mine: list[int]) -> None:
@@ -208,16 +208,19 @@ def test_change_times_are_one_for_all_threads() -> None:
     [
         (
             "36 35 0:52 / /run/user/7/ccfs rw,nosuid - fuse.ccfs ccfs rw,user_id=7,group_id=7",
-            trust.Entry("/", "fuse.ccfs", 7),
+            trusted_mount.Entry("/", "fuse.ccfs", 7),
         ),
         (
             "36 35 0:52 /caches /mnt rw shared:1 master:2 - fuse.ccfs ccfs rw,user_id=70",
-            trust.Entry("/caches", "fuse.ccfs", 70),
+            trusted_mount.Entry("/caches", "fuse.ccfs", 70),
         ),
-        ("36 35 0:52 / / rw - tmpfs tmpfs rw,size=1k", trust.Entry("/", "tmpfs", None)),
-        ("36 35 0:52 / / rw - fuse.ccfs a rw,user_id=x", trust.Entry("/", "fuse.ccfs", None)),
-        ("36 35 0:52 / / rw - fuse.ccfs a\\040b rw", trust.Entry("/", "fuse.ccfs", None)),
+        ("36 35 0:52 / / rw - tmpfs tmpfs rw,size=1k", trusted_mount.Entry("/", "tmpfs", None)),
+        (
+            "36 35 0:52 / / rw - fuse.ccfs a rw,user_id=x",
+            trusted_mount.Entry("/", "fuse.ccfs", None),
+        ),
+        ("36 35 0:52 / / rw - fuse.ccfs a\\040b rw", trusted_mount.Entry("/", "fuse.ccfs", None)),
     ],
 )
-def test_lines_of_the_mount_table(line: str, wanted: trust.Entry) -> None:
-    assert trust.parse(line + "\n") == wanted
+def test_lines_of_the_mount_table(line: str, wanted: trusted_mount.Entry) -> None:
+    assert trusted_mount.parse(line + "\n") == wanted

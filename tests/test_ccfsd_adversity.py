@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ccfs import control
-from ccfs.ccfsd.host import Host
 from ccfs.ccfsd.loop import Loop
-from ccfs.ccfsd.runtime import Runtime
-from ccfs.ccfsd.served import Phase
+from ccfs.ccfsd.mount import Phase
+from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
 from tests.ccfsd import USERS, Place, as_user, ended, is_alive, place
 from tests.mounting import first_line

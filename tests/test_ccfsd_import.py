@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from ccfs import importing
-from ccfs.daemon.importing import Importer, When
+from ccfs.daemon.login_import import Importer, When
 from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError
 from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
+from ccfs.linux import foreign_file
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
@@ -284,18 +284,18 @@ def test_a_source_that_cannot_be_removed(
 
 def test_it_is_kept_before_the_source_goes(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    commit, remove = daemon.journal.commit, importing.Source.remove
+    commit, remove = daemon.journal.commit, foreign_file.Source.remove
 
     def kept_now(*arguments: object) -> None:
         order.append("kept")
         commit(*arguments)  # type: ignore[arg-type]
 
-    def removed_now(source: importing.Source) -> None:
+    def removed_now(source: foreign_file.Source) -> None:
         order.append("removed")
         remove(source)
 
     monkeypatch.setattr(daemon.journal, "commit", kept_now)
-    monkeypatch.setattr(importing.Source, "remove", removed_now)
+    monkeypatch.setattr(foreign_file.Source, "remove", removed_now)
     daemon.take()
     assert order == ["kept", "removed"]
 
@@ -315,18 +315,18 @@ def test_killed_at_any_moment(place: Path, moment: str) -> None:
 def die(place: str, moment: str) -> None:
     """Be killed in the middle of an import."""
     daemon = Daemon(Path(place))
-    remove = importing.Source.remove
+    remove = foreign_file.Source.remove
 
     def killed(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def removed(source: importing.Source) -> None:
+    def removed(source: foreign_file.Source) -> None:
         remove(source)
         killed()
 
     if moment == "before":
         daemon.store.put = killed  # type: ignore[assignment, method-assign]
-    importing.Source.remove = killed if moment == "between" else removed  # type: ignore[method-assign]
+    foreign_file.Source.remove = killed if moment == "between" else removed  # type: ignore[method-assign]
     daemon.take()
 
 
@@ -369,7 +369,7 @@ def test_one_that_nobody_waits_for_any_more_is_not_stored(
     async def scene() -> None:
         importer, late = Importer(daemon.server), trio.Event()
         reading, go_on = trio.Event(), threading.Event()
-        opened = importing.opened
+        opened = foreign_file.opened
 
         def slowly(path: str, limit: int) -> object:
             trio.from_thread.run_sync(reading.set)
@@ -383,7 +383,7 @@ def test_one_that_nobody_waits_for_any_more_is_not_stored(
             late.set()
             return done
 
-        monkeypatch.setattr(importing, "opened", slowly)
+        monkeypatch.setattr(foreign_file, "opened", slowly)
         monkeypatch.setattr(importer, "_store", stored)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(importer.take, str(daemon.left), "session-7", When.ALWAYS, SECONDS)

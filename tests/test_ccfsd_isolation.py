@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import privileges
+from ccfs.linux import privileges
 from tests.ccfsd import Place, place
 from tests.shell import wait_until
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import arguments, quota, runtime
-from ccfs.ccfsd.behind import Users
+from ccfs.ccfsd import arguments, quota, runtime_dir
 from ccfs.ccfsd.quota import Quota
 from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
 from ccfs.ccfsd.settings import Limits
+from ccfs.ccfsd.subuids import Users
 from ccfs.errors import UsageError
-from ccfs.linux import mounts
+from ccfs.linux import mount_calls
 from tests.ccfsd import Place, place
 from tests.mounting import first_line
 from tests.shell import wait_until
@@ -145,9 +145,9 @@ def test_an_option_that_the_kernel_does_not_know_is_asked_for_once(
         if options.startswith("noswap"):
             raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(mounts, "mount", mount)
-    monkeypatch.setattr(runtime, "_unknown", set())
-    made = runtime.Runtime(str(tmp_path))
+    monkeypatch.setattr(mount_calls, "mount", mount)
+    monkeypatch.setattr(runtime_dir, "_unknown", set())
+    made = runtime_dir.Runtime(str(tmp_path))
     (tmp_path / "journal").mkdir()
     made.make_journals("1", 1, 1)
     made.make_journals("2", 2, 2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfs.ccfsd import statefile
+from ccfs.ccfsd import state_file
 from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
 
 OWNER = Owner(1000, 100, "alice")
@@ -56,7 +56,7 @@ registries = st.builds(
 
 @given(registries)
 def test_the_file_says_all_of_it(registry: Registry) -> None:
-    assert statefile.decode(statefile.encode(registry)) == registry
+    assert state_file.decode(state_file.encode(registry)) == registry
 
 
 @given(st.binary(max_size=80) | st.recursive(
@@ -68,7 +68,7 @@ def test_the_file_says_all_of_it(registry: Registry) -> None:
 def test_a_file_of_another_kind_is_none(data: bytes) -> None:
     """ValueError, whatever it is."""
     try:
-        found = statefile.decode(data)
+        found = state_file.decode(data)
     except ValueError:
         return
     assert isinstance(found, Registry)
@@ -76,13 +76,13 @@ def test_a_file_of_another_kind_is_none(data: bytes) -> None:
 
 def test_writing_it(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    assert statefile.read(str(path)) is None
+    assert state_file.read(str(path)) is None
     registry = Registry().has(Mount("1000", OWNER, LEADER, "0:41", asked=True))
-    statefile.write(str(path), registry)
+    state_file.write(str(path), registry)
     assert path.stat().st_mode & 0o7777 == 0o600
-    assert statefile.read(str(path)) == registry
+    assert state_file.read(str(path)) == registry
     before = path.stat().st_ino
-    statefile.write(str(path), registry.lost("1000"))
+    state_file.write(str(path), registry.lost("1000"))
     assert path.stat().st_ino != before
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 
@@ -91,5 +91,5 @@ def test_a_name_that_someone_else_has_put_there(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("theirs")
     (tmp_path / "state.new").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic"):
-        statefile.write(str(tmp_path / "state"), Registry())
+        state_file.write(str(tmp_path / "state"), Registry())
     assert (tmp_path / "target").read_text() == "theirs"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ccfs import control
-from ccfs.ccfsd import passing, privileges
+from ccfs.ccfsd import passed_descriptors
+from ccfs.linux import privileges
 from tests.ccfsd import Place, as_user, place
 from tests.shell import wait_until
 from tests.test_ccfsd_sessions import IMAGE, has_it, store
@@ -309,11 +310,16 @@ def test_what_is_passed_is_for_one_process(tmp_path: Path) -> None:
     table = tmp_path / "table"
     table.write_text('{"pid": 1, "passed": {"link:1": [5, 6], "link": [7]}}')
     for pid, found in ((2, {}), (1, {"1": [5, 6]})):
-        environment = {passing.VARIABLE: str(os.open(table, os.O_RDONLY)), "PATH": "/bin"}
+        environment = {
+            passed_descriptors.VARIABLE: str(os.open(table, os.O_RDONLY)),
+            "PATH": "/bin",
+        }
         numbers: list[int] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(passing.os, "set_inheritable", lambda n, _, to=numbers: to.append(n))
-            passed = passing.take(environment, pid)
+            patch.setattr(
+                passed_descriptors.os, "set_inheritable", lambda n, _, to=numbers: to.append(n)
+            )
+            passed = passed_descriptors.take(environment, pid)
         assert environment == {"PATH": "/bin"}
-        assert passing.named(passed, "link") == found
+        assert passed_descriptors.named(passed, "link") == found
         assert numbers == ([5, 6, 7] if found else [])

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import handed_out, privileges, processes
-from ccfs.ccfsd.clearing import Tries
+from ccfs.ccfsd import processes, received_connection
+from ccfs.ccfsd.cleanup import Tries
+from ccfs.ccfsd.mount import BUSY, Served
 from ccfs.ccfsd.registry import Owner
-from ccfs.ccfsd.served import BUSY, Served
 from ccfs.control import RefusedError
-from ccfs.handover import Handover
+from ccfs.linux import privileges
+from ccfs.takeover.handover import Handover
 from tests.ccfsd import Place, as_user, ended, is_alive, place
 from tests.clients.python import records
 from tests.mounting import first_line
@@ -305,7 +306,7 @@ def test_what_is_no_link(tmp_path: Path, what: str) -> None:
         "memory": [memory.descriptor, device],
         "no FUSE": [device, memory.descriptor],
     }[what]
-    assert handed_out.link(given) is None
+    assert received_connection.link(given) is None
     for one in (reader, writer, memory.descriptor, file, device):
         if one in given:
             with pytest.raises(OSError, match="Bad file"):

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from ccfs import __version__
-from ccfs.cli import arguments, place
+from ccfs.cli import arguments, mountpoint_argument
 from ccfs.cli.main import main
 from ccfs.errors import Exit, UsageError
 
@@ -81,20 +81,22 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_default_mountpoint() -> None:
-    assert place.default({"XDG_RUNTIME_DIR": "/run/user/7"}, 7) == "/run/user/7/ccfs"
+    assert mountpoint_argument.default({"XDG_RUNTIME_DIR": "/run/user/7"}, 7) == "/run/user/7/ccfs"
 
 
 def test_no_default_mountpoint() -> None:
     with pytest.raises(UsageError) as told:
-        place.default({"XDG_RUNTIME_DIR": ""}, 7)
+        mountpoint_argument.default({"XDG_RUNTIME_DIR": ""}, 7)
     assert "/run/user/7" in told.value.hint
 
 
 def test_the_export_line_is_quoted() -> None:
-    assert place.export_line("/run/user/7/ccfs") == (
+    assert mountpoint_argument.export_line("/run/user/7/ccfs") == (
         "export KRB5CCNAME=FILE:/run/user/7/ccfs/default/ccache"
     )
-    assert place.export_line("/a b'c") == ("""export KRB5CCNAME='FILE:/a b'"'"'c/default/ccache'""")
+    assert mountpoint_argument.export_line("/a b'c") == (
+        """export KRB5CCNAME='FILE:/a b'"'"'c/default/ccache'"""
+    )
 
 
 def test_exit_statuses_are_a_contract() -> None:

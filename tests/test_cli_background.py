@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.cli import background
-from ccfs.cli.background import telling
+from ccfs.cli import daemonize
+from ccfs.cli.daemonize import telling
 from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
 from ccfs.linux.fusermount import Wait, wait_readable
-from ccfs.mounting import Attached, Mounter
-from ccfs.supervisor import Job, Life
+from ccfs.mounting.mounter import Attached, Mounter
+from ccfs.supervisor.supervisor import Job, Life
 
 Ready = Callable[[], None]
 
@@ -42,7 +42,7 @@ def test_a_daemon_that_gets_ready_and_ends(nowhere: NoMount) -> None:
         ready()
         return 5
 
-    assert reap(background.start(nowhere, Job(telling(serve)))) == 5
+    assert reap(daemonize.start(nowhere, Job(telling(serve)))) == 5
 
 
 def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
@@ -57,7 +57,7 @@ def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
         standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))
         return 0 if alone and standard else 1
 
-    pid = background.start(nowhere, Job(telling(serve)))
+    pid = daemonize.start(nowhere, Job(telling(serve)))
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)
@@ -69,7 +69,7 @@ def test_its_error_is_told_with_hint_and_status(nowhere: NoMount) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        background.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(telling(serve)))
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
@@ -80,7 +80,7 @@ def test_what_fusermount3_prints_is_told(nowhere: NoMount) -> None:
         raise UserError("cannot mount")
 
     with pytest.raises(UserError) as told:
-        background.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(telling(serve)))
     assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
 
 
@@ -97,7 +97,7 @@ def test_what_the_keeper_does_itself(nowhere: NoMount, tmp_path: Path) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError):
-        background.start(
+        daemonize.start(
             nowhere,
             Job(telling(serve), first=lambda: note("first"), after=lambda: note("after")),
         )
@@ -111,14 +111,14 @@ def test_what_the_keeper_cannot_do_is_told_as_well(nowhere: NoMount) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        background.start(nowhere, Job(telling(lambda *_: 0), first=refuse))
+        daemonize.start(nowhere, Job(telling(lambda *_: 0), first=refuse))
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
 
 def test_an_unforeseen_failure_is_one_line(nowhere: NoMount) -> None:
     with pytest.raises(UserError) as told:
-        background.start(nowhere, Job(telling(lambda *_: 1 // 0)))
+        daemonize.start(nowhere, Job(telling(lambda *_: 1 // 0)))
     assert told.value.reason.startswith("unexpected failure: ZeroDivisionError")
     assert "--foreground --debug" in told.value.hint
     assert told.value.status is Exit.UNEXPECTED
@@ -130,9 +130,9 @@ def test_a_daemon_that_dies_silently(nowhere: NoMount) -> None:
         return 0
 
     with pytest.raises(UserError, match="ended by signal 9 before it was ready"):
-        background.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(telling(serve)))
     with pytest.raises(UserError, match="ended with status 0 before it was ready"):
-        background.start(nowhere, Job(telling(lambda *_: 0)))
+        daemonize.start(nowhere, Job(telling(lambda *_: 0)))
 
 
 def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,10 +149,10 @@ def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.Mo
         children.append(fork())
         return children[-1]
 
-    monkeypatch.setattr(background, "START_SECONDS", 0.1)
+    monkeypatch.setattr(daemonize, "START_SECONDS", 0.1)
     monkeypatch.setattr(os, "fork", remembered_fork)
     with pytest.raises(NoAnswerError):
-        background.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(telling(serve)))
     assert reap(children[0]) == -signal.SIGTERM
 
 
@@ -161,7 +161,7 @@ def test_an_unforeseen_end_is_logged_without_its_message(caplog: pytest.LogCaptu
     try:
         raise ValueError("the session key")
     except ValueError as error:
-        status = background._log_end(error)
+        status = daemonize._log_end(error)
     assert status == Exit.UNEXPECTED
     assert "the daemon ends: ValueError at test_an_unforeseen_end" in caplog.text
     assert "the session key" not in caplog.text

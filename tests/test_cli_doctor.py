@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import mountpoint
-from ccfs.cli import checkccfsd, checkmount, doctor, machine
-from ccfs.cli.finding import Finding
-from ccfs.cli.machine import Machine
+from ccfs.cli import doctor
+from ccfs.cli.doctor import ccfsd, machine, mount
+from ccfs.cli.doctor.finding import Finding
+from ccfs.cli.doctor.machine import Machine
 from ccfs.errors import Exit
+from ccfs.mounting import mountpoint
 from tests.clients.python import records
 from tests.mounting import Mounted, ccfs_command, run_ccfs
 
@@ -89,14 +90,14 @@ def test_a_mount_that_hangs(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(mountpoint.look, "__defaults__", (0.3,))
     os.kill(mount.pid, signal.SIGSTOP)
     try:
-        found = [*checkmount.check(str(mount.path), PLAIN, NOW)]
+        found = [*mount.check(str(mount.path), PLAIN, NOW)]
     finally:
         os.kill(mount.pid, signal.SIGCONT)
     assert "doesn't answer" in found[0].what
 
 
 def test_a_mount_of_somebody_else(mount: Mounted) -> None:
-    (_, found, *_) = checkmount.check(str(mount.path), PLAIN, NOW)
+    (_, found, *_) = mount.check(str(mount.path), PLAIN, NOW)
     assert (found.check, found.ok) == ("owner", False)
     assert "you are uid 1000" in found.what
 
@@ -141,17 +142,17 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     tmp_path.chmod(0o700)
     path = tmp_path / "j"
     path.touch(0o600)
-    monkeypatch.setattr("ccfs.journals.in_memory", lambda _: False)
-    (alone, place) = checkmount.journal(str(path))
+    monkeypatch.setattr("ccfs.journal.location.in_memory", lambda _: False)
+    (alone, place) = mount.journal(str(path))
     assert (alone.ok, place.ok) == (True, False)
-    (unused,) = checkmount.journal(str(tmp_path / "absent"), empty=True)
+    (unused,) = mount.journal(str(tmp_path / "absent"), empty=True)
     assert unused.ok
-    assert not next(checkmount.journal(str(tmp_path / "no/absent"), empty=True)).ok
-    (gone,) = checkmount.journal(str(tmp_path / "absent"))
+    assert not next(mount.journal(str(tmp_path / "no/absent"), empty=True)).ok
+    (gone,) = mount.journal(str(tmp_path / "absent"))
     assert "cannot see" in gone.what
     path.unlink()
     path.symlink_to("/dev/null")
-    assert not next(checkmount.journal(str(path))).ok
+    assert not next(mount.journal(str(path))).ok
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
     path = str(mount.path)
-    finding = checkmount.krb5ccname(path, Machine({"KRB5CCNAME": name.format(path)}, 0))
+    finding = mount.krb5ccname(path, Machine({"KRB5CCNAME": name.format(path)}, 0))
     assert finding.ok is ok
     assert told in finding.what
 
@@ -179,9 +180,9 @@ def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
 def test_mount_options() -> None:
     line = "40 28 0:35 / /m rw,nosuid,nodev,relatime - fuse.ccfs ccfs rw,user_id=7,group_id=7\n"
     (mount,) = mountpoint.parse_mountinfo(line)
-    assert checkmount.options(mount).what == "mounted without noexec"
+    assert mount.options(mount).what == "mounted without noexec"
     (mount,) = mountpoint.parse_mountinfo(line.replace("group_id=7", "group_id=7,allow_other"))
-    assert checkmount.options(mount).what == "mounted without noexec,default_permissions"
+    assert mount.options(mount).what == "mounted without noexec,default_permissions"
 
 
 def test_a_daemon_others_can_read() -> None:
@@ -189,13 +190,13 @@ def test_a_daemon_others_can_read() -> None:
     uid = os.getuid() or 64001
     program = subprocess.Popen(["sleep", "60"], user=None if os.getuid() else uid)
     try:
-        first, _ = checkmount.daemon({"pid": program.pid}, PLAIN)
+        first, _ = mount.daemon({"pid": program.pid}, PLAIN)
         assert first.what == f"others of uid {uid} can read the memory of {program.pid}"
         assert not first.ok
     finally:
         program.kill()
         program.wait()
-    (gone,) = checkmount.daemon({"pid": 1 << 30}, PLAIN)
+    (gone,) = mount.daemon({"pid": 1 << 30}, PLAIN)
     assert gone.unknown
 
 
@@ -220,9 +221,9 @@ def test_swap(tmp_path: Path) -> None:
 
 def test_memory_that_may_be_swapped_out(tmp_path: Path) -> None:
     bare = swapping(tmp_path, "/dev/sda2")
-    assert not checkmount.locked("0 kB", bare).ok
-    assert checkmount.locked("8 kB", bare).ok
-    assert checkmount.locked("0 kB", swapping(tmp_path)).ok
+    assert not mount.locked("0 kB", bare).ok
+    assert mount.locked("8 kB", bare).ok
+    assert mount.locked("0 kB", swapping(tmp_path)).ok
 
 
 @pytest.mark.parametrize(("uid", "areas", "ok"), [(0, 1, True), (1000, 0, True), (1000, 1, False)])
@@ -362,7 +363,7 @@ def test_a_socket_that_systemd_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     found = machine.kcm_server(PLAIN)
     assert (found.unknown, found.ok) == (True, True)
     here = Machine({"KRB5CCNAME": "KCM:"}, 1000)
-    assert checkmount.krb5ccname("/m", here).unknown
+    assert mount.krb5ccname("/m", here).unknown
 
 
 def test_a_listener_of_another_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,29 +381,29 @@ def test_locked_memory_needs_no_limit(tmp_path: Path) -> None:
 def test_krb5ccname_through_a_link(mount: Mounted, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(mount.path)
     here = Machine({"KRB5CCNAME": f"FILE:{tmp_path}/link/default/ccache"}, 0)
-    assert checkmount.krb5ccname(str(mount.path), here).ok
+    assert mount.krb5ccname(str(mount.path), here).ok
 
 
 def test_ccfsd(tmp_path: Path) -> None:
     """Its socket, its owner, its units and the line for PAM."""
     path = tmp_path / "control"
-    (one,) = checkccfsd.check(str(path))
+    (one,) = ccfsd.check(str(path))
     assert one.ok
     path.touch()
-    assert not next(checkccfsd.check(str(path))).ok
+    assert not next(ccfsd.check(str(path))).ok
     path.unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(str(path))
-        assert not next(checkccfsd.check(str(path))).ok  # nobody listens
+        assert not next(ccfsd.check(str(path))).ok  # nobody listens
         server.listen()
-        first, units, _ = checkccfsd.check(str(path), str(tmp_path), str(tmp_path))
+        first, units, _ = ccfsd.check(str(path), str(tmp_path), str(tmp_path))
         assert first.ok is (os.getuid() == 0)
         assert units.unknown
         if os.getuid() == 0:
             os.chown(path, 7, 7)
-            assert "uid 7" in next(checkccfsd.check(str(path))).what
-    assert checkccfsd.pam(str(tmp_path / "none")).unknown
+            assert "uid 7" in next(ccfsd.check(str(path))).what
+    assert ccfsd.pam(str(tmp_path / "none")).unknown
     (tmp_path / "su").write_text("session required pam_ccfs.so\n")
-    assert not checkccfsd.pam(str(tmp_path)).ok
+    assert not ccfsd.pam(str(tmp_path)).ok
     (tmp_path / "su").write_text("session optional pam_ccfs.so\n")
-    assert checkccfsd.pam(str(tmp_path)).what == "pam_ccfs.so is in su"
+    assert ccfsd.pam(str(tmp_path)).what == "pam_ccfs.so is in su"

@@ -13,10 +13,10 @@ from pathlib import Path
 import krb5
 import pytest
 
-from ccfs import journals
-from ccfs.cli import sources
+from ccfs.cli.import_ import sources
 from ccfs.cli.main import main
 from ccfs.errors import Exit, SourceError
+from ccfs.journal import location
 from tests.clients.python import records
 from tests.conftest import MakeMount
 from tests.kdc import Kdc
@@ -580,7 +580,7 @@ def test_where_nothing_can_be_written(
 
 
 def test_a_disk_is_told_of(mount: Empty, tmp_path: Path) -> None:
-    if journals.in_memory(str(tmp_path)):
+    if location.in_memory(str(tmp_path)):
         missing("a disk", "set TMPDIR to a directory on one", f"{tmp_path} is in memory")
     (mount.path / "caches/tkt/ccache").write_bytes(IMAGE)
     target = tmp_path / "out"

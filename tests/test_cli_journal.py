@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import journals, mountpoint
 from ccfs.errors import Exit
+from ccfs.journal import location
+from ccfs.mounting import mountpoint
 from reliability.place import Place, clear, place, serving
 from tests.clients.python import records
 from tests.mounting import is_mounted
@@ -90,7 +91,7 @@ def test_one_in_its_own_place_is_found_too(
 
     def kept() -> list[Path]:
         parents = Path("/dev/shm"), runtime
-        mark = journals._mark(str(here.path))
+        mark = location._mark(str(here.path))
         return [p for parent in parents for p in parent.glob(f"ccfs-journal-{mark}*")]
 
     assert here.run("mount", str(here.path)).returncode == 0
@@ -210,7 +211,7 @@ def test_what_is_not_ours_is_refused_and_left_alone(
     make(path)  # type: ignore[operator]
     before = path.lstat()
     with pytest.raises(JournalError, match=r"not a regular file|belongs to uid"):
-        journals.check_file(str(tmp_path / "journal"))
+        location.check_file(str(tmp_path / "journal"))
     assert path.lstat().st_ino == before.st_ino
 
 
@@ -223,7 +224,7 @@ def test_a_place_that_can_not_be_trusted(here: Place) -> None:
     done = here.run("mount", "--journal", "/var/tmp/ccfs-journal/j", str(here.path))
     assert done.returncode == Exit.JOURNAL
     with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
-        if not journals.in_memory(disk):
+        if not location.in_memory(disk):
             assert "on a disk" in fails(here, "--journal", f"{disk}/j")
             options = ["--journal-on-disk", "--journal", f"{disk}/j"]
             assert here.run("mount", *options, str(here.path)).returncode == 0
@@ -259,8 +260,8 @@ def test_names_that_others_make_and_remove_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In /dev/shm each user may make names like ours, and remove them while we look."""
-    monkeypatch.setattr(journals, "SHARED", str(tmp_path))
-    prefix = f"{journals._PREFIX}{journals._mark('/m')}-"
+    monkeypatch.setattr(location, "SHARED", str(tmp_path))
+    prefix = f"{location._PREFIX}{location._mark('/m')}-"
     (tmp_path / f"{prefix}link").symlink_to("/etc")
     (tmp_path / f"{prefix}file").touch()
     vanishing = [tmp_path / f"{prefix}{number}" for number in range(20)]
@@ -276,7 +277,7 @@ def test_names_that_others_make_and_remove_do_not_matter(
         return contextlib.nullcontext(iter(entries))  # type: ignore[return-value]
 
     monkeypatch.setattr(os, "scandir", and_then_they_go)
-    assert journals._found("/m", os.geteuid()) == []
+    assert location._found("/m", os.geteuid()) == []
 
 
 @pytest.mark.parametrize("limit", [*range(7, 17), 63])

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import mountpoint
 from ccfs.cli import watch
 from ccfs.cli.info import of_mount
 from ccfs.cli.main import main
 from ccfs.errors import Exit
+from ccfs.mounting import mountpoint
 from tests.mounting import Mounted, ccfs_command, first_line, is_mounted, run_ccfs, tear_down
 
 NOBODY = 65534

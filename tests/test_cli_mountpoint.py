@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import bounded, mountplace, mountpoint
 from ccfs.errors import MountpointError, NotMountedError
-from ccfs.mountpoint import Mount
+from ccfs.linux import forked_call
+from ccfs.mounting import mount_directory, mountpoint
+from ccfs.mounting.mountpoint import Mount
 
 TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 42 30 0:39 / /run/user/7/ccfs rw,nosuid,nodev,relatime shared:1 - fuse.ccfs ccfs rw,user_id=7
@@ -83,11 +84,11 @@ def test_a_path_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_missing_mountpoint_is_made(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        os.close(mountplace.prepare(str(tmp_path / "ccfs")))
+        os.close(mount_directory.prepare(str(tmp_path / "ccfs")))
     finally:
         os.umask(before)
     assert (tmp_path / "ccfs").stat().st_mode & 0o7777 == 0o700
-    os.close(mountplace.prepare(str(tmp_path / "ccfs")))
+    os.close(mount_directory.prepare(str(tmp_path / "ccfs")))
 
 
 def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
@@ -100,11 +101,11 @@ def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
         ("no/parent", "does not exist"),
     ]:
         with pytest.raises(MountpointError, match=reason):
-            mountplace.prepare(str(tmp_path / place))
+            mount_directory.prepare(str(tmp_path / place))
     with pytest.raises(MountpointError, match="is busy: a file system of type proc"):
-        mountplace.prepare("/proc")
+        mount_directory.prepare("/proc")
     with pytest.raises(MountpointError, match="cannot make /proc/x: the file system of /proc has"):
-        mountplace.prepare("/proc/x")
+        mount_directory.prepare("/proc/x")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
@@ -112,22 +113,22 @@ def test_a_directory_of_someone_else(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 7, 7)
     with pytest.raises(MountpointError, match="belongs to uid 7"):
-        mountplace.prepare(str(tmp_path / "theirs"))
+        mount_directory.prepare(str(tmp_path / "theirs"))
 
 
 def test_bounded_work_gives_its_bytes() -> None:
     large = os.urandom(300_000)
-    assert bounded.call(lambda: large, 10) == large
+    assert forked_call.call(lambda: large, 10) == large
 
 
 def test_bounded_work_gives_its_error() -> None:
     with pytest.raises(FileNotFoundError):
-        bounded.call(lambda: Path("/nowhere/at/all").read_bytes(), 10)
+        forked_call.call(lambda: Path("/nowhere/at/all").read_bytes(), 10)
 
 
 def test_bounded_work_that_breaks() -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        bounded.call(lambda: bytes(1 // 0), 10)
+        forked_call.call(lambda: bytes(1 // 0), 10)
 
 
 def test_bounded_work_that_never_ends(tmp_path: Path) -> None:
@@ -135,5 +136,5 @@ def test_bounded_work_that_never_ends(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with pytest.raises(TimeoutError):
-        bounded.call(fifo.read_bytes, 0.1)
+        forked_call.call(fifo.read_bytes, 0.1)
     assert threading.active_count() == 1

@@ -26,11 +26,11 @@ from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Store
-from ccfs.store import contents as generations
+from ccfs.store import generations as generations
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import DamagedError, ForeignError, StoreError
-from ccfs.store.files import OpenFile
 from ccfs.store.generation import Generation
+from ccfs.store.open_files import OpenFile
 from ccfs.store.scratch import COLLECTION
 from reliability import damage
 from tests.direct import Outside

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.kept import Kept
+from ccfs.daemon.open_journal import Kept
 from ccfs.errors import JournalError
 from ccfs.journal.log import MAGIC, Log, version_of
 from ccfs.store import Stamp, Store, Who

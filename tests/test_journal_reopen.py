@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.kept import Kept as Open
-from ccfs.daemon.late import LateKept
+from ccfs.daemon.lazy_journal import LateKept
+from ccfs.daemon.open_journal import Kept as Open
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
@@ -19,8 +19,8 @@ from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, DamagedError, GoneError
 from ccfs.store.events import Reader
-from ccfs.store.files import OpenFile
 from ccfs.store.ledger import LISTED, Effects
+from ccfs.store.open_files import OpenFile
 from ccfs.store.scratch import COLLECTION
 from tests.direct import Outside
 from tests.storing import (

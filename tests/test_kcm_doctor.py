@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.cli import checkmount, krb5conf, machine
-from ccfs.cli.machine import Machine
+from ccfs.cli.doctor import krb5_conf, machine, mount
+from ccfs.cli.doctor.machine import Machine
 from tests.conftest import MakeMount
 from tests.mounting import run_ccfs
 
@@ -21,7 +21,7 @@ def test_ccfs_itself_is_fine(make_mount: MakeMount, tmp_path: Path) -> None:
     assert found.ok
     assert found.what == f"process {mounted.pid} serves KCM: ccaches at {path}: ccfs"
     user = Machine({"KRB5CCNAME": "KCM:"}, os.geteuid(), kcm=path)
-    assert checkmount.krb5ccname(str(mounted.path), user).ok
+    assert mount.krb5ccname(str(mounted.path), user).ok
 
 
 def test_somebody_else_is_named(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_kcm_without_a_server(tmp_path: Path) -> None:
     found = machine.kcm_server(Machine.of(environment, 7))
     assert found.what == f"programs use KCM:, and nobody is at {path}"
     assert f"--kcm-socket {path}" in found.hint
-    assert not checkmount.krb5ccname("/m", Machine.of(environment, 7)).ok
+    assert not mount.krb5ccname("/m", Machine.of(environment, 7)).ok
     elsewhere = {**environment, "KRB5CCNAME": "FILE:/m/default/ccache"}
     assert machine.kcm_server(Machine.of(elsewhere, 7)).ok
 
@@ -77,18 +77,18 @@ def test_kcm_without_a_server(tmp_path: Path) -> None:
 )
 def test_names_of_kcm(name: str, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user's name, and one without a user, are served to nobody."""
-    monkeypatch.setattr(checkmount, "serves_kcm", lambda _: True)
+    monkeypatch.setattr(mount, "serves_kcm", lambda _: True)
     for here in (Machine({"KRB5CCNAME": name}, 7), Machine({}, 7, ccname=name)):
-        assert checkmount.krb5ccname("/m", here).ok is ok
+        assert mount.krb5ccname("/m", here).ok is ok
 
 
 def test_the_socket_of_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ccfs serves there, but not this mount, which says in `info` where it does."""
-    monkeypatch.setattr(checkmount, "serves_kcm", lambda _: True)
+    monkeypatch.setattr(mount, "serves_kcm", lambda _: True)
     (tmp_path / "link").symlink_to(tmp_path)
     here = Machine({"KRB5CCNAME": "KCM:"}, 7, kcm=f"{tmp_path}/link/kcm")
-    assert checkmount.krb5ccname("/m", here, f"{tmp_path}/kcm").ok
-    found = checkmount.krb5ccname("/m", here, f"{tmp_path}/other")
+    assert mount.krb5ccname("/m", here, f"{tmp_path}/kcm").ok
+    found = mount.krb5ccname("/m", here, f"{tmp_path}/other")
     assert found.what == "KRB5CCNAME=KCM: points elsewhere"
     assert found.hint.endswith(f"or set kcm_socket = {tmp_path}/other in krb5.conf")
 
@@ -97,7 +97,7 @@ def test_a_directory_that_krb5_conf_names(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     text = f"[libdefaults]\n default_ccache_name = DIR:{tmp_path}/dir\n"
     here = Machine.of(configured(tmp_path, text), 7)
-    assert checkmount.krb5ccname(str(tmp_path), here).ok
+    assert mount.krb5ccname(str(tmp_path), here).ok
 
 
 FORMS = {
@@ -126,7 +126,7 @@ def test_forms_of_krb5_conf(tmp_path: Path, form: str, monkeypatch: pytest.Monke
     text = form.replace("{there}", str(tmp_path)).replace("NAME", setting)
     (tmp_path / "krb5.conf").write_text(text, errors="surrogateescape")
     files = f"{tmp_path}/absent:{tmp_path}/krb5.conf"
-    assert krb5conf.libdefault(setting, {"KRB5_CONFIG": files}) == FORMS[form]
+    assert krb5_conf.libdefault(setting, {"KRB5_CONFIG": files}) == FORMS[form]
     monkeypatch.setenv("KRB5_CONFIG", files)
     monkeypatch.delenv("KRB5CCNAME", raising=False)
     krb5 = pytest.importorskip("krb5")

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ccfs.kcm import server as serving
+from ccfs.kcm.listener import KcmSocket
 from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
-from ccfs.kcmkeeper import ALL, KcmKeeper
-from ccfs.kcmsocket import KcmSocket
+from ccfs.supervisor.kcm_acceptor import ALL, KcmKeeper
 from tests import kcm
 from tests.direct import FileSystem
 from tests.kcm import request

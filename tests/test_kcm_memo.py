@@ -6,8 +6,8 @@ import pytest
 
 from ccfs.kcm.opcodes import OPERATIONS
 from ccfs.kcm.service import Peer, Service
-from ccfs.store import memo
-from ccfs.store.memo import Memo
+from ccfs.store import reply_cache
+from ccfs.store.reply_cache import Memo
 from tests import kcm
 from tests.direct import UID, FileSystem
 from tests.kcm import credential, lengthed, principal, request, split, tag, u32
@@ -146,24 +146,24 @@ def test_a_refusal_is_not_kept() -> None:
 
 def test_what_is_too_large_is_not_kept() -> None:
     kept = Memo()
-    kept.keep(b"a", bytes(memo.LARGEST))
+    kept.keep(b"a", bytes(reply_cache.LARGEST))
     assert kept.find(b"a") is None
 
 
 def test_it_never_grows_beyond_its_room() -> None:
     """The newest is kept, and what was there before has made room."""
-    kept, piece = Memo(), bytes(memo.LARGEST // 2)
-    for number in range(5 * memo.ROOM // len(piece)):
+    kept, piece = Memo(), bytes(reply_cache.LARGEST // 2)
+    for number in range(5 * reply_cache.ROOM // len(piece)):
         kept.keep(b"%d" % number, piece)
         assert kept.find(b"%d" % number) == piece
-        assert sum(map(len, kept._made.values())) <= memo.ROOM
+        assert sum(map(len, kept._made.values())) <= reply_cache.ROOM
 
 
 def test_cleared_it_has_all_its_room() -> None:
     kept = Memo()
     for _ in range(3):
-        for number in range(memo.ROOM // memo.LARGEST):
-            kept.keep(b"%d" % number, bytes(memo.LARGEST - memo.OVERHEAD - 8))
-        assert len(kept._made) == memo.ROOM // memo.LARGEST
+        for number in range(reply_cache.ROOM // reply_cache.LARGEST):
+            kept.keep(b"%d" % number, bytes(reply_cache.LARGEST - reply_cache.OVERHEAD - 8))
+        assert len(kept._made) == reply_cache.ROOM // reply_cache.LARGEST
         kept.clear()
     assert kept.find(b"0") is None

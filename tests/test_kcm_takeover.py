@@ -23,14 +23,14 @@ from typing import Any
 import pytest
 
 import ccfs
-from ccfs.handover import Handover
 from ccfs.journal.journal import Journal
 from ccfs.kcm.inflight import InFlight
 from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
-from ccfs.linux.counted import Counted
+from ccfs.linux.message_counts import Counted
 from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Stamp, Store, Who
+from ccfs.takeover.handover import Handover
 from tests import kcm
 from tests.direct import MOUNT, NOW, Outside
 from tests.kcm import credential, request, tag, u32
@@ -40,7 +40,7 @@ NAME = b"%d:tkt\0" % UID
 FIRST, OTHER, LARGE = credential("first@R"), credential("other@R"), credential(ticket=bytes(90_000))
 SECONDS = 20.0
 ROOT = os.path.dirname(ccfs.__file__)
-BY_OPCODE = ("kcm/connection.py", "kcm/inflight.py", "kcm/server.py", "linux/counted.py")
+BY_OPCODE = ("kcm/connection.py", "kcm/inflight.py", "kcm/server.py", "linux/message_counts.py")
 """Where it is killed before each opcode of Python's; elsewhere before each line."""
 
 STORE = request(kcm.STORE, NAME, OTHER)

@@ -127,7 +127,7 @@ ALLOWED: dict[str, set[str]] = {
 
 # What of the command speaks to the layers below the daemon: limits are passed on, and a ccache that
 # is imported gets the name of a file.
-EXTRA = {"cli/mount.py": {"store", "journal"}, "cli/sources.py": {"format"}}
+EXTRA = {"cli/mount.py": {"store", "journal"}, "cli/import_/sources.py": {"format"}}
 
 FUSE = {"pyfuse3"}
 MAY_FUSE = {"ops", "daemon"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import privileges
+from ccfs.linux import privileges
 from tests.login import INSIDE, USERS, Stage, stage, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import privileges
+from ccfs.linux import privileges
 from tests.kdc import Kdc
 from tests.login import BOUND, INSIDE, PATIENT, SYSTEM_USER, USERS, Stage, stage, wait_until
 from tests.login_sessions import (

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import mountpoint
-from ccfs.held_connection import HeldConnection
 from ccfs.linux.fusermount import Wait, wait_readable
-from ccfs.mounting import Attached, Mounter
-from ccfs.supervisor import Job, Life, Supervisor
+from ccfs.mounting import mountpoint
+from ccfs.mounting.held_requests import HeldConnection
+from ccfs.mounting.mounter import Attached, Mounter
+from ccfs.supervisor.supervisor import Job, Life, Supervisor
 from reliability import kills, load, loops
 from reliability.place import Place, children, parent, place, serving
 from tests.clients.python import records
@@ -504,7 +504,7 @@ ccfs unmount "$1/m"
 """
 MOUNTS = {
     "ccfs": 'ccfs mount "$1/m"',
-    "mount.ccfs": 'python -c "from ccfs.cli.mountccfs import main; raise SystemExit(main())"'
+    "mount.ccfs": 'python -c "from ccfs.cli.mount_ccfs import main; raise SystemExit(main())"'
     ' ccfs "$1/m" -o user=root',
 }
 ENDS = {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import helper, mountpoint
+from ccfs.mounting import mountpoint
+from ccfs.takeover import notifier
 from tests.clients.python import records
 from tests.conftest import MakeMount
 from tests.mounting import Mounted, first_line, is_mounted, run_ccfs, tear_down
@@ -129,13 +130,13 @@ def test_an_unmount_by_somebody_else_ends_the_daemon(mount: Mounted) -> None:
 
 def test_what_the_helper_holds(mount: Mounted) -> None:
     """Two pipes and the standard files: nothing of the mount, no descriptor of the FUSE device."""
-    (helper,) = children(mount.pid)
-    held = targets(helper)
+    (notifier,) = children(mount.pid)
+    held = targets(notifier)
     assert not [target for target in held if "fuse" in target or str(mount.path) in target]
     assert len([target for target in held if target.startswith("pipe:")]) <= 2 + 3
     assert len(held) <= 5
-    assert str(mount.path) not in os.readlink(f"/proc/{helper}/cwd")
-    assert Path(f"/proc/{helper}/status").read_text().count(f"PPid:\t{mount.pid}\n") == 1
+    assert str(mount.path) not in os.readlink(f"/proc/{notifier}/cwd")
+    assert Path(f"/proc/{notifier}/status").read_text().count(f"PPid:\t{mount.pid}\n") == 1
 
 
 def held_as(pid: int, target: str) -> str:
@@ -188,10 +189,10 @@ def test_a_stopped_helper_is_continued(mount: Mounted) -> None:
 
 def test_a_helper_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
     """Not whoever gives it orders, however many, nor whoever lets it go."""
-    child = helper.start(str(tmp_path))
+    child = notifier.start(str(tmp_path))
     os.kill(child.pid, signal.SIGSTOP)
     with pytest.raises(BlockingIOError):
-        any(child.send(helper.KICK, "1") for _ in range(1 << 20))
+        any(child.send(notifier.KICK, "1") for _ in range(1 << 20))
     child.end()
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.cli import checkmount
-from ccfs.cli.checkmount import proc_status
-from ccfs.cli.machine import Machine
+from ccfs.cli.doctor import mount
+from ccfs.cli.doctor.machine import Machine
+from ccfs.cli.doctor.mount import proc_status
 from tests import isolation
 from tests.clients.python import records
 from tests.conftest import MakeMount
@@ -129,7 +129,7 @@ def test_the_daemon_is_undumpable(house: House) -> None:
         status = proc_status(f"/proc/{pid}/status")
         assert status["Uid"].split() == [str(OWNER)] * 4
         assert os.stat(f"/proc/{pid}/mem").st_uid == 0
-        doctor, _ = checkmount.daemon({"pid": pid}, Machine({}, OWNER))
+        doctor, _ = mount.daemon({"pid": pid}, Machine({}, OWNER))
         assert doctor.what == f"process {pid} is undumpable"
         assert int(status["CapEff"], 16) == 0
         limits = Path(f"/proc/{pid}/limits").read_text()

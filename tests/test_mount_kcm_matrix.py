@@ -22,7 +22,7 @@ from ccfs.format.config import config_key
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.names import encode_name
 from ccfs.format.principal import parse_name, unparse_name
-from ccfs.store.listing import ccache_name, listed_name
+from ccfs.store.dir_names import ccache_name, listed_name
 from tests import ccapi, kcm
 from tests.mounting import Mounted, mounts
 

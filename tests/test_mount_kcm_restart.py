@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import control, mountpoint
+from ccfs import control
 from ccfs.errors import Exit, KcmSocketError
-from ccfs.kcmsocket import KcmSocket
+from ccfs.kcm.listener import KcmSocket
+from ccfs.mounting import mountpoint
 from reliability.place import Place, children, parent, place, serving
 from tests import kcm
 from tests.clients.run import run

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import mountpoint
+from ccfs.mounting import mountpoint
 from tests.mounting import TMPFS, Mounted, fusectl, is_mounted, run_ccfs, tear_down
 from tests.shell import wait_until, waiting
 from tests.storing import prefix, record

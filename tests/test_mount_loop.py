@@ -17,9 +17,9 @@ import pyfuse3
 import pytest
 import trio
 
-from ccfs.daemon import loop as daemon_loop
-from ccfs.daemon.loop import BATCH, Loop
-from ccfs.daemon.pulse import Load, Tick
+from ccfs.daemon import fuse_loop as daemon_loop
+from ccfs.daemon.cpu_load import Load, Tick
+from ccfs.daemon.fuse_loop import BATCH, Loop
 
 SECONDS = 10
 

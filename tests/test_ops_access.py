@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pyfuse3
 import pytest
 
-from ccfs.ops import server, times
-from ccfs.ops.refs import Ref, Slot
+from ccfs.ops import server, set_times
+from ccfs.ops.inodes import Ref, Slot
 from tests.clients.python import records
 from tests.direct import UID, Caller, Fields, FileSystem, refused
 
@@ -249,11 +249,11 @@ def test_a_copy_that_is_renamed_over_a_ccache_keeps_its_time(fs: FileSystem) -> 
 
 
 def test_only_so_many_have_set_times(fs: FileSystem) -> None:
-    for number in range(times.MOST + 10):
+    for number in range(set_times.MOST + 10):
         fs.server.times.set(Ref(number, Slot.BYTES), 0.0, (1, 1))
-    assert len(fs.server.times._set) == times.MOST
+    assert len(fs.server.times._set) == set_times.MOST
     assert fs.server.times.get(Ref(0, Slot.BYTES), 0.0) is None
-    assert fs.server.times.get(Ref(times.MOST, Slot.BYTES), 0.0) == (1, 1)
+    assert fs.server.times.get(Ref(set_times.MOST, Slot.BYTES), 0.0) == (1, 1)
 
 
 def test_a_command_is_looked_up_once_for_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:

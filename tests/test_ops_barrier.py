@@ -8,7 +8,7 @@ import pyfuse3
 import pytest
 
 from ccfs.ops import barrier, tree
-from ccfs.ops.errors import ERRNO, OpsError, errno_of
+from ccfs.ops.errnos import ERRNO, OpsError, errno_of
 from ccfs.ops.node import Node
 from ccfs.store import errors
 from tests.clients.python import records

@@ -7,7 +7,7 @@ import select
 
 import pytest
 
-from ccfs.ops.refs import Slot
+from ccfs.ops.inodes import Slot
 from ccfs.store import Limits
 from tests.clients.python import records
 from tests.direct import Caller, FileSystem, refused

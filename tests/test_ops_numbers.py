@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from ccfs.handover import OPENED, Handover, words_of
-from ccfs.ops.errors import HandleLimitError, errno_of
-from ccfs.ops.numbers import TURNS, Numbers, Opened, opened
-from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.errnos import HandleLimitError, errno_of
+from ccfs.ops.handle_numbers import TURNS, Numbers, Opened, opened
+from ccfs.ops.inodes import Ref, Slot
+from ccfs.takeover.handover import OPENED, Handover, words_of
 
 LAST = Ref((1 << 41) - 1, Slot.BYTES)
 

@@ -10,7 +10,7 @@ from itertools import product
 import pyfuse3
 import pytest
 
-from ccfs.ops.moves import STEPS, Kind
+from ccfs.ops.rename import STEPS, Kind
 from tests.clients.python import records
 from tests.direct import Caller, FileSystem, refused
 

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.tree import ROWS, TABLE
 from tests.clients.python import records
 from tests.direct import Caller, FileSystem, Page, refused

@@ -4,6 +4,7 @@ import pytest
 
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
+from ccfs.store.dir_names import ccache_name, listed_name
 from ccfs.store.errors import (
     BadNameError,
     CcacheLimitError,
@@ -11,7 +12,6 @@ from ccfs.store.errors import (
     NameTooLongError,
     NotFoundError,
 )
-from ccfs.store.listing import ccache_name, listed_name
 from tests.storing import (
     BOB,
     NOW,
@@ -419,7 +419,7 @@ def test_forgotten_numbers_are_dropped(store: Store) -> None:
 
 
 def test_superseded_numbers_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccfs.store.contents.REMEMBERED", 10)
+    monkeypatch.setattr("ccfs.store.generations.REMEMBERED", 10)
     tkt = fill(store, prefix())
     file, numbers = reader(store, current(tkt)), [current(tkt).number]
     for _ in range(30):

@@ -16,7 +16,7 @@ from ccfs.format import principal as principals
 from ccfs.format.credential import Outline
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.principal import Principal, encode_principal
-from ccfs.store import Limits, Store, contents, describe
+from ccfs.store import Limits, Store, generations, record_names
 from ccfs.store.ccache import Ccache
 from tests.storing import (
     NOW,
@@ -133,7 +133,7 @@ def test_storing_one_is_the_same_work_in_any_ccache(
     make: Callable[[Store, Ccache], Callable[[], object]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(contents, "LEFT_MOST", 0)  # what is small is kept for its readers
+    monkeypatch.setattr(generations, "LEFT_MOST", 0)  # what is small is kept for its readers
     few, many = (make(*pair) for pair in stores)
     few(), many()  # the first has a name that the next ones find taken
     assert calls(few) == calls(many) > 20
@@ -161,11 +161,11 @@ def test_long_names_are_not_remembered() -> None:
     long = b"n" * 100_000
     principal = Principal(1, b"R", (long, b"h"))
     data = encode_principal(principal, DIALECT_V4)
-    remembered = [names._encoded_again, principals._again, describe._listed_again]
+    remembered = [names._encoded_again, principals._again, record_names._listed_again]
     before = [cache.cache_info().currsize for cache in remembered]
     assert names.encode_name(long) == long.decode()
     assert principals.principal_of(data, DIALECT_V4) == principal
-    assert describe.description_of(Outline(principal, 7, False)).endtime == 7
+    assert record_names.description_of(Outline(principal, 7, False)).endtime == 7
     assert [cache.cache_info().currsize for cache in remembered] == before
     most = [cache.cache_info().maxsize for cache in remembered]
     assert most == [names.REMEMBERED] * 3

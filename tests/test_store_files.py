@@ -7,7 +7,7 @@ import pytest
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, CcacheLimitError, GoneError, TotalLimitError
-from ccfs.store.files import OpenFile
+from ccfs.store.open_files import OpenFile
 from ccfs.store.values import Who
 from tests.storing import (
     ALICE,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ccfs.format.ccache import decode_ccache, encode_ccache
 from ccfs.format.credential import Outline, is_removed
-from ccfs.store.describe import description_of
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
 from ccfs.store.image import Delta, Image, whole
+from ccfs.store.record_names import description_of
 from ccfs.store.values import Stored
 from tests.storing import (
     ALICE,

@@ -26,7 +26,7 @@ from ccfs.format.principal import Principal
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
-from ccfs.store.files import OpenFile
+from ccfs.store.open_files import OpenFile
 from ccfs.store.scratch import COLLECTION
 from tests.storing import (
     ALICE,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import ccfs
-from ccfs import mountpoint
+from ccfs.mounting import mountpoint
 from reliability.place import Place, parent, place
 from tests.clients.python import records
 from tests.shell import wait_until

@@ -1,6 +1,6 @@
 """What is told of an exception that nobody foresaw: its kind and its place, never its message."""
 
-from ccfs import unforeseen
+from ccfs.errors import redaction
 
 SECRET = "not for the log"
 
@@ -14,7 +14,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def test_its_type_and_place() -> None:
-    said = unforeseen.describe(raised(ValueError(SECRET)))
+    said = redaction.describe(raised(ValueError(SECRET)))
     assert said.startswith("ValueError at raised:")
     assert SECRET not in said
 
@@ -22,6 +22,6 @@ def test_its_type_and_place() -> None:
 def test_of_a_group_the_first_one() -> None:
     """A task group wraps what ended it, perhaps more than once."""
     inner = ExceptionGroup("inner", [raised(KeyError(SECRET)), OSError()])  # type: ignore[list-item]
-    said = unforeseen.describe(raised(BaseExceptionGroup(SECRET, [inner])))
+    said = redaction.describe(raised(BaseExceptionGroup(SECRET, [inner])))
     assert said.startswith("KeyError at raised:")
     assert SECRET not in said

@@ -8,12 +8,13 @@ gets a byte, and says nothing more when there is no other byte to come.
 import os
 import sys
 
-from ccfs import daemon, mountplace
-from ccfs.daemon import loop
-from ccfs.mounting import Mounter
+from ccfs import daemon
+from ccfs.daemon import fuse_loop
+from ccfs.mounting import mount_directory
+from ccfs.mounting.mounter import Mounter
 
 
-class Late(loop.Loop):
+class Late(fuse_loop.Loop):
     """Between "there is one" and reading it there is all the time that a test wants."""
 
     holds = False
@@ -33,8 +34,8 @@ def _ready() -> None:
 
 
 def main() -> int:
-    loop.Loop = Late  # type: ignore[misc]
-    mounter = Mounter(mountplace.prepare(sys.argv[1]), os.geteuid(), os.getegid())
+    fuse_loop.Loop = Late  # type: ignore[misc]
+    mounter = Mounter(mount_directory.prepare(sys.argv[1]), os.geteuid(), os.getegid())
     options = daemon.MountOptions(mountpoint=sys.argv[1], device=mounter.attach().device)
     return daemon.serve(options, _ready)
 

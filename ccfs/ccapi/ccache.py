@@ -10,16 +10,16 @@ from typing import ClassVar
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi import records
+from ccfs.ccapi.ccache_by_id import Residence
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.credentials import Credentials, CredentialsIterator
-from ccfs.ccapi.failures import failures, given, gone
+from ccfs.ccapi.error_codes import failures, given, gone
 from ccfs.ccapi.handle import Handle
-from ccfs.ccapi.owner import Container
-from ccfs.ccapi.residence import Residence
+from ccfs.ccapi.lock_owner import Container
+from ccfs.ccapi.names import canonical, checked_version, decoded
 from ccfs.ccapi.session import Session
 from ccfs.ccapi.values import cc_credentials_union
 from ccfs.ccapi.waiting import CCacheWaiter
-from ccfs.ccapi.words import canonical, checked_version, decoded
 
 _CLEARED = b"\n"
 _TOO_LARGE = gone(cc.ccErrInvalidCCache) | {errno.EINVAL: cc.ccErrNoMem}

@@ -10,16 +10,16 @@ from typing import ClassVar, Self
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.ccache import CCache
+from ccfs.ccapi.ccache_by_id import Residence
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.failures import GONE, failures, given, gone
+from ccfs.ccapi.error_codes import GONE, failures, given, gone
 from ccfs.ccapi.handle import Handle, or_stop
-from ccfs.ccapi.owner import Container
-from ccfs.ccapi.place import Place
-from ccfs.ccapi.residence import Residence
-from ccfs.ccapi.server import Info, Server
+from ccfs.ccapi.locate import Place
+from ccfs.ccapi.lock_owner import Container
+from ccfs.ccapi.mount_client import Info, Server
+from ccfs.ccapi.names import canonical, checked_version, decoded, encoded
 from ccfs.ccapi.session import Session
 from ccfs.ccapi.waiting import CollectionWaiter
-from ccfs.ccapi.words import canonical, checked_version, decoded, encoded
 
 VENDOR = "ccfs"
 INITIAL_NAME = "tkt"

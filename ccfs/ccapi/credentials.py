@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi import records
+from ccfs.ccapi.ccache_by_id import Residence
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.failures import GONE, failures, given, gone
+from ccfs.ccapi.error_codes import GONE, failures, given, gone
 from ccfs.ccapi.handle import Handle, or_stop
-from ccfs.ccapi.place import Place
-from ccfs.ccapi.residence import Residence
-from ccfs.ccapi.server import Server
+from ccfs.ccapi.locate import Place
+from ccfs.ccapi.mount_client import Server
 from ccfs.ccapi.values import cc_credentials_union
 
 

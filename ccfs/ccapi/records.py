@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.failures import given
+from ccfs.ccapi.error_codes import given
+from ccfs.ccapi.names import checked_version
 from ccfs.ccapi.values import cc_credentials_union, cc_credentials_v5_t, cc_data
-from ccfs.ccapi.words import checked_version
 from ccfs.format.credential import (
     Credential,
     Keyblock,

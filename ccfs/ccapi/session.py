@@ -5,8 +5,8 @@ It knows whether the context is still open, never what was asked through it.
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.owner import Owner
-from ccfs.ccapi.place import Place
+from ccfs.ccapi.locate import Place
+from ccfs.ccapi.lock_owner import Owner
 
 
 class Session:

@@ -17,7 +17,7 @@ from ccfs.ccapi.ccache import CCache
 from ccfs.ccapi.constants import CCAPIError, cc_credentials_v5
 from ccfs.ccapi.context import CCacheIterator, Context
 from ccfs.ccapi.credentials import Credentials, CredentialsIterator
-from ccfs.ccapi.failures import given
+from ccfs.ccapi.error_codes import given
 from ccfs.ccapi.values import cc_credentials_union, cc_credentials_v5_t
 
 P = ParamSpec("P")

@@ -6,8 +6,8 @@ It knows positions in the log and change times, never what changed.
 import time
 from collections.abc import Callable
 
-from ccfs.ccapi.residence import UninitialisedError
-from ccfs.ccapi.server import Server
+from ccfs.ccapi.ccache_by_id import UninitialisedError
+from ccfs.ccapi.mount_client import Server
 from ccfs.ccapi.watching import Position, Watch
 
 _NO_CHANGES = (b"expiring", b"expired", b"dropped", b"refused")

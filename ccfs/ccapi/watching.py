@@ -9,7 +9,7 @@ import select
 from dataclasses import dataclass
 from types import TracebackType
 
-from ccfs.ccapi.server import CHUNK, Server
+from ccfs.ccapi.mount_client import CHUNK, Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import stat
 from collections.abc import MutableMapping
 from contextlib import suppress
 
-from ccfs.ccfsd.runtime import RuntimeDirectoryError
+from ccfs.ccfsd.runtime_dir import RuntimeDirectoryError
 from ccfs.control import listener as listener_at
 
 log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ccfs import mountpoint
-from ccfs.ccfsd import processes, statefile
-from ccfs.ccfsd.host import Host
+from ccfs.ccfsd import processes, state_file
+from ccfs.ccfsd.mount import Served
+from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
-from ccfs.ccfsd.runtime import NAME
-from ccfs.ccfsd.served import Served
-from ccfs.link import Link
+from ccfs.ccfsd.runtime_dir import NAME
+from ccfs.mounting import mountpoint
+from ccfs.takeover.fuse_connection import Link
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def adopt(host: Host, links: Mapping[str, Link]) -> None:
 def _remembered(host: Host) -> Registry | None:
     """What the ccfsd before has left; None where its state file is lost or can't be read."""
     try:
-        told = statefile.read(host.runtime.state)
+        told = state_file.read(host.runtime.state)
     except (ValueError, OSError) as error:
         log.error("cannot use %s, sessions are forgotten: %s", host.runtime.state, error)
         return None

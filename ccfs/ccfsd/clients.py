@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from ccfs import control
-from ccfs.ccfsd.behind import Users
 from ccfs.ccfsd.loop import Loop, Timer
+from ccfs.ccfsd.subuids import Users
 from ccfs.control import MalformedError, Message, Peer
 from ccfs.errors import UserError
 

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from ccfs import mounting, mountpoint
-from ccfs.ccfsd import privileges
-from ccfs.linux import descriptors, mounts
+from ccfs.linux import descriptors, mount_calls, privileges
+from ccfs.mounting import mounter, mountpoint
 
 MOST_MOUNTS = 100_000
 """On one path: a user may mount as many as fusermount3 lets them (the kernel: mount-max)."""
@@ -32,18 +31,18 @@ def attach(path: str, uid: int, gid: int) -> int:
     options += ["default_permissions", "allow_other"]
     dead = mountpoint.topmost(path, mountpoint.mounts())
     if dead is not None:
-        device = mounting.beneath(path, dead.id, options, mounts.PROTECTED)
+        device = mounter.beneath(path, dead.id, options, mount_calls.PROTECTED)
         if device is not None:
-            mounts.umount_exactly(path, dead.id, lazy=True)
+            mount_calls.umount_exactly(path, dead.id, lazy=True)
             return device
-    return mounting.by_root(path, path, options, mounts.PROTECTED)
+    return mounter.by_root(path, path, options, mount_calls.PROTECTED)
 
 
 def detach(path: str) -> None:
     """Take away whatever is mounted on a path, in use or not; nothing there is fine."""
     for _ in range(MOST_MOUNTS):
         try:
-            mounts.umount(path, lazy=True)
+            mount_calls.umount(path, lazy=True)
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return
@@ -107,9 +106,8 @@ def _settle(uid: int, gid: int, kept: set[int]) -> None:
 
 def _say(error: BaseException) -> None:
     """One line of what ended a process that has nobody else to tell; no message, but our own."""
-    from ccfs import unforeseen
-    from ccfs.errors import UserError
+    from ccfs.errors import UserError, redaction
 
-    reason = error.reason if isinstance(error, UserError) else unforeseen.describe(error)
+    reason = error.reason if isinstance(error, UserError) else redaction.describe(error)
     with suppress(OSError):
         os.write(2, f"ccfs: error: the daemon ends: {reason}\n".encode(errors="replace"))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from ccfs import unforeseen
+from ccfs.errors import redaction
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Loop:
         try:
             call()
         except Exception as error:
-            log.error("unforeseen: %s", unforeseen.describe(error))
+            log.error("unforeseen: %s", redaction.describe(error))
             return False
         return True
 

@@ -23,13 +23,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ccfs import control, standard_streams, unforeseen
-from ccfs.ccfsd import activation, arguments, logs, passing, privileges
+from ccfs import control
+from ccfs.ccfsd import activation, arguments, logs, passed_descriptors
 from ccfs.ccfsd.loop import Loop
-from ccfs.ccfsd.passing import Passed, Program
-from ccfs.ccfsd.runtime import Runtime
+from ccfs.ccfsd.passed_descriptors import Passed, Program
+from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
-from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError
+from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError, redaction
+from ccfs.linux import privileges, standard_streams
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         standard_streams.give_up()
         return _fail(UserError(f"cannot write the output: {error.reason.lower()}"))
     except Exception as error:
-        print(f"ccfsd: error: unforeseen: {unforeseen.describe(error)}", file=sys.stderr)
+        print(f"ccfsd: error: unforeseen: {redaction.describe(error)}", file=sys.stderr)
         return int(Exit.UNEXPECTED)
 
 
@@ -80,7 +81,7 @@ def _run(settings: Settings) -> int:
     os.umask(0o022)
     os.chdir("/")
     given = activation.inherited(os.environ, os.getpid())
-    passed = passing.take(os.environ, os.getpid())
+    passed = passed_descriptors.take(os.environ, os.getpid())
     given |= {k: socket.socket(fileno=passed[k][0]) for k in ("control", "kcm") if k in passed}
     runtime = Runtime(os.path.abspath(settings.root))
     runtime.prepare()
@@ -99,7 +100,7 @@ def _warm_up() -> None:
     from ccfs import daemon
 
     gc.disable()
-    for name in ("adopt", "clients", "host", "kcm", "requests", "restart", "spawn"):
+    for name in ("adopt", "clients", "mounts", "kcm_handover", "requests", "restart", "spawner"):
         importlib.import_module(f"ccfs.ccfsd.{name}")
     daemon.warm()
     privileges.forget_environment()
@@ -122,24 +123,26 @@ def _serve(
 ) -> None:
     from ccfs.ccfsd.adopt import adopt
     from ccfs.ccfsd.clients import Clients
-    from ccfs.ccfsd.host import Host
-    from ccfs.ccfsd.kcm import Handover
+    from ccfs.ccfsd.kcm_handover import Handover
+    from ccfs.ccfsd.mounts import Host
     from ccfs.ccfsd.requests import handle
     from ccfs.ccfsd.restart import Restart
-    from ccfs.ccfsd.spawn import open_nursery
-    from ccfs.link import Link
+    from ccfs.ccfsd.spawner import open_nursery
+    from ccfs.takeover.fuse_connection import Link
 
     nursery = open_nursery()  # before there is anything that a daemon must not have
     privileges.keep_only(privileges.KEPT_BY_CCFSD)
     loop = Loop()
     host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)
-    adopt(host, {name: Link(*pair) for name, pair in passing.named(passed, "link").items()})
+    adopt(
+        host, {name: Link(*pair) for name, pair in passed_descriptors.named(passed, "link").items()}
+    )
     clients = Clients(loop, sockets["control"], lambda who, request: handle(host, who, request))
     for number in passed.get("client", ()):
         clients.welcome(socket.socket(fileno=number))
     if "kcm" in sockets:
-        host.kcm = Handover(host, sockets["kcm"], passing.named(passed, "kcm-client"))
+        host.kcm = Handover(host, sockets["kcm"], passed_descriptors.named(passed, "kcm-client"))
     listening = {name: [one.fileno()] for name, one in sockets.items()}
     host.passes.append(lambda: {"lock": [lock], **listening})
     restart = Restart(host, clients, program, [one.fileno() for one in sockets.values()])

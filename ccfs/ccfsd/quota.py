@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from ccfs.ccfsd.behind import Users
 from ccfs.ccfsd.registry import Registry
 from ccfs.ccfsd.settings import Limits
+from ccfs.ccfsd.subuids import Users
 
 MINUTE = 60.0
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from ccfs import control
 from ccfs.ccfsd.clients import Connection
-from ccfs.ccfsd.host import Host
-from ccfs.ccfsd.opening import Opening, seconds_of
+from ccfs.ccfsd.login import Opening, seconds_of
+from ccfs.ccfsd.mount import Served
+from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Owner
-from ccfs.ccfsd.served import Served
 from ccfs.control import MalformedError, Message
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from contextlib import ExitStack
 
 from ccfs import __version__, control
 from ccfs.ccfsd.clients import Clients, Connection
-from ccfs.ccfsd.host import Host
+from ccfs.ccfsd.daemon_replacement import Renewal
 from ccfs.ccfsd.loop import Timer
-from ccfs.ccfsd.passing import Program
-from ccfs.ccfsd.renewal import Renewal
+from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.passed_descriptors import Program
 
 log = logging.getLogger(__name__)
 

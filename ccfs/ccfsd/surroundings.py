@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ccfs.ccfsd.loop import Loop, Timer
-from ccfs.ccfsd.runtime import Runtime
+from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
-from ccfs.nursery import Nursery
+from ccfs.takeover.fork_server import Nursery
 
 if TYPE_CHECKING:
-    from ccfs.ccfsd.served import Served
+    from ccfs.ccfsd.mount import Served
 
 
 @dataclass(eq=False, slots=True)

@@ -15,9 +15,9 @@ import struct
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 
-from ccfs import mountpoint
-from ccfs.cli import place
+from ccfs.cli import mountpoint_argument
 from ccfs.errors import Exit, LockedError, NoCcacheError, UsageError, UserError
+from ccfs.mounting import mountpoint
 
 _FLOCK = struct.Struct("hhqqi4x")
 _SCRATCH = ".ccfs-switch-{}"
@@ -25,7 +25,7 @@ _SCRATCH = ".ccfs-switch-{}"
 
 def switch(arguments: Namespace) -> int:
     """Make a ccache the default."""
-    path = place.of(arguments.mountpoint)
+    path = mountpoint_argument.of(arguments.mountpoint)
     directory = directory_of(path, arguments.name)
     _do(path, arguments.name, lambda: make_default(path, directory))
     return Exit.OK
@@ -33,7 +33,7 @@ def switch(arguments: Namespace) -> int:
 
 def destroy(arguments: Namespace) -> int:
     """Destroy a ccache with everything in it."""
-    path = place.of(arguments.mountpoint)
+    path = mountpoint_argument.of(arguments.mountpoint)
     directory = directory_of(path, arguments.name)
     _do(path, arguments.name, lambda: os.rmdir(directory))
     return Exit.OK
@@ -41,7 +41,7 @@ def destroy(arguments: Namespace) -> int:
 
 def wait(arguments: Namespace) -> int:
     """Return at the next change of a ccache, or of the collection."""
-    path = place.of(arguments.mountpoint)
+    path = mountpoint_argument.of(arguments.mountpoint)
     where = path if arguments.name is None else directory_of(path, arguments.name)
     with _opened(path, arguments.name, os.path.join(where, "changed"), os.O_NONBLOCK) as fifo:
         poll = select.poll()
@@ -56,7 +56,7 @@ def lock(arguments: Namespace) -> int:
     command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not command:
         raise UsageError("no command to run", "see 'ccfs lock --help'")
-    path = place.of(arguments.mountpoint)
+    path = mountpoint_argument.of(arguments.mountpoint)
     file = os.path.join(directory_of(path, arguments.name), "lock")
     with _opened(path, arguments.name, file, os.O_RDWR) as descriptor:
         _lock(descriptor, arguments)

@@ -8,14 +8,16 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from ccfs import mountpoint
-from ccfs.cli import place
+from ccfs.cli import mountpoint_argument
 from ccfs.errors import Exit
+from ccfs.mounting import mountpoint
 
 
 def run(arguments: Namespace) -> int:
     """Print the export line, quoted for a shell; UserError when no mount lets the caller in."""
-    path = (arguments.mountpoint is None and place.asked()) or place.of(arguments.mountpoint)
+    path = (arguments.mountpoint is None and mountpoint_argument.asked()) or mountpoint_argument.of(
+        arguments.mountpoint
+    )
     mountpoint.ask(path, Path(path, "info").read_bytes)
-    print(place.export_line(path))
+    print(mountpoint_argument.export_line(path))
     return Exit.OK

@@ -10,9 +10,9 @@ import importlib
 from argparse import Namespace
 from collections.abc import Sequence
 
-from ccfs import standard_streams
 from ccfs.cli import arguments, output
 from ccfs.errors import Exit, UserError
+from ccfs.linux import standard_streams
 
 _MOUNTED = "if the mount is there, 'ccfs env' prints the line, and 'ccfs unmount' removes it"
 _NO_OUTPUT = "make room where the output goes, or name another place"

@@ -13,19 +13,19 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ccfs import mountplace, mountpoint
-from ccfs.cli import background, place
+from ccfs.cli import daemonize, mountpoint_argument
 from ccfs.cli.arguments import parse
 from ccfs.errors import AlreadyMountedError, Exit, KcmSocketError, MountError, UsageError, UserError
-from ccfs.mountpoint import State
+from ccfs.mounting import mount_directory, mountpoint
+from ccfs.mounting.mountpoint import State
 
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
-    from ccfs.kcmkeeper import KcmKeeper
-    from ccfs.kcmsocket import KcmSocket
-    from ccfs.mounting import Mounter
-    from ccfs.renewal import Plain
-    from ccfs.supervisor import Job, Life
+    from ccfs.kcm.listener import KcmSocket
+    from ccfs.mounting.mounter import Mounter
+    from ccfs.supervisor.kcm_acceptor import KcmKeeper
+    from ccfs.supervisor.reimport import Plain
+    from ccfs.supervisor.supervisor import Job, Life
 
 _LIMITS = {
     "ccaches": "max_ccaches",
@@ -40,22 +40,24 @@ _LIMITS = {
 def run(arguments: Namespace) -> int:
     """Mount, and return once the mount answers (or, in the foreground, once it has ended)."""
     _check(arguments)
-    mountplace.check_descriptors()
-    if _is_plain(arguments) and (served := place.asked()):
+    mount_directory.check_descriptors()
+    if _is_plain(arguments) and (served := mountpoint_argument.asked()):
         check_answer(served)
         _print_export_line(served)
         return Exit.OK
-    path = mountplace.resolve(arguments.mountpoint or place.default(os.environ, os.getuid()))
+    path = mount_directory.resolve(
+        arguments.mountpoint or mountpoint_argument.default(os.environ, os.getuid())
+    )
     _check_socket(arguments.kcm_socket, path)
     for other in (arguments.kcm_socket, arguments.journal):
         if other:
-            mountplace.check_trusted(os.path.abspath(other))
+            mount_directory.check_trusted(os.path.abspath(other))
     check_fuse(mountpoint.FUSE_DEVICE, os.environ.get("PATH", os.defpath))
     clear_the_way(path, arguments.replace)
-    from ccfs.mounting import Mounter
+    from ccfs.mounting.mounter import Mounter
 
     others = arguments.allow_other or arguments.allow_root
-    directory = mountplace.prepare(path)
+    directory = mount_directory.prepare(path)
     mounter = Mounter(directory, os.geteuid(), os.getegid(), allow_other=others)
     journal = _journal(arguments, path)
     if arguments.foreground:
@@ -93,7 +95,7 @@ def _is_plain(arguments: Namespace) -> bool:
 
 def clear_the_way(path: str, replace: bool) -> None:
     """Take away dead mounts at `path` if that is wanted; raise UserError for what stays there."""
-    from ccfs.cli import ending
+    from ccfs.cli import end_mount
 
     while (mount := mountpoint.topmost(path, mountpoint.mounts())) and mount.is_ccfs:
         state = mountpoint.look(mount)
@@ -102,7 +104,7 @@ def clear_the_way(path: str, replace: bool) -> None:
             raise AlreadyMountedError(f"a ccfs is mounted at {path} already", hint)
         if not (replace or _agreed(path, state)):
             raise mountpoint.dead(path) if state is State.DEAD else mountpoint.no_answer(path)
-        ending.replace(mount)
+        end_mount.replace(mount)
 
 
 def _agreed(path: str, state: State) -> bool:
@@ -133,7 +135,7 @@ def check_fuse(device: str, search: str) -> None:
 
 def _finds(program: str, search: str) -> bool:
     places = (os.path.join(directory, program) for directory in search.split(os.pathsep))
-    return any(os.access(place, os.X_OK) for place in places)
+    return any(os.access(mountpoint_argument, os.X_OK) for mountpoint_argument in places)
 
 
 def _journal(arguments: Namespace, path: str) -> str:
@@ -143,16 +145,16 @@ def _journal(arguments: Namespace, path: str) -> str:
     """
     if arguments.no_journal:
         return ""
-    from ccfs import journals
+    from ccfs.journal import location
 
-    if arguments.foreground and not (arguments.journal or journals.runtime_directory()):
+    if arguments.foreground and not (arguments.journal or location.runtime_directory()):
         return ""
-    return journals.choose(path, arguments.journal, on_disk=arguments.journal_on_disk)
+    return location.choose(path, arguments.journal, on_disk=arguments.journal_on_disk)
 
 
 def _serve_in_front(arguments: Namespace, mounter: Mounter, journal: str) -> int:
     from ccfs.cli import logs
-    from ccfs.supervisor import Life
+    from ccfs.supervisor.supervisor import Life
 
     logs.to_stderr(arguments.debug)
     path = mounter.path
@@ -167,15 +169,15 @@ def _serve_in_front(arguments: Namespace, mounter: Mounter, journal: str) -> int
 
 
 def _serve_behind(arguments: Namespace, mounter: Mounter, journal: str) -> None:
-    from ccfs import journals
+    from ccfs.journal import location
 
     is_new = bool(journal) and not os.path.lexists(journal)
     job = job_of({"arguments": vars(arguments), "path": mounter.path, "journal": journal})
     try:
-        background.start(mounter, job)
+        daemonize.start(mounter, job)
     except UserError:
         if is_new:  # nothing was acknowledged, so that nothing is lost
-            journals.wipe(journal)
+            location.wipe(journal)
         raise
 
 
@@ -185,7 +187,7 @@ def job_of(state: Plain) -> Job:
     `kcm`: what another version of this code has passed on of KCM.
     """
     from ccfs.cli import logs
-    from ccfs.supervisor import Job
+    from ccfs.supervisor.supervisor import Job
 
     given, path, journal = state["arguments"], state["path"], state["journal"]
     arguments = Namespace(**{**vars(parse(["mount"])), **given})
@@ -203,7 +205,7 @@ def job_of(state: Plain) -> Job:
         return {**state, "job": __name__, "kcm": kcm.to_pass_on()}
 
     return Job(
-        background.telling(serve),
+        daemonize.telling(serve),
         fits=lambda: fits(journal),
         warm=warm,
         first=first,
@@ -224,7 +226,7 @@ def fits(journal: str) -> bool:
 def warm() -> None:
     """Have all that a daemon imports, and nothing open."""
     from ccfs.cli import logs
-    from ccfs.daemon.warm import load
+    from ccfs.daemon.preload import load
 
     os.dup2(0, 2)
     load()
@@ -248,20 +250,20 @@ class _Kcm:
     def open(self) -> None:
         """Listen, before there is a daemon.  Raises KcmSocketError."""
         if self._path:
-            from ccfs.kcmsocket import KcmSocket
+            from ccfs.kcm.listener import KcmSocket
 
             self._socket = KcmSocket(self._path)
 
     def keeper(self) -> KcmKeeper | None:
         """Who accepts at it."""
-        from ccfs.kcmkeeper import KcmKeeper
+        from ccfs.supervisor.kcm_acceptor import KcmKeeper
 
         if self._socket:
             self._keeper = KcmKeeper(self._socket, self._given)
         return self._keeper
 
     def _adopted(self, given: Plain) -> KcmSocket:
-        from ccfs.kcmsocket import KcmSocket
+        from ccfs.kcm.listener import KcmSocket
 
         assert self._path
         file = given["file"]
@@ -331,4 +333,4 @@ def check_answer(path: str) -> None:
 
 
 def _print_export_line(path: str) -> None:
-    print(place.export_line(path), flush=True)
+    print(mountpoint_argument.export_line(path), flush=True)

@@ -10,10 +10,10 @@ import signal
 import time
 from argparse import Namespace
 
-from ccfs import mountpoint
-from ccfs.cli import info, output, place
+from ccfs.cli import info, mountpoint_argument, output
 from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError
-from ccfs.supervisor import RENEW
+from ccfs.mounting import mountpoint
+from ccfs.supervisor.supervisor import RENEW
 
 SECONDS = 30.0
 """That it may take."""
@@ -23,7 +23,7 @@ _LOG = "the log (syslog) says why"
 
 def run(arguments: Namespace) -> int:
     """Have the mount served by the code that is installed now; return when it is."""
-    path = place.of(arguments.mountpoint)
+    path = mountpoint_argument.of(arguments.mountpoint)
     before = _info(path)
     keeper = int(before["keeper"] or 0)
     if not keeper:

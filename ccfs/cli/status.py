@@ -8,14 +8,14 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from ccfs import mountpoint
-from ccfs.cli import info, output, place
+from ccfs.cli import info, mountpoint_argument, output
 from ccfs.errors import Exit
+from ccfs.mounting import mountpoint
 
 
 def run(arguments: Namespace) -> int:
     """Print the mount's `info`, the mountpoint first; UserError when there is none that answers."""
-    path = place.of(arguments.mountpoint)
+    path = mountpoint_argument.of(arguments.mountpoint)
     data = mountpoint.ask(path, Path(path, "info").read_bytes)
     if arguments.json:
         _print_json({"mountpoint": path, **info.of_mount(data)})

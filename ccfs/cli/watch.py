@@ -15,9 +15,9 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from ccfs import mountpoint
-from ccfs.cli import output, place
+from ccfs.cli import mountpoint_argument, output
 from ccfs.errors import Exit
+from ccfs.mounting import mountpoint
 
 _GONE = (
     errno.ENOENT,  # unmounted between the first look and the next: the bare mountpoint is there
@@ -32,7 +32,7 @@ _PAUSE = 0.2
 
 def run(arguments: Namespace) -> int:
     """Print events until Ctrl-C or until the mount goes away; both are a good end."""
-    path = place.of(arguments.mountpoint)
+    path = mountpoint_argument.of(arguments.mountpoint)
     events = Path(path, "events")
     past = mountpoint.ask(path, events.read_bytes)
     try:

@@ -1,7 +1,7 @@
 """The process that serves one user's mount.  Knows FUSE; never the bytes of a ccache."""
 
+from ccfs.daemon.main import serve
 from ccfs.daemon.options import MountOptions
-from ccfs.daemon.session import serve
-from ccfs.daemon.warm import warm
+from ccfs.daemon.preload import warm
 
 __all__ = ["MountOptions", "serve", "warm"]

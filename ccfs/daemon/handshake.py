@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ccfs.handover import MARK_STEP, RESENT
-from ccfs.linux import fuse
+from ccfs.linux import fuse_messages
+from ccfs.takeover.handover import MARK_STEP, RESENT
 
 if TYPE_CHECKING:
-    from ccfs.handover import Handover
+    from ccfs.takeover.handover import Handover
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ LARGEST_WRITE = 256 * 1024
 _AGAIN = 1 << 63
 """In the number of a request that was sent again (FUSE_UNIQUE_RESEND)."""
 _MAX_WRITE = struct.Struct("<I")
-_MAX_WRITE_AT = fuse.REPLY.size + 20
+_MAX_WRITE_AT = fuse_messages.REPLY.size + 20
 _MAX_PAGES = struct.Struct("<H")
-_MAX_PAGES_AT = fuse.REPLY.size + 28
+_MAX_PAGES_AT = fuse_messages.REPLY.size + 28
 
 _NAMES = {
     1: "lookup", 3: "getattr", 4: "setattr", 5: "readlink", 6: "symlink", 8: "mknod", 9: "mkdir",
@@ -63,7 +63,7 @@ class Handshake:
         self._made = made
         self._again = again
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, fuse.BUFFER)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, fuse_messages.BUFFER)
         self._ours.setblocking(False)
         with theirs:
             os.dup2(theirs.fileno(), device, inheritable=False)
@@ -80,15 +80,15 @@ class Handshake:
         self._ours.send(self._init)
         yield True
         self._answer_init()
-        os.write(self._real, fuse.RESEND)
+        os.write(self._real, fuse_messages.RESEND)
         while request := self._next_request():
-            _, opcode, unique, *_ = fuse.REQUEST.unpack_from(request)
+            _, opcode, unique, *_ = fuse_messages.REQUEST.unpack_from(request)
             if unique & _AGAIN and self._refuses(opcode, unique):
                 continue
             self._ours.send(request)
             yield True
             self._pass_answers()
-            if opcode not in fuse.WITHOUT_REPLY:
+            if opcode not in fuse_messages.WITHOUT_REPLY:
                 break
         self._words[MARK_STEP] = 0
         os.dup2(self._real, self._device, inheritable=False)
@@ -97,7 +97,7 @@ class Handshake:
 
     def _answer_init(self) -> None:
         """Give the kernel the answer to its first request, where no earlier daemon has."""
-        answer = bytearray(self._ours.recv(fuse.BUFFER))
+        answer = bytearray(self._ours.recv(fuse_messages.BUFFER))
         (largest,) = _MAX_WRITE.unpack_from(answer, _MAX_WRITE_AT)
         if largest > LARGEST_WRITE:
             _MAX_WRITE.pack_into(answer, _MAX_WRITE_AT, LARGEST_WRITE)
@@ -111,7 +111,7 @@ class Handshake:
         try:
             while True:
                 with suppress(FileNotFoundError, InterruptedError):  # its client is gone
-                    return os.read(self._real, fuse.BUFFER)
+                    return os.read(self._real, fuse_messages.BUFFER)
         except BlockingIOError:
             return b""
         finally:
@@ -124,7 +124,7 @@ class Handshake:
         elif self._words[RESENT] == unique:
             name = _NAMES.get(opcode, str(opcode))
             log.error("two daemons have died on a request (%s), it is refused", name)
-            os.write(self._real, fuse.refusal(unique, errno.EIO))
+            os.write(self._real, fuse_messages.refusal(unique, errno.EIO))
             return True
         self._words[RESENT] = unique
         return False
@@ -133,6 +133,6 @@ class Handshake:
         """Give the kernel what libfuse has said."""
         with suppress(BlockingIOError):
             while True:
-                said = self._ours.recv(fuse.BUFFER)
+                said = self._ours.recv(fuse_messages.BUFFER)
                 with suppress(OSError):  # its client is gone, or the kernel knows no such inode
                     os.write(self._real, said)

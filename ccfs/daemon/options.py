@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ccfs.link import Link
 from ccfs.store.values import Limits
+from ccfs.takeover.fuse_connection import Link
 
 if TYPE_CHECKING:
-    from ccfs.handover import Handover
-    from ccfs.kcmsocket import KcmSocket
+    from ccfs.kcm.listener import KcmSocket
+    from ccfs.takeover.handover import Handover
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class MountOptions:
     for none.
     `device`: the descriptor of the FUSE connection; `mount`: the id of its mount in the mount
     table, 0 for the topmost at the mountpoint.  `unmounts`: take it away at the end.  `lock`: a
-    descriptor of the directory below, to be signed (ccfs.mountlock), -1 for none.
+    descriptor of the directory below, to be signed (ccfs.mounting.mount_lock), -1 for none.
     `journal_of`: the mountpoint that the journal was made for, "" for this one, which it was before
     a directory above was renamed.  `control`: a listening socket at which ccfsd has things to ask;
     -1 for none.

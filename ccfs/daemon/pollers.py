@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 
-from ccfs.handover import POLLS, Handover
+from ccfs.takeover.handover import POLLS, Handover
 
 _NOTIFY_POLL = 1
 _MESSAGE = struct.Struct("<IiQQ")

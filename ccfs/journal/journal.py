@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ccfs.journal import step
+from ccfs.journal import stale_inodes
 from ccfs.journal.log import Log
 from ccfs.journal.replay import Held, replay
 from ccfs.journal.writer import Writer
@@ -22,7 +22,7 @@ from ccfs.store.errors import DamagedError
 from ccfs.store.ledger import LISTED, Effects
 
 if TYPE_CHECKING:
-    from ccfs.store.saved import Saved
+    from ccfs.store.snapshot import Saved
     from ccfs.store.store import Store
 
 SPARE = 256 * 1024
@@ -77,7 +77,9 @@ class Journal:
         try:
             log.check(self._mountpoint, uid)
             found = replay(log)
-            made = _everything(found.saved) if found.made is None else step.decode(found.made)
+            made = (
+                _everything(found.saved) if found.made is None else stale_inodes.decode(found.made)
+            )
             log.forget_rest()
             self._drop_next()
         except (OSError, struct.error, KeyError, IndexError, ValueError) as error:

@@ -26,7 +26,7 @@ from zlib import crc32
 
 from ccfs.journal.log import Log, Place, place, version_of
 from ccfs.store.errors import DamagedError
-from ccfs.store.saved import Saved, SavedCcache, SavedFile, SavedRecord, SavedWhole
+from ccfs.store.snapshot import Saved, SavedCcache, SavedFile, SavedRecord, SavedWhole
 
 VERSION = 6
 _FORMS = {

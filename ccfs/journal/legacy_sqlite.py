@@ -23,7 +23,7 @@ from operator import attrgetter
 from typing import Any
 
 from ccfs.store.errors import DamagedError, ForeignError, InUseError
-from ccfs.store.saved import Saved, SavedCcache, SavedRecord, SavedWhole
+from ccfs.store.snapshot import Saved, SavedCcache, SavedRecord, SavedWhole
 
 PARTS = ("-wal", "-step", "-shm", "-journal")
 """Behind the name of the database: the files that it has beside it."""

@@ -13,11 +13,11 @@ from zlib import crc32
 from ccfs.format.ccache import Prefix
 from ccfs.journal import entries
 from ccfs.journal.log import Place, place
-from ccfs.store.contents import REMEMBERED
 from ccfs.store.errors import DamagedError
 from ccfs.store.events import REMEMBERED as EDITIONS
-from ccfs.store.files import Tail
-from ccfs.store.saved import (
+from ccfs.store.generations import REMEMBERED
+from ccfs.store.open_files import Tail
+from ccfs.store.snapshot import (
     Saved,
     SavedCcache,
     SavedEvents,

@@ -11,13 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ccfs.journal import entries, step
+from ccfs.journal import entries, stale_inodes
 from ccfs.journal.entries import ENCODE
 from ccfs.journal.log import Place, place
 from ccfs.journal.replay import Held, Logged, LoggedFile
 from ccfs.store.ledger import Effects
-from ccfs.store.saved import LEFT, left_name
 from ccfs.store.scratch import KEPT
+from ccfs.store.snapshot import LEFT, left_name
 
 if TYPE_CHECKING:
     from ccfs.journal.log import Log
@@ -83,7 +83,7 @@ class Writer:
             if older:
                 batch.meta += [_older(g) for g in store.contents.older() if _same_dialect(g)]
             if made is not None:
-                text = step.encode(made)
+                text = stale_inodes.encode(made)
                 batch.meta += (ENCODE[entries.MADE](len(text)), text)
             self._append(batch, store)
         except BaseException:

@@ -16,7 +16,7 @@ import select
 import socket
 from contextlib import suppress
 
-from ccfs import unforeseen
+from ccfs.errors import redaction
 from ccfs.kcm import wire
 from ccfs.kcm.inflight import MOST, cookie
 from ccfs.kcm.service import TOO_LARGE, Peer, Service
@@ -115,7 +115,7 @@ class Connection:
         except wire.ProtocolError as error:
             log.debug("a client breaks the protocol: wanted is %s", error)
         except Exception as error:
-            log.error("a connection failed: %s", unforeseen.describe(error))
+            log.error("a connection failed: %s", redaction.describe(error))
         return False
 
     def take_over(self) -> bool:

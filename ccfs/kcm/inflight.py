@@ -26,9 +26,9 @@ import socket
 from collections.abc import Callable
 from struct import Struct
 
-from ccfs.handover import KCM, Handover, words_of
 from ccfs.kcm import wire
-from ccfs.linux.counted import Counted
+from ccfs.linux.message_counts import Counted
+from ccfs.takeover.handover import KCM, Handover, words_of
 
 SOCKET, SIZES, NAME, STEP, STATUS, DIED_ON = range(KCM, KCM + 6)
 SENT, TAKEN = KCM + 8, KCM + 16

@@ -23,7 +23,7 @@ import trio
 from ccfs.kcm import wire
 from ccfs.kcm.connection import Connection, is_midway
 from ccfs.kcm.service import Service
-from ccfs.linux import peers
+from ccfs.linux import peer_credentials
 
 CONNECTIONS = 1024
 """How many there may be; the one that has asked for nothing for longest makes room for another."""
@@ -86,7 +86,7 @@ class KcmServer:
     ) -> None:
         """Serve who connects at `listener`.
 
-        `keeper`: a socket to the process that accepts them there (ccfs.kcmkeeper); we accept them
+        `keeper`: a socket to the process that accepts them there (ccfs.supervisor.kcm_acceptor); we accept them
         where there is none, or when it has gone.
         """
         self._listener, self._keeper = listener, keeper
@@ -124,7 +124,7 @@ class KcmServer:
 
         The kernel says who it is, also of a socket that was handed over.
         """
-        told = peers.peer(client)
+        told = peer_credentials.peer(client)
         peer = self._service.peer(told.uid, told.pid)
         if peer is None or is_midway(client):
             with suppress(OSError):

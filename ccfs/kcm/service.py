@@ -7,13 +7,13 @@ which might hold what nobody should read.
 
 import logging
 
-from ccfs import unforeseen
-from ccfs.handover import Handover
+from ccfs.errors import redaction
 from ccfs.kcm import wire
 from ccfs.kcm.codes import UNKEPT, UNSUPPORTED, Code, code_of
 from ccfs.kcm.inflight import InFlight
 from ccfs.kcm.opcodes import OPERATIONS, Operation
-from ccfs.kcm.view import Host, View
+from ccfs.kcm.peer_view import Host, View
+from ccfs.takeover.handover import Handover
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Peer:
         self._host.refuse(error)
         code = code_of(error)
         if code is None:
-            log.error("%s failed: %s", operation.name, unforeseen.describe(error))
+            log.error("%s failed: %s", operation.name, redaction.describe(error))
             code = UNKEPT
         return code if not operation.changes or self._settle(code) else UNKEPT
 
@@ -109,7 +109,7 @@ class Peer:
         try:
             host.settle(note=inflight.note_step)
         except Exception as error:
-            log.error("settle failed: %s", unforeseen.describe(error))
+            log.error("settle failed: %s", redaction.describe(error))
             return False
         inflight.keep()
         return True

@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import pyfuse3
 
-from ccfs import unforeseen
-from ccfs.ops import again
-from ccfs.ops.errors import errno_of
+from ccfs.errors import redaction
+from ccfs.ops import resent_requests
+from ccfs.ops.errnos import errno_of
 from ccfs.ops.server import Server
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def handler(
         act: Callable[..., R] = function
         if server.again:
             server.again = False
-            act = again.of(name, function)
+            act = resent_requests.of(name, function)
         try:
             result = act(self, *args)
         except Exception as error:
@@ -119,4 +119,4 @@ def _errno(error: Exception, name: str) -> int:
 
 
 def _report(error: Exception, name: str) -> None:
-    log.error("%s failed: %s", name, unforeseen.describe(error))
+    log.error("%s failed: %s", name, redaction.describe(error))

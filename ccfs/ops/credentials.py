@@ -11,8 +11,8 @@ from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
 from ccfs.format.text import credential_text
 from ccfs.ops.handles import Commit, CommitHandle, Complete, Handle, PendingHandle, TextHandle
+from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of
-from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache

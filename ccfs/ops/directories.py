@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 
 from ccfs.format.names import encode_name
-from ccfs.ops.errors import WrongKindError
+from ccfs.ops.ccache_file import open_generation
+from ccfs.ops.errnos import WrongKindError
 from ccfs.ops.handles import Handle
-from ccfs.ops.images import open_generation
+from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of, decoded, mtime_of
-from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.ops.texts import PRIMARY_FILE, raw_name
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
+from ccfs.store.dir_names import PRIMARY, shown_name
 from ccfs.store.errors import (
     BadContentError,
     BadNameError,
@@ -21,7 +22,6 @@ from ccfs.store.errors import (
     NotPermittedError,
     StoreError,
 )
-from ccfs.store.listing import PRIMARY, shown_name
 from ccfs.store.scratch import COLLECTION
 
 CCACHE = b"ccache"

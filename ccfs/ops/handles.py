@@ -5,12 +5,12 @@ Every handle can do everything; what makes no sense for it is refused.
 
 from collections.abc import Callable
 
-from ccfs.ops.errors import BadDescriptorError
-from ccfs.ops.refs import Ref, Slot
+from ccfs.ops.errnos import BadDescriptorError
+from ccfs.ops.inodes import Ref, Slot
 from ccfs.store import Store, Who
 from ccfs.store.errors import BadContentError
 from ccfs.store.events import Edition, Reader
-from ccfs.store.files import OpenFile
+from ccfs.store.open_files import OpenFile
 
 
 class Handle:

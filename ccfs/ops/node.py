@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
-from ccfs.ops.errors import IsDirectoryError, WrongKindError
+from ccfs.ops.errnos import IsDirectoryError, WrongKindError
 from ccfs.ops.handles import Handle
-from ccfs.ops.refs import Ref
+from ccfs.ops.inodes import Ref
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache

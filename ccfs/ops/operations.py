@@ -14,14 +14,14 @@ from typing import Any, cast
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 
-from ccfs.ops import again, images, moves, tree
+from ccfs.ops import ccache_file, rename, resent_requests, tree
+from ccfs.ops.attributes import BLOCK, Entry, attributes
 from ccfs.ops.barrier import HANDLERS, handler, notice
 from ccfs.ops.credentials import pending_of
-from ccfs.ops.entry import BLOCK, Entry, attributes
-from ccfs.ops.errors import AccessError, HandleLimitError, WrongKindError
+from ccfs.ops.errnos import AccessError, HandleLimitError, WrongKindError
 from ccfs.ops.handles import Handle, ListHandle
+from ccfs.ops.inodes import Ref, Slot, ref
 from ccfs.ops.node import Attributes, Opening
-from ccfs.ops.refs import Ref, Slot, ref
 from ccfs.ops.server import Poll, Server
 from ccfs.store import Stamp
 from ccfs.store.errors import ExistsError, GoneError, NotPermittedError
@@ -67,7 +67,7 @@ class Operations(pyfuse3.Operations):
             return self._attributes(found)
         except GoneError:
             if found.slot is _BYTES and self.server.retries_again(found.serial, ctx.pid):
-                raise images.gone(self.server, found.serial) from None
+                raise ccache_file.gone(self.server, found.serial) from None
             raise
 
     @handler
@@ -165,7 +165,7 @@ class Operations(pyfuse3.Operations):
         if flags & pyfuse3.RENAME_NOREPLACE:
             self._free(new_parent, new_name, ctx)
         tree.check_length(new_name)
-        moves.rename(self.server, (source, old_name), (target, new_name), at)
+        rename.rename(self.server, (source, old_name), (target, new_name), at)
 
     @handler
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
@@ -218,7 +218,7 @@ class Operations(pyfuse3.Operations):
     def release(self, fh: int) -> None:
         handle = self.server.handles.pop(fh, None)
         if handle is None and self.server.live:
-            handle = again.reopen(self.server, fh, to_close=True)
+            handle = resent_requests.reopen(self.server, fh, to_close=True)
         if handle is not None:
             if self.server.polls.pop(fh, None):
                 self.server.kernel.note_polls(self.server.polls.values())
@@ -299,7 +299,7 @@ class Operations(pyfuse3.Operations):
     def _handle(self, fh: int) -> Handle:
         handle = self.server.handles.get(fh)
         if handle is None and self.server.live:
-            handle = again.reopen(self.server, fh)
+            handle = resent_requests.reopen(self.server, fh)
             if handle is not None:
                 self.server.handles[fh] = handle
         if handle is None:

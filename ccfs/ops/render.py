@@ -12,7 +12,7 @@ from ccfs.format.principal import unparse_name
 from ccfs.format.text import principal_text, timestamp
 from ccfs.ops.server import Server
 from ccfs.store.ccache import Ccache
-from ccfs.store.listing import shown_name
+from ccfs.store.dir_names import shown_name
 
 _README = """\
 Kerberos credentials of uid {uid}, as files.  They live in the memory of process {pid}, on no disk.

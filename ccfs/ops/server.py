@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ccfs.handover import MARK_NAME, MARK_STEP, OPENED, OWED, Handover, words_of
+from ccfs.ops.cached_inodes import Held
 from ccfs.ops.callers import COMMAND_UNKNOWN, process_of
-from ccfs.ops.errors import LIMITS
-from ccfs.ops.faces import Faces
+from ccfs.ops.errnos import LIMITS
+from ccfs.ops.handle_numbers import Numbers
 from ccfs.ops.handles import Handle
-from ccfs.ops.held import Held
-from ccfs.ops.numbers import Numbers
-from ccfs.ops.refs import Ref, Slot
-from ccfs.ops.removed import Removed
-from ccfs.ops.stale import stale, stale_records
-from ccfs.ops.times import Times
+from ccfs.ops.inodes import Ref, Slot
+from ccfs.ops.invalidation import stale, stale_records
+from ccfs.ops.reissued_inodes import Faces
+from ccfs.ops.removed_names import Removed
+from ccfs.ops.set_times import Times
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.errors import DamagedError
 from ccfs.store.ledger import Effects
+from ccfs.takeover.handover import MARK_NAME, MARK_STEP, OPENED, OWED, Handover, words_of
 
 log = logging.getLogger(__name__)
 

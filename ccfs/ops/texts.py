@@ -19,9 +19,9 @@ from ccfs.ops.node import LONG, Attributes, Node, Opening, ccache_of, decoded, m
 from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
+from ccfs.store.dir_names import ccache_name, shown_ident
 from ccfs.store.errors import BadContentError, GoneError
 from ccfs.store.events import Edition
-from ccfs.store.listing import ccache_name, shown_ident
 
 Render = Callable[[Server, int], bytes]
 Write = Callable[[Server, int, bytes, Stamp], None]

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG
 from typing import NamedTuple
 
-from ccfs.ops import credentials, directories, images, render, texts
-from ccfs.ops.errors import WrongKindError
+from ccfs.ops import ccache_file, credentials, directories, render, texts
+from ccfs.ops.errnos import WrongKindError
+from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import Directory, Node, ccache_of
-from ccfs.ops.refs import Ref, Slot
 from ccfs.ops.server import Server
 from ccfs.store.errors import NameTooLongError, NotFoundError
 from ccfs.store.values import NAME_MAX
@@ -37,7 +37,7 @@ _FIFO = S_IFIFO | 0o600
 _INFO = texts.Text(render.info)
 _LOCK = texts.Lock()
 _CHANGED = texts.Fifo()
-_BYTES = images.Bytes()
+_BYTES = ccache_file.Bytes()
 
 # fmt: off
 TABLE: tuple[Row, ...] = (

@@ -9,10 +9,10 @@ from heapq import heapify, heappop, heappush
 
 from ccfs.format.ccache import Prefix
 from ccfs.format.credential import Outline
-from ccfs.store.describe import Kind, cut_name, description_of
 from ccfs.store.errors import NotFoundError, StoreError, TotalLimitError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Image
+from ccfs.store.record_names import Kind, cut_name, description_of
 from ccfs.store.values import NAME_MAX, Limits, Stored, ident
 
 NOTICE = 300

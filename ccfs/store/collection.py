@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from ccfs.format.names import encode_name
 from ccfs.store.ccache import Ccache
-from ccfs.store.contents import Contents
 from ccfs.store.errors import (
     BadNameError,
     CcacheLimitError,
@@ -17,6 +16,7 @@ from ccfs.store.errors import (
     NameTooLongError,
     NotFoundError,
 )
+from ccfs.store.generations import Contents
 from ccfs.store.ledger import Ledger
 from ccfs.store.values import DEFAULT_NAME, NAME_MAX, Stamp, What
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from ccfs.format.names import encode_name
 from ccfs.format.text import timestamp
-from ccfs.store.saved import SavedEvents
+from ccfs.store.snapshot import SavedEvents
 from ccfs.store.values import Stamp, What, Who
 
 REMEMBERED = 8

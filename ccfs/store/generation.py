@@ -15,7 +15,7 @@ from ccfs.store.image import Image, Span
 
 if TYPE_CHECKING:
     from ccfs.store.ccache import Ccache
-    from ccfs.store.files import OpenFile
+    from ccfs.store.open_files import OpenFile
 
 
 class Frozen(NamedTuple):

@@ -11,7 +11,7 @@ from ccfs.store.ccache import Ccache, Register
 from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.events import EventLog
 from ccfs.store.generation import Generation
-from ccfs.store.memo import Memo
+from ccfs.store.reply_cache import Memo
 from ccfs.store.values import Limits, Stamp, Stored, What, Who
 
 REFUSALS = 1.0

@@ -9,15 +9,15 @@ from ccfs.format.credential import outline_credential
 from ccfs.format.errors import FormatError
 from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Restored
-from ccfs.store.describe import kind_of
 from ccfs.store.errors import BadContentError
 from ccfs.store.image import Image, Span
-from ccfs.store.saved import LEFT, of_left
+from ccfs.store.record_names import kind_of
 from ccfs.store.scratch import KEPT, Link
+from ccfs.store.snapshot import LEFT, of_left
 
 if TYPE_CHECKING:
     from ccfs.store.generation import Generation
-    from ccfs.store.saved import Saved, SavedCcache
+    from ccfs.store.snapshot import Saved, SavedCcache
     from ccfs.store.store import Store
 
 

@@ -7,7 +7,7 @@ from ccfs.format.names import encode_name
 from ccfs.format.principal import Principal
 from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Collection
-from ccfs.store.contents import Contents
+from ccfs.store.dir_names import ccache_name
 from ccfs.store.edits import Edits
 from ccfs.store.errors import (
     BadContentError,
@@ -19,14 +19,14 @@ from ccfs.store.errors import (
     TotalLimitError,
 )
 from ccfs.store.events import EventLog
-from ccfs.store.files import Files, OpenFile
 from ccfs.store.generation import Generation
+from ccfs.store.generations import Contents
 from ccfs.store.image import count_records, whole
 from ccfs.store.ledger import LISTED, NO_CCACHE, Ledger
-from ccfs.store.listing import ccache_name
+from ccfs.store.open_files import Files, OpenFile
 from ccfs.store.restore import restore
-from ccfs.store.saved import Saved
 from ccfs.store.scratch import COLLECTION, KEPT, Link, Scratch
+from ccfs.store.snapshot import Saved
 from ccfs.store.values import DEFAULT_NAME, Limits, Stamp, What, Who, ident
 
 SERVER = Who(0, 0, "ccfs")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccfs import bounded
+from ccfs.linux import forked_call
 from reliability import writers
 from reliability.takeover import (
     clients,
@@ -125,7 +125,7 @@ def look(site: Site, work: Callable[[], bytes], seconds: float) -> bytes:
         site.enter()
         return work()
 
-    return bounded.call(inside, seconds)
+    return forked_call.call(inside, seconds)
 
 
 def run(given: Options) -> Report:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ccfs import journals, mountpoint
-from ccfs.linux import mounts
+from ccfs.journal import location
+from ccfs.linux import mount_calls
+from ccfs.mounting import mountpoint
 from tests.clients.python import records
 
 USER = 65534
@@ -202,7 +203,7 @@ def nothing_is_stored_below_while_a_daemon_is_replaced() -> None:
 
     mount.ccfs also as before Linux 6.5, where no mount can be made beneath another.
     """
-    old_kernel = "import ccfs.mounting as m; m.beneath = lambda *_: None; "
+    old_kernel = "import ccfs.mounting.mounter as m; m.beneath = lambda *_: None; "
     for begin in (
         lambda: mount_ccfs(),
         lambda: mount_ccfs(first=old_kernel),
@@ -382,20 +383,20 @@ def umount_hits_only_the_mount_that_was_meant() -> None:
     """A directory above is swapped between the look at the mount table and umount2(2)."""
     other = Path("/run/other/tickets")
     other.mkdir(parents=True)
-    mounts.mount("none", str(other), "tmpfs", 0, "")
-    mounts.mount("none", str(PLACE), "tmpfs", 0, "")
+    mount_calls.mount("none", str(other), "tmpfs", 0, "")
+    mount_calls.mount("none", str(PLACE), "tmpfs", 0, "")
     found = mountpoint.topmost(str(PLACE), mountpoint.mounts())
     assert found is not None
     os.rename(HOME, HOME.with_name("moved"))
     HOME.symlink_to(other.parent)
     with contextlib.suppress(OSError):
-        mounts.umount_exactly(str(PLACE), found.id, lazy=True)
+        mount_calls.umount_exactly(str(PLACE), found.id, lazy=True)
     assert mounted(other)
 
 
 def names_in_shared_memory_are_a_strangers() -> None:
     """Another user makes and removes names there meanwhile."""
-    prefix = f"/dev/shm/ccfs-journal-{journals._mark(str(PLACE))}-"
+    prefix = f"/dev/shm/ccfs-journal-{location._mark(str(PLACE))}-"
     stop = threading.Event()
 
     def churn() -> None:

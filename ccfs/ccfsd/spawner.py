@@ -1,0 +1,180 @@
+"""A daemon for a mount: everything it needs made ready, the fork, and what the child does.
+
+Knows the order of it; never who wants the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from ccfs import daemon
+from ccfs.ccfsd import launch, logs, processes, scope
+from ccfs.ccfsd.registry import Owner, Process
+from ccfs.ccfsd.runtime_dir import Runtime
+from ccfs.ccfsd.settings import Settings
+from ccfs.errors import Exit, UserError
+from ccfs.journal import location
+from ccfs.linux import mount_calls, privileges
+from ccfs.takeover.fork_server import Born, Nursery
+from ccfs.takeover.fuse_connection import Link
+from ccfs.takeover.handover import Handover
+
+BACKLOG = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A daemon that was started.
+
+    `life`: reads as closed once it and its helper have ended.  `link`: what its successor needs to
+    take the mount over; None where that can't be.
+    """
+
+    process: Process
+    pidfd: int
+    life: int
+    link: Link | None
+
+
+def spawn(
+    nursery: Nursery,
+    runtime: Runtime,
+    name: str,
+    owner: Owner,
+    settings: Settings,
+    link: Link | None = None,
+) -> Spawned:
+    """Fork a daemon that takes over the mount of a `link`, or serves a new one.
+
+    Raises UserError, OSError: nothing is left then that was not there before.
+    """
+    with ExitStack() as undo:
+        runtime.remove_socket(name)
+        undo.callback(runtime.remove_socket, name)
+        life, held = _life(runtime.life(name))
+        undo.callback(os.close, life)
+        with ExitStack() as theirs:
+            theirs.callback(os.close, held)
+            listener = theirs.enter_context(_listen(runtime.socket(name)))
+            values: dict[str, object] = {"serve": name, "path": runtime.mountpoint(name)}
+            values |= {"live": link is not None, "allow_root": settings.allow_root}
+            values |= {"journal": runtime.journal(name), "uid": owner.uid, "gid": owner.gid}
+            given = link or _mount(runtime, name, owner, settings)
+            if link is None:
+                undo.callback(_unmount, runtime.mountpoint(name))
+                link = given if given.can_resend else None
+                (undo if link else theirs).callback(given.close)
+            born = nursery.bear(values, [held, listener.fileno(), *given.descriptors])
+        undo.callback(os.close, born.pidfd)
+        process = processes.of(born.pid, ended=True)
+        if process is None:
+            raise OSError(errno.ESRCH, "the daemon has ended at once")
+        spawned = Spawned(process, born.pidfd, life, link)
+        undo.pop_all()
+        return spawned
+
+
+def wiper(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Born:
+    """Have a journal overwritten that its daemon has left, by a process of its owner."""
+    return nursery.bear({"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}, [])
+
+
+def open_nursery() -> Nursery:
+    """The process that all daemons are forked from.
+
+    A process that is asked for when ccfsd has nothing yet that a daemon must not have.
+    """
+    return Nursery(_settle, _fork)
+
+
+def _settle() -> None:
+    """What the nursery does first: it lets go of all that no daemon is to have."""
+    scope.enter(os.getpid())
+    launch.prepare()
+    with suppress(OSError):  # each child sees to it again
+        privileges.empty_bounding_set()
+    privileges.keep_only(privileges.KEPT_BY_NURSERY)
+    privileges.set_name("ccfsd-nursery")
+
+
+def _fork(values: dict[str, object], passed: list[int]) -> int:
+    uid, gid = int(str(values["uid"])), int(str(values["gid"]))
+    return launch.fork(uid, gid, passed, lambda: _work(values, passed), prepared=True)
+
+
+def _work(values: dict[str, object], passed: list[int]) -> int:
+    """What a child of the nursery does, as the user; its exit status."""
+    if "wipe" in values:
+        return _wipe(str(values["wipe"]))
+    held, listener, device, *shared = passed
+    name = str(values["serve"])
+    options = daemon.MountOptions(
+        mountpoint=str(values["path"]),
+        allow_root=bool(values["allow_root"]),
+        allow_other=True,
+        journal=str(values["journal"]),
+        held=held,
+        device=device,
+        control=listener,
+        handover=Handover(*shared) if shared else None,
+        live=bool(values["live"]),
+    )
+    logs.speak_as(f"ccfs {name}")
+    try:
+        return daemon.serve(options, lambda: None)
+    except UserError as error:
+        logs.fail(error)
+        return int(error.status)
+
+
+def _wipe(directory: str) -> int:
+    """Overwrite what is there: whole journals, and such as were set aside."""
+    for name in os.listdir(directory):
+        with suppress(OSError):
+            location.wipe(os.path.join(directory, name))
+    return Exit.OK
+
+
+def _mount(runtime: Runtime, name: str, owner: Owner, settings: Settings) -> Link:
+    """Make a mount.  Raises MountError, OSError."""
+    path = runtime.make_mountpoint(name)
+    device = launch.attach(path, owner.uid, owner.gid)
+    if settings.mount_anew:
+        return Link(device)
+    try:
+        return Link.begin(device)
+    except BaseException:
+        os.close(device)
+        _unmount(path)
+        raise
+
+
+def _unmount(path: str) -> None:
+    """Take away the topmost mount; a dead one that was there before stays."""
+    with suppress(OSError):
+        mount_calls.umount(path, lazy=True)
+
+
+def _life(path: str) -> tuple[int, int]:
+    os.mkfifo(path, 0o600)
+    life = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return life, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except BaseException:
+        os.close(life)
+        raise
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,73 @@
+"""The start of a daemon, done before there is any.
+
+Python changes the memory of what it runs: caches are filled, code is specialised.  Done once in the
+process that daemons are forked from, that is shared by all of them, and done already in each.  No
+mount, no file, no helper; knows what a daemon does first, never for whom.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from contextlib import closing
+
+import trio
+
+from ccfs import control
+from ccfs.daemon import main
+from ccfs.daemon.control_endpoint import Keeper
+from ccfs.daemon.fuse_loop import Loop
+from ccfs.daemon.kcm_endpoint import KcmFace
+from ccfs.daemon.kernel_notifier import Kicker
+from ccfs.daemon.lazy_journal import keep
+from ccfs.daemon.options import MountOptions
+from ccfs.ops.operations import Operations
+from ccfs.ops.server import Server
+
+ROUNDS = 10
+"""So often is a function called before the interpreter thinks it worth specialising."""
+
+
+def rehearse() -> None:
+    """Do it."""
+    for _ in range(ROUNDS):
+        _once()
+
+
+def _once() -> None:
+    nowhere = f"{tempfile.gettempdir()}/there-is-no-such-journal/journal"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("")  # the kernel finds an address that nobody else has (unix(7), autobind)
+        listener.listen()
+        options = MountOptions("/", allow_other=True, journal=nowhere, control=listener.fileno())
+        kicker = Kicker(None, options)
+        kept = keep(options)
+        kicker.server = server = main.make_server(options, None, kicker, kept)
+        Operations(server)
+        face = KcmFace.of(options, server)
+        assert face is not None
+        keeper = Keeper(listener.detach(), server, face)
+        with closing(keeper), Loop() as loop:
+            trio.run(_run, kicker, server, face, keeper, loop, instruments=[loop.runnable])
+
+
+async def _run(kicker: Kicker, server: Server, face: KcmFace, keeper: Keeper, loop: Loop) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(main.watch_signals, kicker)
+        nursery.start_soon(kicker.hear)
+        nursery.start_soon(kicker.show_news)
+        nursery.start_soon(main.keep_house, server, kicker)
+        await nursery.start(face.run, loop)
+        await nursery.start(keeper.run)
+        main.fuse_options(MountOptions("/"))
+        await _ping(keeper)
+        nursery.cancel_scope.cancel()
+
+
+async def _ping(keeper: Keeper) -> None:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as client:
+        client.setblocking(False)
+        client.connect(keeper.address)
+        client.send(control.encode("ping"))
+        await trio.lowlevel.wait_readable(client)
+        client.recv(control.MESSAGE_MAX)

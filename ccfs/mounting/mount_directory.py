@@ -1,0 +1,210 @@
+"""The directory to mount on: made, checked, opened once and locked.
+
+Knows a directory's fitness for a mount; never the mount.  From here on the directory is the one
+that was opened: root must not be led to another by a user who can change the path.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import time
+from contextlib import suppress
+
+from ccfs.errors import AlreadyMountedError, MountError, MountpointError
+from ccfs.linux import trusted_paths
+from ccfs.linux.trusted_paths import UntrustedPathError
+from ccfs.mounting import closed_directory, mount_lock, mountpoint
+
+LOCK_SECONDS = 5.0
+"""That an earlier mount at the same place has to end, or another start to get ready."""
+AGAIN = 0.01
+DESCRIPTORS = 64
+"""What a daemon, its parent and its helper need to start, and to end in order, and more."""
+LEFT = ("dir", "default", "caches", "primary", "tkt", "ccache")
+"""Names that Kerberos clients write where they believe a ccfs to be."""
+
+_YOURS = "name a directory of yours"
+_ROOTS = "name a place that only root can change; for a user's: mount -t ccfs -o user=USER"
+
+
+def resolve(path: str) -> str:
+    """`path` absolute and without symbolic links; root follows none that a user can change.
+
+    Raises MountpointError.
+    """
+    absolute = os.path.abspath(path)
+    if os.geteuid() != 0:
+        return mountpoint.resolve(absolute)
+    parent, name = os.path.split(absolute)
+    try:
+        with suppress(FileNotFoundError):
+            return trusted_paths.resolve(absolute)
+        return os.path.join(trusted_paths.resolve(parent), name)
+    except (UntrustedPathError, OSError) as error:
+        raise _unfit(absolute, error) from None
+
+
+def check_descriptors() -> None:
+    """Raise MountError where too few files may be open: a start would fail in the middle."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < DESCRIPTORS:
+        raise MountError(
+            f"only {hard} files may be open, {DESCRIPTORS} are needed",
+            f"raise the limit: 'ulimit -n {DESCRIPTORS}'",
+        )
+    if 0 <= soft < DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+
+
+def check_trusted(path: str) -> None:
+    """Raise MountpointError where root would use a path that another user can change."""
+    if os.geteuid() != 0:
+        return
+    try:
+        os.close(trusted_paths.open_directory(os.path.dirname(path), (0,), private=True))
+    except UntrustedPathError as error:
+        raise MountpointError(f"root can't use {path}: {error}", _ROOTS) from None
+    except OSError:  # its user says what is wrong
+        return
+
+
+def prepare(path: str) -> int:
+    """Make `path` (as `resolve` gives it) a directory to mount on, and lock it.
+
+    Returns a descriptor of it, which keeps the lock.  Raises MountpointError, AlreadyMountedError.
+    """
+    other = mountpoint.topmost(path, mountpoint.mounts())
+    if other is not None:
+        _refuse_ccfs(path)
+        raise MountpointError(
+            f"{path} is busy: a file system of type {other.fstype} is mounted there",
+            "unmount that, or name another mountpoint",
+        )
+    try:
+        directory = _made(path)
+    except (UntrustedPathError, OSError) as error:
+        _refuse_ccfs(path)  # which was mounted meanwhile
+        raise _unfit(path, error) from None
+    try:
+        _check_owner(path, directory)
+        _lock(path, directory)
+        _check_empty(path, directory)
+    except BaseException:
+        os.close(directory)
+        _refuse_ccfs(path)
+        raise
+    return directory
+
+
+def open_for(path: str, uid: int) -> int:
+    """Open and lock a directory of root or the user, for root to mount on for the user.
+
+    Returns as `prepare`.  Raises MountpointError, AlreadyMountedError.
+    """
+    try:
+        directory = trusted_paths.open_directory(path, (0, uid), private=False)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MountpointError(f"{path} is not a directory", "make it, or name another") from None
+    except (UntrustedPathError, OSError) as error:
+        raise _unfit(path, error) from None
+    try:
+        _lock(path, directory)
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def left_below(directory: int) -> list[str]:
+    """The names in the directory below a mount, by its descriptor."""
+    return sorted(os.listdir(directory))
+
+
+def _made(path: str) -> int:
+    if os.geteuid() == 0:
+        parent = trusted_paths.open_directory(os.path.dirname(path), (0,), private=True)
+        try:
+            _make(os.path.basename(path), parent)
+        finally:
+            os.close(parent)
+        return trusted_paths.open_directory(path, (0,), private=True)
+    _make(path, None)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _make(name: str, parent: int | None) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise NotADirectoryError from None
+
+
+def _lock(path: str, directory: int) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not mount_lock.take(directory):
+        mount = mountpoint.topmost(path, mountpoint.mounts())
+        if mount is not None and mount.is_ccfs and mountpoint.look(mount) is mountpoint.State.ALIVE:
+            raise AlreadyMountedError(
+                f"a ccfs is mounted at {path} already", "use it: see 'ccfs env'"
+            )
+        if time.monotonic() > deadline:
+            pid = mount_lock.holder(directory)
+            who = f"process {pid} still serves" if pid else "another process mounts, or serves,"
+            raise AlreadyMountedError(f"{who} a ccfs for {path}", "end it, or name another place")
+        time.sleep(AGAIN)
+    _refuse_ccfs(path)
+
+
+def _refuse_ccfs(path: str) -> None:
+    """Raise AlreadyMountedError where a ccfs is mounted."""
+    mount = mountpoint.topmost(path, mountpoint.mounts())
+    if mount is not None and mount.is_ccfs:
+        raise AlreadyMountedError(f"a ccfs is mounted at {path} already", "use it: see 'ccfs env'")
+
+
+def _check_owner(path: str, directory: int) -> None:
+    owner = os.fstat(directory).st_uid
+    if owner != os.geteuid():
+        raise MountpointError(f"{path} belongs to uid {owner}", _YOURS)
+
+
+def _check_empty(path: str, directory: int) -> None:
+    try:
+        closed_directory.restore(directory)
+        names = left_below(directory)
+    except OSError as error:
+        raise MountpointError(f"cannot look into {path}: {_strerror(error)}") from None
+    if not names:
+        return
+    if left := [name for name in names if name.startswith(LEFT)]:
+        said = ", ".join(left[:3])
+        raise MountpointError(
+            f"{path} is not empty: {said} was stored there while no ccfs was mounted",
+            "if there is a ticket in it, take it over with 'ccfs import' into another mount; then "
+            "remove it",
+        )
+    raise MountpointError(f"{path} is not empty", "name an empty directory, or a new name")
+
+
+def _unfit(path: str, error: Exception) -> MountpointError:
+    """What to say of a path that can't be mounted on."""
+    if isinstance(error, UntrustedPathError):
+        hint = _ROOTS if os.geteuid() == 0 else _YOURS
+        return MountpointError(f"root can't mount at {path}: {error}", hint)
+    if isinstance(error, NotADirectoryError):
+        return MountpointError(f"{path} is not a directory", "name a directory, or a new name")
+    if isinstance(error, FileNotFoundError):
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            return MountpointError(f"{parent} does not exist", "make it, or name another")
+        said = f"cannot make {path}: the file system of {parent} has no place for it"
+        return MountpointError(said, "name a place of your own")
+    assert isinstance(error, OSError)
+    return MountpointError(f"cannot make {path}: {_strerror(error)}", "name a place of your own")
+
+
+def _strerror(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

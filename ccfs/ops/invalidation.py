@@ -1,0 +1,51 @@
+"""Which inodes a step has changed the attributes of.
+
+Knows numbers only: what the kernel holds of them is the server's to know.
+"""
+
+from collections.abc import Collection
+
+from ccfs.ops.cached_inodes import Held
+from ccfs.ops.inodes import Ref, Slot
+from ccfs.store.ledger import LISTED, Effects
+
+_GROUP = (
+    Slot.CCACHE,
+    Slot.PRINCIPAL,
+    Slot.CREDENTIALS,
+    Slot.CONFIG,
+    Slot.KDC_OFFSET,
+    Slot.INFO,
+    Slot.CHANGED,
+    Slot.LOCK,
+    Slot.IDS,
+    Slot.ID_LINK,
+)
+
+
+_RECORD = (int(Slot.TEXT), int(Slot.VALUE))
+
+
+def stale_records(serials: Collection[int], held: Held) -> list[int]:
+    """Those of `held` that are records': mostly there is none."""
+    return list(held.among(serials, _RECORD)) if serials else []
+
+
+def stale(effects: Effects) -> list[Ref]:
+    """The inodes but for records whose attributes the kernel may hold and are not so any more."""
+    refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
+    if effects.ccaches:
+        refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
+    if effects.listings:
+        refs += _stale_listings(effects.listings)
+    return refs
+
+
+def _stale_listings(serials: set[int]) -> list[Ref]:
+    """Directories whose entries have changed."""
+    refs = [Ref(serial, Slot.CCACHE) for serial in serials if serial > 0]
+    if 0 in serials:
+        refs.append(Ref(0, Slot.CACHES))
+    if 0 in serials or LISTED in serials:
+        refs.append(Ref(0, Slot.DIR))
+    return refs
