@@ -2,7 +2,7 @@
 
 Times pamtester's open and close of a session without the module, with it as a user's first session,
 and with it as a second one, interleaved at random; then logs many users in at once, looks at what
-their daemons weigh, and logs them out.  Everything happens on a stage of its own (tests/login.py),
+their daemons weigh, and logs them out.  Everything happens on a stage of its own (tests/support/login.py),
 with what `make install` installs.  Knows clocks and /proc; never what ccfsd does.
 """
 
@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.login import Stage, install, stage, wait_until
-from tests.login_sessions import ask, ccfsd, is_over
+from tests.support.login import Stage, install, stage, wait_until
+from tests.support.login_sessions import ask, ccfsd, is_over
 
 FIRST_UID = 64100
 PATIENT = "timeout=60s"

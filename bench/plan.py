@@ -23,7 +23,7 @@ from bench.report import goal_table, tables
 from bench.scale import PARTS, WORKS, Scale
 from bench.work import crowd, growth, listing, operations, processes, requests, servers, wire
 from bench.work.operations import Servers
-from tests.kdc import Kdc, running_kdc
+from tests.support.kdc import Kdc, running_kdc
 
 TMPFS = Path("/dev/shm")
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

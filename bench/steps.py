@@ -29,7 +29,7 @@ from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
 from ccfs.store import Store
 from ccfs.store.ledger import Effects
-from tests.direct import UID, Caller, FileSystem
+from tests.support.direct import UID, Caller, FileSystem
 
 SIZE = 42
 PREFIX = credentials.ccache(0)

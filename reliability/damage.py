@@ -21,7 +21,7 @@ from ccfs.journal import journal as journals
 from ccfs.journal.journal import Journal
 from ccfs.store import Store
 from ccfs.store.scratch import COLLECTION
-from tests.storing import at, fill, record, serials, whole
+from tests.support.storing import at, fill, record, serials, whole
 
 MOUNT = "/run/user/1000/ccfs"
 

@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 
-from tests import mounting
 from tests.clients.python import records
-from tests.fsx import Fsx
-from tests.mounting import Mounted, mounts
+from tests.support import mounting
+from tests.support.fsx import Fsx
+from tests.support.mounting import Mounted, mounts
 
 OPTIONS = ("--max-ccaches", "4096", "--max-total-size", "256M")
 """stress-ng makes more files than anybody has ccaches."""

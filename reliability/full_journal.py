@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ccfs.journal.journal import Journal
 from ccfs.store import Limits, Store
-from tests.storing import at, prefix, record
+from tests.support.storing import at, prefix, record
 
 _LIMITS = Limits(ccache_bytes=1 << 30, total_bytes=1 << 31)
 _MOUNTPOINT = "/mnt"

@@ -30,12 +30,12 @@ from ccfs.kcm.wire import Pieces, ProtocolError, Room, TooLarge, size_of
 from ccfs.ops import inodes
 from ccfs.store import Limits
 from reliability.fuzz_ops import Complaints, blocks, peak, resident
-from tests import kcm, mounting
-from tests.direct import UID, FileSystem
-from tests.kcm import credential, lengthed, principal, request, tag, u32
-from tests.kcm_fresh import check_kept
-from tests.mounting import mounts
-from tests.storing import check
+from tests.support import kcm, mounting
+from tests.support.direct import UID, FileSystem
+from tests.support.kcm import credential, lengthed, principal, request, tag, u32
+from tests.support.kcm_fresh import check_kept
+from tests.support.mounting import mounts
+from tests.support.storing import check
 
 RUN = 1000
 """Messages of a run."""

@@ -30,11 +30,11 @@ import pyfuse3
 from ccfs.ops.handles import BytesHandle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.store import Limits
-from tests import mounting
 from tests.clients.python import records
-from tests.direct import UID, Caller, Fields, FileSystem, Page
-from tests.mounting import Mounted, mounts
-from tests.storing import check
+from tests.support import mounting
+from tests.support.direct import UID, Caller, Fields, FileSystem, Page
+from tests.support.mounting import Mounted, mounts
+from tests.support.storing import check
 
 LENGTH = 24
 """Operations of a sequence."""

@@ -9,8 +9,8 @@ import random
 import sys
 
 from ccfs.journal import journal
-from tests.test_journal import again_after, kept, mark, seen
-from tests.test_journal_reopen import History
+from tests.journal.test_journal import again_after, kept, mark, seen
+from tests.journal.test_reopen import History
 
 
 def history(seed: int, steps: int) -> int:

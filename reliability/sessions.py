@@ -12,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.ccfsd import Place, place
-from tests.shell import wait_until
+from tests.support.ccfsd import Place, place
+from tests.support.shell import wait_until
 
 FIRST = 70000
 

@@ -4,9 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.mounting import Mounted, Mounts
+from tests.support.mounting import Mounted, Mounts
 
-pytest_plugins = ["tests.kdc", "tests.clients.place", "tests.storing", "tests.login"]
+pytest_plugins = [
+    "tests.support.kdc",
+    "tests.clients.place",
+    "tests.support.storing",
+    "tests.support.login",
+]
 
 MakeMount = Callable[..., Mounted]
 

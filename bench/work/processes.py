@@ -15,7 +15,7 @@ from bench.peers.base import MissingError, Server
 from bench.peers.kcm import UNPACKED
 from bench.work.operations import Sample, Servers
 from bench.work.spawn import spawn
-from tests.kdc import Kdc
+from tests.support.kdc import Kdc
 
 PART = "processes"
 WORKS = ("klist", "kvno", "kinit -k", "handshake")

@@ -17,8 +17,8 @@ from reliability.takeover.log import Log
 from reliability.takeover.processes import Ending
 from tests.clients import go as go_client
 from tests.clients import java as java_client
-from tests.kdc import Kdc
-from tests.require import SEARCH
+from tests.support.kdc import Kdc
+from tests.support.require import SEARCH
 
 SECONDS = 60
 KVNO, KEYTAB, PASSWORD = "kvno", "kinit-k", "kinit-p"

@@ -10,7 +10,7 @@ from pathlib import Path
 from reliability.takeover import log
 from reliability.takeover.log import Entry, Log
 from reliability.takeover.processes import Ending
-from tests import kcm
+from tests.support import kcm
 
 FILE, KCM = "pause-file", "pause-kcm"
 SHORTEST = 0.001

@@ -21,7 +21,7 @@ from reliability.takeover import contents, log
 from reliability.takeover.contents import Servers
 from reliability.takeover.log import Log
 from tests.clients.python import records
-from tests.kcm import RefusedError
+from tests.support.kcm import RefusedError
 
 REFUSALS = (OSError, EOFError, RefusedError, CCAPIError, krb5.Krb5Error)
 OWN, SHARED = "own", "shared"

@@ -38,8 +38,8 @@ from reliability.takeover.recorder import SHARED
 from reliability.takeover.report import Report
 from reliability.takeover.site import DEATHS_FILE, Site, ccfsd_mount, own_mount, user_mount
 from tests.clients.python import records
-from tests.kdc import Kdc, running_kdc
-from tests.require import SEARCH
+from tests.support.kdc import Kdc, running_kdc
+from tests.support.require import SEARCH
 
 PARTS = ("writers", "clients", "held", "pauses")
 LOOK_SECONDS = 60.0

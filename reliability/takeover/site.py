@@ -15,8 +15,8 @@ from pathlib import Path
 
 from reliability.dying import DEATHS
 from reliability.place import place
-from tests import ccfsd
-from tests.shell import wait_until
+from tests.support import ccfsd
+from tests.support.shell import wait_until
 
 EVENTS = 1_000_000
 DEATHS_FILE = "deaths"

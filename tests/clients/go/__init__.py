@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.run import Output, run
-from tests.kdc import Kdc
-from tests.require import SEARCH, require, require_file
+from tests.support.kdc import Kdc
+from tests.support.require import SEARCH, require, require_file
 
 SOURCE = Path(__file__).with_name("initiate.go")
 GOPATH = Path("/usr/share/gocode")

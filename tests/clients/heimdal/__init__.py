@@ -12,8 +12,8 @@ import pytest
 
 from tests.clients.place import Place
 from tests.clients.run import Output, Step, run, transcript
-from tests.kdc import Kdc
-from tests.require import missing
+from tests.support.kdc import Kdc
+from tests.support.require import missing
 
 PROJECT = Path(__file__).resolve().parents[3]
 UNPACK = Path(__file__).with_name("unpack").relative_to(PROJECT)

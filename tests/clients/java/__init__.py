@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.run import Output, run
-from tests.kdc import Kdc
-from tests.require import require
+from tests.support.kdc import Kdc
+from tests.support.require import require
 
 SOURCE = Path(__file__).with_name("Initiate.java")
 INSTALL = "apt-get install default-jdk-headless"

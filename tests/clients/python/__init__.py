@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.run import Output, run
-from tests.kdc import Kdc
+from tests.support.kdc import Kdc
 
 PROGRAMS = Path(__file__).parent
 

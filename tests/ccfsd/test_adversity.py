@@ -1,0 +1,462 @@
+"""Bad luck and bad will: what happens in between, and what a user can do to ccfsd."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccfs import control
+from ccfs.ccfsd.loop import Loop
+from ccfs.ccfsd.mount import Phase
+from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.runtime_dir import Runtime
+from ccfs.ccfsd.settings import Settings
+from tests.ccfsd.test_sessions import IMAGE, has_it, store
+from tests.support.ccfsd import USERS, Place, as_user, ended, is_alive, place
+from tests.support.mounting import first_line
+from tests.support.shell import wait_until
+
+USER = 64106
+LINGER = ("--linger-directory", "/run/systemd/linger", "--no-kcm")
+
+
+@pytest.fixture
+def bare() -> Iterator[Place]:
+    """A place without a ccfsd."""
+    with place() as made:
+        yield made
+
+
+@pytest.fixture
+def here(bare: Place) -> Place:
+    """A place with one."""
+    bare.start(*LINGER)
+    return bare
+
+
+def kill_ccfsd(where: Place) -> None:
+    """End the one that runs, without a word."""
+    where.started[-1].kill()
+    where.started[-1].wait(20)
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def source(where: Place, uid: int, name: str = "krb5cc") -> Path:
+    """A ccache that a login has brought."""
+    path = where.directory / f"{uid}" / name
+    path.parent.mkdir(exist_ok=True)
+    os.chown(path.parent, uid, uid)
+    path.write_bytes(IMAGE)
+    path.chmod(0o600)
+    os.chown(path, uid, uid)
+    return path
+
+
+def caches(where: Place, uid: int) -> list[str]:
+    """The names of a user's ccaches."""
+    return where.sh(f"ls /run/ccfs/{uid}/caches", uid).split()
+
+
+def is_mounted(where: Place, uid: int) -> bool:
+    """Whether a ccfs answers at a user's place."""
+    return where.sh(f"cat /run/ccfs/{uid}/info", uid, status=None).startswith("server_id: ")
+
+
+def test_a_session_ends_while_its_daemon_is_replaced(here: Place) -> None:
+    """Its own ccache goes, though there was nobody to tell just then."""
+    here.open(USER)
+    asked = {"import": "session", "ccache": str(source(here, USER))}
+    own = here.open(USER, **asked).values
+    assert own["ccache"] in caches(here, USER)
+    old = here.daemon(USER)
+    with stopped(here.started[-1].pid):
+        os.kill(old, signal.SIGKILL)
+    here.close(own["session"])
+    wait_until(lambda: here.daemon(USER) not in (0, old), "no new daemon")
+    wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
+
+
+def test_a_session_ends_that_ccfsd_can_tell_nobody_of(here: Place) -> None:
+    """The next one tells the daemon, even if that is another by then."""
+    here.open(USER)
+    asked = {"import": "session", "ccache": str(source(here, USER))}
+    own = here.open(USER, **asked).values
+    daemon = here.daemon(USER)
+    with stopped(daemon):
+        here.close(own["session"])
+        kill_ccfsd(here)
+    os.kill(daemon, signal.SIGKILL)
+    here.start(*LINGER)
+    wait_until(lambda: is_mounted(here, USER), "no mount")
+    wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
+    wait_until(lambda: not here.state()["mounts"][0]["doomed"], "it is not over")
+
+
+def test_an_import_that_comes_too_late(here: Place) -> None:
+    """A daemon that did nothing for a while takes nothing away that nobody waits for any more."""
+    here.open(USER)
+    left = source(here, USER)
+    late = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with stopped(here.daemon(USER)), late:
+        late.connect(str(here.run / f"daemons/{USER}"))
+        late.send(control.encode("import", ccache=str(left), into="late", when="always"))
+    here.open(USER)
+    assert left.exists()
+    assert "late" not in caches(here, USER)
+
+
+def test_a_mount_that_is_taken_away_while_it_is_used(here: Place) -> None:
+    """The next login has one that can be seen."""
+    here.open(USER)
+    store(here, USER)
+    user = here.popen(
+        [*as_user(USER), "sh", "-c", f"exec 3< /run/ccfs/{USER}/README && exec sleep 60"]
+    )
+    wait_until(lambda: _has_open(user.pid), "it is not open")
+    here.sh(f"fusermount3 -uz /run/ccfs/{USER}", USER)
+    reply = here.open(USER, deadline=8000).values
+    assert any(m.path == reply["path"] for m in here.mounts())
+    assert is_mounted(here, USER)
+    user.kill()
+    user.wait()
+
+
+def test_a_mount_that_is_taken_away_while_there_is_no_ccfsd(here: Place) -> None:
+    here.open(USER)
+    store(here, USER)
+    old = here.daemon(USER)
+    user = here.popen(
+        [*as_user(USER), "sh", "-c", f"exec 3< /run/ccfs/{USER}/README && exec sleep 60"]
+    )
+    wait_until(lambda: _has_open(user.pid), "it is not open")
+    kill_ccfsd(here)
+    here.sh(f"fusermount3 -uz /run/ccfs/{USER}", USER)
+    here.start(*LINGER)
+    reply = here.open(USER, deadline=8000).values
+    assert any(m.path == reply["path"] for m in here.mounts())
+    assert is_mounted(here, USER)
+    assert not is_alive(old)
+    user.kill()
+    user.wait()
+
+
+def _has_open(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return any(
+            os.readlink(f"/proc/{pid}/fd/{n}").startswith("/run/ccfs")
+            for n in os.listdir(f"/proc/{pid}/fd")
+        )
+    return False
+
+
+def test_a_lingering_daemon_dies_while_there_is_no_ccfsd(here: Place) -> None:
+    """What is in its journal is there again, as when a ccfsd had seen it."""
+    (here.root / f"run/systemd/linger/ccfs{USER}").touch()
+    session = here.open(USER).values["session"]
+    store(here, USER)
+    here.close(session)
+    assert has_it(here, USER)
+    pid = here.daemon(USER)
+    kill_ccfsd(here)
+    descriptor = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert ended(descriptor)
+    os.close(descriptor)
+    here.start(*LINGER)
+    here.open(USER)
+    assert has_it(here, USER)
+
+
+@pytest.mark.parametrize("damage", ["", '{"version": 1, "mounts": [7', '{"version": 9}', None])
+def test_numbers_are_not_used_again_after_a_damage(here: Place, damage: str | None) -> None:
+    """A late close ends nobody else's session."""
+    first = here.open(USER).values["session"]
+    kill_ccfsd(here)
+    if damage is None:
+        (here.run / "state").unlink()
+    else:
+        (here.run / "state").write_text(damage)
+    here.start(*LINGER)
+    other = here.open(64107).values["session"]
+    here.close(first)
+    assert here.status()["sessions"] == 1, (first, other)
+
+
+def server(where: Place, uid: int) -> str:
+    """Which daemon answers in a mount."""
+    return where.sh(f"head -1 /run/ccfs/{uid}/info", uid)
+
+
+def test_no_room_in_run(here: Place) -> None:
+    """Nobody gets a mount that the next ccfsd would not know of, and it keeps what is there."""
+    here.sh("mount -o remount,size=1m /run")
+    first = here.open(USER).values["session"]
+    store(here, USER)
+    here.sh("cat /dev/zero > /run/filling", status=None)
+    with pytest.raises(control.RefusedError, match="cannot write /run/ccfs/state: no space left"):
+        here.open(64107)
+    second = here.open(USER).values["session"]
+    os.kill(here.daemon(USER), signal.SIGKILL)
+    assert here.ask_as(USER, "mount deadline=20000").startswith("ok ")
+    replaced = server(here, USER)
+    kill_ccfsd(here)
+    here.start(*LINGER)
+    assert (server(here, USER), here.status()["sessions"]) == (replaced, 1)
+    assert has_it(here, USER)
+    here.sh("rm /run/filling")
+    other = here.open(64107).values["session"]
+    assert other not in (first, second)
+    here.close(first)
+    here.close(second)
+    assert here.status()["sessions"] == 1
+
+
+def test_a_source_with_a_name_that_no_import_has_room_for(here: Place) -> None:
+    """It is answered, and the mount goes with the session."""
+    words = f"open uid={USER} gid={USER} ccache=/"
+    with here.client() as client:
+        client._socket.settimeout(5)
+        client._socket.send((words + "x" * (4096 - len(words))).encode())
+        assert client._socket.recv(5000).startswith(b"ok session=")
+    wait_until(lambda: here.status()["sessions"] == 1, "")
+    here.close_all()
+    wait_until(here.is_empty, "something is left")
+
+
+@pytest.mark.parametrize("uid", [2147483648, 4294967294])
+def test_a_uid_beyond_31_bits(here: Place, uid: int) -> None:
+    session = here.open(uid).values["session"]
+    assert is_mounted(here, uid)
+    store(here, uid)
+    assert has_it(here, uid)
+    here.close(session)
+    wait_until(here.is_empty, "something is left")
+
+
+KCM_DEFAULT = """
+import socket, struct
+s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+s.settimeout(20)
+s.connect("/run/kcm")
+request = struct.pack(">BBH", 2, 0, 20)  # GET_DEFAULT_CACHE
+s.sendall(struct.pack(">I", len(request)) + request)
+print(s.recv(500)[12:].rstrip(b"\\0").decode())
+"""
+
+
+@pytest.mark.parametrize("uid", [2147483648, 4294967294])
+def test_a_kcm_client_with_a_uid_beyond_31_bits(bare: Place, uid: int) -> None:
+    bare.start("--kcm-socket", "/run/kcm")
+    assert bare.sh(f"/usr/bin/python3 -I -c '{KCM_DEFAULT}'", uid) == f"{uid}:tkt\n"
+    assert bare.ask_as(uid, "mount deadline=15000").startswith(f"ok path=/run/ccfs/{uid} ")
+
+
+SILENT = """
+import os, select, socket, struct, subprocess, sys, time
+INIT = struct.pack("IIIIHHIIHHI", 7, 31, 0, 0, 9, 9, 4096, 1, 0, 0, 0) + bytes(28)
+ATTRIBUTES = struct.pack("QII6Q3I7I", 0, 0, 0, 1, *[0] * 8, 0o40700, 2, os.getuid(), 0, 0, 0, 0)
+ANSWERS = {26: INIT, 3: ATTRIBUTES, 17: bytes(80)}
+held, poll = {}, select.poll()
+def answer(fd):
+    asked = os.read(fd, 1 << 17)
+    _, opcode, unique = struct.unpack_from("IIQ", asked)
+    reply = ANSWERS.get(opcode)
+    error = -38 if reply is None else 0
+    os.write(fd, struct.pack("IiQ", 16 + len(reply or b""), error, unique) + (reply or b""))
+def mount(path):
+    ours, theirs = socket.socketpair()
+    environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
+    command = ["fusermount3", "-o", sys.argv[1], "--", path]
+    child = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+    while child.poll() is None:
+        for fd, _ in poll.poll(5):
+            answer(fd)
+    assert child.returncode == 0
+    fd = socket.recv_fds(ours, 16, 1)[1][0]
+    held[fd] = ours
+    poll.register(fd, select.POLLIN)
+    answer(fd)
+for path in sys.argv[2:]:
+    mount(path)
+print("mounted", flush=True)
+time.sleep(60)
+"""
+"""Mounts FUSE file systems that never answer on the paths given."""
+
+
+@contextlib.contextmanager
+def silent(where: Place, uid: int, *paths: str) -> Iterator[None]:
+    """File systems of a user's own on paths; whoever looks into them waits."""
+    (where.directory / "fuse.conf").write_text("user_allow_other\n")
+    where.sh(f"mount --bind {where.directory}/fuse.conf /etc/fuse.conf")
+    script = where.directory / "silent.py"
+    script.write_text(SILENT)
+    script.chmod(0o644)
+    command = [*as_user(uid), "/usr/bin/python3", "-I", str(script), "allow_other", *paths]
+    process = where.popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert first_line(process.stdout, 20) == "mounted\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("what", ["mount", "mounts", "journal", "journals"])
+def test_a_user_mounts_something_in_our_place(here: Place, what: str) -> None:
+    """It hangs nobody else, and goes with the session."""
+    session = here.open(USER).values["session"]
+    store(here, USER)
+    where = f"/run/ccfs/{USER}" if "mount" in what else f"/run/ccfs/journal/{USER}"
+    paths = [where] * (20 if what.endswith("s") else 1)
+    daemon = here.daemon(USER)
+    with silent(here, USER, *paths):
+        os.kill(daemon, signal.SIGKILL)
+        wait_until(lambda: here.daemon(USER) != daemon, "no change")
+        other = here.open(64107, deadline=5000).values["session"]
+        assert is_mounted(here, 64107)
+        here.close(other)
+        here.close(session)
+        wait_until(lambda: not here.mounts(), "something is left")
+
+
+def test_stop_while_somebody_waits(here: Place) -> None:
+    """Nothing is begun for them any more."""
+    here.open(USER)
+    command = ["mount deadline=20000", f"open uid={USER} gid={USER} deadline=20000"]
+    with stopped(here.daemon(USER)):
+        waiting = [here.client() for _ in command]
+        for client, words in zip(waiting, command, strict=True):
+            client._socket.send(words.encode())
+        with here.client() as client:
+            client.ask("status")
+            client.ask("stop")
+    assert here.started[-1].wait(20) == 0
+    assert not here.mounts()
+    for client in waiting:
+        client.close()
+
+
+def test_a_daemon_that_cannot_be_killed(here: Place) -> None:
+    """It waits for a file system of its user's, which keeps nobody from anything, nor the end."""
+    here.open(USER)
+    daemon = here.daemon(USER)
+    with silent(here, USER, f"/run/ccfs/journal/{USER}"):
+        writer = here.popen([*as_user(USER), "mkdir", f"/run/ccfs/{USER}/caches/new"])
+        wait_until(lambda: ") D " in Path(f"/proc/{daemon}/stat").read_text(), "it does not wait")
+        with here.client(25) as client:
+            client.ask("stop")
+        assert here.started[-1].wait(20) == 0
+        assert not here.mounts()
+    writer.wait(20)
+
+
+class Slow:
+    """A mount that starts when it is let, or fails at once."""
+
+    phase = Phase.QUEUED
+
+    def __init__(self, host: Host, name: str, fails: bool) -> None:
+        self.host, self.name, self.fails, self.has_begun = host, name, fails, False
+
+    def start(self) -> None:
+        self.has_begun = True
+        if self.fails:
+            self.phase = Phase.GONE
+            self.host.started(self)
+
+
+def _host() -> Host:
+    return Host(Loop(), Runtime("/nowhere"), Settings(), None)
+
+
+def test_many_that_cannot_start() -> None:
+    """However many wait when there is no device any more."""
+    host = _host()
+    first = [Slow(host, str(n), False) for n in range(host.settings.starting)]
+    rest = [Slow(host, f"1{n}", True) for n in range(1000)]
+    for one in [*first, *rest]:
+        host.queue(one)
+    assert not any(one.has_begun for one in rest)
+    host.started(first[0])
+    assert all(one.has_begun for one in rest)
+
+
+def test_a_login_does_not_wait_for_those_who_hang() -> None:
+    """Users who stop their daemons on the way keep others like them waiting, but no login."""
+    host = _host()
+    hanging = [Slow(host, str(n), False) for n in range(100)]
+    login = Slow(host, "101", False)
+    for one in hanging:
+        host.queue(one)
+    host.coming["101"] += 1
+    host.queue(login)
+    assert login.has_begun
+    assert not hanging[-1].has_begun
+
+
+def test_as_many_as_there_are_descriptors_for(bare: Place) -> None:
+    """One more is told so, and the next ccfsd takes nobody for dead whom it can't look at."""
+    few = ["prlimit", "--nofile=48:48"]
+    bare.start(*LINGER, prefix=few)
+    with pytest.raises(control.RefusedError, match="too many open files"):
+        any(bare.open(uid).word != "ok" for uid in USERS)
+    begun = bare.status()["sessions"]
+    assert begun > 5
+    kill_ccfsd(bare)
+    bare.start(*LINGER, prefix=few)
+    assert bare.status()["sessions"] == begun
+    wait_until(lambda: bare.status()["daemons"] == begun, "daemons are lost")
+    assert is_mounted(bare, USERS[0])
+    bare.close_all()
+    wait_until(bare.is_empty, "something is left")
+
+
+def test_killed_before_the_session_is_written_down(here: Place) -> None:
+    """Nobody can ever ask for a session's own mount whose session has not begun."""
+    here.open(USER, scope="session")
+    written = here.state()
+    kill_ccfsd(here)
+    (here.run / "state").write_text(json.dumps({**written, "mounts": [], "sessions": []}))
+    here.start(*LINGER)
+    wait_until(here.is_empty, "something is left")
+
+
+def test_without_a_descriptor_left() -> None:
+    """Who can't be let in is not asked after again and again, and let in later."""
+    calls: list[int] = []
+    loop = Loop()
+    reader, writer = os.pipe()
+
+    def call() -> None:
+        calls.append(0)
+        loop.rest(reader, call)
+        if len(calls) == 2:
+            loop.stop()
+
+    os.write(writer, b"x")
+    loop.watch(reader, call)
+    rounds: list[int] = []
+    loop.settle = lambda: rounds.append(0)
+    loop.run()
+    os.close(reader)
+    os.close(writer)
+    assert len(calls) == 2
+    assert len(rounds) < 10

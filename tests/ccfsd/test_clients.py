@@ -1,0 +1,211 @@
+"""Clients of the control socket that mean no good, and those that suffer from none of it."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccfs.ccfsd import clients
+from tests.support.ccfsd import Place, as_user, place
+from tests.support.shell import wait_until
+
+USER = 64108
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[Place]:
+    """One ccfsd for all of these."""
+    with place() as made:
+        made.start("--no-kcm")
+        yield made
+
+
+def connect(where: Place) -> socket.socket:
+    """A connection of root's."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connected.settimeout(20)
+    connected.connect(str(where.run / "control"))
+    return connected
+
+
+@pytest.mark.parametrize(
+    ("sent", "reply"),
+    [
+        (b"x", b"error unknown request"),
+        (b"status", b"ok pid="),
+        (b"status a=b", b"ok pid="),
+        (b"status a", b"error not key=value"),
+        (b"status  a=b", b"error not key=value"),
+        (b" status", b"error the message has no word"),
+        (b"STATUS", b"error the message has no word"),
+        (b"status\n", b"error the message has no word"),
+        (b"status a=%4", b"error not key=value"),
+        (b"status a=%4g", b"error not key=value"),
+        (b"status a=\xff", b"error not key=value"),
+        (b"status a=1 a=2", b"error a is there twice"),
+        (b"close", b"error session is not a number"),
+        (b"close session=1e3", b"error session is not a number"),
+        (b"close session=" + b"9" * 30, b"error session is not a number"),
+        (b"close session=123456", b"ok"),
+        (b"\0" * 4096, b"error the message has no word"),
+        (b"status a=" + b"x" * 5000, b"error the message is too long"),
+        (bytes(range(256)) * 200, b"error the message is too long"),
+    ],
+)
+def test_what_is_said(here: Place, sent: bytes, reply: bytes) -> None:
+    """Whatever comes gets one line; after an error the connection is over."""
+    with connect(here) as connected:
+        connected.send(sent)
+        said = connected.recv(5000)
+        assert said.startswith(reply)
+        if said.startswith(b"error"):
+            assert connected.recv(5000) == b""
+    assert here.status()["pid"] == here.started[0].pid
+
+
+def test_descriptors_that_nobody_wants(here: Place) -> None:
+    """They are let go by the kernel: ccfsd has no more open than before."""
+    directory = f"/proc/{here.started[0].pid}/fd"
+    here.status()
+    before = len(os.listdir(directory))
+    for _ in range(20):
+        with connect(here) as connected, open(os.devnull) as file:
+            socket.send_fds(connected, [b"status"], [file.fileno()] * 10)
+            assert connected.recv(5000).startswith(b"ok ")
+    wait_until(lambda: len(os.listdir(directory)) <= before, "descriptors stay")
+
+
+def test_one_request_at_a_time(here: Place) -> None:
+    with connect(here) as connected:
+        connected.send(b"open uid=64108 gid=64108 user=x scope=user service=t deadline=9000")
+        connected.send(b"status")
+        assert connected.recv(5000) == b"error one request at a time"
+        assert connected.recv(5000) == b""
+    wait_until(here.is_empty, "something is left")
+
+
+def test_many_requests_of_one(here: Place) -> None:
+    with connect(here) as connected:
+        for _ in range(1000):
+            connected.send(b"close session=0")
+            assert connected.recv(5000) == b"ok"
+
+
+HOLD = """
+import socket, sys
+held, refused = [], 0
+for _ in range(int(sys.argv[1])):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(20)
+    while True:
+        try:
+            s.connect("/run/ccfs/control")
+        except BlockingIOError:
+            continue
+        break
+    try:
+        s.send(b"mount deadline=15000")
+    except BrokenPipeError:
+        pass  # refused already
+    held.append(s)
+for s in held:
+    try:
+        refused += s.recv(5000) == b"error too many connections"
+    except ConnectionError:
+        refused += 1
+print(refused, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_user_cannot_keep_others_out(here: Place) -> None:
+    """Who holds more connections than anybody needs is refused; root and other users aren't."""
+    command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HOLD, "200"]
+    greedy = here.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert greedy.stdout is not None
+        assert select.select([greedy.stdout], [], [], 30)[0]
+        refused = int(greedy.stdout.readline())
+        assert refused >= 200 - clients.MOST_OF_ONE
+        assert here.ask_as(64109, "mount deadline=15000").startswith("ok path=/run/ccfs/64109 ")
+        session = here.open(64110).values["session"]
+        here.close(session)
+    finally:
+        greedy.kill()
+        greedy.communicate()
+    wait_until(
+        lambda: here.ask_as(USER, "mount deadline=15000").startswith("ok "), "they stay counted"
+    )
+
+
+HAMMER = HOLD.replace("held.append(s)", "s.close()")
+
+
+def test_logins_while_somebody_hammers(here: Place) -> None:
+    """Connections opened and closed without an end, each with a request that nobody waits for."""
+    command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HAMMER, "1000000"]
+    greedy = here.popen(command, stdin=subprocess.PIPE)
+    try:
+        for _ in range(5):
+            here.close(here.open(64110).values["session"])
+    finally:
+        greedy.kill()
+        greedy.communicate()
+
+
+def test_one_who_is_quiet_for_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop itself, with a short patience."""
+    from ccfs.ccfsd.loop import Loop
+
+    monkeypatch.setattr(clients, "QUIET", 0.05)
+    loop = Loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("")
+        listener.listen()
+        made = clients.Clients(loop, listener, lambda connection, request: loop.stop())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            client.setblocking(False)
+            client.connect(listener.getsockname())
+            quiet: list[bytes] = []
+            loop.settle = lambda: _note(client, quiet, loop)
+            loop.run()
+        assert quiet == [b""]
+        made.flush()
+
+
+def _note(client: socket.socket, heard: list[bytes], loop: object) -> None:
+    try:
+        heard.append(client.recv(10))
+    except BlockingIOError:
+        return
+    loop.stop()  # type: ignore[attr-defined]
+
+
+def test_who_does_not_wait_is_not_waited_for(here: Place) -> None:
+    """A user stops their daemon, asks for it again and again, and goes each time."""
+    here.ask_as(USER, "mount deadline=15000")
+    daemon = here.daemon(USER)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        hammer = HAMMER.replace("deadline=15000", "deadline=60000")
+        here.sh(f"/usr/bin/python3 -I -c '{hammer}' 2000 < /dev/null", USER)
+        begin = cpu(here.started[0].pid)
+        assert here.open(64110).values["path"] == "/run/ccfs/64110"
+        assert cpu(here.started[0].pid) - begin < 1
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    here.close_all()
+    wait_until(
+        lambda: here.ask_as(USER, "mount deadline=15000").startswith("ok "), "they stay counted"
+    )
+
+
+def cpu(pid: int) -> float:
+    """Seconds of a processor that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,325 @@
+"""`ccfsd --restart`: another program in place of the one that runs, and nobody notices."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccfs import control
+from ccfs.ccfsd import passed_descriptors
+from ccfs.linux import privileges
+from tests.ccfsd.test_sessions import IMAGE, has_it, store
+from tests.ccfsd.test_supervision import children, client, devices, pidfd
+from tests.support.ccfsd import Place, as_user, place
+from tests.support.shell import wait_until
+
+USER = 64121
+NEWER = "import ccfs\nccfs.__version__ = '9.9'\n"
+WITHOUT = ("--no-kcm",)
+
+
+@pytest.fixture
+def bare() -> Iterator[Place]:
+    """A place without a ccfsd."""
+    with place() as made:
+        (made.directory / "python").mkdir()
+        yield made
+
+
+@pytest.fixture
+def here(bare: Place) -> Place:
+    """A place with one, whose program can be changed by files in `python`."""
+    start(bare)
+    return bare
+
+
+def start(where: Place, *options: str) -> None:
+    """Start a ccfsd whose program can be changed."""
+    where.start(*WITHOUT, *options, prefix=["env", f"PYTHONPATH={where.directory}/python"])
+
+
+def restart(where: Place, *options: str) -> tuple[int, str, str]:
+    """The exit status of `ccfsd --restart`, and what it says on its outputs."""
+    command = [sys.executable, "-m", "ccfs.ccfsd", "--restart", *options]
+    process = where.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said, error = process.communicate(timeout=55)
+    return process.returncode, said, error
+
+
+def become_newer(where: Place) -> None:
+    """Install another version."""
+    (where.directory / "python/sitecustomize.py").write_text(NEWER)
+
+
+def test_everything_is_of_the_new_version(here: Place) -> None:
+    """The same process, sessions, mounts and clients; other daemons."""
+    first = here.open(USER).values["session"]
+    here.open(USER + 1)
+    own = here.open(USER, scope="session").values["path"].rpartition("/")[2]
+    store(here, USER)
+    names = (USER, USER + 1, own)
+    before = [here.daemon(name) for name in names]
+    ccfsd, mounts = here.status()["pid"], here.mounts()
+    become_newer(here)
+    with client(here, USER) as look:
+        assert restart(here) == (0, "ccfsd 9.9: 3 daemons replaced\n", "")
+        after = [here.daemon(name) for name in names]
+        assert look() == after[0]
+    assert not {*before} & {*after}
+    assert all(after)
+    assert here.status() == {"pid": ccfsd, "daemons": 3, "sessions": 3}
+    assert here.mounts() == mounts
+    assert has_it(here, USER)
+    here.close(first)
+    assert here.status()["sessions"] == 2
+    assert not here.lines("died")
+    assert not here.lines("killing")
+
+
+def test_again_and_again(here: Place) -> None:
+    """Nothing is left behind by any: no descriptor, no process, no capability less."""
+    here.open(USER)
+    assert restart(here)[0] == 0
+    ccfsd = here.status()["pid"]
+    wait_until(lambda: held(ccfsd)[0].count("socket") == 2, "a connection is open")
+    before = held(ccfsd)
+    for _ in range(2):
+        assert restart(here)[:2] == (0, "ccfsd 0.1.0: 1 daemons replaced\n")
+    wait_until(lambda: held(ccfsd) == before, "it has more, or less")
+    here.close_all()
+    wait_until(here.is_empty, "something is left")
+
+
+def held(pid: int) -> tuple[list[str], int, list[str]]:
+    """What a process has: descriptors, how many children, and capabilities."""
+    found = []
+    for one in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it is closed meanwhile
+            found.append(os.readlink(f"/proc/{pid}/fd/{one}"))
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    capabilities = [line for line in status if line.startswith(("Cap", "SigBlk"))]
+    kinds = sorted(one.partition(":")[0] for one in found)
+    return kinds, len(children(pid)), capabilities
+
+
+FEW = "+" + ",+".join(name.lower() for name in privileges.KEPT_BY_CCFSD)
+
+
+@pytest.mark.parametrize(
+    "prefix", [[], ["setpriv", "--no-new-privs", f"--bounding-set=-all,{FEW}"]], ids=str
+)
+def test_it_may_do_what_it_could(bare: Place, prefix: list[str]) -> None:
+    """The new program has the capabilities of the old one, and no more; systemd's unit as well."""
+    ccfsd = bare.start(*WITHOUT, prefix=prefix).pid
+    before = held(ccfsd)[2]
+    for _ in range(2):
+        assert restart(bare)[0] == 0
+        assert held(ccfsd)[2] == before
+    bare.open(USER)
+    assert not has_it(bare, USER)
+
+
+BROKEN = {
+    "a module": ("pyfuse3.py", "raise ImportError('no such symbol')"),
+    "the program": ("sitecustomize.py", "import os\nos._exit(7)"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_program_changes_nothing(here: Place, what: str) -> None:
+    here.open(USER)
+    before = here.daemon(USER), here.status()
+    name, text = BROKEN[what]
+    (here.directory / "python" / name).write_text(text)
+    status, said, error = restart(here)
+    assert (status, said) == (17, "")
+    assert error.startswith("ccfsd: error: ccfsd is not restarted: the new ccfsd cannot run: ")
+    assert error.splitlines()[1].startswith("ccfsd: hint: what ran before goes on")
+    assert (here.daemon(USER), here.status()) == before
+    (here.directory / "python" / name).unlink()
+    assert restart(here)[0] == 0
+
+
+def test_no_ccfsd(bare: Place) -> None:
+    status, said, error = restart(bare)
+    assert (status, said) == (9, "")
+    assert error.startswith("ccfsd: error: cannot restart ccfsd: ")
+
+
+def test_only_root_restarts_it(here: Place) -> None:
+    assert here.ask_as(USER, "restart") == "error only root may ask for that"
+
+
+class Logins(threading.Thread):
+    """Opens and closes sessions, one after the other, with the deadline of a login."""
+
+    def __init__(self, where: Place, uid: int) -> None:
+        super().__init__()
+        self.where, self.uid = where, uid
+        self.count, self.failure = 0, ""
+        self.stopping = False
+
+    def run(self) -> None:
+        try:
+            while not self.stopping:
+                with self.where.client() as asked:
+                    session = asked.ask("open", uid=self.uid, gid=self.uid).values["session"]
+                    asked.ask("close", session=session)
+                self.count += 1
+        except Exception as error:
+            self.failure = repr(error)
+
+
+@contextlib.contextmanager
+def logins(where: Place, *uids: int) -> Iterator[list[Logins]]:
+    """Logins of users that go on meanwhile."""
+    threads = [Logins(where, uid) for uid in uids]
+    for one in threads:
+        one.start()
+    try:
+        yield threads
+    finally:
+        for one in threads:
+            one.stopping = True
+            one.join(30)
+
+
+LOOK = """cd /run/ccfs/{uid} || exit 1
+while [ ! -e {stop} ]; do
+    cat info >/dev/null && stat -L . caches >/dev/null && cmp -s default/ccache {copy} || exit 1
+done"""
+
+
+def test_nobody_notices(here: Place) -> None:
+    """Logins, and a user who looks at their mount all the time, meet no error."""
+    for uid in (USER, USER + 1, USER + 2):
+        here.open(uid)
+        store(here, uid)
+    stop, copy = here.directory / "stop", here.directory / "copy"
+    copy.write_bytes(IMAGE)
+    copy.chmod(0o644)
+    script = LOOK.format(uid=USER, stop=stop, copy=copy)
+    looker = here.popen([*as_user(USER), "sh", "-c", script])
+    with logins(here, USER, USER + 1, USER + 3) as threads:
+        wait_until(lambda: all(one.count or one.failure for one in threads), "no logins")
+        for _ in range(2):
+            counts = [one.count for one in threads]
+            assert restart(here)[0] == 0, here.log.read_text()
+            wait_until(
+                lambda counts=counts: all(
+                    one.count > before or one.failure
+                    for one, before in zip(threads, counts, strict=True)
+                ),
+                "no login afterwards",
+            )
+    assert [one.failure for one in threads] == [""] * 3
+    assert looker.poll() is None
+    stop.touch()
+    assert looker.wait(20) == 0
+
+
+def test_a_client_that_is_connected_stays_so(here: Place) -> None:
+    """One that has said nothing yet is heard by the new one."""
+    here.open(USER)
+    with here.client() as quiet:
+        assert restart(here)[0] == 0
+        assert quiet.ask("status").values["sessions"] == "1"
+
+
+def test_a_user_who_waits_for_their_daemon_keeps_it_from_nothing(here: Place) -> None:
+    """They are told to ask again; a login of theirs would have the restart refused."""
+    here.open(USER)
+    os.kill(here.daemon(USER), signal.SIGSTOP)
+    asked = "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+    asked += "s.connect('/run/ccfs/control'); s.send(b'mount deadline=20000')\n"
+    asked += "print('asked', flush=True); print(s.recv(999).decode())"
+    waiting = here.popen(
+        [*as_user(USER), "/usr/bin/python3", "-I", "-c", asked], stdout=subprocess.PIPE
+    )
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "asked\n"
+    assert restart(here)[0] == 0
+    assert waiting.communicate(timeout=20)[0].startswith(("error ccfsd is restarting", "ok "))
+
+
+def test_two_at_a_time(here: Place) -> None:
+    """The second is told so; it is one restart."""
+    here.open(USER)
+    with pidfd(here.daemon(USER)), here.client() as first, here.client() as second:
+        first._socket.send(b"restart")
+        with pytest.raises(control.RefusedError, match="a restart is under way"):
+            second.ask("restart")
+        assert first._socket.recv(5000).startswith(b"ok renewed=1 kept=0 ")
+
+
+def test_those_that_cannot_be_taken_over_go_on(bare: Place) -> None:
+    """With `--mount-anew` there are no links; ccfsd itself is another."""
+    start(bare, "--mount-anew")
+    bare.open(USER)
+    daemon = bare.daemon(USER)
+    become_newer(bare)
+    assert restart(bare) == (0, "ccfsd 9.9: 0 daemons replaced, 1 kept\n", "")
+    assert bare.daemon(USER) == daemon
+    assert not devices(bare.status()["pid"])
+
+
+def test_a_daemon_that_dies_meanwhile(here: Place) -> None:
+    """Between two daemons only ccfsd has the connection, and it passes it on."""
+    here.open(USER)
+    store(here, USER)
+    with client(here, USER) as look:
+        here.sh(f"mount -t tmpfs -o mode=0 none /run/ccfs/journal/{USER}")
+        os.kill(here.daemon(USER), signal.SIGKILL)
+        wait_until(lambda: here.lines("replacing"), "nobody sees it")
+        restarted = threading.Thread(target=restart, args=(here,))
+        restarted.start()
+        wait_until(lambda: here.lines("restarting, "), "no restart")
+        here.sh(f"umount /run/ccfs/journal/{USER}")
+        restarted.join(30)
+        assert look() == here.daemon(USER)
+        assert has_it(here, USER)
+
+
+def test_the_socket_of_kcm_clients_is_passed_on(bare: Place) -> None:
+    bare.start("--kcm-socket", "/run/kcm")
+    inode = (bare.root / "run/kcm").stat().st_ino
+    assert restart(bare)[0] == 0
+    assert (bare.root / "run/kcm").stat().st_ino == inode
+    assert not bare.lines("another KCM server")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        asked.settimeout(20)
+        asked.connect(str(bare.root / "run/kcm"))
+        for _ in range(2):  # the connection is the next daemon's, after a death as after a restart
+            asked.sendall(bytes([0, 0, 0, 4, 2, 0, 0, 20]))
+            assert asked.recv(500)[12:] == b"0:tkt\0"
+            os.kill(bare.daemon(0), signal.SIGKILL)
+            asked.sendall(bytes([0, 0, 0, 4, 2, 0, 0, 20]))
+            assert asked.recv(500)[12:] == b"0:tkt\0"
+            assert restart(bare)[0] == 0
+
+
+def test_what_is_passed_is_for_one_process(tmp_path: Path) -> None:
+    """Another that has inherited the variable takes nothing of it."""
+    table = tmp_path / "table"
+    table.write_text('{"pid": 1, "passed": {"link:1": [5, 6], "link": [7]}}')
+    for pid, found in ((2, {}), (1, {"1": [5, 6]})):
+        environment = {
+            passed_descriptors.VARIABLE: str(os.open(table, os.O_RDONLY)),
+            "PATH": "/bin",
+        }
+        numbers: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                passed_descriptors.os, "set_inheritable", lambda n, _, to=numbers: to.append(n)
+            )
+            passed = passed_descriptors.take(environment, pid)
+        assert environment == {"PATH": "/bin"}
+        assert passed_descriptors.named(passed, "link") == found
+        assert numbers == ([5, 6, 7] if found else [])

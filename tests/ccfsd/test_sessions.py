@@ -1,0 +1,257 @@
+"""Sessions: what opens one, what ends it, and what is left then."""
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccfs.ccfsd import processes
+from ccfs.control import RefusedError
+from tests.clients.python import records
+from tests.support.ccfsd import Place, as_user, ended, is_alive, place, request
+from tests.support.shell import wait_until
+
+IMAGE = records.ccache(["host/one"])
+
+
+@pytest.fixture(scope="module")
+def shared_place() -> Iterator[Place]:
+    """One ccfsd for all of these; each test has users of its own."""
+    with place() as made:
+        made.start("--linger-directory", "/run/systemd/linger", "--no-kcm")
+        yield made
+
+
+@pytest.fixture
+def here(shared_place: Place) -> Iterator[Place]:
+    """The place, with nothing in it before and after."""
+    wait_until(shared_place.is_empty, "something is there")
+    yield shared_place
+    for leader in shared_place.leaders:
+        leader.end()
+    shared_place.close_all()
+    wait_until(shared_place.is_empty, "something is left")
+
+
+def store(where: Place, uid: int, path: str | None = None) -> None:
+    """Have a ccache in a user's default."""
+    file = where.directory / f"image-{uid}"
+    file.write_bytes(IMAGE)
+    file.chmod(0o644)
+    where.sh(f"cat {file} > {path or f'/run/ccfs/{uid}'}/default/ccache", uid)
+
+
+def has_it(where: Place, uid: int, path: str | None = None) -> bool:
+    """Whether it is there."""
+    shown = where.sh(f"wc -c < {path or f'/run/ccfs/{uid}'}/default/ccache", uid, status=None)
+    return shown.strip() == str(len(IMAGE))
+
+
+def test_the_first_opens_a_mount_and_the_last_ends_it(here: Place) -> None:
+    first, second = here.open(64101), here.open(64101)
+    assert first.values["path"] == second.values["path"] == "/run/ccfs/64101"
+    (mount,) = [one for one in here.mounts() if one.is_ccfs]
+    assert first.values["device"] == f"0:{mount.connection}"
+    assert (mount.owner, mount.path) == (64101, "/run/ccfs/64101")
+    assert {"nosuid", "nodev", "noexec", "allow_other", "default_permissions"} <= mount.options
+    assert here.status()["sessions"] == 2
+    store(here, 64101)
+    here.close(first.values["session"])
+    assert has_it(here, 64101)
+    here.close(second.values["session"])
+    here.close(second.values["session"])
+    wait_until(here.is_empty, "something is left")
+
+
+def test_two_users_have_two_mounts(here: Place) -> None:
+    here.open(64101)
+    here.open(64102)
+    store(here, 64101)
+    assert "ermission denied" in here.sh("cat /run/ccfs/64101/info", 64102, status=1)
+    assert "ermission denied" in here.sh("cat /run/ccfs/64101/info", status=1)
+    assert not has_it(here, 64102)
+
+
+def test_without_a_mount_nobody_can_use_its_place(here: Place) -> None:
+    """A daemon that its user ends: what is stored then is stored nowhere."""
+    here.open(64101)
+    daemon = here.daemon(64101)
+    here.sh(f"kill -TERM {daemon}")
+    wait_until(lambda: not here.mounts(), "still mounted")
+    assert "ermission denied" in here.sh("echo x > /run/ccfs/64101/x", 64101, status=2)
+    status = (here.run / "64101").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (0, 0, 0)
+    here.open(64101)
+    store(here, 64101)
+
+
+def test_the_user_takes_the_mount_away(here: Place) -> None:
+    here.open(64101)
+    store(here, 64101)
+    here.sh("fusermount3 -u /run/ccfs/64101", 64101)
+    wait_until(lambda: not here.mounts() and not here.daemon(64101), "still there")
+    assert not [*(here.run / "journal").iterdir()]
+    again = here.ask_as(64101, "mount deadline=20000")
+    assert again.startswith("ok path=/run/ccfs/64101 device=0:")
+    assert not has_it(here, 64101)
+    assert here.sh("cat /run/ccfs/64101/README", 64101)
+
+
+def test_a_session_of_its_own(here: Place) -> None:
+    """scope=session: another mount, gone with it, and the user's stays."""
+    user = here.open(64101)
+    own = here.open(64101, scope="session")
+    path = own.values["path"]
+    assert path == f"/run/ccfs/64101.{own.values['session']}"
+    store(here, 64101, path)
+    assert not has_it(here, 64101)
+    here.close(own.values["session"])
+    wait_until(lambda: len(here.mounts()) == 2, "the session's mount stays")
+    assert here.sh("cat /run/ccfs/64101/info", 64101)
+    here.close(user.values["session"])
+
+
+def test_a_leader_that_is_killed_ends_its_session(here: Place) -> None:
+    leader, other = here.leader(64101), here.leader(64101)
+    assert leader.values["path"] == other.values["path"]
+    leader.end()
+    wait_until(lambda: here.status()["sessions"] == 1, "the session stays")
+    assert here.sh("cat /run/ccfs/64101/info", 64101)
+    other.end()
+    wait_until(here.is_empty, "something is left")
+
+
+def test_one_process_with_several_sessions(here: Place) -> None:
+    """Each ends by itself, and all with the process."""
+    leader = here.leader(64101, 64101, 64102)
+    wait_until(lambda: here.status()["sessions"] == 3, "a session is missing")
+    here.close(leader.values["session"])
+    assert here.status() | {"pid": 0} == {"pid": 0, "daemons": 2, "sessions": 2}
+    assert here.sh("cat /run/ccfs/64101/info", 64101)
+    leader.end()
+    wait_until(here.is_empty, "something is left")
+
+
+def test_a_number_that_is_another_process_by_now() -> None:
+    """Nobody else is taken for one who has ended."""
+    me = processes.of(os.getpid())
+    assert me is not None
+    descriptor = processes.hold(me)
+    assert descriptor is not None
+    os.close(descriptor)
+    assert processes.hold(replace(me, start=me.start - 1)) is None
+
+
+def test_who_gives_up_has_no_session(here: Place) -> None:
+    """A login whose time is over before the mount is there, and one that dies meanwhile."""
+    for _ in range(3):
+        client = here.client()
+        client._socket.send(b"open uid=64101 gid=64101 user=x scope=user service=t deadline=20000")
+        client.close()
+    wait_until(lambda: here.status()["sessions"] == 0, "a session without anybody")
+    wait_until(here.is_empty, "something is left")
+
+
+def test_a_login_while_the_last_one_leaves(here: Place) -> None:
+    """It gets a new mount in the place of the old one, within its own time."""
+    first = here.open(64101)
+    store(here, 64101)
+    old = here.daemon(64101)
+    here.close(first.values["session"])
+    second = here.open(64101)
+    assert here.daemon(64101) not in (0, old)
+    assert second.values["session"] != first.values["session"]
+    assert not has_it(here, 64101)
+    assert here.sh("cat /run/ccfs/64101/info", 64101)
+
+
+def test_eight_at_once(here: Place) -> None:
+    replies: list[str] = []
+    users = [64101, 64102] * 4
+
+    def login(uid: int) -> None:
+        replies.append(here.open(uid).values["path"])
+
+    threads = [threading.Thread(target=login, args=(uid,)) for uid in users]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(replies) == sorted(f"/run/ccfs/{uid}" for uid in users)
+    assert here.status() == {"pid": here.status()["pid"], "daemons": 2, "sessions": 8}
+
+
+def test_logout_while_somebody_is_busy_there(here: Place) -> None:
+    session = here.open(64101).values["session"]
+    waiter = here.popen(
+        [*as_user(64101), "sh", "-c", "cd /run/ccfs/64101/caches && cat ../changed"]
+    )
+    wait_until(lambda: _waits(waiter.pid), "it never waits")
+    here.close(session)
+    assert waiter.wait(20) == 0
+    wait_until(here.is_empty, "something is left")
+
+
+def _waits(pid: int) -> bool:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    whiles = [Path(f"/proc/{one}/wchan").read_text() for one in [pid, *children]]
+    return "wait_for_partner" in whiles
+
+
+def test_a_user_who_lingers(here: Place) -> None:
+    (here.root / "run/systemd/linger/ccfs64101").touch()
+    here.close(here.open(64101).values["session"])
+    store(here, 64101)
+    here.close(here.open(64101).values["session"])
+    assert has_it(here, 64101)
+    (here.root / "run/systemd/linger/ccfs64101").unlink()
+    here.close(here.open(64101).values["session"])
+    wait_until(here.is_empty, "something is left")
+
+
+def test_only_root_opens_and_closes(here: Place) -> None:
+    session = here.open(64101).values["session"]
+    for words in (f"close session={session}", "status", "stop", "open uid=64102 gid=64102"):
+        assert here.ask_as(64102, words) == "error only root may ask for that"
+    assert here.status()["sessions"] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"uid": "-1"},
+        {"uid": "4294967295"},
+        {"gid": "4294967295"},
+        {"uid": "x"},
+        {"gid": ""},
+        {"scope": "world"},
+        {"import": "always"},
+        {"deadline": "soon"},
+    ],
+)
+def test_what_is_no_session(here: Place, wrong: dict[str, str]) -> None:
+    with here.client() as client, pytest.raises(RefusedError):
+        client.ask("open", **{**request(64101), **wrong})
+
+
+def test_numbers_are_not_used_again(here: Place) -> None:
+    numbers = []
+    for _ in range(3):
+        session = here.open(64101).values["session"]
+        numbers.append(int(session))
+        here.close(session)
+    assert numbers == sorted({*numbers})
+
+
+def test_root_has_a_mount_like_anybody(here: Place) -> None:
+    session = here.open(0, gid=0, user="root").values["session"]
+    assert here.sh("cat /run/ccfs/0/info").startswith("server_id: ")
+    pid = here.daemon(0)
+    pidfd = os.pidfd_open(pid)
+    here.close(session)
+    assert ended(pidfd)
+    os.close(pidfd)
+    assert not is_alive(pid)

@@ -1,0 +1,223 @@
+"""The start of ccfsd: what it refuses, what it takes over, and who it was told to be."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccfs.ccfsd import activation
+from ccfs.control import RefusedError
+from tests.support.ccfsd import Place, place
+from tests.support.shell import wait_until
+
+USER = 64106
+LINE = "ccfsd: error: {}\nccfsd: hint: {}\n"
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    """A place without a ccfsd."""
+    with place() as made:
+        yield made
+
+
+def refused(where: Place, *options: str) -> tuple[int, str]:
+    """The exit status of a ccfsd that doesn't start, and what it says."""
+    process = where.popen(
+        [sys.executable, "-m", "ccfs.ccfsd", "--no-kcm", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said, _ = process.communicate(timeout=30)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "says"),
+    [
+        ("ln -s /tmp /run/ccfs", 8, "/run/ccfs is not a directory"),
+        ("mkdir /run/ccfs && chown 64106 /run/ccfs", 8, "/run/ccfs belongs to uid 64106"),
+        ("mkdir /run/ccfs && chmod 777 /run/ccfs", 8, "/run/ccfs can be written by others"),
+        ("echo x > /run/ccfs", 8, "/run/ccfs is not a directory"),
+        ("mount -o remount,ro /run", 8, "cannot use the directory /run/ccfs: read-only file"),
+        ("mkdir -p /run/ccfs && ln -s /tmp /run/ccfs/daemons", 8, "daemons is not a directory"),
+    ],
+)
+def test_a_directory_that_cannot_be_trusted(
+    here: Place, script: str, status: int, says: str
+) -> None:
+    here.sh(script)
+    found, said = refused(here)
+    assert found == status
+    assert says in said
+    error, hint = said.splitlines()
+    assert error.startswith("ccfsd: error: ")
+    assert hint.startswith("ccfsd: hint: ")
+
+
+def test_another_one_is_running(here: Place) -> None:
+    here.start("--no-kcm")
+    assert refused(here) == (
+        4,
+        LINE.format(
+            "another ccfsd is running at /run/ccfs",
+            "end that one first; 'systemctl status ccfsd' may know it",
+        ),
+    )
+    assert here.is_listening()
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [(["--idle", "soon"], 2), (["--idle", "-1"], 2), (["more"], 2)]
+)
+def test_a_command_line_that_is_none(here: Place, options: list[str], status: int) -> None:
+    found, said = refused(here, *options)
+    assert found == status
+    assert said.startswith("ccfsd: error: ")
+    assert len(said.splitlines()) == 2
+
+
+def test_only_root_runs_it(here: Place) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; os.setuid(64106); from ccfs.ccfsd.main import main;"
+         "raise SystemExit(main([]))"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 7
+    assert done.stderr.startswith("ccfsd: error: only root can run ccfsd\n")
+
+
+def test_what_it_makes(here: Place) -> None:
+    """Directories and files with the modes that keep others out."""
+    here.start("--no-kcm")
+    here.open(USER)
+    modes = {
+        ".": 0o755,
+        "control": 0o666,
+        "state": 0o600,
+        "lock": 0o600,
+        "daemons": 0o700,
+        "journal": 0o711,
+    }
+    for name, mode in modes.items():
+        status = (here.run / name).lstat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, mode), name
+    (journal,) = [m for m in here.mounts() if m.path == f"/run/ccfs/journal/{USER}"]
+    assert journal.fstype == "tmpfs"
+    assert {"mode=700", f"uid={USER}", "nosuid", "nodev", "noexec"} <= journal.options
+
+
+def test_no_fuse_device(here: Place) -> None:
+    """Whoever logs in then is told so; it works again once there is one."""
+    here.sh("umount /dev/fuse; mount --bind /dev/null /dev/fuse")
+    here.start("--no-kcm")
+    with pytest.raises(RefusedError, match="cannot mount"):
+        here.open(USER)
+    here.sh("umount /dev/fuse; mount -t tmpfs none /dev")
+    with pytest.raises(RefusedError, match="there is no /dev/fuse"):
+        here.open(USER)
+    wait_until(here.is_empty, "something is left")
+    here.sh("mknod -m 600 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3")
+    assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
+
+
+def test_run_becomes_read_only(here: Place) -> None:
+    """Neither mountpoint nor state can be written: nobody hangs, and who has a mount keeps it."""
+    here.start("--no-kcm")
+    here.open(USER)
+    here.sh("mount --rbind /run /run && mount -o remount,bind,ro /run")
+    with pytest.raises(RefusedError, match="read-only"):
+        here.open(64107)
+    assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
+    here.sh("umount -l /run")
+    assert here.open(64107).values["path"] == "/run/ccfs/64107"
+
+
+ACTIVATE = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.makedirs("/run/ccfs", mode=0o755)
+s.bind("/run/ccfs/control")
+s.listen(5)
+os.dup2(s.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="control")
+os.execv(sys.executable, [sys.executable, "-m", "ccfs.ccfsd", "--no-kcm"])
+"""
+
+
+def test_socket_activation(here: Place) -> None:
+    with here.log.open("a") as log:
+        here.started.append(here.popen([sys.executable, "-c", ACTIVATE], stderr=log))
+    wait_until(here.is_listening, "it does not listen")
+    inode = (here.run / "control").stat().st_ino
+    session = here.open(USER).values["session"]
+    environ = Path(f"/proc/{here.daemon(USER)}/environ").read_bytes()
+    assert b"LISTEN" not in environ
+    here.close(session)
+    here.started[0].terminate()
+    assert here.started[0].wait(20) == 0
+    assert (here.run / "control").stat().st_ino == inode
+
+
+@pytest.mark.parametrize(
+    ("environment", "names"),
+    [
+        ({}, set()),
+        ({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, set()),
+        ({"LISTEN_PID": "{pid}", "LISTEN_FDS": "x"}, set()),
+        ({"LISTEN_PID": "{pid}", "LISTEN_FDS": "2"}, {"control", "kcm"}),
+        ({"LISTEN_PID": "{pid}", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "kcm:control"},
+         {"control", "kcm"}),
+        ({"LISTEN_PID": "{pid}", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "x.socket:x.socket"},
+         {"control", "kcm"}),
+    ],
+)  # fmt: skip
+def test_sockets_that_are_passed(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], names: set[str]
+) -> None:
+    kinds: list[socket.SocketKind] = [socket.SOCK_SEQPACKET, socket.SOCK_STREAM]
+    opened = [socket.socket(socket.AF_UNIX, kind) for kind in kinds]
+    if environment.get("LISTEN_FDNAMES", "").startswith("kcm"):
+        opened.reverse()
+    numbers = iter([one.detach() for one in opened])
+    real = socket.socket
+
+    def numbered(fileno: int) -> socket.socket:
+        assert fileno >= activation.FIRST
+        return real(fileno=next(numbers))
+
+    monkeypatch.setattr(activation.socket, "socket", numbered)
+    given = {key: value.format(pid=os.getpid()) for key, value in environment.items()}
+    given["PATH"] = "/bin"
+    found = activation.inherited(given, os.getpid())
+    assert given == {"PATH": "/bin"}
+    assert {*found} == names
+    for name, one in found.items():
+        assert (one.type == socket.SOCK_SEQPACKET) == (name == "control")
+        one.close()
+    for left in numbers:
+        os.close(left)
+
+
+def test_the_kcm_socket(here: Place) -> None:
+    """Where another server listens, that one stays; a socket that nobody listens at is replaced."""
+    path = here.root / "run/.heim_org.h5l.kcm-socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.bind(str(path))
+        other.listen()
+        inode = path.stat().st_ino
+        here.sh("ln -s /run /var/run 2>/dev/null; true")
+        here.start("--kcm-socket", "/run/.heim_org.h5l.kcm-socket")
+        assert path.stat().st_ino == inode
+        assert here.lines("another KCM server")
+        here.started[0].terminate()
+        here.started[0].wait(20)
+    here.start("--kcm-socket", "/run/.heim_org.h5l.kcm-socket")
+    assert path.stat().st_ino != inode
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666

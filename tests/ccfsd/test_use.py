@@ -1,0 +1,180 @@
+"""What uses ccfsd without a login: the command, the CCAPI, KCM, and the import at login."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ccfsd.test_sessions import has_it, store
+from tests.clients.python import records
+from tests.support.ccfsd import PROJECT, Place, as_user, place
+from tests.support.require import require
+from tests.support.shell import wait_until
+
+USER = 64111
+IMAGE = records.ccache(["host/one"])
+KCM = "/run/.heim_org.h5l.kcm-socket"
+
+
+@pytest.fixture(scope="module")
+def shared_place() -> Iterator[Place]:
+    """One ccfsd for all of these, with the project where every user can read it."""
+    with place() as made:
+        (made.directory / "project").mkdir()
+        made.sh(f"mount --bind {PROJECT} {made.directory}/project")
+        made.start("--kcm-socket", KCM)
+        yield made
+
+
+@pytest.fixture
+def here(shared_place: Place) -> Iterator[Place]:
+    """The place, with nothing in it before and after."""
+    wait_until(shared_place.is_empty, "something is left")
+    yield shared_place
+    shared_place.close_all()
+    for daemon in filter(None, map(shared_place.daemon, (USER, USER + 1))):
+        shared_place.sh(f"kill -TERM {daemon} || true")  # a mount that was asked for stays
+    wait_until(shared_place.is_empty, "something is left")
+
+
+def python_command(where: Place, *arguments: str, uid: int = USER, **variables: str) -> list[str]:
+    """The command that runs our Python as a user."""
+    interpreter = Path(sys.executable)
+    if interpreter.is_relative_to(PROJECT):
+        interpreter = where.directory / "project" / interpreter.relative_to(PROJECT)
+    given = [f"{key}={value}" for key, value in variables.items()]
+    clean = ["env", "-i", "PATH=/usr/bin:/bin", *given, "timeout", "60"]
+    there = ["env", "-C", f"{where.directory}/project", *as_user(uid)]
+    return [*there, *clean, str(interpreter), *arguments]
+
+
+def python(where: Place, *arguments: str, uid: int = USER, **variables: str) -> tuple[int, str]:
+    """The status of a Python that a user runs, and what it prints."""
+    process = where.popen(
+        python_command(where, *arguments, uid=uid, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said, _ = process.communicate(timeout=90)
+    return process.returncode, said
+
+
+def test_env_and_mount_have_ccfsd_mount(here: Place) -> None:
+    """The first who needs a mount gets one; the next one gets the same."""
+    line = f"export KRB5CCNAME=FILE:/run/ccfs/{USER}/default/ccache\n"
+    assert python(here, "-m", "ccfs", "env") == (0, line)
+    daemon = here.daemon(USER)
+    assert python(here, "-m", "ccfs", "mount") == (0, line)
+    assert here.daemon(USER) == daemon
+    status, said = python(here, "-m", "ccfs", "status")
+    assert (status, said.splitlines()[0]) == (0, f"mountpoint: /run/ccfs/{USER}")
+
+
+def test_a_mount_of_ones_own_comes_first(here: Place) -> None:
+    """Where `ccfs mount` has made one, that is meant; ccfsd isn't asked."""
+    runtime = here.directory / "runtime"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    os.chown(runtime, USER, USER)
+    variables = {"XDG_RUNTIME_DIR": str(runtime)}
+    status, said = python(here, "-m", "ccfs", "mount", "--no-journal", uid=USER, **variables)
+    assert (status, said) == (0, f"export KRB5CCNAME=FILE:{runtime}/ccfs/default/ccache\n")
+    assert python(here, "-m", "ccfs", "env", **variables)[1] == said
+    assert not here.daemon(USER)
+    assert python(here, "-m", "ccfs", "unmount", **variables)[0] == 0
+
+
+CCAPI = """
+import sys
+from ccfs import ccapi
+context = ccapi.initialize()
+change = context.get_change_time()
+context.create_default_ccache(ccapi.cc_credentials_v5, "alice@EXAMPLE.COM")
+print(context.get_default_ccache_name())
+"""
+
+
+def test_the_ccapi_starts_the_server(here: Place) -> None:
+    assert python(here, "-c", CCAPI) == (0, "tkt\n")
+    assert here.daemon(USER)
+    here.sh(f"kill -TERM {here.daemon(USER)}")
+    wait_until(lambda: not here.daemon(USER), "it stays")
+    assert python(here, "-c", CCAPI) == (0, "tkt\n")
+
+
+def test_kcm_clients_are_handed_over(here: Place) -> None:
+    """klist and kinit's library find a server at the well-known socket: that of their own uid."""
+    klist = require("MIT Kerberos", "apt install krb5-user", ["klist", "kswitch"])["klist"]
+    config = here.directory / "krb5.conf"
+    config.write_text(f"[libdefaults]\nkcm_socket = {KCM}\ndefault_ccache_name = KCM:\n")
+    config.chmod(0o644)
+
+    def listed(uid: int) -> str:
+        return here.sh(f"KRB5_CONFIG={config} {klist} -l 2>&1", uid, status=None)
+
+    assert "tkt" not in listed(USER)
+    assert here.daemon(USER)
+    store(here, USER)
+    assert "alice@KRBTEST.COM" in listed(USER)
+    assert "alice@KRBTEST.COM" not in listed(USER + 1)
+    assert {m.owner for m in here.mounts() if m.is_ccfs} == {USER, USER + 1}
+    old = here.daemon(USER)
+    here.sh(f"kill -KILL {old}")
+    assert "alice@KRBTEST.COM" in listed(USER)
+
+
+def left_behind(where: Place, uid: int, name: str = "krb5cc") -> Path:
+    """A ccache that a login has left for us."""
+    (where.directory / "tmp").mkdir(exist_ok=True)
+    (where.directory / "tmp").chmod(0o1777)
+    path = where.directory / "tmp" / name
+    path.write_bytes(IMAGE)
+    os.chown(path, uid, uid)
+    path.chmod(0o600)
+    return path
+
+
+def test_import_of_a_session(here: Place) -> None:
+    """A ccache of its own, which goes with the session while others stay."""
+    other = here.open(USER)
+    path = left_behind(here, USER)
+    values = here.open(USER, **{"import": "session"}, ccache=f"FILE:{path}").values
+    name = f"session-{values['session']}"
+    assert values["ccache"] == name
+    assert "imported" not in values
+    assert not path.exists()
+    assert here.sh(f"wc -c < /run/ccfs/{USER}/caches/{name}/ccache", USER).strip() == str(
+        len(IMAGE)
+    )
+    here.close(values["session"])
+    wait_until(lambda: name not in here.sh(f"ls /run/ccfs/{USER}/caches", USER), "it stays")
+    assert not has_it(here, USER)
+    here.close(other.values["session"])
+
+
+@pytest.mark.parametrize("scope", ["user", "session"])
+def test_import_into_the_default(here: Place, scope: str) -> None:
+    path = left_behind(here, USER)
+    wanted = {"import": "if-empty" if scope == "user" else "session", "scope": scope}
+    values = here.open(USER, **wanted, ccache=str(path)).values
+    assert (values.get("imported"), values.get("ccache")) == ("default", None)
+    assert has_it(here, USER, values["path"])
+    assert not path.exists()
+    again = left_behind(here, USER)
+    more = here.open(USER, **{"import": "if-empty"}, ccache=str(again)).values
+    assert more.get("imported") == ("default" if scope == "session" else None)
+    for session in (values["session"], more["session"]):
+        here.close(session)
+
+
+def test_nothing_is_imported(here: Place) -> None:
+    """Not asked for, or not a source to be trusted: the session opens, the file stays."""
+    theirs = left_behind(here, USER + 1)
+    for wanted in ("never", "if-empty", "session"):
+        values = here.open(USER, **{"import": wanted}, ccache=str(theirs)).values
+        assert not {"ccache", "imported"} & {*values}
+        here.close(values["session"])
+    assert theirs.read_bytes() == IMAGE
+    assert here.lines("nothing imported")

@@ -1,0 +1,136 @@
+"""`ccfs doctor` tells ccfs at the KCM socket from anybody else, and knows krb5.conf."""
+
+import contextlib
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from ccfs.cli.doctor import krb5_conf, machine, mount
+from ccfs.cli.doctor.machine import Machine
+from tests.conftest import MakeMount
+from tests.support.mounting import run_ccfs
+
+
+def test_ccfs_itself_is_fine(make_mount: MakeMount, tmp_path: Path) -> None:
+    path = str(tmp_path / "kcm")
+    mounted = make_mount("--kcm-socket", path, "--no-journal")
+    found = machine.kcm_server(Machine({}, os.geteuid(), kcm=path))
+    assert found.ok
+    assert found.what == f"process {mounted.pid} serves KCM: ccaches at {path}: ccfs"
+    user = Machine({"KRB5CCNAME": "KCM:"}, os.geteuid(), kcm=path)
+    assert mount.krb5ccname(str(mounted.path), user).ok
+
+
+def test_somebody_else_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "kcm")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        found = machine.kcm_server(Machine({}, os.geteuid(), kcm=path))
+    name = Path("/proc/self/comm").read_text().strip()
+    assert not found.ok
+    assert found.what == f"process {os.getpid()} serves KCM: ccaches at {path}: {name}"
+    assert "docs/kcm.md" in found.hint
+
+
+CONFIGURED = "[libdefaults]\n\tdefault_ccache_name = KCM:\n\tkcm_socket = {}\n"
+
+
+def configured(directory: Path, text: str) -> dict[str, str]:
+    """The environment of a shell without KRB5CCNAME, with this krb5.conf."""
+    (directory / "krb5.conf").write_text(text)
+    environment = {**os.environ, "KRB5_CONFIG": str(directory / "krb5.conf")}
+    environment.pop("KRB5CCNAME", None)
+    return environment
+
+
+def test_what_krb5_conf_says(make_mount: MakeMount, tmp_path: Path) -> None:
+    """`KCM:` and its socket are known from there, to the command as to libkrb5."""
+    path = tmp_path / "kcm"
+    mounted = make_mount("--kcm-socket", str(path), "--no-journal")
+    environment = configured(tmp_path, CONFIGURED.format(path))
+    done = run_ccfs("doctor", "--json", mounted.path, env=environment)
+    found = {row["check"]: row for row in json.loads(done.stdout)}
+    assert found["kcm"]["what"] == f"process {mounted.pid} serves KCM: ccaches at {path}: ccfs"
+    assert found["krb5ccname"]["ok"]
+    assert found["krb5ccname"]["what"].endswith("krb5.conf's KCM:, which ccfs serves")
+
+
+def test_kcm_without_a_server(tmp_path: Path) -> None:
+    """Only where programs would look for one is that a fault."""
+    path = tmp_path / "kcm"
+    environment = configured(tmp_path, CONFIGURED.format(path))
+    found = machine.kcm_server(Machine.of(environment, 7))
+    assert found.what == f"programs use KCM:, and nobody is at {path}"
+    assert f"--kcm-socket {path}" in found.hint
+    assert not mount.krb5ccname("/m", Machine.of(environment, 7)).ok
+    elsewhere = {**environment, "KRB5CCNAME": "FILE:/m/default/ccache"}
+    assert machine.kcm_server(Machine.of(elsewhere, 7)).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "ok"),
+    [("KCM:", True), ("KCM:7", True), ("KCM:7:work", True), ("KCM:8", False), ("KCM:work", False)],
+)
+def test_names_of_kcm(name: str, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's name, and one without a user, are served to nobody."""
+    monkeypatch.setattr(mount, "serves_kcm", lambda _: True)
+    for here in (Machine({"KRB5CCNAME": name}, 7), Machine({}, 7, ccname=name)):
+        assert mount.krb5ccname("/m", here).ok is ok
+
+
+def test_the_socket_of_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ccfs serves there, but not this mount, which says in `info` where it does."""
+    monkeypatch.setattr(mount, "serves_kcm", lambda _: True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    here = Machine({"KRB5CCNAME": "KCM:"}, 7, kcm=f"{tmp_path}/link/kcm")
+    assert mount.krb5ccname("/m", here, f"{tmp_path}/kcm").ok
+    found = mount.krb5ccname("/m", here, f"{tmp_path}/other")
+    assert found.what == "KRB5CCNAME=KCM: points elsewhere"
+    assert found.hint.endswith(f"or set kcm_socket = {tmp_path}/other in krb5.conf")
+
+
+def test_a_directory_that_krb5_conf_names(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    text = f"[libdefaults]\n default_ccache_name = DIR:{tmp_path}/dir\n"
+    here = Machine.of(configured(tmp_path, text), 7)
+    assert mount.krb5ccname(str(tmp_path), here).ok
+
+
+FORMS = {
+    "[libdefaults]\nNAME = /a\nNAME = /b\n": "/a",
+    '# x\n[realms]\nR = {\n NAME = /no\n}\n [libdefaults]\n NAME="/a b"  \n': "/a b",
+    "[libdefaults]\nR = {\nNAME = /no\n}\nNAME = /a\n": "/a",
+    "[libdefaults]*\n;NAME = /no\nNAME*=/a": "/a",
+    "include {there}/included\n[libdefaults]\nNAME = /b\n": "/a",
+    "includedir {there}/more\n": "/c",
+    "include {there}/krb5.conf\n[libdefaults]\nNAME = /a\n": "/a",
+    "[libdefaults]\nNAME = /run/%{uid}/%{euid}\n": f"/run/{os.getuid()}/{os.geteuid()}",
+    "[realms]\nNAME = /no\n": "",
+    "\udcff\n[libdefaults\n= {": "",
+    "include {there}/absent\nincludedir {there}/absent\n": "",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_krb5_conf(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read as libkrb5 reads them, where it reads them at all."""
+    setting = "default_ccache_name"
+    (tmp_path / "included").write_text(f"[libdefaults]\n{setting} = /a\n")
+    (tmp_path / "more").mkdir()
+    for name, value in (("a.rpmsave", "/no"), (".b.conf", "/no"), ("c.conf", "/c"), ("d", "/d")):
+        (tmp_path / "more" / name).write_text(f"[libdefaults]\n{setting} = {value}\n")
+    text = form.replace("{there}", str(tmp_path)).replace("NAME", setting)
+    (tmp_path / "krb5.conf").write_text(text, errors="surrogateescape")
+    files = f"{tmp_path}/absent:{tmp_path}/krb5.conf"
+    assert krb5_conf.libdefault(setting, {"KRB5_CONFIG": files}) == FORMS[form]
+    monkeypatch.setenv("KRB5_CONFIG", files)
+    monkeypatch.delenv("KRB5CCNAME", raising=False)
+    krb5 = pytest.importorskip("krb5")
+    with contextlib.suppress(krb5.Krb5Error):
+        default = f"FILE:/tmp/krb5cc_{os.getuid()}"
+        found = krb5.cc_default_name(krb5.init_context())
+        assert found.decode() == (FORMS[form] or default)

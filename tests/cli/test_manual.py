@@ -1,0 +1,48 @@
+"""The manual and the README say what the command does."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from ccfs import __version__
+from ccfs.cli import arguments
+from ccfs.errors import Exit
+
+ROOT = Path(__file__).parents[2]
+MANUAL = (ROOT / "man/ccfs.1").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def options(command: str) -> set[str]:
+    """The long options of a command."""
+    parser = argparse.ArgumentParser()
+    arguments.COMMANDS[command].add_options(parser)
+    names = {name for action in parser._actions for name in action.option_strings}
+    return {name for name in names if name.startswith("--")} - {"--help"}
+
+
+@pytest.mark.parametrize("command", arguments.COMMANDS)
+def test_the_manual_has_every_command_and_option(command: str) -> None:
+    text = MANUAL.replace("\\-", "-")
+    assert re.search(rf"^\.B ccfs {command}$", text, re.M)
+    assert re.search(rf"^\.TP\n\.B {command}$", text, re.M)
+    assert {name for name in options(command) if name not in text} == set()
+    assert f"`ccfs {command}`" in README
+
+
+def test_the_manual_has_every_exit_status() -> None:
+    section = MANUAL.partition(".SH EXIT STATUS")[2].partition(".SH")[0]
+    numbers = re.findall(r"^\.B (\d+)$", section, re.M)
+    assert [*map(int, numbers)] == [*map(int, Exit)]
+
+
+def test_the_readme_has_every_exit_status() -> None:
+    section = README.partition("## Exit statuses")[2].partition("\n## ")[0]
+    numbers = re.findall(r"^\| (\d+) \|", section, re.M)
+    assert [*map(int, numbers)] == [*map(int, Exit)]
+
+
+def test_the_manual_is_of_this_version() -> None:
+    assert f'"ccfs {__version__}"' in MANUAL

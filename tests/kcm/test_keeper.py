@@ -1,0 +1,205 @@
+"""Who keeps the connections of KCM clients: each daemon has all of them, and ended ones go."""
+
+import contextlib
+import os
+import resource
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccfs.kcm import server as serving
+from ccfs.kcm.listener import KcmSocket
+from ccfs.kcm.server import KcmServer
+from ccfs.kcm.service import Service
+from ccfs.supervisor.kcm_acceptor import ALL, KcmKeeper
+from tests.support import kcm
+from tests.support.direct import FileSystem
+from tests.support.kcm import request
+
+NOOP = request(kcm.NOOP)
+DONE = b"\0\0\0\4" + bytes(8)
+
+
+def has_work(one: KcmKeeper | KcmServer) -> bool:
+    poll = select.poll()
+    poll.register(one.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class House:
+    """A keeper, and its daemons in this process."""
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
+        self.socket = KcmSocket(str(path))
+        self.keeper = KcmKeeper(self.socket)
+        stack.callback(self.socket.close)
+
+    def connect(self) -> socket.socket:
+        client = self.stack.enter_context(socket.socket(socket.AF_UNIX))
+        client.connect(self.socket.path)
+        client.settimeout(10)
+        return client
+
+    def daemon(self, most: int = 2000) -> KcmServer:
+        """A new one, which has heard nothing yet."""
+        service = Service(FileSystem().server, os.geteuid())
+        made = KcmServer(service, limit=1 << 20, room=1 << 22, most=most, takes_over=True)
+        _, theirs = self.keeper.descriptors_for_daemon()
+        made.open(None, socket.socket(fileno=theirs))
+        return made
+
+    def work(self, daemon: KcmServer | None = None) -> None:
+        """Until nobody has anything to do."""
+        both = [self.keeper] if daemon is None else [self.keeper, daemon]
+        for _ in range(100_000):
+            ready = [one for one in both if has_work(one)]
+            if not ready:
+                return
+            if self.keeper in ready:
+                self.keeper.attend()
+            if daemon and daemon in ready:
+                daemon.answer_all()
+        pytest.fail("there is always something")
+
+    @property
+    def kept(self) -> int:
+        return len(self.keeper._kept)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with contextlib.ExitStack() as stack:
+        yield House(tmp_path / "kcm", stack)
+
+
+def test_one_daemon_after_another(house: House) -> None:
+    """Each is given what is there, and what comes."""
+    clients = [house.connect() for _ in range(3)]
+    house.work()
+    assert house.kept == 3
+    for _ in range(3):
+        daemon = house.daemon()
+        clients.append(house.connect())
+        for client in clients:
+            client.sendall(NOOP)
+        house.work(daemon)
+        assert [client.recv(100) for client in clients] == [DONE] * len(clients)
+        assert daemon.connections == house.kept == len(clients)
+        daemon.close(ends=False)
+
+
+def test_nobody_is_served_before_all_are_there(house: House) -> None:
+    client = house.connect()
+    client.sendall(NOOP)
+    house.work()
+    daemon = house.daemon()
+    while not daemon.connections:
+        daemon.answer_all()
+    assert not select.select([client], [], [], 0)[0]
+    house.work(daemon)
+    assert client.recv(100) == DONE
+
+
+def test_a_client_leaves(house: House) -> None:
+    """With and without a daemon."""
+    daemon = house.daemon()
+    gone, stays = house.connect(), house.connect()
+    house.work(daemon)
+    gone.close()
+    house.work(daemon)
+    assert daemon.connections == house.kept == 1
+    daemon.close(ends=False)
+    stays.close()
+    house.work()
+    assert house.kept == 0
+
+
+def test_a_daemon_ends_connections(house: House) -> None:
+    """One that breaks the protocol; all of them where there will be no other daemon."""
+    daemon = house.daemon()
+    bad, good = house.connect(), house.connect()
+    house.work(daemon)
+    bad.sendall(bytes(8))
+    house.work(daemon)
+    assert (daemon.connections, house.kept) == (1, 1)
+    daemon.close()
+    assert good.recv(1) == b""
+    house.work()
+    assert house.kept == 0
+
+
+def test_more_than_the_way_to_the_daemon_has_room_for(house: House) -> None:
+    clients = [house.connect() for _ in range(400)]
+    house.work()
+    daemon = house.daemon()
+    for client in clients:
+        client.sendall(NOOP)
+    house.work(daemon)
+    assert [client.recv(100) for client in clients] == [DONE] * 400
+
+
+def test_one_too_many_takes_the_place_of_the_quietest(house: House) -> None:
+    daemon = house.daemon(most=3)
+    clients = [house.connect() for _ in range(3)]
+    house.work(daemon)
+    clients[0].sendall(NOOP)
+    house.work(daemon)
+    clients.append(house.connect())
+    house.work(daemon)
+    assert clients[1].recv(1) == b""
+    assert daemon.connections == house.kept == 3
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_without_descriptors(house: House, spare: int) -> None:
+    """Who connects waits until there are some, or takes the place of the quietest."""
+    daemon = house.daemon()
+    first = house.connect()
+    house.work(daemon)
+    more = [house.connect() for _ in range(3)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    full: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                full.append(os.dup(0))
+        for descriptor in full[:spare]:
+            os.close(descriptor)
+        house.work(daemon)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in full[spare:]:
+            os.close(descriptor)
+    first.close()
+    house.work(daemon)
+    for client in more:
+        with contextlib.suppress(OSError):
+            client.sendall(NOOP)
+    house.work(daemon)
+    assert {client.recv(100) for client in more[-1:]} == {DONE}
+
+
+def test_a_keeper_that_goes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon accepts clients itself then."""
+    client = house.connect()
+    house.work()
+    service = Service(FileSystem().server, os.geteuid())
+    daemon = KcmServer(service, limit=1 << 20, room=1 << 22, takes_over=True)
+    listener, theirs = house.keeper.descriptors_for_daemon()
+    daemon.open(socket.socket(fileno=os.dup(listener)), socket.socket(fileno=theirs))
+    house.keeper._drop_daemon()
+    other = house.connect()
+    for one in (client, other):
+        one.sendall(NOOP)
+    while select.select([daemon], [], [], 0)[0]:
+        daemon.answer_all()
+    assert [one.recv(100) for one in (client, other)] == [DONE] * 2
+
+
+def test_the_words_are_the_same() -> None:
+    assert serving.ALL == ALL

@@ -1,0 +1,716 @@
+"""KCM on real sockets, in this process: many clients, bad ones, slow ones, vanishing ones."""
+
+import array
+import contextlib
+import itertools
+import os
+import resource
+import select
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from ccfs.kcm import server as serving
+from ccfs.kcm import wire
+from ccfs.kcm.server import KcmServer
+from ccfs.kcm.service import Service
+from tests.support import kcm
+from tests.support.direct import FileSystem
+from tests.support.kcm import Reply, credential, lengthed, principal, request, split, tag, u32
+from tests.support.storing import check
+
+SECONDS = 60.0
+ENDED = (EOFError, trio.BrokenResourceError)
+"""What a client sees of its end, without or with something that it has sent and nobody has read."""
+NAME = b"%d:tkt\0" % os.geteuid()
+ALICE = principal("alice@R")
+REPLACE = request(kcm.REPLACE, NAME, u32(0), ALICE, u32(1), lengthed(credential()))
+
+
+class House:
+    """A server over a store, and clients of it."""
+
+    def __init__(self, directory: Path, **bounds: int) -> None:
+        self.fs = FileSystem()
+        self.path = str(directory / "kcm")
+        limits: dict[str, int] = {"limit": 1 << 20, "room": 1 << 22, **bounds}
+        service = Service(self.fs.server, os.geteuid())
+        self.kcm = KcmServer(service, **limits)
+
+    async def connect(self) -> "Talk":
+        return Talk(await trio.open_unix_socket(self.path))
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve, with a bound to it all; afterwards nobody is connected and nothing is held."""
+        room = self.kcm.room.left
+        with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
+            listener.bind(self.path)
+            listener.listen(128)
+            self.kcm.open(listener)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.kcm.run)
+                async with await self.connect() as talk:
+                    await talk.ask(REPLACE)
+                yield
+                await self.until(lambda: self.kcm.connections == 0)
+                nursery.cancel_scope.cancel()
+        self.kcm.close()
+        assert self.kcm.room.left == room
+        check(self.fs.server.store)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Let the server do its work; `open` has the bound."""
+        while not holds():
+            await trio.sleep(0.001)
+
+
+class Talk:
+    """A client's side."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+
+    async def __aenter__(self) -> "Talk":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stream.aclose()
+
+    async def ask(self, message: bytes) -> Reply:
+        await self.stream.send_all(message)
+        return await self.receive()
+
+    async def receive(self) -> Reply:
+        head = await self.exactly(4)
+        return split(head + await self.exactly(4 + struct.unpack(">I", head)[0]))
+
+    async def exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = await self.stream.receive_some(size - len(data))
+            if not piece:
+                raise EOFError
+            data += piece
+        return data
+
+
+Scene = Callable[[House], Coroutine[Any, Any, None]]
+
+
+def play(tmp_path: Path, scene: Scene, **bounds: int) -> House:
+    """Run a scene with a server."""
+    house = House(tmp_path, **bounds)
+
+    async def run() -> None:
+        async with house.open():
+            await scene(house)
+
+    trio.run(run)
+    return house
+
+
+def test_many_requests_on_one_connection(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            for _ in range(50):
+                reply = await talk.ask(request(kcm.GET_PRINCIPAL, NAME))
+                assert reply == Reply(0, ALICE)
+
+    play(tmp_path, scene)
+
+
+def test_a_client_that_writes_a_byte_at_a_time(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk, await house.connect() as other:
+            for byte in REPLACE:
+                await talk.stream.send_all(bytes([byte]))
+                assert (await other.ask(request(kcm.NOOP))).status == 0
+            assert (await talk.receive()).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_requests_in_a_row_without_waiting(tmp_path: Path) -> None:
+    """Clients don't do that, but the replies come in order; others have their turn."""
+    messages = [request(kcm.NOOP), request(kcm.GET_PRINCIPAL, NAME), request(99)] * 200
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            await talk.stream.send_all(b"".join(messages))
+            for number in range(len(messages)):
+                wanted = [Reply(0, b""), Reply(0, ALICE), Reply(kcm.INTERNAL, b"")]
+                assert await talk.receive() == wanted[number % 3]
+
+    play(tmp_path, scene)
+
+
+def test_requests_in_a_row_with_long_replies(tmp_path: Path) -> None:
+    """Whatever the kernel takes of a reply, what comes behind its request waits for it."""
+
+    async def scene(house: House) -> None:
+        await fill(house, 3, size=100_000)
+        messages = [request(kcm.GET_CRED_LIST, NAME), request(kcm.NOOP), REPLACE] * 2
+        data = b"".join(messages) + request(kcm.GET_PRINCIPAL, NAME)
+        async with await house.connect() as talk:
+            await talk.stream.send_all(data[:-5])
+            replies = [await talk.receive() for _ in messages]
+            await talk.stream.send_all(data[-5:])
+            assert await talk.receive() == Reply(0, ALICE)
+        assert {reply.status for reply in replies} == {0}
+        assert [len(kcm.entries(replies[number].payload)) for number in (0, 3)] == [4, 1]
+        assert [replies[number].payload for number in (1, 2, 4, 5)] == [b""] * 4
+
+    play(tmp_path, scene)
+
+
+def test_requests_in_a_row_hold_up_no_task(tmp_path: Path) -> None:
+    """Between two of them all others have their turn: clients, and tasks that are none."""
+    count = 400
+
+    async def scene(house: House) -> None:
+        requests, seen = house.fs.server.requests, [0]
+
+        async def watch() -> None:
+            while seen[-1] < count:
+                await trio.lowlevel.checkpoint()
+                seen.append(requests["kcm_noop"])
+
+        async with await house.connect() as talk, await house.connect() as other:
+            await other.ask(request(kcm.GET_PRINCIPAL, NAME))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                await talk.stream.send_all(request(kcm.NOOP) * count)
+                await other.ask(request(kcm.GET_PRINCIPAL, NAME))
+                assert requests["kcm_noop"] < count // 4
+                for _ in range(count):
+                    assert await talk.receive() == Reply(0, b"")
+        assert max(after - before for before, after in pairwise(seen)) <= 2
+
+    play(tmp_path, scene)
+
+
+class Hand:
+    """A server whose calls are the test's, and its clients' ends of sockets."""
+
+    def __init__(self, stack: contextlib.ExitStack, *, most: int = 100) -> None:
+        self.fs = FileSystem()
+        service = Service(self.fs.server, os.geteuid())
+        self.kcm = KcmServer(service, limit=1 << 20, room=1 << 22, most=most)
+        self._stack = stack
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        """A client who has written `data`."""
+        ours, theirs = socket.socketpair()
+        self._stack.enter_context(ours).setblocking(False)
+        self.kcm.serve_connection(theirs)
+        ours.sendall(data)
+        return ours
+
+    @property
+    def answered(self) -> int:
+        """How many NOOPs."""
+        return self.fs.server.requests["kcm_noop"]
+
+    def answer(self) -> None:
+        """Until nobody asks."""
+        for _ in range(10_000):
+            if not self.kcm.answer_all():
+                return
+        pytest.fail("somebody asks for ever")
+
+    def nobody_asks(self) -> bool:
+        ready = select.select([self.kcm], [], [], 0)[0]
+        return not ready and self.kcm.answer_all() == 0
+
+    def end(self) -> None:
+        """Nobody is connected, nothing is held, nobody has anything to ask."""
+        assert self.kcm.connections == 0
+        assert self.kcm.room.left == 1 << 22
+        assert self.nobody_asks()
+
+
+@pytest.fixture
+def hand() -> Iterator[Hand]:
+    with contextlib.ExitStack() as stack:
+        yield Hand(stack)
+
+
+NOOPS = request(kcm.NOOP) * 100
+DONE = struct.pack(">Iii", 4, 0, 0)
+
+
+def received(client: socket.socket) -> int:
+    """How many replies to NOOP have come."""
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        data = client.recv(1 << 16)
+    assert data == DONE * (len(data) // len(DONE))
+    return len(data) // len(DONE)
+
+
+def test_one_request_in_a_turn(hand: Hand) -> None:
+    """Of each who has written many, and whoever asks newly is answered in the same call."""
+    many, more, other = hand.connect(NOOPS), hand.connect(NOOPS * 2), hand.connect()
+    for _ in range(100):
+        other.sendall(request(kcm.NOOP))
+        assert 1 <= hand.kcm.answer_all() <= 3
+        while not received(other):
+            assert hand.kcm.answer_all()
+        assert received(many) <= 2
+        assert received(more) <= 2
+    hand.answer()
+    assert hand.answered == 400
+    assert hand.nobody_asks()
+
+
+def test_who_has_asked_much_and_who_has_asked_once(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take turns; and one call is over after its time, with one turn at least."""
+    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    many, other = hand.connect(NOOPS * 10), hand.connect()
+    for _ in range(400):
+        other.sendall(request(kcm.NOOP))
+        assert [hand.kcm.answer_all() for _ in range(2)] == [1, 1]
+        assert received(many) == received(other) == 1
+
+
+def test_all_are_served_however_short_a_call_is(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    clients = [hand.connect(request(kcm.NOOP)) for _ in range(40)]
+    for number in range(1, 41):
+        assert hand.kcm.answer_all() == 1
+        assert hand.answered == number
+    assert [received(client) for client in clients] == [1] * 40
+    assert hand.nobody_asks()
+
+
+@pytest.mark.parametrize("many", [0, 1, 20, 39, 40])
+def test_nobody_starves(hand: Hand, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    """Of forty clients who never stop asking, some of them many things at once."""
+    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    clients = [hand.connect(NOOPS if number < many else b"") for number in range(40)]
+    turns = [0] * 40
+    for client in clients[many:]:
+        client.sendall(request(kcm.NOOP))
+    for _ in range(40 * 12):
+        assert hand.kcm.answer_all() == 1
+        for number, client in enumerate(clients):
+            if received(client):
+                turns[number] += 1
+                client.sendall(request(kcm.NOOP))
+    assert sum(turns) == 40 * 12
+    assert min(turns) >= 6
+
+
+def test_the_time_is_looked_at_between_connections(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on which each look takes two fifths of the time there is."""
+    ticks = itertools.count(0.0, serving.PATIENCE * 0.4)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    for _ in range(10):
+        hand.connect(request(kcm.NOOP))
+    assert [hand.kcm.answer_all() for _ in range(5)] == [3, 3, 3, 1, 0]
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_client_that_vanishes_while_it_goes_on(hand: Hand, others: int) -> None:
+    """None of the rest is done, since nobody would hear of it."""
+    clients = [hand.connect(NOOPS) for _ in range(1 + others)]
+    for _ in range(5):
+        hand.kcm.answer_all()
+    before = hand.answered
+    assert before < 100
+    for client in clients:
+        client.close()
+    hand.answer()
+    assert hand.answered <= before + len(clients)
+    hand.end()
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 6, 7])
+def test_nobody_goes_on_with_a_part_of_a_request(hand: Hand, size: int) -> None:
+    """What would be looked at again and again is waited for."""
+    client = hand.connect((request(kcm.NOOP) * 2)[: 8 + size])
+    hand.answer()
+    assert received(client) == 1
+    assert hand.nobody_asks()
+    client.sendall(request(kcm.NOOP)[size:])
+    hand.answer()
+    assert received(client) == 1
+    client.close()
+    hand.answer()
+    hand.end()
+
+
+def test_nobody_goes_on_before_a_reply_is_read(hand: Hand) -> None:
+    client = hand.connect(REPLACE)
+    for number in range(3):
+        made = credential(f"h{number}@R", ticket=bytes(100_000))
+        client.sendall(request(kcm.STORE, NAME, made))
+        hand.answer()
+    assert received(client) == 4
+    client.sendall(request(kcm.GET_CRED_LIST, NAME) + request(kcm.NOOP))
+    hand.answer()
+    assert hand.answered == 0
+    assert hand.nobody_asks()
+    client.close()
+    hand.answer()
+    hand.end()
+
+
+def test_a_client_that_only_stops_writing_is_answered(hand: Hand) -> None:
+    client = hand.connect(NOOPS)
+    client.shutdown(socket.SHUT_WR)
+    hand.answer()
+    assert received(client) == 100
+    assert client.recv(1) == b""
+    hand.end()
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_one_who_goes_on_is_dismissed(monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
+    """Also one whose turn was to be next: the newcomers, with its descriptor, are served."""
+    monkeypatch.setattr(serving, "PATIENCE", patience)
+    with contextlib.ExitStack() as stack:
+        hand = Hand(stack, most=3)
+        gone = [hand.connect(NOOPS) for _ in range(3)]
+        for _ in range(4):
+            hand.kcm.answer_all()
+        before = hand.answered
+        come = [hand.connect() for _ in range(3)]
+        assert hand.kcm.connections == 3
+        hand.answer()
+        assert hand.answered == before
+        assert sum(received(client) for client in gone) == before
+        assert hand.nobody_asks()
+        for client in come:
+            client.sendall(request(kcm.NOOP))
+        hand.answer()
+        assert [received(client) for client in come] == [1, 1, 1]
+        for client in come:
+            client.close()
+        hand.answer()
+        hand.end()
+
+
+def test_what_is_no_kcm_behind_requests(hand: Hand) -> None:
+    """What was asked before it is answered, what is behind it is not."""
+    client = hand.connect(request(kcm.NOOP) * 3 + b"\0\0\0\0" + request(kcm.NOOP) * 3)
+    hand.answer()
+    assert received(client) == 3
+    hand.end()
+
+
+def test_clients_that_vanish_at_every_byte(tmp_path: Path) -> None:
+    """Nothing is changed by what is not complete."""
+
+    async def scene(house: House) -> None:
+        before = house.fs.lines()
+        for size in range(len(REPLACE)):
+            async with await house.connect() as talk:
+                await talk.stream.send_all(REPLACE[:size])
+        await house.until(lambda: house.kcm.connections == 0)
+        assert house.fs.lines() == before
+
+    play(tmp_path, scene)
+
+
+def test_a_client_that_vanishes_before_its_reply(tmp_path: Path) -> None:
+    """What it asked for is done; the reply finds nobody."""
+
+    async def scene(house: House) -> None:
+        await fill(house, 3)
+        for _ in range(30):
+            async with await house.connect() as talk:
+                await talk.stream.send_all(request(kcm.GET_CRED_LIST, NAME) * 3)
+        async with await house.connect() as talk:
+            await talk.stream.send_all(request(kcm.INITIALIZE, NAME, principal("bob@R")))
+        await house.until(lambda: house.kcm.connections == 0)
+        assert house.fs.read("caches/tkt/principal") == b"bob@R\n"
+
+    play(tmp_path, scene)
+
+
+async def fill(house: House, count: int, size: int = 300_000) -> None:
+    """Have credentials of `size` bytes in the ccache."""
+    async with await house.connect() as talk:
+        for number in range(count):
+            made = credential(f"h{number}@R", ticket=bytes(size))
+            assert (await talk.ask(request(kcm.STORE, NAME, made))).status == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(kcm.NOOP).replace(b"\2\0", b"\1\0", 1),
+        b"\0\0\0\0",
+        b"\0\0\0\3\2\0\0",
+        b"GET " + bytes(10),
+    ],
+)
+def test_what_is_no_kcm(tmp_path: Path, data: bytes) -> None:
+    """It is closed, or never becomes a request; others are served."""
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk, await house.connect() as other:
+            await talk.stream.send_all(data)
+            if not data.startswith(b"GET"):
+                with pytest.raises(ENDED):
+                    await talk.receive()
+            assert (await other.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_request_that_is_too_large(tmp_path: Path) -> None:
+    """It is answered, once all of it has come, and the connection stays."""
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            large = request(kcm.STORE, NAME, bytes(3 << 20))
+            assert await talk.ask(large) == Reply(kcm.NOMEM, b"")
+            assert (await talk.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_megabyte_there_and_back(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk:
+            large = credential("large@R", ticket=os.urandom(1 << 20))
+            assert (await talk.ask(request(kcm.STORE, NAME, large))).status == 0
+            reply = await talk.ask(request(kcm.RETRIEVE, NAME, u32(1), tag("large@R")))
+            assert reply == Reply(0, large)
+            listing = await talk.ask(request(kcm.GET_CRED_LIST, NAME))
+            assert kcm.entries(listing.payload) == [credential(), large]
+
+    play(tmp_path, scene, limit=2 << 20, room=8 << 20)
+
+
+def test_clients_that_do_not_read(tmp_path: Path) -> None:
+    """Their replies are bounded, and others wait for none of them."""
+
+    async def scene(house: House) -> None:
+        await fill(house, 3)
+        asked = request(kcm.GET_CRED_LIST, NAME)
+        async with contextlib.AsyncExitStack() as stack:
+            slow = [await stack.enter_async_context(await house.connect()) for _ in range(8)]
+            for talk in slow:
+                await talk.stream.send_all(asked * 2)
+            await house.until(lambda: house.kcm.room.left < 900_000)
+            async with await house.connect() as other:
+                for _ in range(20):
+                    assert (await other.ask(request(kcm.GET_PRINCIPAL, NAME))).status == 0
+                assert await other.ask(asked) == Reply(kcm.NOMEM, b"")
+            codes = [(await talk.receive()).status for talk in slow for _ in range(2)]
+            assert codes.count(0) >= 4
+            assert set(codes) <= {0, kcm.NOMEM}
+            async with await house.connect() as other:
+                assert (await other.ask(asked)).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_client_that_never_reads_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "STALLED", 0.05)
+
+    async def scene(house: House) -> None:
+        await fill(house, 3)
+        async with await house.connect() as talk:
+            await talk.stream.send_all(request(kcm.GET_CRED_LIST, NAME))
+            await house.until(lambda: house.kcm.connections == 0)
+            with pytest.raises(ENDED):
+                await talk.receive()
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("sent", [1, 4, 8, 100])
+def test_a_client_that_never_ends_its_request_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    """What it has taken of the room is there for others again, and quiet ones may stay."""
+    monkeypatch.setattr(serving, "STALLED", 0.05)
+    large = request(kcm.STORE, NAME, bytes(500_000))
+
+    async def scene(house: House) -> None:
+        room = house.kcm.room.left
+        async with await house.connect() as quiet, await house.connect() as talk:
+            await quiet.ask(request(kcm.NOOP))
+            await talk.stream.send_all(large[:sent])
+            with pytest.raises(ENDED):
+                await talk.receive()
+            await house.until(lambda: house.kcm.room.left == room)
+            assert house.kcm.connections == 1
+            assert (await quiet.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+
+
+def test_a_thousand_connections(tmp_path: Path) -> None:
+    """All of them stay, and each is served."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2200:
+        pytest.skip(f"the limit of open files is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2200), hard))
+
+    async def scene(house: House) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            talks = [await stack.enter_async_context(await house.connect()) for _ in range(1000)]
+            for _ in range(2):
+                for talk in talks:
+                    await talk.stream.send_all(request(kcm.GET_PRINCIPAL, NAME))
+                for talk in talks:
+                    assert await talk.receive() == Reply(0, ALICE)
+            assert house.kcm.connections == 1000
+
+    try:
+        play(tmp_path, scene)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_one_more_takes_the_place_of_the_quietest(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            talks = [await stack.enter_async_context(await house.connect()) for _ in range(3)]
+            for talk in talks:
+                await talk.ask(request(kcm.NOOP))
+            await talks[0].ask(request(kcm.NOOP))
+            async with await house.connect() as more:
+                assert (await more.ask(request(kcm.NOOP))).status == 0
+                with pytest.raises(EOFError):
+                    await talks[1].receive()
+                for talk in (talks[0], talks[2]):
+                    assert (await talk.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene, most=3)
+
+
+def test_a_connection_that_was_handed_over(tmp_path: Path) -> None:
+    """By SCM_RIGHTS, through another socket; the kernel still says who has connected."""
+
+    async def scene(house: House) -> None:
+        ours, theirs = socket.socketpair()
+        giver, taker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs, giver, taker:
+            descriptors = array.array("i", [theirs.fileno()])
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())]
+            giver.sendmsg([b"kcm"], rights)
+            _, handed, _, _ = socket.recv_fds(taker, 16, 1)
+            house.kcm.serve_connection(socket.socket(fileno=handed[0]))
+            theirs.close()
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            assert await Talk(stream).ask(request(kcm.GET_PRINCIPAL, NAME)) == Reply(0, ALICE)
+            await stream.aclose()
+
+    play(tmp_path, scene)
+
+
+def test_a_client_leaves_while_the_giver_still_has_its_socket(tmp_path: Path) -> None:
+    """The epoll would go on telling of it: it watches what is open anywhere."""
+    house = House(tmp_path)
+
+    async def run() -> None:
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(house.kcm.run)
+                ours, given = socket.socketpair()
+                with given:
+                    house.kcm.serve_connection(given.dup())
+                    ours.close()
+                    await house.until(lambda: house.kcm.connections == 0)
+                    assert select.select([house.kcm], [], [], 0) == ([], [], [])
+                    house.kcm.answer_all()
+                nursery.cancel_scope.cancel()
+
+    trio.run(run)
+
+
+def test_somebody_else_is_let_go(tmp_path: Path) -> None:
+    """Without an answer: there is nothing for them here."""
+    house = House(tmp_path)
+    house.kcm = KcmServer(Service(house.fs.server, os.geteuid() + 1), limit=1000, room=1000)
+
+    async def run() -> None:
+        with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
+            listener.bind(house.path)
+            listener.listen(1)
+            house.kcm.open(listener)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(house.kcm.run)
+                async with await house.connect() as talk:
+                    with pytest.raises(ENDED):
+                        await talk.ask(request(kcm.NOOP))
+                assert house.kcm.connections == 0
+                nursery.cancel_scope.cancel()
+
+    trio.run(run)
+
+
+def test_a_bug_ends_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    single, fatal = wire.single, request(98)
+
+    def broken(data: bytes) -> bool:
+        if data == fatal:
+            raise ValueError("a secret that must not be seen")
+        return single(data)
+
+    monkeypatch.setattr(wire, "single", broken)
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as talk, await house.connect() as other:
+            await talk.stream.send_all(fatal)
+            with pytest.raises(ENDED):
+                await talk.receive()
+            assert (await other.ask(request(kcm.NOOP))).status == 0
+
+    play(tmp_path, scene)
+    assert "a connection failed: ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_without_descriptors_the_quietest_makes_room(tmp_path: Path) -> None:
+    """accept(2) fails with EMFILE: somebody is closed, the next one is served."""
+
+    async def scene(house: House) -> None:
+        async with await house.connect() as first:
+            await first.ask(request(kcm.NOOP))
+            client = socket.socket(socket.AF_UNIX)
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with client:
+                client.setblocking(False)
+                full: list[int] = []
+                resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+                try:
+                    with contextlib.suppress(OSError):
+                        while True:
+                            full.append(os.dup(0))
+                    client.connect(house.path)
+                    with pytest.raises(EOFError):
+                        await first.receive()
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                    for descriptor in full:
+                        os.close(descriptor)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+                assert (await Talk(stream).ask(request(kcm.NOOP))).status == 0
+                await stream.aclose()
+
+    play(tmp_path, scene)

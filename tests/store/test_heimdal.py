@@ -1,0 +1,30 @@
+"""Heimdal removes a credential by clearing its end time in place: the store sees that it is gone.
+
+The two ccaches are Heimdal's own, before and after `kdestroy --credential`.
+"""
+
+from pathlib import Path
+
+from ccfs.store import Limits, Stamp, Store, Who
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+AT = Stamp(1_000_000.0, Who(1000, 42, "kdestroy"))
+
+
+def test_a_removal_in_place_by_heimdal() -> None:
+    """Written over the ccache as Heimdal writes it, in place, the credential is gone."""
+    before = (VECTORS / "heimdal.ccache").read_bytes()
+    after = (VECTORS / "heimdal-removed.ccache").read_bytes()
+    store = Store(Limits(), AT)
+    ccache = store.collection.default
+    generation = store.contents.start(ccache, AT)
+    file = store.files.open(generation, AT.who, writes=True, append=False)
+    store.files.write(file, 0, before, 1.0)
+    assert list(ccache.credentials) == [
+        "krbtgt%2FKRBTEST.COM@KRBTEST.COM",
+        "host%2Fwww.krbtest.com@KRBTEST.COM",
+    ]
+    changed = [at for at, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
+    store.files.write(file, changed[0], after[changed[0] : changed[-1] + 1], 2.0)
+    assert list(ccache.credentials) == ["krbtgt%2FKRBTEST.COM@KRBTEST.COM"]
+    assert bytes(generation.data) == after

@@ -1,0 +1,253 @@
+"""Steps of the store that KCM asks for: each happens, or nothing does."""
+
+import pytest
+
+from ccfs.format.ccache import decode_ccache
+from ccfs.store import Limits
+from ccfs.store.errors import (
+    BadContentError,
+    BadNameError,
+    CcacheLimitError,
+    NotFoundError,
+    StoreError,
+    TotalLimitError,
+)
+from tests.support.storing import (
+    ALICE,
+    BOB,
+    TGT,
+    at,
+    check,
+    contents,
+    current,
+    data_of,
+    fill,
+    names,
+    new_store,
+    reader,
+    record,
+    said,
+    serial,
+    whole,
+)
+
+
+def test_replace_makes_a_ccache() -> None:
+    store = new_store()
+    ccache = store.replace_named(b"new", BOB, -7, [record(TGT), record()], at())
+    held = decode_ccache(data_of(ccache))
+    assert (held.principal, held.header.kdc_offset) == (BOB, (-7, 0))
+    assert names(ccache) == ["krbtgt%2FR@R", "host%2Fwww@R"]
+    check(store)
+
+
+def test_replace_keeps_what_the_ccache_is() -> None:
+    """Its id, its place, and the bytes of who reads it."""
+    store = new_store()
+    ccache = fill(store, whole(record(b"old@R")))
+    before, number, file = ccache.serial, current(ccache).number, reader(store, current(ccache))
+    assert store.replace_named(b"tkt", ALICE, None, [record()], at(5)) is ccache
+    assert ccache.serial == before
+    assert current(ccache).number != number
+    assert contents(store, file) == whole(record(b"old@R"))
+    assert data_of(ccache) == whole(record())
+    check(store, [file])
+    store.close(file, 0)
+
+
+@pytest.mark.parametrize(
+    ("records", "error"),
+    [
+        ([record()[:-1]], BadContentError),
+        ([record(), b"x"], BadContentError),
+        ([b"\xff" * 60], BadContentError),
+        ([record(ticket=b"t" * 4000)], CcacheLimitError),
+        ([record(ticket=b"t" * 1500)] * 2, TotalLimitError),
+    ],
+)
+@pytest.mark.parametrize("name", [b"tkt", b"new"])
+def test_a_replace_that_is_refused(
+    records: list[bytes], error: type[StoreError], name: bytes
+) -> None:
+    store = new_store(Limits(ccache_bytes=3500, total_bytes=3000))
+    ccache = fill(store, whole(record(b"old@R")))
+    before = said(store)
+    with pytest.raises(error):
+        store.replace_named(name, ALICE, None, records, at())
+    assert data_of(ccache) == whole(record(b"old@R"))
+    assert said(store) == before
+    assert [c.name for c in store.collection.all()] == [b"tkt"]
+    check(store)
+
+
+def test_relocate_to_a_new_name() -> None:
+    """No number that somebody may know leads there."""
+    store = new_store()
+    fill(store, whole())
+    ccache = fill(store, whole(record()), b"a")
+    number = current(ccache).number
+    store.relocate(ccache, b"b", at())
+    moved = store.collection.get(b"b")
+    assert data_of(moved) == whole(record())
+    assert moved.serial != ccache.serial
+    assert store.collection.find(b"a") is None
+    assert current(moved).number != number
+    assert store.collection.default.name == b"tkt"
+    assert said(store)[-4:] == ["created b", "moved b", "uninitialised a", "destroyed a"]
+    check(store)
+
+
+def test_relocate_over_another() -> None:
+    store = new_store()
+    target = fill(store, whole(record(b"old@R")))
+    source = fill(store, whole(record(), principal=BOB), b"a")
+    store.relocate(source, b"tkt", at())
+    assert store.collection.all() == [target]
+    assert data_of(target) == whole(record(), principal=BOB)
+    check(store)
+
+
+def test_relocate_the_default() -> None:
+    store = new_store()
+    ccache = fill(store, whole(record()))
+    fill(store, whole(), b"other")
+    store.relocate(ccache, b"b", at())
+    assert store.collection.default.name == b"b"
+    store.relocate(store.collection.default, b"b", at())
+    assert [c.name for c in store.collection.all()] == [b"b", b"other"]
+    check(store)
+
+
+def test_relocate_leaves_an_incomplete_record_behind() -> None:
+    """Its writer goes on with a file that is gone."""
+    store = new_store()
+    ccache = fill(store, whole(record()))
+    file = store.files.open(current(ccache), at().who, writes=True, append=True)
+    store.files.write(file, 0, record(b"late@R")[:50], 0)
+    store.relocate(ccache, b"b", at())
+    store.files.write(file, 0, record(b"late@R")[50:], 0)
+    assert data_of(store.collection.get(b"b")) == whole(record())
+    store.close(file, 0)
+    check(store)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [(b"tkt.x", BadNameError), (b"one too many", CcacheLimitError)],
+)
+def test_a_relocation_that_is_refused(name: bytes, error: type[StoreError]) -> None:
+    store = new_store(Limits(ccaches=1))
+    ccache = fill(store, whole(record()))
+    with pytest.raises(error):
+        store.relocate(ccache, name, at())
+    assert store.collection.all() == [ccache]
+    assert data_of(ccache) == whole(record())
+    check(store)
+
+
+def test_there_is_nothing_to_relocate() -> None:
+    store = new_store()
+    with pytest.raises(NotFoundError):
+        store.relocate(store.collection.default, b"b", at())
+    assert store.collection.find(b"b") is None
+
+
+def test_unused_names() -> None:
+    store = new_store()
+    found = {store.unused_name() for _ in range(20)}
+    assert len(found) == 20
+    assert all(name.startswith(b"tkt") and b"." not in name for name in found)
+
+
+def test_remove_several_in_one_step() -> None:
+    store = new_store()
+    ccache = fill(store, whole(record(b"a@R"), record(b"b@R"), record(b"c@R")))
+    number = current(ccache).number
+    gone = [serial(ccache, "a@R"), serial(ccache, "c@R")]
+    store.edits.remove_all(ccache, gone, at())
+    assert names(ccache) == ["b@R"]
+    assert current(ccache).number != number
+    check(store)
+    with pytest.raises(NotFoundError):
+        store.edits.remove_all(ccache, [serial(ccache, "b@R"), *gone], at())
+    assert names(ccache) == ["b@R"]
+
+
+def test_what_nobody_has_shown() -> None:
+    """A change that came through no file is news to those who watch the file."""
+    store = new_store()
+    store.ledger.take_effects()
+    store.reset_named(b"b", ALICE, at())
+    store.ledger.from_behind()
+    effects = store.ledger.take_effects()
+    assert effects is not None
+    assert effects.behind == effects.changed >= {store.collection.get(b"b").serial}
+
+
+def test_a_default_is_kept_for_its_name_while_it_is_one() -> None:
+    store = new_store()
+    ccache = fill(store, whole(record()))
+    other = fill(store, whole(), b"other")
+    store.vacate(ccache, at())
+    assert store.collection.default is ccache
+    assert not ccache.initialised
+    store.name_default(b"to come", at())
+    assert [c.name for c in store.collection.all()] == [b"to come", b"other"]
+    store.name_default(b"to come", at())
+    store.name_default(b"other", at())
+    assert store.collection.all() == [other]
+    check(store)
+
+
+def test_a_default_that_has_come_to_be_stays() -> None:
+    """And so does one that its user has made, empty as it is."""
+    store = new_store()
+    store.name_default(b"to come", at())
+    store.reset_named(b"to come", ALICE, at())
+    store.collection.set_default(store.collection.create(b"made", at()), at())
+    store.name_default(b"tkt", at())
+    assert [c.name for c in store.collection.all()] == [b"tkt", b"made", b"to come"]
+    store.vacate(store.collection.get(b"to come"), at())
+    assert [c.name for c in store.collection.all()] == [b"tkt", b"made"]
+    check(store)
+
+
+def test_many_kinits_and_kdestroys_leave_nothing() -> None:
+    """Heimdal's kinit makes a ccache of a new name each time."""
+    store = new_store(Limits(ccaches=4))
+    for _ in range(10):
+        name = store.unused_name()
+        store.reset_named(name, ALICE, at())
+        store.name_default(name, at())
+        store.vacate(store.collection.get(name), at())
+    assert [c.name for c in store.collection.all()] == [name]
+    check(store)
+
+
+def test_the_first_that_is_made_by_name_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MIT's and SSSD's servers have it, and the CCAPI's header says."""
+    for step in (
+        lambda store: store.reset_named(b"x", ALICE, at()),
+        lambda store: store.replace_named(b"x", ALICE, None, [record()], at()),
+    ):
+        store = new_store()
+        step(store)
+        assert [c.name for c in store.collection.all()] == [b"x"]
+        store.reset_named(b"y", ALICE, at())
+        assert [c.name for c in store.collection.all()] == [b"x", b"y"]
+        check(store)
+
+
+def test_a_default_that_was_chosen_stays_it() -> None:
+    store = new_store()
+    store.name_default(b"chosen", at())
+    store.reset_named(b"x", ALICE, at())
+    assert [c.name for c in store.collection.all()] == [b"chosen", b"tkt", b"x"]
+
+
+def test_what_stands_beside_the_place_of_the_default_keeps_its_directory() -> None:
+    store = new_store()
+    store.create_scratch(store.collection.default.serial, b"mine", at())
+    store.reset_named(b"x", ALICE, at())
+    assert [c.name for c in store.collection.all()] == [b"x", b"tkt"]
+    check(store)
