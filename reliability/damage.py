@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.open_journal import Kept
+from ccfs.daemon.open_journal import OpenJournal
 from ccfs.errors import JournalError
 from ccfs.journal import journal as journals
 from ccfs.journal.journal import Journal
@@ -208,7 +208,7 @@ def _load(path: Path) -> list[object] | None:
     """What the next daemon would serve; None where it refuses."""
     options = MountOptions(MOUNT, journal=str(path))
     try:
-        kept = Kept.open(options)
+        kept = OpenJournal.open(options)
     except JournalError:
         return None
     try:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi import records
-from ccfs.ccapi.ccache_by_id import Residence
+from ccfs.ccapi.ccache_by_id import CcacheById
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.credentials import Credentials, CredentialsIterator
 from ccfs.ccapi.error_codes import failures, given, gone
@@ -35,7 +35,7 @@ class CCache(Handle):
 
     invalid: ClassVar[int] = cc.ccErrInvalidCCache
 
-    def __init__(self, session: Session, residence: Residence) -> None:
+    def __init__(self, session: Session, residence: CcacheById) -> None:
         super().__init__()
         self._session = session
         self._residence = residence
@@ -201,7 +201,7 @@ class CCache(Handle):
         return self._residence.server.identity, self._residence.ident
 
     @contextmanager
-    def _here(self) -> Iterator[Residence]:
+    def _here(self) -> Iterator[CcacheById]:
         """Where the ccache is, with what can go wrong there as the CCAPI has it."""
         self._valid()
         if self._session.place.server() is not self._residence.server:

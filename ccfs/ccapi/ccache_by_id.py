@@ -30,7 +30,7 @@ class UninitialisedError(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Residence:
+class CcacheById:
     """A ccache's identifier and its server."""
 
     server: Server
@@ -145,7 +145,7 @@ class Residence:
         """Remove it."""
         self.server.unlink(self.link)
 
-    def become(self, source: "Residence") -> None:
+    def become(self, source: "CcacheById") -> None:
         """Take over the content of another, which is gone then."""
         flags = os.O_RDONLY | os.O_DIRECTORY
         with source.opened(".", flags) as old, self.opened(".", flags) as new:

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.ccache import CCache
-from ccfs.ccapi.ccache_by_id import Residence
+from ccfs.ccapi.ccache_by_id import CcacheById
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.error_codes import GONE, failures, given, gone
 from ccfs.ccapi.handle import Handle, or_stop
@@ -168,7 +168,7 @@ class Context(Handle):
         said = server.info(f"{path}/info")
         if said["initialised"] != "yes":
             raise CCAPIError(cc.ccErrCCacheNotFound)
-        return CCache(self._session, Residence(server, said["id"])), said
+        return CCache(self._session, CcacheById(server, said["id"])), said
 
     def _default(self, server: Server) -> CCache:
         """One path is more than one request: the default may change between them."""
@@ -189,7 +189,7 @@ class Context(Handle):
         server = self._session.place.server()
         with failures({}):
             ident = server.transact("new", question).decode("ascii").rstrip("\n")
-        return CCache(self._session, Residence(server, ident))
+        return CCache(self._session, CcacheById(server, ident))
 
     @contextmanager
     def _container(self) -> Iterator[Container]:
@@ -239,7 +239,7 @@ class CCacheIterator(Handle):
 
     def _at(self, ident: str) -> CCache | None:
         assert self._server is not None
-        residence = Residence(self._server, ident)
+        residence = CcacheById(self._server, ident)
         try:
             said = residence.info()
         except OSError as error:

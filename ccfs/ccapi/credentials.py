@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi import records
-from ccfs.ccapi.ccache_by_id import Residence
+from ccfs.ccapi.ccache_by_id import CcacheById
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.error_codes import GONE, failures, given, gone
 from ccfs.ccapi.handle import Handle, or_stop
@@ -61,7 +61,7 @@ class CredentialsIterator(Handle):
     invalid: ClassVar[int] = cc.ccErrInvalidCredentialsIterator
 
     def __init__(
-        self, place: Place, residence: Residence, lineage: str, idents: Sequence[str]
+        self, place: Place, residence: CcacheById, lineage: str, idents: Sequence[str]
     ) -> None:
         super().__init__()
         self._place = place

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ccfs.ccapi import constants as cc
-from ccfs.ccapi.ccache_by_id import Residence
+from ccfs.ccapi.ccache_by_id import CcacheById
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.locking import Mode, step, try_lock, wait_for_lock
 from ccfs.ccapi.mount_client import Server
@@ -24,7 +24,7 @@ class Container:
     """What is locked: a ccache, or without a residence the collection of a server."""
 
     server: Server
-    residence: Residence | None = None
+    residence: CcacheById | None = None
 
     @property
     def key(self) -> str:

@@ -19,12 +19,12 @@ from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
 from ccfs.ccfsd.runtime_dir import NAME
 from ccfs.mounting import mountpoint
-from ccfs.takeover.fuse_connection import Link
+from ccfs.takeover.fuse_connection import FuseConnection
 
 log = logging.getLogger(__name__)
 
 
-def adopt(host: Host, links: Mapping[str, Link]) -> None:
+def adopt(host: Host, links: Mapping[str, FuseConnection]) -> None:
     """Have the host know all mounts and sessions that are there, and end mounts without a session.
 
     `links`: what the one before has passed on of mounts, by their names.
@@ -72,7 +72,7 @@ def _adopt_mount(
     known: Mount,
     told: Registry,
     mounts: list[mountpoint.Mount],
-    link: Link | None,
+    link: FuseConnection | None,
 ) -> None:
     name, owner = known.name, known.owner
     there = mountpoint.topmost(host.runtime.mountpoint(name), mounts)

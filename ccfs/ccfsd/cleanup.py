@@ -15,7 +15,7 @@ from ccfs.ccfsd.loop import Loop
 from ccfs.ccfsd.registry import Owner, Process
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.takeover import notifier
-from ccfs.takeover.fork_server import Nursery
+from ccfs.takeover.fork_server import ForkServer
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def let_helper_end(life: int, daemon: Process | None) -> None:
 
 def after_wiping(
     loop: Loop,
-    nursery: Nursery,
+    nursery: ForkServer,
     runtime: Runtime,
     name: str,
     owner: Owner,

@@ -22,7 +22,7 @@ from ccfs.ccfsd.mount import Served
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Owner
 from ccfs.control import Message
-from ccfs.takeover.kcm_connections import KeptConnections
+from ccfs.takeover.kcm_connections import KcmConnections
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Handover:
         self._listener = listener
         self._waiting: Counter[int | str] = Counter()
         self._said = 0.0
-        self._kept = KeptConnections()
+        self._kept = KcmConnections()
         for name, some in kept.items():
             for one in some:
                 self._kept.keep(socket.socket(fileno=one), name)

@@ -128,7 +128,7 @@ def _serve(
     from ccfs.ccfsd.requests import handle
     from ccfs.ccfsd.restart import Restart
     from ccfs.ccfsd.spawner import open_nursery
-    from ccfs.takeover.fuse_connection import Link
+    from ccfs.takeover.fuse_connection import FuseConnection
 
     nursery = open_nursery()  # before there is anything that a daemon must not have
     privileges.keep_only(privileges.KEPT_BY_CCFSD)
@@ -136,7 +136,11 @@ def _serve(
     host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)
     adopt(
-        host, {name: Link(*pair) for name, pair in passed_descriptors.named(passed, "link").items()}
+        host,
+        {
+            name: FuseConnection(*pair)
+            for name, pair in passed_descriptors.named(passed, "link").items()
+        },
     )
     clients = Clients(loop, sockets["control"], lambda who, request: handle(host, who, request))
     for number in passed.get("client", ()):

@@ -28,7 +28,7 @@ from ccfs.ccfsd.surroundings import Surroundings, Want
 from ccfs.control import Message
 from ccfs.errors import UserError
 from ccfs.mounting import mountpoint
-from ccfs.takeover.fuse_connection import Link
+from ccfs.takeover.fuse_connection import FuseConnection
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Served:
         self.process: Process | None = None
         self.device = ""
         self._host = host
-        self.link: Link | None = None
+        self.link: FuseConnection | None = None
         self._pidfd = -1
         self._life = -1
         self._wants: list[Want] = []
@@ -161,7 +161,7 @@ class Served:
             self.link, self._adopted = made.link, False
             self._has(made.process, made.pidfd, made.life, Phase.STARTING)
 
-    def adopt(self, process: Process, pidfd: int, device: str, link: Link | None) -> None:
+    def adopt(self, process: Process, pidfd: int, device: str, link: FuseConnection | None) -> None:
         """Go on with a daemon that another ccfsd has started; without a link, ask it for one."""
         self._has_journals = self._host.runtime.has_journals(self.name)
         life = self._host.runtime.open_life(self.name)
@@ -169,7 +169,7 @@ class Served:
         self._has(process, pidfd, life, Phase.SERVING)
 
     def take_over(
-        self, daemon: Process | None, device: str, link: Link | None, *, replace: bool
+        self, daemon: Process | None, device: str, link: FuseConnection | None, *, replace: bool
     ) -> None:
         """Go on after a daemon that died while there was no ccfsd, or when that one ended."""
         self._has_journals = self._host.runtime.has_journals(self.name)

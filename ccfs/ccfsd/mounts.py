@@ -27,7 +27,7 @@ from ccfs.ccfsd.subuids import Users
 from ccfs.ccfsd.surroundings import Want
 from ccfs.control import Message
 from ccfs.errors import UserError
-from ccfs.takeover.fork_server import Nursery
+from ccfs.takeover.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from ccfs.ccfsd.clients import Connection
@@ -54,7 +54,9 @@ class UnwritableError(UserError):
 class Host:
     """The mounts by their names, the sessions by their numbers."""
 
-    def __init__(self, loop: Loop, runtime: Runtime, settings: Settings, nursery: Nursery) -> None:
+    def __init__(
+        self, loop: Loop, runtime: Runtime, settings: Settings, nursery: ForkServer
+    ) -> None:
         self.loop = loop
         self.runtime = runtime
         self.settings = settings

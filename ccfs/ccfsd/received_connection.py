@@ -14,7 +14,7 @@ import stat
 
 from ccfs.linux import overmounts
 from ccfs.mounting import mountpoint
-from ccfs.takeover.fuse_connection import Link
+from ccfs.takeover.fuse_connection import FuseConnection
 from ccfs.takeover.handover import SIZE
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ _LOCAL = ("devtmpfs", "tmpfs", "ramfs", "overlay", "ext4", "xfs", "btrfs")
 """File systems that /dev is on: no process answers for them."""
 
 
-def link(descriptors: list[int]) -> Link | None:
+def link(descriptors: list[int]) -> FuseConnection | None:
     """The link that two descriptors are; None, and they are closed, where they are none."""
     try:
         device, shared = descriptors
-        made = Link(device, shared)
+        made = FuseConnection(device, shared)
         if _is_fuse(device) and _is_shared(shared) and made.can_resend and made.lives:
             return made
         why = "not what was asked for"

@@ -19,8 +19,8 @@ from ccfs.ccfsd.settings import Settings
 from ccfs.errors import Exit, UserError
 from ccfs.journal import location
 from ccfs.linux import mount_calls, privileges
-from ccfs.takeover.fork_server import Born, Nursery
-from ccfs.takeover.fuse_connection import Link
+from ccfs.takeover.fork_server import Born, ForkServer
+from ccfs.takeover.fuse_connection import FuseConnection
 from ccfs.takeover.handover import Handover
 
 BACKLOG = 64
@@ -37,16 +37,16 @@ class Spawned:
     process: Process
     pidfd: int
     life: int
-    link: Link | None
+    link: FuseConnection | None
 
 
 def spawn(
-    nursery: Nursery,
+    nursery: ForkServer,
     runtime: Runtime,
     name: str,
     owner: Owner,
     settings: Settings,
-    link: Link | None = None,
+    link: FuseConnection | None = None,
 ) -> Spawned:
     """Fork a daemon that takes over the mount of a `link`, or serves a new one.
 
@@ -78,17 +78,17 @@ def spawn(
         return spawned
 
 
-def wiper(nursery: Nursery, runtime: Runtime, name: str, owner: Owner) -> Born:
+def wiper(nursery: ForkServer, runtime: Runtime, name: str, owner: Owner) -> Born:
     """Have a journal overwritten that its daemon has left, by a process of its owner."""
     return nursery.bear({"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}, [])
 
 
-def open_nursery() -> Nursery:
+def open_nursery() -> ForkServer:
     """The process that all daemons are forked from.
 
     A process that is asked for when ccfsd has nothing yet that a daemon must not have.
     """
-    return Nursery(_settle, _fork)
+    return ForkServer(_settle, _fork)
 
 
 def _settle() -> None:
@@ -139,14 +139,14 @@ def _wipe(directory: str) -> int:
     return Exit.OK
 
 
-def _mount(runtime: Runtime, name: str, owner: Owner, settings: Settings) -> Link:
+def _mount(runtime: Runtime, name: str, owner: Owner, settings: Settings) -> FuseConnection:
     """Make a mount.  Raises MountError, OSError."""
     path = runtime.make_mountpoint(name)
     device = launch.attach(path, owner.uid, owner.gid)
     if settings.mount_anew:
-        return Link(device)
+        return FuseConnection(device)
     try:
-        return Link.begin(device)
+        return FuseConnection.begin(device)
     except BaseException:
         os.close(device)
         _unmount(path)

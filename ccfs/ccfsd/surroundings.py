@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
-from ccfs.takeover.fork_server import Nursery
+from ccfs.takeover.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from ccfs.ccfsd.mount import Served
@@ -33,7 +33,7 @@ class Surroundings(Protocol):
     loop: Loop
     runtime: Runtime
     settings: Settings
-    nursery: Nursery
+    nursery: ForkServer
 
     @property
     def period(self) -> float:

@@ -21,9 +21,9 @@ from ccfs.mounting.mountpoint import State
 
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
-    from ccfs.kcm.listener import KcmSocket
+    from ccfs.kcm.listener import KcmListener
     from ccfs.mounting.mounter import Mounter
-    from ccfs.supervisor.kcm_acceptor import KcmKeeper
+    from ccfs.supervisor.kcm_acceptor import KcmAcceptor
     from ccfs.supervisor.reimport import Plain
     from ccfs.supervisor.supervisor import Job, Life
 
@@ -241,7 +241,7 @@ class _Kcm:
         self._path = path
         self._socket = self._adopted(given) if given else None
         self._given = given["connections"] if given else []
-        self._keeper: KcmKeeper | None = None
+        self._keeper: KcmAcceptor | None = None
 
     def to_pass_on(self) -> Plain:
         """What another version of this code makes the same of: descriptors of its own."""
@@ -250,26 +250,26 @@ class _Kcm:
     def open(self) -> None:
         """Listen, before there is a daemon.  Raises KcmSocketError."""
         if self._path:
-            from ccfs.kcm.listener import KcmSocket
+            from ccfs.kcm.listener import KcmListener
 
-            self._socket = KcmSocket(self._path)
+            self._socket = KcmListener(self._path)
 
-    def keeper(self) -> KcmKeeper | None:
+    def keeper(self) -> KcmAcceptor | None:
         """Who accepts at it."""
-        from ccfs.supervisor.kcm_acceptor import KcmKeeper
+        from ccfs.supervisor.kcm_acceptor import KcmAcceptor
 
         if self._socket:
-            self._keeper = KcmKeeper(self._socket, self._given)
+            self._keeper = KcmAcceptor(self._socket, self._given)
         return self._keeper
 
-    def _adopted(self, given: Plain) -> KcmSocket:
-        from ccfs.kcm.listener import KcmSocket
+    def _adopted(self, given: Plain) -> KcmListener:
+        from ccfs.kcm.listener import KcmListener
 
         assert self._path
         file = given["file"]
-        return KcmSocket.adopted(self._path, given["listener"], tuple(file) if file else None)
+        return KcmListener.adopted(self._path, given["listener"], tuple(file) if file else None)
 
-    def inherited(self, life: Life) -> KcmSocket | None:
+    def inherited(self, life: Life) -> KcmListener | None:
         """The socket in a daemon."""
         return self._socket.inherited(life.given[0]) if self._socket else None
 
@@ -285,7 +285,7 @@ def _serve(
     journal: str,
     ready: Callable[[], None],
     life: Life,
-    kcm: KcmSocket | None = None,
+    kcm: KcmListener | None = None,
 ) -> int:
     """Serve a mount; `path` is where it was first, which its journal says."""
     from ccfs import daemon
@@ -295,7 +295,7 @@ def _serve(
 
 
 def options(
-    arguments: Namespace, journal: str, life: Life, kcm: KcmSocket | None = None
+    arguments: Namespace, journal: str, life: Life, kcm: KcmListener | None = None
 ) -> MountOptions:
     """What the daemon is told, from the command line as `arguments.parse` gives it.
 

@@ -21,11 +21,11 @@ from ccfs.control import MalformedError, Message
 from ccfs.errors import UserError, redaction
 
 if TYPE_CHECKING:
-    from ccfs.daemon.kcm_endpoint import KcmFace
+    from ccfs.daemon.kcm_endpoint import KcmEndpoint
     from ccfs.daemon.login_import import Importer
     from ccfs.ops.server import Server
     from ccfs.store.ccache import Ccache
-    from ccfs.takeover.fuse_connection import Link
+    from ccfs.takeover.fuse_connection import FuseConnection
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ BACKLOG = 64
 MOST = 64
 """Connections at a time."""
 LINK = b"link"
-"""The request for what a successor needs, whose reply carries the descriptors of a `Link`."""
+"""The request for what a successor needs, whose reply carries the descriptors of a `FuseConnection`."""
 _DESCRIPTORS = 4
 _ROOM = socket.CMSG_SPACE(_DESCRIPTORS * array("i").itemsize)
 
 
-class Keeper:
+class ControlEndpoint:
     """Answers whoever started the daemon.
 
     `listener` is inherited.  Listening at it again makes the kernel name this process to those who
@@ -47,7 +47,11 @@ class Keeper:
     """
 
     def __init__(
-        self, descriptor: int, server: Server, face: KcmFace | None, link: Link | None = None
+        self,
+        descriptor: int,
+        server: Server,
+        face: KcmEndpoint | None,
+        link: FuseConnection | None = None,
     ) -> None:
         self._listener = socket.socket(fileno=descriptor)
         self._listener.listen(BACKLOG)
@@ -194,14 +198,14 @@ class Keeper:
         return self._importer
 
 
-_Act = Callable[[Keeper, Message, list[socket.socket]], Awaitable[bytes]]
+_Act = Callable[[ControlEndpoint, Message, list[socket.socket]], Awaitable[bytes]]
 
 _ACTS: dict[str, _Act] = {
-    "ping": Keeper._ping,
-    "destroy": Keeper._destroy,
-    "kcm": Keeper._kcm,
-    "kcm-given": Keeper._kcm_given,
-    "retire": Keeper._retire,
+    "ping": ControlEndpoint._ping,
+    "destroy": ControlEndpoint._destroy,
+    "kcm": ControlEndpoint._kcm,
+    "kcm-given": ControlEndpoint._kcm_given,
+    "retire": ControlEndpoint._retire,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from ccfs.kcm.listener import KcmSocket
+from ccfs.kcm.listener import KcmListener
 from ccfs.linux import descriptors
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ OWN_DESCRIPTORS = 64
 """What a daemon has open besides connections, and more."""
 
 
-class KcmFace:
+class KcmEndpoint:
     """KCM over the store of one mount."""
 
     def __init__(
         self,
         server: Server,
-        listening: KcmSocket | None = None,
+        listening: KcmListener | None = None,
         keeper: socket.socket | None = None,
         *,
         takes_over: bool = False,
@@ -54,7 +54,7 @@ class KcmFace:
         )
 
     @classmethod
-    def of(cls, options: MountOptions, server: Server) -> KcmFace | None:
+    def of(cls, options: MountOptions, server: Server) -> KcmEndpoint | None:
         """The one that the options ask for: a socket, or somebody who hands connections over.
 
         Raises KcmSocketError where there is to be a socket, and can't be.
@@ -63,7 +63,7 @@ class KcmFace:
             keeper = socket.socket(fileno=options.kcm_keeper)
             return cls(server, options.kcm_kept, keeper, takes_over=True)
         if options.kcm_socket:
-            return cls(server, KcmSocket(options.kcm_socket))
+            return cls(server, KcmListener(options.kcm_socket))
         takes_over = options.live and options.handover is not None
         return None if options.control < 0 else cls(server, takes_over=takes_over)
 

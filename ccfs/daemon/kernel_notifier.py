@@ -32,14 +32,14 @@ ANSWER = 1.0
 """Seconds within which the helper answers an order."""
 
 
-class Kicker:
+class KernelNotifier:
     """The kernel's side of a server: invalidation, and the child that wakes waiters.
 
     A FIFO is kicked at most once at a time; a change meanwhile is one more kick afterwards.  A
     ccache is touched at most ten times a second.  Without a `child` there is one once it is needed.
     """
 
-    def __init__(self, child: notifier.Helper | None, options: MountOptions) -> None:
+    def __init__(self, child: notifier.Notifier | None, options: MountOptions) -> None:
         import pyfuse3
         import trio
 
@@ -222,14 +222,14 @@ class Kicker:
             return False
         return True
 
-    def _some_child(self) -> notifier.Helper:
+    def _some_child(self) -> notifier.Notifier:
         """The child; the first one, where there was none yet."""
         if self.child is None:
             self.child = self._start_child()
             self._born.set()
         return self.child
 
-    def _start_child(self) -> notifier.Helper:
+    def _start_child(self) -> notifier.Notifier:
         child = notifier.start(self._mountpoint, self._held, hardening.lock_copy)
         if self.server:
             self.server.helper = child.pid

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccfs.daemon.open_journal import Kept
+from ccfs.daemon.open_journal import OpenJournal
 from ccfs.errors import JournalError
 from ccfs.journal import location
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ccfs.store.ledger import Effects
 
 
-def keep(options: MountOptions) -> Kept | LateKept | None:
+def keep(options: MountOptions) -> OpenJournal | LazyJournal | None:
     """The journal that the options ask for, which is open if there is one already.
 
     Raises JournalError where what is there can't be used.
@@ -27,11 +27,11 @@ def keep(options: MountOptions) -> Kept | LateKept | None:
         return None
     path = options.journal
     if options.control >= 0 and not location.check_file(path):
-        return LateKept(options)
-    return Kept.open(options)
+        return LazyJournal(options)
+    return OpenJournal.open(options)
 
 
-class LateKept:
+class LazyJournal:
     """A journal that is made at the first step that is to last; it is its own `journal` until then.
 
     Where it can't be made, that step fails, and the next one tries again.
@@ -39,10 +39,10 @@ class LateKept:
 
     def __init__(self, options: MountOptions) -> None:
         self._options = options
-        self._kept: Kept | None = None
+        self._kept: OpenJournal | None = None
 
     @property
-    def journal(self) -> LateKept:
+    def journal(self) -> LazyJournal:
         """What steps are committed to."""
         return self
 
@@ -83,12 +83,12 @@ class LateKept:
         if self._kept is not None:
             self._kept.close(wipe=wipe)
 
-    def _make(self, store: Store) -> Kept:
+    def _make(self, store: Store) -> OpenJournal:
         """Begin it with all that the store has, the step that is to be kept included."""
         from ccfs.store.errors import DamagedError
 
         try:
-            kept = Kept.open(self._options)
+            kept = OpenJournal.open(self._options)
         except JournalError as error:
             raise DamagedError(error.reason) from None
         try:

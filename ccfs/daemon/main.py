@@ -25,10 +25,10 @@ from ccfs.takeover import notifier
 if TYPE_CHECKING:
     from ccfs.daemon.fuse_loop import Loop
     from ccfs.daemon.handshake import Handshake
-    from ccfs.daemon.kcm_endpoint import KcmFace
-    from ccfs.daemon.kernel_notifier import Kicker
-    from ccfs.daemon.lazy_journal import LateKept
-    from ccfs.daemon.open_journal import Kept
+    from ccfs.daemon.kcm_endpoint import KcmEndpoint
+    from ccfs.daemon.kernel_notifier import KernelNotifier
+    from ccfs.daemon.lazy_journal import LazyJournal
+    from ccfs.daemon.open_journal import OpenJournal
     from ccfs.ops.operations import Operations
     from ccfs.ops.server import Server
 
@@ -63,24 +63,26 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
         raise
 
 
-def _serve(options: MountOptions, child: notifier.Helper | None, ready: Callable[[], None]) -> int:
+def _serve(
+    options: MountOptions, child: notifier.Notifier | None, ready: Callable[[], None]
+) -> int:
     gc.disable()  # nothing that is imported or loaded becomes garbage
     import pyfuse3
 
-    from ccfs.daemon.kcm_endpoint import KcmFace
-    from ccfs.daemon.kernel_notifier import Kicker
+    from ccfs.daemon.kcm_endpoint import KcmEndpoint
+    from ccfs.daemon.kernel_notifier import KernelNotifier
     from ccfs.linux.hardening import harden
     from ccfs.ops.operations import Operations
 
     harden()
     if options.lock >= 0:
         mount_lock.sign(options.lock)
-    kicker = Kicker(child, options)
+    kicker = KernelNotifier(child, options)
     kept = keep(options)
     kicker.server = server = make_server(options, child, kicker, kept)
     gc.freeze()
     gc.enable()
-    face = KcmFace.of(options, server)
+    face = KcmEndpoint.of(options, server)
     handshake = _shake_hands(options, server)
     try:
         _mount(options, Operations(server))
@@ -134,7 +136,7 @@ def _mount(options: MountOptions, operations: Operations) -> None:
         ) from None
 
 
-def _resume(options: MountOptions, server: Server, kicker: Kicker) -> None:
+def _resume(options: MountOptions, server: Server, kicker: KernelNotifier) -> None:
     """Go on where the daemon before has ended, if there was one."""
     if options.live and options.handover:
         from ccfs.ops import resent_requests
@@ -157,12 +159,12 @@ def _shake_hands(options: MountOptions, server: Server) -> Handshake | None:
 
 def make_server(
     options: MountOptions,
-    child: notifier.Helper | None,
-    kicker: Kicker,
-    kept: Kept | LateKept | None,
+    child: notifier.Notifier | None,
+    kicker: KernelNotifier,
+    kept: OpenJournal | LazyJournal | None,
 ) -> Server:
     """What all handlers share, with the store that the journal has or a new one."""
-    from ccfs.ops.cached_inodes import Held
+    from ccfs.ops.cached_inodes import CachedInodes
     from ccfs.ops.server import Owner, Server
     from ccfs.store import Stamp, Store, Who
 
@@ -186,7 +188,7 @@ def make_server(
         journal_path=options.journal,
         kcm_socket=options.kcm_socket,
         handover=options.handover,
-        held=Held(store.ledger.register.last if options.live else 0),
+        held=CachedInodes(store.ledger.register.last if options.live else 0),
         live=options.live,
         told_until=time.time() + TOLD if options.live else 0.0,
         keeper=options.keeper,
@@ -201,8 +203,8 @@ def fuse_options(options: MountOptions) -> set[str]:
 def _run_loop(
     options: MountOptions,
     server: Server,
-    kicker: Kicker,
-    face: KcmFace | None,
+    kicker: KernelNotifier,
+    face: KcmEndpoint | None,
     ready: Callable[[], None],
     handshake: Handshake | None,
 ) -> None:
@@ -220,15 +222,15 @@ def _run_loop(
 async def _run(
     options: MountOptions,
     server: Server,
-    kicker: Kicker,
-    face: KcmFace | None,
+    kicker: KernelNotifier,
+    face: KcmEndpoint | None,
     ready: Callable[[], None],
     loop: Loop,
 ) -> None:
     import pyfuse3
     import trio
 
-    from ccfs.daemon.control_endpoint import Keeper
+    from ccfs.daemon.control_endpoint import ControlEndpoint
 
     async with trio.open_nursery() as nursery:
         await nursery.start(watch_signals, kicker)
@@ -239,7 +241,7 @@ async def _run(
         if face:
             await nursery.start(face.run, loop)
         if options.control >= 0:
-            await nursery.start(Keeper(options.control, server, face, options.link).run)
+            await nursery.start(ControlEndpoint(options.control, server, face, options.link).run)
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits
@@ -247,7 +249,7 @@ async def _run(
         nursery.cancel_scope.cancel()
 
 
-async def watch_signals(kicker: Kicker, task_status: object = None) -> None:
+async def watch_signals(kicker: KernelNotifier, task_status: object = None) -> None:
     """End at SIGTERM and SIGINT: first wake those who wait, then let the session go."""
     import pyfuse3
     import trio
@@ -263,7 +265,7 @@ async def watch_signals(kicker: Kicker, task_status: object = None) -> None:
             return
 
 
-async def keep_house(server: Server, kicker: Kicker) -> None:
+async def keep_house(server: Server, kicker: KernelNotifier) -> None:
     """Announce what expires, and let scratch files go that nobody uses."""
     nobody = server.stamp(server.owner.uid, 0).who
     while True:

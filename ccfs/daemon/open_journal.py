@@ -27,7 +27,7 @@ def _earlier(path: str) -> ModuleType | None:
     return next((one for one in (legacy_log, legacy_sqlite) if one.is_one(path)), None)
 
 
-class Kept:
+class OpenJournal:
     """The journal of a mount, open."""
 
     def __init__(self, path: str, *, fresh: bool) -> None:
@@ -39,7 +39,7 @@ class Kept:
         self.journal = Journal(path, fresh=fresh or self._earlier is not None)
 
     @classmethod
-    def open(cls, options: MountOptions) -> Kept:
+    def open(cls, options: MountOptions) -> OpenJournal:
         """Open or make the journal; JournalError where it can't be used."""
         from ccfs.store.errors import DamagedError, InUseError
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ccfs.store.values import Limits
-from ccfs.takeover.fuse_connection import Link
+from ccfs.takeover.fuse_connection import FuseConnection
 
 if TYPE_CHECKING:
-    from ccfs.kcm.listener import KcmSocket
+    from ccfs.kcm.listener import KcmListener
     from ccfs.takeover.handover import Handover
 
 
@@ -39,7 +39,7 @@ class MountOptions:
     allow_other: bool = False
     journal: str = ""
     kcm_socket: str = ""
-    kcm_kept: KcmSocket | None = None
+    kcm_kept: KcmListener | None = None
     kcm_keeper: int = -1
     held: int = -1
     device: int = -1
@@ -55,9 +55,9 @@ class MountOptions:
     limits: Limits = field(default_factory=Limits)
 
     @property
-    def link(self) -> Link | None:
+    def link(self) -> FuseConnection | None:
         """What another daemon needs to take the connection over."""
-        return Link(self.device, self.handover.descriptor) if self.handover else None
+        return FuseConnection(self.device, self.handover.descriptor) if self.handover else None
 
     @property
     def journal_mountpoint(self) -> str:

@@ -15,10 +15,10 @@ import trio
 
 from ccfs import control
 from ccfs.daemon import main
-from ccfs.daemon.control_endpoint import Keeper
+from ccfs.daemon.control_endpoint import ControlEndpoint
 from ccfs.daemon.fuse_loop import Loop
-from ccfs.daemon.kcm_endpoint import KcmFace
-from ccfs.daemon.kernel_notifier import Kicker
+from ccfs.daemon.kcm_endpoint import KcmEndpoint
+from ccfs.daemon.kernel_notifier import KernelNotifier
 from ccfs.daemon.lazy_journal import keep
 from ccfs.daemon.options import MountOptions
 from ccfs.ops.operations import Operations
@@ -40,18 +40,20 @@ def _once() -> None:
         listener.bind("")  # the kernel finds an address that nobody else has (unix(7), autobind)
         listener.listen()
         options = MountOptions("/", allow_other=True, journal=nowhere, control=listener.fileno())
-        kicker = Kicker(None, options)
+        kicker = KernelNotifier(None, options)
         kept = keep(options)
         kicker.server = server = main.make_server(options, None, kicker, kept)
         Operations(server)
-        face = KcmFace.of(options, server)
+        face = KcmEndpoint.of(options, server)
         assert face is not None
-        keeper = Keeper(listener.detach(), server, face)
+        keeper = ControlEndpoint(listener.detach(), server, face)
         with closing(keeper), Loop() as loop:
             trio.run(_run, kicker, server, face, keeper, loop, instruments=[loop.runnable])
 
 
-async def _run(kicker: Kicker, server: Server, face: KcmFace, keeper: Keeper, loop: Loop) -> None:
+async def _run(
+    kicker: KernelNotifier, server: Server, face: KcmEndpoint, keeper: ControlEndpoint, loop: Loop
+) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(main.watch_signals, kicker)
         nursery.start_soon(kicker.hear)
@@ -64,7 +66,7 @@ async def _run(kicker: Kicker, server: Server, face: KcmFace, keeper: Keeper, lo
         nursery.cancel_scope.cancel()
 
 
-async def _ping(keeper: Keeper) -> None:
+async def _ping(keeper: ControlEndpoint) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as client:
         client.setblocking(False)
         client.connect(keeper.address)

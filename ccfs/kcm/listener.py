@@ -22,7 +22,7 @@ LONGEST_PATH = 107
 """Bytes that a Unix socket's address has room for (unix(7))."""
 
 
-class KcmSocket:
+class KcmListener:
     """A socket that listens at `path`, in place of one that nobody listens at any more.
 
     `file`: the device and inode of what it has there.  Raises KcmSocketError.  Processes that are
@@ -46,16 +46,16 @@ class KcmSocket:
             raise
 
     @classmethod
-    def adopted(cls, path: str, descriptor: int, file: tuple[int, int] | None) -> KcmSocket:
+    def adopted(cls, path: str, descriptor: int, file: tuple[int, int] | None) -> KcmListener:
         """One that listens already, by its descriptor; `file`: what there was at its path."""
         made = cls.__new__(cls)
         made.path, made.file = path, file
         made.listener = socket.socket(fileno=descriptor)
         return made
 
-    def inherited(self, descriptor: int) -> KcmSocket:
+    def inherited(self, descriptor: int) -> KcmListener:
         """The same in a process that has been given it by this descriptor."""
-        return KcmSocket.adopted(self.path, descriptor, self.file)
+        return KcmListener.adopted(self.path, descriptor, self.file)
 
     def remove(self) -> None:
         """Take it off the path, unless another is in its place.

@@ -14,7 +14,7 @@ from contextlib import suppress
 from ccfs.linux import fuse_messages
 
 
-class HeldConnection:
+class HeldRequests:
     """Holds the requests of a connection by its descriptor of /dev/fuse, which it owns.
 
     `daemon`: the pid of the dead daemon, which led a process group: what its helper asks is refused

@@ -21,7 +21,7 @@ from ccfs.errors import MountError
 from ccfs.linux import fusermount, mount_calls
 from ccfs.linux.fusermount import Wait, wait_readable
 from ccfs.mounting import closed_directory, mountpoint
-from ccfs.mounting.held_requests import HeldConnection
+from ccfs.mounting.held_requests import HeldRequests
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Mounter:
                 closed_directory.restore(self.directory)
 
     def replace(
-        self, piled: list[Attached], holding: HeldConnection, wait: Wait = wait_readable
+        self, piled: list[Attached], holding: HeldRequests, wait: Wait = wait_readable
     ) -> None:
         """Put a new mount in place of the last in a list of ours, whose daemon is dead.
 

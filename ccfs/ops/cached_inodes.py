@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from ccfs.ops.inodes import among, numbers, serial_of
 
 
-class Held:
+class CachedInodes:
     """A set of inode numbers.  `before`: the last serial number of an earlier daemon's."""
 
     def __init__(self, before: int = 0) -> None:

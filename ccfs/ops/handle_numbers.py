@@ -1,4 +1,4 @@
-"""Numbers of open files: each says what it is of, so that the next daemon knows it, too.
+"""HandleNumbers of open files: each says what it is of, so that the next daemon knows it, too.
 
     bits 0 - 2    whether it writes, whether it appends, whether it was opened by another inode
     bits 3 - 48   the inode number
@@ -31,7 +31,7 @@ class Opened(NamedTuple):
     elsewhere: bool
 
 
-class Numbers:
+class HandleNumbers:
     """Gives them out, `taken` ones excepted.
 
     The turn is counted in a word that the next daemon goes on with: of another daemon's open files

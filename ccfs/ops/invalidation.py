@@ -5,7 +5,7 @@ Knows numbers only: what the kernel holds of them is the server's to know.
 
 from collections.abc import Collection
 
-from ccfs.ops.cached_inodes import Held
+from ccfs.ops.cached_inodes import CachedInodes
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.store.ledger import LISTED, Effects
 
@@ -26,7 +26,7 @@ _GROUP = (
 _RECORD = (int(Slot.TEXT), int(Slot.VALUE))
 
 
-def stale_records(serials: Collection[int], held: Held) -> list[int]:
+def stale_records(serials: Collection[int], held: CachedInodes) -> list[int]:
     """Those of `held` that are records': mostly there is none."""
     return list(held.among(serials, _RECORD)) if serials else []
 

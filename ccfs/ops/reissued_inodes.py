@@ -16,7 +16,7 @@ _KEY = b"face "
 _VALUE = Struct(">QB")
 
 
-class Faces:
+class ReissuedInodes:
     """Which number stands for a directory now, and which directory a number means.
 
     `notes`: what an earlier daemon has noted down; `note`: notes it for the next.

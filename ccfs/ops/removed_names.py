@@ -19,7 +19,7 @@ LASTS = 2.0
 """Seconds for which a removed name is gone, unless its directory is listed before."""
 
 
-class Removed:
+class RemovedNames:
     """The removed names, and when they come back.
 
     `notes`: what an earlier daemon has noted down; `note`: notes it for the next.

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ccfs.ops.cached_inodes import Held
+from ccfs.ops.cached_inodes import CachedInodes
 from ccfs.ops.callers import COMMAND_UNKNOWN, process_of
 from ccfs.ops.errnos import LIMITS
-from ccfs.ops.handle_numbers import Numbers
+from ccfs.ops.handle_numbers import HandleNumbers
 from ccfs.ops.handles import Handle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.invalidation import stale, stale_records
-from ccfs.ops.reissued_inodes import Faces
-from ccfs.ops.removed_names import Removed
-from ccfs.ops.set_times import Times
+from ccfs.ops.reissued_inodes import ReissuedInodes
+from ccfs.ops.removed_names import RemovedNames
+from ccfs.ops.set_times import SetTimes
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.errors import DamagedError
 from ccfs.store.ledger import Effects
@@ -120,11 +120,11 @@ class Server:
     polls: dict[int, "Poll"] = field(default_factory=dict)
     texts: dict[int, bytes] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
-    faces: Faces = field(init=False)
-    times: Times = field(init=False)
-    removed: Removed = field(init=False)
+    faces: ReissuedInodes = field(init=False)
+    times: SetTimes = field(init=False)
+    removed: RemovedNames = field(init=False)
     unwanted: set[bytes] = field(default_factory=set)
-    held: Held = field(default_factory=Held)
+    held: CachedInodes = field(default_factory=CachedInodes)
     handover: Handover | None = None
     live: bool = False
     told_until: float = 0.0
@@ -139,10 +139,10 @@ class Server:
 
     def __post_init__(self) -> None:
         notes = self.store.notes
-        self.faces, self.times = Faces(self.note, notes), Times(self.note, notes)
-        self.removed = Removed(self.note, notes)
+        self.faces, self.times = ReissuedInodes(self.note, notes), SetTimes(self.note, notes)
+        self.removed = RemovedNames(self.note, notes)
         self._air = words_of(self.handover)
-        self._numbers = Numbers(self.handles, self._air, OPENED)
+        self._numbers = HandleNumbers(self.handles, self._air, OPENED)
 
     def stamp(self, uid: int, pid: int) -> Stamp:
         """When and by whom a step is made that a thread `pid` of a process asks for.

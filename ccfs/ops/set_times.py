@@ -1,4 +1,4 @@
-"""Times that a user has set: of any inode, until what it shows changes.
+"""SetTimes that a user has set: of any inode, until what it shows changes.
 
 Knows inodes and times; never what a node is.
 """
@@ -21,7 +21,7 @@ class _Set(NamedTuple):
     times: tuple[int, int]
 
 
-class Times:
+class SetTimes:
     """The set times by their inodes.
 
     `notes`: what an earlier daemon has noted down; `note`: notes it for the next.

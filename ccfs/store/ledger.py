@@ -11,7 +11,7 @@ from ccfs.store.ccache import Ccache, Register
 from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.events import EventLog
 from ccfs.store.generation import Generation
-from ccfs.store.reply_cache import Memo
+from ccfs.store.reply_cache import ReplyCache
 from ccfs.store.values import Limits, Stamp, Stored, What, Who
 
 REFUSALS = 1.0
@@ -99,7 +99,7 @@ class Ledger:
         self.effects = Effects()
         self.register = Register(int(now * 1000), limits.credentials)
         self.events = EventLog(limits.events, self.number)
-        self.memo = Memo()
+        self.memo = ReplyCache()
         self.notes: dict[bytes, bytes] = {}
         self._refused = -math.inf
 

@@ -11,7 +11,7 @@ OVERHEAD = 128
 """Bytes that keeping one takes besides its own."""
 
 
-class Memo:
+class ReplyCache:
     """Bytes made of the content, by the bytes that asked for them.
 
     Holds secrets, so nothing stays in it when the content goes: the ledger empties it.

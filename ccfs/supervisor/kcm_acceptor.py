@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from ccfs.kcm.listener import KcmSocket
+from ccfs.kcm.listener import KcmListener
 from ccfs.linux import descriptors
-from ccfs.takeover.kcm_connections import KeptConnections
+from ccfs.takeover.kcm_connections import KcmConnections
 
 MOST = 1024
 """Connections; a daemon lets go of the one that is idle for longest when there is another."""
@@ -29,16 +29,16 @@ IN_A_ROW = 16
 ALL, ONE = b"all", b"one"
 
 
-class KcmKeeper:
+class KcmAcceptor:
     """Who connects at a socket, given to one daemon after another."""
 
-    def __init__(self, listening: KcmSocket, connections: Sequence[int] = ()) -> None:
+    def __init__(self, listening: KcmListener, connections: Sequence[int] = ()) -> None:
         """`connections`: the descriptors of those that are there already."""
         descriptors.room_for(MOST, OWN_DESCRIPTORS)
         self._listener, self._file = listening.listener, listening.file
         self._listener.setblocking(False)
         self._hears = True
-        self._kept = KeptConnections()
+        self._kept = KcmConnections()
         # None: here ends what was there before the daemon.
         self._unsent: deque[socket.socket | None] = deque()
         self._daemon: socket.socket | None = None

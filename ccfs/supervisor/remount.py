@@ -11,7 +11,7 @@ import signal
 import time
 
 from ccfs.linux.fusermount import wait_readable
-from ccfs.mounting.held_requests import HeldConnection
+from ccfs.mounting.held_requests import HeldRequests
 from ccfs.mounting.mounter import Attached, Mounter
 from ccfs.takeover import notifier
 
@@ -25,12 +25,12 @@ def remount(mounter: Mounter, piled: list[Attached], life: int, daemon: int) -> 
     `life` reads as closed once the daemon and its helper have ended.  Raises MountError where there
     can't be a mount.
     """
-    holding = HeldConnection(piled[-1].device, daemon)
+    holding = HeldRequests(piled[-1].device, daemon)
     _let_helper_end(holding, life, daemon)
     mounter.replace(piled, holding, lambda ready, seconds: _hold(holding, ready, seconds))
 
 
-def _let_helper_end(holding: HeldConnection, life: int, daemon: int) -> None:
+def _let_helper_end(holding: HeldRequests, life: int, daemon: int) -> None:
     """Wait for the helper of a dead daemon, stopped or not, which has its time and no more."""
     if _hold(holding, life, 0):
         return
@@ -39,7 +39,7 @@ def _let_helper_end(holding: HeldConnection, life: int, daemon: int) -> None:
         notifier.signal_left(daemon, signal.SIGKILL)
 
 
-def _hold(holding: HeldConnection, descriptor: int, seconds: float) -> bool:
+def _hold(holding: HeldRequests, descriptor: int, seconds: float) -> bool:
     """Wait for a descriptor while clients of the dead mount are held; False after `seconds`."""
     if holding.closed:
         return wait_readable(descriptor, seconds)

@@ -2,7 +2,7 @@
 
 It holds the descriptor of the FUSE connection, so that clients of a dead daemon wait until the next
 one takes the connection over; before Linux 6.9 that one gets a new mount (ccfs.supervisor.remount).  Daemons
-are forked by a nursery, which has imported all that they need.
+are forked by a fork server, which has imported all that they need.
 
 Knows processes and mounts; never what the daemon serves.
 """
@@ -32,8 +32,8 @@ from ccfs.supervisor import reimport
 from ccfs.supervisor.reimport import Plain, Renewed
 from ccfs.supervisor.remount import remount
 from ccfs.takeover import handover, notifier
-from ccfs.takeover.fork_server import Born, Nursery
-from ccfs.takeover.fuse_connection import Link, greet
+from ccfs.takeover.fork_server import Born, ForkServer
+from ccfs.takeover.fuse_connection import FuseConnection, greet
 from ccfs.takeover.handover import Handover
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Supervisor:
         self._beside = job.beside()
         self._ready = mmap.mmap(-1, 1)
         self._handover = handover or Handover()
-        self._nursery = Nursery(job.warm, self._fork)
+        self._nursery = ForkServer(job.warm, self._fork)
         self._mounts: list[Attached] = []
         self._child: Born | None = None
         self._ending = False
@@ -220,7 +220,7 @@ class Supervisor:
     @property
     def _can_go_on(self) -> bool:
         """Whether the next daemon can take the connection over: it is there, and can resend."""
-        link = Link(self._mounts[-1].device, self._handover.descriptor)
+        link = FuseConnection(self._mounts[-1].device, self._handover.descriptor)
         return link.can_resend and link.lives and not self._job.anew
 
     def _mount_anew(self, daemon: int) -> None:

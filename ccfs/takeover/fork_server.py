@@ -43,7 +43,7 @@ class Born:
     pidfd: int
 
 
-class Nursery:
+class ForkServer:
     """The side of who keeps daemons: orders out, a child back.
 
     `settle`: what the nursery does first.

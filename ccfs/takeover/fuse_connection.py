@@ -22,7 +22,7 @@ SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class FuseConnection:
     """One connection.
 
     `device`: its descriptor.  `shared`: that of the memory (ccfs.takeover.handover), -1 where daemons of
@@ -33,7 +33,7 @@ class Link:
     shared: int = -1
 
     @classmethod
-    def begin(cls, device: int) -> Link:
+    def begin(cls, device: int) -> FuseConnection:
         """The link of a new mount, whose first request is taken.  Raises MountError, OSError."""
         made = Handover()
         try:

@@ -12,7 +12,7 @@ import select
 import socket
 
 
-class KeptConnections:
+class KcmConnections:
     """Connections, until they end.  `of`: whose they are, where there is more than one daemon."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ FAREWELL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Helper:
+class Notifier:
     """The daemon's side of it: orders go out, an answer for each comes back."""
 
     pid: int
@@ -77,7 +77,7 @@ class Answer:
     serial: int
 
 
-def start(mountpoint: str, held: int = -1, first: Callable[[], None] = lambda: None) -> Helper:
+def start(mountpoint: str, held: int = -1, first: Callable[[], None] = lambda: None) -> Notifier:
     """Fork the child.  It closes what it inherits, a descriptor of the FUSE device first of all.
 
     `held`: a descriptor that it keeps, so that somebody else can see when it ends; -1 for none.
@@ -91,7 +91,7 @@ def start(mountpoint: str, held: int = -1, first: Callable[[], None] = lambda: N
     os.close(order_read)
     os.close(answer_write)
     os.set_blocking(order_write, False)
-    return Helper(pid, order_write, answer_read)
+    return Notifier(pid, order_write, answer_read)
 
 
 def signal_left(leader: int, number: signal.Signals) -> None:

@@ -62,7 +62,7 @@ MOUNT = "/run/user/1000/ccfs"
 UID = 1000
 
 
-class Kept:
+class OpenJournal:
     """A store with its journal, as a daemon has them."""
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
@@ -83,11 +83,11 @@ class Kept:
         """Have the last steps in the journal, as every handler does."""
         self.server.settle()
 
-    def killed(self) -> "Kept":
+    def killed(self) -> "OpenJournal":
         """What comes back after the end of a process that had no time to close anything."""
         again = self.path.with_name("again")
         shutil.copy(self.path, again)
-        return Kept(again, self.limits)
+        return OpenJournal(again, self.limits)
 
     def close(self) -> None:
         """Let the file go."""
@@ -99,10 +99,10 @@ class Kept:
 
 
 @contextlib.contextmanager
-def kept(limits: Limits | None = None) -> Iterator[Kept]:
+def kept(limits: Limits | None = None) -> Iterator[OpenJournal]:
     """A journal in memory, and nothing left of it."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ccfs-journal-test-") as directory:
-        made = Kept(Path(directory) / "journal", limits)
+        made = OpenJournal(Path(directory) / "journal", limits)
         try:
             yield made
         finally:
@@ -144,7 +144,7 @@ def seen_whole(store: Store) -> list[object]:
     return [text, where, whole]
 
 
-def same_after(made: Kept) -> None:
+def same_after(made: OpenJournal) -> None:
     """A daemon that is killed now comes back with all of it."""
     back = made.killed()
     try:
@@ -156,11 +156,11 @@ def same_after(made: Kept) -> None:
         back.close()
 
 
-def again_after(back: Kept) -> list[object]:
+def again_after(back: OpenJournal) -> list[object]:
     """The same once more, from the log that was read: nothing is to be written for that."""
     path = back.path.with_name("once-more")
     shutil.copy(back.path, path)
-    once_more = Kept(path, back.limits)
+    once_more = OpenJournal(path, back.limits)
     try:
         return seen(once_more.store)
     finally:
@@ -598,7 +598,7 @@ def test_a_new_log_is_written_in_slices(monkeypatch: pytest.MonkeyPatch) -> None
         assert not made.path.with_name("again.new").exists()
 
 
-def same_after_load(made: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def same_after_load(made: OpenJournal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     same_after(made)
 
@@ -663,7 +663,7 @@ def remove_in_place(store: Store, ccache: Ccache) -> None:
     store.files.write(writer(store, current(ccache)), span.start, removed(old), 50)
 
 
-def prepared(made: Kept) -> tuple[Ccache, Ccache]:
+def prepared(made: OpenJournal) -> tuple[Ccache, Ccache]:
     """Two ccaches, scratch files, a link, a note, an incomplete record, all in the journal."""
     first, second = (fill(made.store, whole(record(TGT)), n) for n in (b"tkt", b"work"))
     for ccache in (first, second):
@@ -774,7 +774,7 @@ def test_a_kill_at_any_moment_of_a_step(
         for data in moments.taken:
             path = made.path.with_name("moment")
             path.write_bytes(data)
-            back = Kept(path)
+            back = OpenJournal(path)
             found.append(seen(back.store))
             check(back.store)
             assert back.journal.has_made(mark) == (found[-1] == after)
@@ -795,7 +795,7 @@ def test_a_full_file_system(tmp_path: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
     subprocess.run(mount, check=True, timeout=10)
     try:
-        made = Kept(place / "journal")
+        made = OpenJournal(place / "journal")
         ccache = fill(made.store, whole(record(TGT)))
         made.settle()
         ballast = place / "ballast"
@@ -811,7 +811,7 @@ def test_a_full_file_system(tmp_path: Path) -> None:
         made.settle()
         made.server.tend()
         made.close()
-        back = Kept(place / "journal")
+        back = OpenJournal(place / "journal")
         assert seen(back.store) == seen(made.store)
         back.close()
     finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.open_journal import Kept
+from ccfs.daemon.open_journal import OpenJournal
 from ccfs.errors import JournalError
 from ccfs.journal.log import MAGIC, Log, version_of
 from ccfs.store import Stamp, Store, Who
@@ -50,7 +50,7 @@ def extracted(vector: str, tmp_path: Path) -> Path:
 
 def loaded(path: Path, mountpoint: str = "/m", uid: int = 1000) -> Store:
     options = MountOptions(mountpoint, journal=str(path))
-    kept = Kept.open(options)
+    kept = OpenJournal.open(options)
     try:
         return kept.store(options, AT._replace(who=Who(uid, 1, "ccfs")))
     finally:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.lazy_journal import LateKept
-from ccfs.daemon.open_journal import Kept as Open
+from ccfs.daemon.lazy_journal import LazyJournal
+from ccfs.daemon.open_journal import OpenJournal as Open
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
@@ -22,7 +22,16 @@ from ccfs.store.events import Reader
 from ccfs.store.ledger import LISTED, Effects
 from ccfs.store.open_files import OpenFile
 from ccfs.store.scratch import COLLECTION
-from tests.journal.test_journal import MOUNT, UID, Kept, again_after, kept, mark, no_room, seen
+from tests.journal.test_journal import (
+    MOUNT,
+    UID,
+    OpenJournal,
+    again_after,
+    kept,
+    mark,
+    no_room,
+    seen,
+)
 from tests.support.direct import Outside
 from tests.support.storing import (
     ALICE,
@@ -58,7 +67,7 @@ def reopened(store: Store, file: OpenFile) -> OpenFile:
     return store.files.reopen(number, file.ident, USER, writes=file.writes, append=file.append)
 
 
-def default(made: Kept) -> Ccache:
+def default(made: OpenJournal) -> Ccache:
     return made.store.collection.default
 
 
@@ -395,7 +404,7 @@ def test_the_mark_of_a_journal_that_is_not_made_yet(tmp_path: Path) -> None:
     """An idle mount has none; the first event makes it, but for those at the start."""
     path = tmp_path / "journal"
     options = MountOptions(MOUNT, journal=str(path), control=3)
-    late = LateKept(options)
+    late = LazyJournal(options)
     store = late.store(options, at())
     server = Server(store, Owner(UID, UID), MOUNT, "id", 1, Outside(), journal=late)
     server.tend()

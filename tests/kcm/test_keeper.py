@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ccfs.kcm import server as serving
-from ccfs.kcm.listener import KcmSocket
+from ccfs.kcm.listener import KcmListener
 from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
-from ccfs.supervisor.kcm_acceptor import ALL, KcmKeeper
+from ccfs.supervisor.kcm_acceptor import ALL, KcmAcceptor
 from tests.support import kcm
 from tests.support.direct import FileSystem
 from tests.support.kcm import request
@@ -23,7 +23,7 @@ NOOP = request(kcm.NOOP)
 DONE = b"\0\0\0\4" + bytes(8)
 
 
-def has_work(one: KcmKeeper | KcmServer) -> bool:
+def has_work(one: KcmAcceptor | KcmServer) -> bool:
     poll = select.poll()
     poll.register(one.fileno(), select.POLLIN)
     return bool(poll.poll(0))
@@ -34,8 +34,8 @@ class House:
 
     def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
         self.stack = stack
-        self.socket = KcmSocket(str(path))
-        self.keeper = KcmKeeper(self.socket)
+        self.socket = KcmListener(str(path))
+        self.keeper = KcmAcceptor(self.socket)
         stack.callback(self.socket.close)
 
     def connect(self) -> socket.socket:

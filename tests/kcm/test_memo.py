@@ -7,7 +7,7 @@ import pytest
 from ccfs.kcm.opcodes import OPERATIONS
 from ccfs.kcm.service import Peer, Service
 from ccfs.store import reply_cache
-from ccfs.store.reply_cache import Memo
+from ccfs.store.reply_cache import ReplyCache
 from tests.support import kcm
 from tests.support.direct import UID, FileSystem
 from tests.support.kcm import credential, lengthed, principal, request, split, tag, u32
@@ -145,14 +145,14 @@ def test_a_refusal_is_not_kept() -> None:
 
 
 def test_what_is_too_large_is_not_kept() -> None:
-    kept = Memo()
+    kept = ReplyCache()
     kept.keep(b"a", bytes(reply_cache.LARGEST))
     assert kept.find(b"a") is None
 
 
 def test_it_never_grows_beyond_its_room() -> None:
     """The newest is kept, and what was there before has made room."""
-    kept, piece = Memo(), bytes(reply_cache.LARGEST // 2)
+    kept, piece = ReplyCache(), bytes(reply_cache.LARGEST // 2)
     for number in range(5 * reply_cache.ROOM // len(piece)):
         kept.keep(b"%d" % number, piece)
         assert kept.find(b"%d" % number) == piece
@@ -160,7 +160,7 @@ def test_it_never_grows_beyond_its_room() -> None:
 
 
 def test_cleared_it_has_all_its_room() -> None:
-    kept = Memo()
+    kept = ReplyCache()
     for _ in range(3):
         for number in range(reply_cache.ROOM // reply_cache.LARGEST):
             kept.keep(b"%d" % number, bytes(reply_cache.LARGEST - reply_cache.OVERHEAD - 8))

@@ -17,7 +17,7 @@ import pytest
 
 from ccfs.linux.fusermount import Wait, wait_readable
 from ccfs.mounting import mountpoint
-from ccfs.mounting.held_requests import HeldConnection
+from ccfs.mounting.held_requests import HeldRequests
 from ccfs.mounting.mounter import Attached, Mounter
 from ccfs.supervisor.supervisor import Job, Life, Supervisor
 from reliability import kills, load, loops
@@ -384,7 +384,7 @@ class PretendedMount(Mounter):
         return self.is_there
 
     def replace(
-        self, piled: list[Attached], holding: HeldConnection, wait: Wait = wait_readable
+        self, piled: list[Attached], holding: HeldRequests, wait: Wait = wait_readable
     ) -> None:
         piled[:] = [self.attach()]
 

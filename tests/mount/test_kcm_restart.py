@@ -16,7 +16,7 @@ import pytest
 
 from ccfs import control
 from ccfs.errors import Exit, KcmSocketError
-from ccfs.kcm.listener import KcmSocket
+from ccfs.kcm.listener import KcmListener
 from ccfs.mounting import mountpoint
 from reliability.place import Place, children, parent, place, serving
 from tests.clients.run import run
@@ -248,14 +248,14 @@ def test_info_says_where_it_is(here: Place) -> None:
 
 def test_the_file_of_the_socket(tmp_path: Path) -> None:
     """It is there as long as who has made it wants, and nobody else's is taken away."""
-    made = KcmSocket(str(tmp_path / "kcm"))
+    made = KcmListener(str(tmp_path / "kcm"))
     with made.listener:
         assert control.listener(made.path) == os.getpid()
         with pytest.raises(KcmSocketError, match=f"process {os.getpid()} serves at"):
-            KcmSocket(made.path)
+            KcmListener(made.path)
         made.remove()
         assert not os.path.exists(made.path)
-        with KcmSocket(made.path).listener:
+        with KcmListener(made.path).listener:
             made.remove()
             assert os.path.exists(made.path)
     with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
