@@ -20,7 +20,7 @@ test:
 	@scripts/build
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)
 
-# About 80 minutes; docs/reliability.md says what each of them does.
+# About 80 minutes; docs/developer/reliability.md says what each of them does.
 reliability:
 	@scripts/setup test
 	.venv/bin/python -m reliability.damage --count 1000

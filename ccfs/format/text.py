@@ -1,7 +1,7 @@
 """A credential as text: `Key: value` lines for people and for grep.
 
 Knows how the fields of a credential read, never a secret: of keys, tickets and authorization data
-only types and sizes are shown.  The keys are a contract, written down in docs/credential-text.md.
+only types and sizes are shown.  The keys are a contract: docs/user/credential-text.md.
 """
 
 import re

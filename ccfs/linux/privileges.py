@@ -101,7 +101,7 @@ KEPT_BY_MOUNT_CCFS = [
     "DAC_OVERRIDE",
     "SYS_RESOURCE",
 ]
-"""What each may after its start; docs/security.md says why."""
+"""What each may after its start; docs/admin/security.md says why."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]

@@ -1,4 +1,4 @@
-"""Every line of the table in docs/ccapi.md, run in a shell, and what it must have done."""
+"""Every line of the table in docs/user/ccapi.md, run in a shell, and what it must have done."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from tests.support.mounting import Mounted
 
 pytest_plugins = ["tests.support.ccapi_fixtures"]
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "ccapi.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "user" / "ccapi.md"
 ROW = re.compile(r"^\| (.*?) ?\| (.*?) ?\| `(.*)` \|$")
 CALL = re.compile(r"`(cc_\w+)`")
 SERVER = "http/www.example.com@EXAMPLE.COM"

@@ -226,8 +226,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def documented(column: str) -> set[str]:
-    """The capabilities that a column of docs/security.md says yes to."""
-    text = (ROOT / "docs/security.md").read_text()
+    """The capabilities that a column of docs/admin/security.md says yes to."""
+    text = (ROOT / "docs/admin/security.md").read_text()
     table = text.partition("<!-- capabilities -->\n")[2].partition("<!-- end")[0]
     head, _, *rows = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()

@@ -1,4 +1,4 @@
-"""The programs of `reliability/` that fuzz, for a moment; docs/reliability.md has their figures."""
+"""The fuzzers of `reliability/` for a moment; figures: docs/developer/reliability.md."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""The text of a credential: the contract of docs/credential-text.md, and no way to forge it."""
+"""The text of a credential: what docs/user/credential-text.md promises; it can't be forged."""
 
 import re
 from dataclasses import replace
@@ -22,7 +22,7 @@ KEYS = re.findall(
     """Id Client Server Auth-Time Start-Time End-Time Renew-Till Flags Session-Enctype
 Ticket-Enctype Ticket-Kvno Ticket-Size Second-Ticket-Size Is-Skey Addresses Authdata""",
 )
-CONTRACT = Path(__file__).parents[2] / "docs" / "credential-text.md"
+CONTRACT = Path(__file__).parents[2] / "docs" / "user" / "credential-text.md"
 
 
 def fields(credential: Credential) -> dict[str, str]:

@@ -49,7 +49,7 @@ def rule(place: Stage, installed: Path) -> Iterator[None]:
 
 
 def test_sudo_keeps_the_callers_without_the_rule(place: Stage) -> None:
-    """What docs/login.md says of sudo's own env_keep: PAM's variable doesn't replace a kept one."""
+    """docs/admin/login.md on sudo's own env_keep: PAM's variable doesn't replace a kept one."""
     with ccfsd(place):
         assert under_sudo(place, "-iu", "bob") == NAMES["alice"]
 

@@ -1,7 +1,7 @@
 """Attacks on the way a mount is made, replaced and taken away, by a user and by chance.
 
 The attacker is a real user; root's mounts and all that is attacked are in a mount namespace of the
-test.  docs/security.md lists them.  Needs root.
+test.  docs/admin/security.md lists them.  Needs root.
 """
 
 import os

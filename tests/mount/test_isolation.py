@@ -1,4 +1,4 @@
-"""Who may: users who really are what they claim to be try everything; docs/isolation.md has it."""
+"""Access of real users in real namespaces, compared with the table of docs/admin/isolation.md."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from tests.support.require import missing, require
 IMAGE = records.ccache(["host/one", "krbtgt/KRBTEST.COM"])
 FILES = {what for whats in [*isolation.COLUMNS.values()][:11] for what in whats}
 PROC = {"ptrace", "mem", "maps", "environ", "fd"}
-DOCUMENT = PROJECT / "docs/isolation.md"
+DOCUMENT = PROJECT / "docs/admin/isolation.md"
 
 
 @pytest.fixture(scope="module")

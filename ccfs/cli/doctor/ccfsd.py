@@ -14,7 +14,7 @@ from contextlib import suppress
 from ccfs import control
 from ccfs.cli.doctor.finding import Finding
 
-_PROFILE = "'pam-auth-update --enable ccfs' gives logins a mount (docs/login.md)"
+_PROFILE = "'pam-auth-update --enable ccfs' gives logins a mount (docs/admin/login.md)"
 _START = "as root: 'systemctl enable --now ccfsd.socket ccfsd.service', or run 'ccfsd'"
 
 
