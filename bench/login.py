@@ -2,8 +2,10 @@
 
 Times pamtester's open and close of a session without the module, with it as a user's first session,
 and with it as a second one, interleaved at random; then logs many users in at once, looks at what
-their daemons weigh, and logs them out.  Everything happens on a stage of its own (tests/support/login.py),
-with what `make install` installs.  Knows clocks and /proc; never what ccfsd does.
+their daemons weigh, and logs them out.  Everything happens on a stage of its own
+(tests/support/login.py), with what `make install` installs.
+
+Knows clocks and /proc; never what ccfsd does.
 """
 
 import argparse

@@ -7,7 +7,8 @@ of few phases: whatever happens arrives as a call from the loop, and nothing her
                                   SERVING -> CLEARING -> QUEUED  where none can: a new mount
                                   SERVING -> ENDING -> CLEARING -> GONE  nobody wants it any more
 
-What makes the difference is the link (ccfs.takeover.fuse_connection): there is one while another daemon can go on.
+What makes the difference is the link (ccfs.takeover.fuse_connection): there is one while another
+daemon can go on.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ BACKLOG = 64
 MOST = 64
 """Connections at a time."""
 LINK = b"link"
-"""The request for what a successor needs, whose reply carries the descriptors of a `FuseConnection`."""
+"""The request for what a successor needs; its reply has the descriptors of a `FuseConnection`."""
 _DESCRIPTORS = 4
 _ROOM = socket.CMSG_SPACE(_DESCRIPTORS * array("i").itemsize)
 

@@ -86,8 +86,8 @@ class KcmServer:
     ) -> None:
         """Serve who connects at `listener`.
 
-        `keeper`: a socket to the process that accepts them there (ccfs.supervisor.kcm_acceptor); we accept them
-        where there is none, or when it has gone.
+        `keeper`: a socket to the process that accepts them there
+        (ccfs.supervisor.kcm_acceptor); we accept them where there is none, or when it has gone.
         """
         self._listener, self._keeper = listener, keeper
         for one in (listener, keeper):

@@ -1,8 +1,8 @@
 """The parent that keeps one mount served: when a daemon dies there is another one.
 
 It holds the descriptor of the FUSE connection, so that clients of a dead daemon wait until the next
-one takes the connection over; before Linux 6.9 that one gets a new mount (ccfs.supervisor.remount).  Daemons
-are forked by a fork server, which has imported all that they need.
+one takes the connection over; before Linux 6.9 that one gets a new mount (ccfs.supervisor.remount).
+Daemons are forked by a fork server, which has imported all that they need.
 
 Knows processes and mounts; never what the daemon serves.
 """
@@ -60,10 +60,10 @@ class Life:
     """What a daemon is given.
 
     `held`: a descriptor to hold while it, or its helper, lives; -1: none.  `mount`: what it serves,
-    at `mountpoint`.  `lock`: a descriptor of the directory below (ccfs.mounting.mount_lock).  `handover`:
-    what the one before has left, None where it is not kept.  `live`: whether there was one before
-    on this mount.  `keeper`: the pid of its supervisor, 0 for none.  `given`: descriptors that
-    each daemon gets; `first`: for the first one alone.
+    at `mountpoint`.  `lock`: a descriptor of the directory below (ccfs.mounting.mount_lock).
+    `handover`: what the one before has left, None where it is not kept.  `live`: whether
+    there was one before on this mount.  `keeper`: the pid of its supervisor, 0 for none.  `given`:
+    descriptors that each daemon gets; `first`: for the first one alone.
     """
 
     held: int

@@ -25,8 +25,8 @@ SECONDS = 5.0
 class FuseConnection:
     """One connection.
 
-    `device`: its descriptor.  `shared`: that of the memory (ccfs.takeover.handover), -1 where daemons of
-    this connection leave nothing to the next.
+    `device`: its descriptor.  `shared`: that of the memory (ccfs.takeover.handover), -1 where
+    daemons of this connection leave nothing to the next.
     """
 
     device: int

@@ -9,7 +9,8 @@ is written by single stores, so that it says how things were at the moment of a 
     3         the last request that was given to a daemon again, by its number (`unique`)
     4         1 while notifications of a step are still to be sent
     5         a number that changes while the daemon answers
-    6         what tells the file that was opened last from others of its inode (ccfs.ops.handle_numbers)
+    6         what tells the file that was opened last from others of its inode
+              (ccfs.ops.handle_numbers)
     64 - 127  who polls a file, as the kernel calls them (FUSE_NOTIFY_POLL); 0: none
     128 - 255 FIFOs that are to be kicked, and ccaches that are to be touched: serial numbers, one
               higher; 0: none

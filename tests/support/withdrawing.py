@@ -1,8 +1,8 @@
 """A daemon whose clients can die between its look for a request and its read.
 
-Knows the loop from the inside.  Run as `python -m tests.support.withdrawing MOUNTPOINT`: it says `ready`,
-then `w` whenever it waits for a request and `s` when it sees one; it goes on to read that when it
-gets a byte, and says nothing more when there is no other byte to come.
+Knows the loop from the inside.  Run as `python -m tests.support.withdrawing MOUNTPOINT`: it says
+`ready`, then `w` whenever it waits for a request and `s` when it sees one; it goes on to read that
+when it gets a byte, and says nothing more when there is no other byte to come.
 """
 
 import os
