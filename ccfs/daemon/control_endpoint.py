@@ -23,7 +23,7 @@ from ccfs.errors import UserError, redaction
 if TYPE_CHECKING:
     from ccfs.daemon.kcm_endpoint import KcmEndpoint
     from ccfs.daemon.login_import import Importer
-    from ccfs.ops.server import Server
+    from ccfs.ops.file_system import Server
     from ccfs.store.ccache import Ccache
     from ccfs.takeover.fuse_connection import FuseConnection
 

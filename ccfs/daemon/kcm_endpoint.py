@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ccfs.daemon.fuse_loop import Loop
     from ccfs.daemon.options import MountOptions
-    from ccfs.ops.server import Server
+    from ccfs.ops.file_system import Server
 
 MOST_CONNECTIONS = 1024
 OWN_DESCRIPTORS = 64

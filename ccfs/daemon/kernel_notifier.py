@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ccfs.daemon.options import MountOptions
-    from ccfs.ops.server import Poll, Server
+    from ccfs.ops.file_system import Poll, Server
 
 log = logging.getLogger(__name__)
 

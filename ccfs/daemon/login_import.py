@@ -26,7 +26,7 @@ from ccfs.store import Stamp, Who
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
 
 if TYPE_CHECKING:
-    from ccfs.ops.server import Server
+    from ccfs.ops.file_system import Server
     from ccfs.store.ccache import Ccache
 
 log = logging.getLogger(__name__)

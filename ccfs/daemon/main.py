@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ccfs.daemon.kernel_notifier import KernelNotifier
     from ccfs.daemon.lazy_journal import LazyJournal
     from ccfs.daemon.open_journal import OpenJournal
+    from ccfs.ops.file_system import Server
     from ccfs.ops.operations import Operations
-    from ccfs.ops.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def make_server(
 ) -> Server:
     """What all handlers share, with the store that the journal has or a new one."""
     from ccfs.ops.cached_inodes import CachedInodes
-    from ccfs.ops.server import Owner, Server
+    from ccfs.ops.file_system import Owner, Server
     from ccfs.store import Stamp, Store, Who
 
     owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)

@@ -21,8 +21,8 @@ from ccfs.daemon.kcm_endpoint import KcmEndpoint
 from ccfs.daemon.kernel_notifier import KernelNotifier
 from ccfs.daemon.lazy_journal import keep
 from ccfs.daemon.options import MountOptions
+from ccfs.ops.file_system import Server
 from ccfs.ops.operations import Operations
-from ccfs.ops.server import Server
 
 ROUNDS = 10
 """So often is a function called before the interpreter thinks it worth specialising."""

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from pyfuse3 import EntryAttributes
 
+from ccfs.ops.file_system import Owner
 from ccfs.ops.node import Attributes
-from ccfs.ops.server import Owner
 
 BLOCK = 4096
 """Bytes of `st_blksize`: C libraries read and write that much at a time, or more."""

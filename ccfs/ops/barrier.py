@@ -17,7 +17,7 @@ import pyfuse3
 from ccfs.errors import redaction
 from ccfs.ops import resent_requests
 from ccfs.ops.errnos import errno_of
-from ccfs.ops.server import Server
+from ccfs.ops.file_system import Server
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,10 @@
 """The file `ccache` and scratch files: bytes, one inode a generation."""
 
+from ccfs.ops.file_system import Server
 from ccfs.ops.handle_numbers import opened
 from ccfs.ops.handles import BytesHandle, Handle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import LONG, Attributes, Node, Opening
-from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.errors import GoneError, NotFoundError
 from ccfs.store.generation import Generation

@@ -10,10 +10,10 @@ from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
 from ccfs.format.text import credential_text
+from ccfs.ops.file_system import Server
 from ccfs.ops.handles import Commit, CommitHandle, Complete, Handle, PendingHandle, TextHandle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of
-from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, BadNameError, GoneError, NotFoundError

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from ccfs.format.names import encode_name
 from ccfs.ops.ccache_file import open_generation
 from ccfs.ops.errnos import WrongKindError
+from ccfs.ops.file_system import Server
 from ccfs.ops.handles import Handle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of, decoded, mtime_of
-from ccfs.ops.server import Server
 from ccfs.ops.texts import PRIMARY_FILE, raw_name
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name
 from ccfs.ops.errnos import IsDirectoryError, WrongKindError
+from ccfs.ops.file_system import Server
 from ccfs.ops.handles import Handle
 from ccfs.ops.inodes import Ref
-from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadNameError, GoneError, NotFoundError, NotPermittedError

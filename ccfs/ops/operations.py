@@ -19,10 +19,10 @@ from ccfs.ops.attributes import BLOCK, Entry, attributes
 from ccfs.ops.barrier import HANDLERS, handler, notice
 from ccfs.ops.credentials import pending_of
 from ccfs.ops.errnos import AccessError, HandleLimitError, WrongKindError
+from ccfs.ops.file_system import Poll, Server
 from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.inodes import Ref, Slot, ref
 from ccfs.ops.node import Attributes, Opening
-from ccfs.ops.server import Poll, Server
 from ccfs.store import Stamp
 from ccfs.store.errors import ExistsError, GoneError, NotPermittedError
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from ccfs.ops.credentials import rename_entry
 from ccfs.ops.directories import CCACHE, is_current, link_target
 from ccfs.ops.errnos import BadMessageError
+from ccfs.ops.file_system import Server
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import ccache_of, decoded
-from ccfs.ops.server import Server
 from ccfs.ops.texts import raw_name, write_kdc_offset, write_primary, write_principal
 from ccfs.ops.tree import fixed
 from ccfs.store import Stamp

@@ -10,7 +10,7 @@ from ccfs import __version__
 from ccfs.format.names import encode_name
 from ccfs.format.principal import unparse_name
 from ccfs.format.text import principal_text, timestamp
-from ccfs.ops.server import Server
+from ccfs.ops.file_system import Server
 from ccfs.store.ccache import Ccache
 from ccfs.store.dir_names import shown_name
 

@@ -24,8 +24,8 @@ from ccfs.takeover.handover import KICKS, OWED, TOUCHES, Handover
 if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes, FileInfo, RequestContext
 
+    from ccfs.ops.file_system import Server
     from ccfs.ops.operations import Operations
-    from ccfs.ops.server import Server
 
 
 def of(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal, parse_name
 from ccfs.format.wire import COUNT_MAX
 from ccfs.ops import render
+from ccfs.ops.file_system import Server
 from ccfs.ops.handles import (
     CommitHandle,
     Handle,
@@ -16,7 +17,6 @@ from ccfs.ops.handles import (
     transaction_key,
 )
 from ccfs.ops.node import LONG, Attributes, Node, Opening, ccache_of, decoded, mtime_of
-from ccfs.ops.server import Server
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.dir_names import ccache_name, shown_ident

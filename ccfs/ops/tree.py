@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from ccfs.ops import ccache_file, credentials, directories, render, texts
 from ccfs.ops.errnos import WrongKindError
+from ccfs.ops.file_system import Server
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import Directory, Node, ccache_of
-from ccfs.ops.server import Server
 from ccfs.store.errors import NameTooLongError, NotFoundError
 from ccfs.store.values import NAME_MAX
 

@@ -19,7 +19,7 @@ from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError
 from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
 from ccfs.linux import foreign_file
-from ccfs.ops.server import Owner, Server
+from ccfs.ops.file_system import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from tests.conftest import MakeMount

@@ -24,7 +24,7 @@ from ccfs.journal import journal as journals
 from ccfs.journal import log as logs
 from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
-from ccfs.ops.server import Owner, Server
+from ccfs.ops.file_system import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store import generations as generations
 from ccfs.store.ccache import Ccache

@@ -14,7 +14,7 @@ from ccfs.daemon.open_journal import OpenJournal as Open
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
-from ccfs.ops.server import Owner, Server
+from ccfs.ops.file_system import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, DamagedError, GoneError

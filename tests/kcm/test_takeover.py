@@ -28,7 +28,7 @@ from ccfs.kcm.inflight import InFlight
 from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
 from ccfs.linux.message_counts import Counted
-from ccfs.ops.server import Owner, Server
+from ccfs.ops.file_system import Owner, Server
 from ccfs.store import Limits, Stamp, Store, Who
 from ccfs.takeover.handover import Handover
 from tests.support import kcm

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyfuse3
 import pytest
 
-from ccfs.ops import server, set_times
+from ccfs.ops import file_system, set_times
 from ccfs.ops.inodes import Ref, Slot
 from tests.clients.python import records
 from tests.support.direct import UID, Caller, Fields, FileSystem, refused
@@ -264,10 +264,10 @@ def test_a_command_is_looked_up_once_for_an_operation(monkeypatch: pytest.Monkey
         asked.append(thread)
         return thread, f"command {len(asked)}"
 
-    monkeypatch.setattr(server, "process_of", process_of)
+    monkeypatch.setattr(file_system, "process_of", process_of)
     fs = FileSystem()
     said = [fs.server.stamp(UID, pid).who.command for pid in (1, 1, 2)]
-    fs.clock.now += 2 * server.LOOKUP
+    fs.clock.now += 2 * file_system.LOOKUP
     said.append(fs.server.stamp(UID, 2).who.command)
     assert said == ["command 1", "command 1", "command 2", "command 3"]
     assert asked == [1, 2, 2]

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import pyfuse3
 
+from ccfs.ops.file_system import Owner, Server
 from ccfs.ops.operations import Operations
-from ccfs.ops.server import Owner, Server
 from ccfs.store import Limits, Stamp, Store, Who
 
 R = TypeVar("R")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ccfs.ops.cached_inodes import CachedInodes
-from ccfs.ops.callers import COMMAND_UNKNOWN, process_of
 from ccfs.ops.errnos import LIMITS
 from ccfs.ops.handle_numbers import HandleNumbers
 from ccfs.ops.handles import Handle
@@ -19,6 +18,7 @@ from ccfs.ops.invalidation import stale, stale_records
 from ccfs.ops.reissued_inodes import ReissuedInodes
 from ccfs.ops.removed_names import RemovedNames
 from ccfs.ops.set_times import SetTimes
+from ccfs.service.caller import COMMAND_UNKNOWN, process_of
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.errors import DamagedError
 from ccfs.store.ledger import Effects
