@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 
-from tests.clients.python import records
 from tests.support import mounting
+from tests.support.clients.python import records
 from tests.support.fsx import Fsx
 from tests.support.mounting import Mounted, mounts
 

@@ -30,8 +30,8 @@ import pyfuse3
 from ccfs.ops.handles import BytesHandle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.store import Limits
-from tests.clients.python import records
 from tests.support import mounting
+from tests.support.clients.python import records
 from tests.support.direct import UID, Caller, Fields, FileSystem, Page
 from tests.support.mounting import Mounted, mounts
 from tests.support.storing import check

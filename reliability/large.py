@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccfs.linux import forked_call
-from reliability.place import Place, place, resident
-from tests.clients.python import records
+from tests.support.background_mount import Place, place, resident
+from tests.support.clients.python import records
 
 CCACHES, CREDENTIALS = 1024, 60_000
 GOAL = 2.0

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reliability import writers
-from reliability.place import Place, place, resident
-from tests.clients.python import records
+from tests.support.background_mount import Place, place, resident
+from tests.support.clients.python import records
 
 SHARED = "shared"
 MIB = 1 << 20

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from reliability.place import Place, place
-from tests.clients.python import records
+from tests.support.background_mount import Place, place
+from tests.support.clients.python import records
 
 APART = 1.0
 """Seconds between two kills."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.clients.python import records
+from tests.support.clients.python import records
 
 MOST = 40
 """So many credentials, then the ccache begins anew."""

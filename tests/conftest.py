@@ -1,19 +1,17 @@
 """What every test may use: mounts, and the rules that no test escapes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.support.mounting import Mounted, Mounts
+from tests.support.mounting import MakeMount, Mounted, Mounts
 
 pytest_plugins = [
     "tests.support.kdc",
-    "tests.clients.place",
+    "tests.support.ccache_tree",
     "tests.support.storing",
     "tests.support.login",
 ]
-
-MakeMount = Callable[..., Mounted]
 
 MARKERS = {
     "expects_warnings": "the daemon may log warnings and errors in this test",

@@ -15,8 +15,8 @@ from pathlib import Path
 from reliability.takeover import log
 from reliability.takeover.log import Log
 from reliability.takeover.processes import Ending
-from tests.clients import go as go_client
-from tests.clients import java as java_client
+from tests.support.clients import go as go_client
+from tests.support.clients import java as java_client
 from tests.support.kdc import Kdc
 from tests.support.require import SEARCH
 

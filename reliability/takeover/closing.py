@@ -8,7 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.clients.python import records
+from tests.support.clients.python import records
 
 QUIET, CHANGED, CHANGED_IN_QUIET = "quiet", "changed", "changed-in-quiet"
 HERE = ["host/quiet-1", "host/quiet-2"]

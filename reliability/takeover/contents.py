@@ -1,7 +1,7 @@
 """What stands in a ccache, and how it differs from what must stand there.
 
-Knows the credentials of tests/clients/python/records.py: session key and ticket follow from the
-server's name, so that half of one, or a mixture of two, is told from a whole one.
+Knows the credentials of tests/support/clients/python/records.py: session key and ticket follow
+from the server's name, so that half of one, or a mixture of two, is told from a whole one.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from ccfs.format.ccache import decode_ccache
 from ccfs.format.config import is_config
 from ccfs.format.credential import Credential, is_removed
 from ccfs.format.errors import FormatError
-from tests.clients.python import records
+from tests.support.clients.python import records
 
 LOST, DOUBLED, TORN = "lost", "doubled", "torn"
 

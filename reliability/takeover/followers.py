@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reliability import writers
 from reliability.takeover.closing import HERE, SECONDS, Closing, ccache
-from tests.clients.python import records
+from tests.support.clients.python import records
 
 IN_MODIFY, IN_ATTRIB, IN_UNMOUNT, IN_IGNORED = 0x2, 0x4, 0x2000, 0x8000
 

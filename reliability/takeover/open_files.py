@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reliability.takeover import contents
 from reliability.takeover.closing import HERE, Closing, ccache
-from tests.clients.python import records
+from tests.support.clients.python import records
 
 
 class Reader(Closing):

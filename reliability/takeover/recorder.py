@@ -20,7 +20,7 @@ from reliability import writers
 from reliability.takeover import contents, log
 from reliability.takeover.contents import Servers
 from reliability.takeover.log import Log
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.kcm import RefusedError
 
 REFUSALS = (OSError, EOFError, RefusedError, CCAPIError, krb5.Krb5Error)

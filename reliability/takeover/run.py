@@ -37,7 +37,7 @@ from reliability.takeover.processes import Processes
 from reliability.takeover.recorder import SHARED
 from reliability.takeover.report import Report
 from reliability.takeover.site import DEATHS_FILE, Site, ccfsd_mount, own_mount, user_mount
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.kdc import Kdc, running_kdc
 from tests.support.require import SEARCH
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reliability.dying import DEATHS
-from reliability.place import place
 from tests.support import ccfsd
+from tests.support.background_mount import place
 from tests.support.shell import wait_until
 
 EVENTS = 1_000_000

@@ -16,8 +16,8 @@ from reliability import writers
 from reliability.takeover import contents
 from reliability.takeover.contents import Servers
 from reliability.takeover.recorder import SHARED, Recorder, Way
-from tests.clients.python import records
 from tests.support import kcm
+from tests.support.clients.python import records
 
 MOST = writers.MOST
 CLIENT = f"{records.CLIENT.decode()}@{records.REALM.decode()}"

@@ -13,7 +13,6 @@ import pytest
 from ccfs import ccapi as cc
 from ccfs.ccapi import locate, mount_client
 from ccfs.mounting.mountpoint import detach
-from tests.conftest import MakeMount
 from tests.support.ccapi import (
     ALICE,
     BOB,
@@ -26,7 +25,7 @@ from tests.support.ccapi import (
     refuses,
     restart,
 )
-from tests.support.mounting import Mounted, fusectl, is_mounted
+from tests.support.mounting import MakeMount, Mounted, fusectl, is_mounted
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 NOBODY = 65534

@@ -22,9 +22,8 @@ from ccfs.linux import foreign_file
 from ccfs.ops.file_system import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
-from tests.conftest import MakeMount
 from tests.support.direct import Outside
-from tests.support.mounting import TMPFS
+from tests.support.mounting import TMPFS, MakeMount
 from tests.support.storing import (
     BOB,
     KEY,
@@ -39,7 +38,7 @@ from tests.support.storing import (
     said,
     whole,
 )
-from tests.vectors import BROKEN, vector
+from tests.support.vectors import BROKEN, vector
 
 DELEGATED = whole(record(TGT, endtime=int(NOW) + 3600), config(b"fast_avail"), principal=BOB)
 MINE = whole(record(TGT, endtime=int(NOW) + 60))

@@ -10,8 +10,8 @@ import pytest
 
 from ccfs.ccfsd import processes
 from ccfs.control import RefusedError
-from tests.clients.python import records
 from tests.support.ccfsd import Place, as_user, ended, is_alive, place, request
+from tests.support.clients.python import records
 from tests.support.shell import wait_until
 
 IMAGE = records.ccache(["host/one"])

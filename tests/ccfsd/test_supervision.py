@@ -20,8 +20,8 @@ from ccfs.control import RefusedError
 from ccfs.linux import privileges
 from ccfs.takeover.handover import Handover
 from tests.ccfsd.test_sessions import IMAGE, has_it, store
-from tests.clients.python import records
 from tests.support.ccfsd import Place, as_user, ended, is_alive, place
+from tests.support.clients.python import records
 from tests.support.mounting import first_line
 from tests.support.shell import wait_until
 

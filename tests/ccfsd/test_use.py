@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.ccfsd.test_sessions import has_it, store
-from tests.clients.python import records
 from tests.support.ccfsd import PROJECT, Place, as_user, place
+from tests.support.clients.python import records
 from tests.support.require import require
 from tests.support.shell import wait_until
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ccfs.errors import Exit
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.mounting import Mounted, ccfs_command, run_ccfs
 
 TOO_LONG = 20

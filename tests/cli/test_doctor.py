@@ -19,7 +19,7 @@ from ccfs.cli.doctor.finding import Finding
 from ccfs.cli.doctor.machine import Machine
 from ccfs.errors import Exit
 from ccfs.mounting import mountpoint
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.mounting import Mounted, ccfs_command, run_ccfs
 
 NOW = 1_700_000_000.0

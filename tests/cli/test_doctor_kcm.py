@@ -10,8 +10,7 @@ import pytest
 
 from ccfs.cli.doctor import krb5_conf, machine, mount
 from ccfs.cli.doctor.machine import Machine
-from tests.conftest import MakeMount
-from tests.support.mounting import run_ccfs
+from tests.support.mounting import MakeMount, run_ccfs
 
 
 def test_ccfs_itself_is_fine(make_mount: MakeMount, tmp_path: Path) -> None:

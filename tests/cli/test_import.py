@@ -17,10 +17,9 @@ from ccfs.cli.import_ import sources
 from ccfs.cli.main import main
 from ccfs.errors import Exit, SourceError
 from ccfs.journal import location
-from tests.clients.python import records
-from tests.conftest import MakeMount
+from tests.support.clients.python import records
 from tests.support.kdc import Kdc
-from tests.support.mounting import TMPFS, run_ccfs
+from tests.support.mounting import TMPFS, MakeMount, run_ccfs
 from tests.support.require import missing
 from tests.support.shell import Shared, shared
 

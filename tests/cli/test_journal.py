@@ -15,8 +15,8 @@ import pytest
 from ccfs.errors import Exit
 from ccfs.journal import location
 from ccfs.mounting import mountpoint
-from reliability.place import Place, clear, place, serving
-from tests.clients.python import records
+from tests.support.background_mount import Place, clear, place, serving
+from tests.support.clients.python import records
 from tests.support.mounting import is_mounted
 from tests.support.shell import wait_until
 

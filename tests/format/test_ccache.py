@@ -21,8 +21,7 @@ from ccfs.format.credential import scan_credential
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal, unparse_name
-from tests.vectors import BROKEN, GOOD, vector
-from tests.vectors.strategies import (
+from tests.support.strategies import (
     ccaches,
     default_principals,
     dialects,
@@ -31,6 +30,7 @@ from tests.vectors.strategies import (
     quick,
     thorough,
 )
+from tests.support.vectors import BROKEN, GOOD, vector
 
 LIMIT = 8 * 1024 * 1024
 ALICE = Principal(1, b"R", (b"alice",))

@@ -21,8 +21,8 @@ from ccfs.format.credential import (
     tombstone,
 )
 from ccfs.format.principal import unparse_name
-from tests.vectors import GOOD, vector
-from tests.vectors.strategies import DIALECTS, ccaches, quick
+from tests.support.strategies import DIALECTS, ccaches, quick
+from tests.support.vectors import GOOD, vector
 
 CONTEXT = krb5.init_context()
 # libkrb5 reads versions 1 and 2 in the order of the machine that it runs on.

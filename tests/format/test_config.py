@@ -9,7 +9,7 @@ from ccfs.format.config import ConfigKey, config_key, is_config, make_config
 from ccfs.format.credential import decode_credential, encode_credential, tombstone
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.principal import Principal
-from tests.vectors import vector
+from tests.support.vectors import vector
 
 TGS = b"krbtgt/KRBTEST.COM@KRBTEST.COM"
 CONF = b"krb5_ccache_conf_data"

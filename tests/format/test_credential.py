@@ -25,8 +25,7 @@ from ccfs.format.credential import (
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal
-from tests.vectors import vector
-from tests.vectors.strategies import (
+from tests.support.strategies import (
     DIALECTS,
     dialects,
     mutations,
@@ -34,6 +33,7 @@ from tests.vectors.strategies import (
     thorough,
     written_credentials,
 )
+from tests.support.vectors import vector
 
 MIB = 1024 * 1024
 LIMIT = 8 * MIB

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name, encode_name
-from tests.vectors.strategies import names, thorough
+from tests.support.strategies import names, thorough
 
 ENCODED = [
     (b"tkt", "tkt"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.store.image import whole
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.kdc import MIT_INSTALL
 from tests.support.require import require
 

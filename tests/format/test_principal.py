@@ -14,7 +14,7 @@ from ccfs.format.principal import (
     parse_name,
     unparse_name,
 )
-from tests.vectors.strategies import (
+from tests.support.strategies import (
     components,
     dialects,
     names,

@@ -13,8 +13,8 @@ from ccfs.format.credential import Credential, Keyblock, Times, TypedData
 from ccfs.format.enctypes import TICKET_FLAGS, enctype_name, flag_names
 from ccfs.format.principal import Principal
 from ccfs.format.text import credential_text, principal_text, timestamp
-from tests.vectors import GOOD, vector
-from tests.vectors.strategies import thorough, written_credentials
+from tests.support.strategies import thorough, written_credentials
+from tests.support.vectors import GOOD, vector
 
 MIT = decode_ccache(vector("mit-v4")).credentials
 KEYS = re.findall(

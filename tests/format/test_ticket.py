@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ccfs.format.ccache import decode_ccache
 from ccfs.format.ticket import TicketInfo, ticket_info
-from tests.vectors import vector
-from tests.vectors.strategies import mutations, thorough
+from tests.support.strategies import mutations, thorough
+from tests.support.vectors import vector
 
 REAL = decode_ccache(vector("mit-v4")).credentials[-1].ticket
 USER_TO_USER = decode_ccache(vector("mit-second-ticket")).credentials[-1].ticket

@@ -4,7 +4,7 @@ import pytest
 
 from ccfs.kcm import opcodes
 from reliability import fuzz_kcm
-from tests.conftest import MakeMount
+from tests.support.mounting import MakeMount
 
 
 def test_random_messages() -> None:

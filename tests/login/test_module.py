@@ -472,7 +472,7 @@ def test_the_caller_is_left_as_it_was(place: Stage, device: str) -> None:
 
 def test_errno_is_left_as_it_was(place: Stage, tmp_path: Path) -> None:
     probe = place.directory / "pam/pam_probe.so"
-    source = str(PROJECT / "tests/clients/pam/probe.c")
+    source = str(PROJECT / "tests/support/clients/pam/probe.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", probe, source, "-lpam"], check=True, timeout=60)
     inside = "required /mnt/pam/pam_probe.so"
     lines = (f"{inside} set", f"optional {place.project / MODULE}", f"{inside} tell")

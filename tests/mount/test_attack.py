@@ -28,7 +28,7 @@ STAGE = """set -e
     mount --bind /run/fuse /dev/fuse
     mountpoint -q /sys/fs/fuse/connections || mount -t fusectl none /sys/fs/fuse/connections
     cd {inside}
-    exec timeout -k 5 80 {python} tests/clients/python/attacks.py "$@" """
+    exec timeout -k 5 80 {python} tests/support/clients/python/attacks.py "$@" """
 
 
 def attack(name: str) -> str:

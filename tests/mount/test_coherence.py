@@ -23,7 +23,7 @@ from ccfs.format.ccache import decode_ccache, scan_prefix
 from ccfs.format.config import is_config
 from ccfs.format.credential import is_removed, scan_credential
 from ccfs.format.principal import unparse_name
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.mounting import Mounted
 
 ROUNDS = 300

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.place import Place
-from tests.clients.python import PROGRAMS, Programs, records
-from tests.clients.run import run
+from tests.support.ccache_tree import Place
+from tests.support.client_programs import run
+from tests.support.clients.python import PROGRAMS, Programs, records
 from tests.support.kdc import Kdc, await_line
 
 SECONDS = 60

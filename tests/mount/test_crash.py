@@ -21,8 +21,8 @@ from ccfs.mounting.held_requests import HeldRequests
 from ccfs.mounting.mounter import Attached, Mounter
 from ccfs.supervisor.supervisor import Job, Life, Supervisor
 from reliability import kills, load, loops
-from reliability.place import Place, children, parent, place, serving
-from tests.clients.python import records
+from tests.support.background_mount import Place, children, parent, place, serving
+from tests.support.clients.python import records
 from tests.support.mounting import abort, is_mounted
 from tests.support.shell import SECONDS, running, wait_until, waiting
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.clients.go import Go
-from tests.clients.place import Place
-from tests.clients.python import Programs
-from tests.clients.run import run
+from tests.support.ccache_tree import Place
+from tests.support.client_programs import run
+from tests.support.clients.go import Go
+from tests.support.clients.python import Programs
 from tests.support.kdc import Kdc
 
 pytestmark = pytest.mark.go

@@ -8,9 +8,9 @@ through the FILE: name of a file in the collection.
 
 import pytest
 
-from tests.clients.heimdal import Heimdal
-from tests.clients.place import Place
-from tests.clients.run import Step, run, step
+from tests.support.ccache_tree import Place
+from tests.support.client_programs import Step, run, step
+from tests.support.clients.heimdal import Heimdal
 from tests.support.kdc import Kdc
 
 pytestmark = pytest.mark.heimdal

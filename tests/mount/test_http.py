@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.place import Place
-from tests.clients.python import PROGRAMS, Programs
-from tests.clients.run import Output, run
+from tests.support.ccache_tree import Place
+from tests.support.client_programs import Output, run
+from tests.support.clients.python import PROGRAMS, Programs
 from tests.support.kdc import Kdc, await_line
 from tests.support.require import require
 

@@ -12,9 +12,8 @@ import pytest
 from ccfs.cli.doctor import mount
 from ccfs.cli.doctor.machine import Machine
 from ccfs.cli.doctor.mount import proc_status
-from tests.clients.python import records
-from tests.conftest import MakeMount
 from tests.support import isolation
+from tests.support.clients.python import records
 from tests.support.isolation import (
     INTRUDER,
     MOUNTS,
@@ -26,6 +25,7 @@ from tests.support.isolation import (
     House,
     Results,
 )
+from tests.support.mounting import MakeMount
 from tests.support.require import missing, require
 
 IMAGE = records.ccache(["host/one", "krbtgt/KRBTEST.COM"])

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.heimdal import Heimdal
-from tests.clients.run import Output, run
-from tests.conftest import MakeMount
+from tests.support.client_programs import Output, run
+from tests.support.clients.heimdal import Heimdal
 from tests.support.kcm_recording import Recording, recorded
 from tests.support.kdc import Kdc
-from tests.support.mounting import Mounted
+from tests.support.mounting import MakeMount, Mounted
 from tests.support.require import require
 
 UID = os.geteuid()

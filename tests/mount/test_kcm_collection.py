@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import MakeMount
+from tests.support.mounting import MakeMount
 
 
 class Collection:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from reliability.place import Place, place
-from tests.clients.run import run
 from tests.support import kcm
+from tests.support.background_mount import Place, place
+from tests.support.client_programs import run
 from tests.support.kcm import Client, credential
 from tests.support.shell import SECONDS
 

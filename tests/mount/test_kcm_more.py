@@ -12,16 +12,15 @@ from typing import Any
 
 import pytest
 
-from reliability.place import place
 from tests.ccfsd.test_use import KCM, USER, here, python_command, shared_place
-from tests.clients.run import run
-from tests.conftest import MakeMount
 from tests.mount.test_kcm_matrix import WRITERS, ByKcm, Site, empty, seen_in, site
 from tests.support import kcm
+from tests.support.background_mount import place
 from tests.support.ccfsd import Place
+from tests.support.client_programs import run
 from tests.support.kcm import Client, credential, lengthed, principal, tag, u32
 from tests.support.kdc import Kdc
-from tests.support.mounting import first_line
+from tests.support.mounting import MakeMount, first_line
 from tests.support.shell import wait_until
 
 __all__ = ["empty", "here", "shared_place", "site"]

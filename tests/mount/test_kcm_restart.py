@@ -18,9 +18,9 @@ from ccfs import control
 from ccfs.errors import Exit, KcmSocketError
 from ccfs.kcm.listener import KcmListener
 from ccfs.mounting import mountpoint
-from reliability.place import Place, children, parent, place, serving
-from tests.clients.run import run
 from tests.support import kcm
+from tests.support.background_mount import Place, children, parent, place, serving
+from tests.support.client_programs import run
 from tests.support.kcm import Client, credential
 from tests.support.mounting import is_mounted
 from tests.support.shell import SECONDS, wait_until

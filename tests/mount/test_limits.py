@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.python import records
-from tests.conftest import MakeMount
-from tests.support.mounting import Mounted
+from tests.support.clients.python import records
+from tests.support.mounting import MakeMount, Mounted
 from tests.support.shell import Shared, sh, shared, wait_until
 
 __all__ = ["shared"]  # a fixture

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from tests.clients.place import Place
-from tests.clients.run import Step, run, step, transcript
+from tests.support.ccache_tree import Place
+from tests.support.client_programs import Step, run, step, transcript
 from tests.support.kdc import Kdc
 
 NO_CCACHE = "No credentials cache found"

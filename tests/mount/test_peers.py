@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.run import run
-from tests.conftest import MakeMount
+from tests.support.client_programs import run
 from tests.support.kdc import Kdc
+from tests.support.mounting import MakeMount
 from tests.support.require import require
 
 HTTP = "HTTP/localhost@KRBTEST.COM"

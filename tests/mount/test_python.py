@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.clients.place import Place
-from tests.clients.python import Programs
-from tests.clients.run import Output, run
+from tests.support.ccache_tree import Place
+from tests.support.client_programs import Output, run
+from tests.support.clients.python import Programs
 from tests.support.kdc import Kdc
 
 AES256 = 18

@@ -15,7 +15,7 @@ from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.errors import FormatError
 from ccfs.format.text import credential_text
 from ccfs.store.errors import StoreError
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.mounting import Mounted
 from tests.support.storing import appender, current, fill, new_store
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ccfs import ccapi as cc
-from tests.clients.heimdal import Heimdal
-from tests.clients.run import Output, run
-from tests.conftest import MakeMount
+from tests.support.client_programs import Output, run
+from tests.support.clients.heimdal import Heimdal
 from tests.support.kdc import MIT_INSTALL, PROGRAMS, Kdc, running_kdc
+from tests.support.mounting import MakeMount
 from tests.support.require import require
 
 NAMES = ["FILE:{}/default/ccache", "FILE:{}/caches/t/ccache", "DIR:{}/dir", "KCM:", "KCM:{uid}:t"]

@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 from ccfs.format.ccache import scan_prefix
 from ccfs.format.credential import scan_credential
 from ccfs.format.errors import FormatError
-from tests.clients.place import Place
-from tests.clients.python import records
+from tests.support.ccache_tree import Place
+from tests.support.clients.python import records
 from tests.support.mounting import Mounted
 
 LIMIT = 8 << 20

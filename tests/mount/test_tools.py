@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.shell import Shared, sh, shared, wait_until
 
 __all__ = ["shared"]  # a fixture

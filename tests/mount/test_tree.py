@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.shell import Shared, output_until, running, sh, shared, wait_until, waiting
 
 __all__ = ["shared"]  # a fixture

@@ -11,9 +11,8 @@ import pytest
 
 from ccfs.mounting import mountpoint
 from ccfs.takeover import notifier
-from tests.clients.python import records
-from tests.conftest import MakeMount
-from tests.support.mounting import Mounted, first_line, is_mounted, run_ccfs, tear_down
+from tests.support.clients.python import records
+from tests.support.mounting import MakeMount, Mounted, first_line, is_mounted, run_ccfs, tear_down
 from tests.support.shell import running, wait_until, waiting
 
 IMAGE = records.ccache(["host/one"])

@@ -9,7 +9,7 @@ import pytest
 
 from ccfs.ops import file_system, set_times
 from ccfs.ops.inodes import Ref, Slot
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.direct import UID, Caller, Fields, FileSystem, refused
 
 IMAGE = records.ccache(["host/one"])

@@ -11,7 +11,7 @@ from ccfs.ops import barrier, tree
 from ccfs.ops.errnos import ERRNO, OpsError, errno_of
 from ccfs.ops.node import Node
 from ccfs.store import errors
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.direct import Caller, FileSystem, finish, refused
 from tests.support.storing import Refusing
 

@@ -9,7 +9,7 @@ import pytest
 
 from ccfs.ops.inodes import Slot
 from ccfs.store import Limits
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.direct import Caller, FileSystem, refused
 
 IMAGE = records.ccache(["host/one"])

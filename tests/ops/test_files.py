@@ -8,7 +8,7 @@ import pyfuse3
 import pytest
 
 from ccfs.store import Limits
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.direct import Caller, Fields, FileSystem, refused
 
 IMAGE = records.ccache(["host/one", "host/two"])

@@ -7,7 +7,7 @@ import pytest
 
 from ccfs.ops.operations import SPARE
 from ccfs.store import Limits
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.direct import NOW, Caller, FileSystem, refused
 
 IMAGE = records.ccache(["host/one"])

@@ -11,7 +11,7 @@ import pyfuse3
 import pytest
 
 from ccfs.ops.rename import STEPS, Kind
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.direct import Caller, FileSystem, refused
 
 A, B = records.ccache(["host/a"]), records.ccache(["host/b"])

@@ -9,7 +9,7 @@ import pytest
 
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.tree import ROWS, TABLE
-from tests.clients.python import records
+from tests.support.clients.python import records
 from tests.support.direct import Caller, FileSystem, Page, refused
 
 IMAGE = records.ccache(["host/one", "host/two"])

@@ -49,7 +49,7 @@ from tests.support.storing import (
     whole,
     writer,
 )
-from tests.vectors import vector
+from tests.support.vectors import vector
 
 DIALECTS = [Dialect(1), Dialect(1, False), Dialect(2), Dialect(2, False), V3, DIALECT_V4]
 PA_TYPE = ConfigKey(b"pa_type")

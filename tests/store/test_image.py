@@ -16,8 +16,8 @@ from ccfs.store.record_names import description_of
 from ccfs.store.values import Stored
 from tests.support.storing import ALICE, BOB, KEY, TGT, V3, config, prefix, record, removed
 from tests.support.storing import whole as ccache
-from tests.vectors import BROKEN, GOOD, vector
-from tests.vectors.strategies import ccaches, mutations, quick, thorough
+from tests.support.strategies import ccaches, mutations, quick, thorough
+from tests.support.vectors import BROKEN, GOOD, vector
 
 LIMIT = 1 << 20
 

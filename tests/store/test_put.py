@@ -29,7 +29,7 @@ from tests.support.storing import (
     said,
     whole,
 )
-from tests.vectors import BROKEN, GOOD, vector
+from tests.support.vectors import BROKEN, GOOD, vector
 
 NEW = whole(record(TGT), record(), principal=BOB)
 

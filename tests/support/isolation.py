@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.support.mounting import START_SECONDS, TMPFS, first_line
 
 PROJECT = Path(__file__).parents[2]
-INTRUDER = "tests/clients/python/intruder.py"
+INTRUDER = "tests/support/clients/python/intruder.py"
 OWNER, OTHER, SHARED = 64001, 64002, 64003
 """Uids of two users, and the gid of a group that both are in."""
 SECONDS = 60

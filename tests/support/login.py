@@ -31,7 +31,7 @@ INSIDE = Path("/mnt")
 MODULE = "build/mount-helper/pam_ccfs.so"
 HEADERS = Path("/usr/include/security/pam_modules.h")
 INSTALL = "apt-get install libpam0g-dev pamtester"
-SESSION = "tests/clients/python/pam_session.py"
+SESSION = "tests/support/clients/python/pam_session.py"
 SECONDS = 60
 BOUND = 10.0
 """Seconds within which a call of the module has come back: its own deadline, and a busy machine."""
@@ -239,7 +239,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A process with a PAM handle (tests/clients/python/pam_session.py)."""
+    """A process with a PAM handle (tests/support/clients/python/pam_session.py)."""
 
     process: "subprocess.Popen[str]"
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -137,6 +137,10 @@ class Mounts:
                 tear_down(mounted.path, mounted.process)
             shutil.rmtree(self.directory)
         return wrong, complaints
+
+
+MakeMount = Callable[..., Mounted]
+"""The type of the fixture `make_mount`: `make_mount("--allow-root", ...)` gives a fresh mount."""
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import pytest
 from reliability.takeover import contents, judge, log, pauses, recorder
 from reliability.takeover.log import Entry, Log
 from reliability.takeover.report import Report
-from tests.clients.python import records
+from tests.support.clients.python import records
 
 ONE, TWO, THREE = "host/w-1", "host/w-2", "host/w-3"
 STORED: list[list[object]] = [["replace", []], ["store", ONE], ["store", TWO]]

@@ -17,8 +17,8 @@ import pytest
 
 import ccfs
 from ccfs.mounting import mountpoint
-from reliability.place import Place, parent, place
-from tests.clients.python import records
+from tests.support.background_mount import Place, parent, place
+from tests.support.clients.python import records
 from tests.support.shell import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts without fusermount3")

@@ -5,7 +5,7 @@ Knows what each vector is called and what values the format can hold, never what
 
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "vectors"
 GOOD = sorted(path.stem for path in HERE.glob("*.ccache") if not path.stem.startswith("broken"))
 BROKEN = sorted(path.stem for path in HERE.glob("broken-*.ccache"))
 

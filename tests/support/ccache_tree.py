@@ -17,10 +17,10 @@ TMPFS = "/dev/shm"
 
 # the fixtures of the programs that tests run in a place
 pytest_plugins = (
-    "tests.clients.heimdal",
-    "tests.clients.java",
-    "tests.clients.go",
-    "tests.clients.python",
+    "tests.support.clients.heimdal",
+    "tests.support.clients.java",
+    "tests.support.clients.go",
+    "tests.support.clients.python",
 )
 
 

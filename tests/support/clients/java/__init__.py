@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.run import Output, run
+from tests.support.client_programs import Output, run
 from tests.support.kdc import Kdc
 from tests.support.require import require
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.run import Output, run
+from tests.support.client_programs import Output, run
 from tests.support.kdc import Kdc
 from tests.support.require import SEARCH, require, require_file
 
@@ -26,7 +26,7 @@ GOKRB5 = GOPATH / "src/github.com/jcmturner/gokrb5/v8"
 INSTALL = "apt-get install golang-go golang-github-jcmturner-gokrb5.v8-dev"
 BUILD_SECONDS = 180
 # Kept from one session to the next, like Python's own caches.
-CACHE = Path(__file__).resolve().parents[3] / "build/go-cache"
+CACHE = Path(__file__).resolve().parents[4] / "build/go-cache"
 
 
 @dataclass(frozen=True, slots=True)

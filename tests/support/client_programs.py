@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients.place import Place
+from tests.support.ccache_tree import Place
 
 SECONDS = 30
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from ccfs.journal import location
 from ccfs.linux import mount_calls
 from ccfs.mounting import mountpoint
-from tests.clients.python import records
+from tests.support.clients.python import records
 
 USER = 65534
 HOME = Path("/run/users/home")
