@@ -13,11 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ccfs.ccfsd import processes, state_file
+from ccfs.ccfsd import state_file
 from ccfs.ccfsd.mount import Served
 from ccfs.ccfsd.mounts import Host
-from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
+from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime_dir import NAME
+from ccfs.linux import processes
+from ccfs.linux.processes import Process
 from ccfs.mounting import mountpoint
 from ccfs.takeover.fuse_connection import FuseConnection
 

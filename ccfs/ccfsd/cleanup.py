@@ -10,10 +10,12 @@ import os
 import signal
 from collections.abc import Callable
 
-from ccfs.ccfsd import processes, spawner
+from ccfs.ccfsd import spawner
 from ccfs.ccfsd.loop import Loop
-from ccfs.ccfsd.registry import Owner, Process
+from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.runtime_dir import Runtime
+from ccfs.linux import processes
+from ccfs.linux.processes import Process
 from ccfs.takeover import notifier
 from ccfs.takeover.fork_server import ForkServer
 

@@ -10,12 +10,12 @@ import os
 import time
 
 from ccfs import control
-from ccfs.ccfsd import processes
 from ccfs.ccfsd.clients import Connection
 from ccfs.ccfsd.mount import Served
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Owner, Session
 from ccfs.control import MalformedError, Message
+from ccfs.linux import processes
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,16 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from ccfs.ccfsd import processes, received_connection, spawner
+from ccfs.ccfsd import received_connection, spawner
 from ccfs.ccfsd.asking import LATE, Question
 from ccfs.ccfsd.cleanup import LOST, Tries, after_helper, after_wiping, let_helper_end
 from ccfs.ccfsd.loop import Timer
-from ccfs.ccfsd.registry import Owner, Process
+from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.surroundings import Surroundings, Want
 from ccfs.control import Message
 from ccfs.errors import UserError
+from ccfs.linux import processes
+from ccfs.linux.processes import Process
 from ccfs.mounting import mountpoint
 from ccfs.takeover.fuse_connection import FuseConnection
 

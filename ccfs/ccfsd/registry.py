@@ -8,16 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process for good: a pid alone is somebody else's after its process has ended.
-
-    `start`: clock ticks from boot to its start (proc(5), stat).
-    """
-
-    pid: int
-    start: int
+from ccfs.linux.processes import Process
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from ccfs import daemon
-from ccfs.ccfsd import launch, logs, processes, scope
-from ccfs.ccfsd.registry import Owner, Process
+from ccfs.ccfsd import launch, logs, scope
+from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
 from ccfs.errors import Exit, UserError
 from ccfs.journal import location
-from ccfs.linux import mount_calls, privileges
+from ccfs.linux import mount_calls, privileges, processes
+from ccfs.linux.processes import Process
 from ccfs.takeover.fork_server import Born, ForkServer
 from ccfs.takeover.fuse_connection import FuseConnection
 from ccfs.takeover.handover import Handover

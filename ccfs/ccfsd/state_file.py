@@ -9,7 +9,8 @@ import json
 import os
 from typing import Any
 
-from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
+from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
+from ccfs.linux.processes import Process
 
 VERSION = 1
 

@@ -11,11 +11,12 @@ import pytest
 
 from ccfs.ccfsd import arguments, quota, runtime_dir
 from ccfs.ccfsd.quota import Quota
-from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
+from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.settings import Limits
 from ccfs.ccfsd.subuids import Users
 from ccfs.errors import UsageError
 from ccfs.linux import mount_calls
+from ccfs.linux.processes import Process
 from tests.ccfsd.test_adversity import KCM_DEFAULT
 from tests.support.ccfsd import Place, place
 from tests.support.mounting import first_line

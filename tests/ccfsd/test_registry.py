@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfs.ccfsd import state_file
-from ccfs.ccfsd.registry import Mount, Owner, Process, Registry, Session
+from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
+from ccfs.linux.processes import Process
 
 OWNER = Owner(1000, 100, "alice")
 LEADER = Process(77, 12345)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import processes
 from ccfs.control import RefusedError
+from ccfs.linux import processes
 from tests.support.ccfsd import Place, as_user, ended, is_alive, place, request
 from tests.support.clients.python import records
 from tests.support.shell import wait_until

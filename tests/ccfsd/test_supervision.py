@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.ccfsd import processes, received_connection
+from ccfs.ccfsd import received_connection
 from ccfs.ccfsd.cleanup import Tries
 from ccfs.ccfsd.mount import BUSY, Served
 from ccfs.ccfsd.registry import Owner
 from ccfs.control import RefusedError
-from ccfs.linux import privileges
+from ccfs.linux import privileges, processes
 from ccfs.takeover.handover import Handover
 from tests.ccfsd.test_sessions import IMAGE, has_it, store
 from tests.support.ccfsd import Place, as_user, ended, is_alive, place

@@ -14,12 +14,22 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ccfs import control
-from ccfs.ccfsd.registry import Process
+from ccfs.linux import peer_credentials
 
 SO_PEERPIDFD = 77
 """Linux 6.5: a pidfd of who connected (unix(7))."""
 _INT = struct.Struct("i")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process for good: a pid alone is another one's after its process has ended.
+
+    `start`: clock ticks from boot to its start (proc(5), stat).
+    """
+
+    pid: int
+    start: int
 
 
 def of(pid: int, *, ended: bool = False) -> Process | None:
@@ -79,7 +89,7 @@ def peer(connection: socket.socket) -> tuple[Process, int] | None:
         descriptor = int(_INT.unpack(told)[0])
     except OSError:
         return _peer_by_pid(connection)
-    process = _of(control.peer(connection).pid, descriptor)
+    process = _of(peer_credentials.peer(connection).pid, descriptor)
     if process is not None:
         return process, descriptor
     os.close(descriptor)
@@ -88,7 +98,7 @@ def peer(connection: socket.socket) -> tuple[Process, int] | None:
 
 def _peer_by_pid(connection: socket.socket) -> tuple[Process, int] | None:
     """On a kernel that has no better; who waits for our reply can't be somebody else by now."""
-    process = of(control.peer(connection).pid)
+    process = of(peer_credentials.peer(connection).pid)
     descriptor = hold(process) if process else None
     return (process, descriptor) if process and descriptor is not None else None
 
