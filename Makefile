@@ -3,7 +3,7 @@
 # Debian keeps the KDC and its tools where a user's PATH doesn't look.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: setup demo test reliability bench install uninstall lint format clean
+.PHONY: setup demo test reliability bench install uninstall dist lint format clean
 
 setup:
 	@scripts/setup
@@ -56,6 +56,11 @@ bench:
 	@scripts/setup bench
 	@bench/unpack
 	.venv/bin/python -m bench --output bench/results $(BENCH_ARGS)
+
+# The sdist and the wheel, in dist/, built and checked.
+dist:
+	@scripts/setup dist
+	@scripts/dist
 
 lint:
 	@scripts/setup lint

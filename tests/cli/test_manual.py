@@ -2,6 +2,9 @@
 
 import argparse
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,5 +47,14 @@ def test_the_readme_has_every_exit_status() -> None:
     assert [*map(int, numbers)] == [*map(int, Exit)]
 
 
-def test_the_manual_is_of_this_version() -> None:
-    assert f'"ccfs {__version__}"' in MANUAL
+def test_the_version_stands_in_one_place() -> None:
+    """`make install` writes it into the footers of the man pages."""
+    for page in (ROOT / "man").iterdir():
+        assert re.match(r'\.TH [\w.]+ [18] [\d-]+ "ccfs" ".*"\n', page.read_text())
+    assert "version" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_version_without_an_installation() -> None:
+    command = [sys.executable, "-m", "ccfs", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"ccfs {__version__}\n"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ccfs import __version__
+
 PROJECT = Path(__file__).parents[2]
 OF_SETUP = "pkg-config"
 OF_TESTS = "pamtester"
@@ -49,6 +51,8 @@ def test_install_in_a_path_with_spaces(tmp_path: Path) -> None:
     done = run(command, there)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "to here/usr/local/bin/ccfs").exists()
+    page = (tmp_path / "to here/usr/local/share/man/man1/ccfs.1").read_text()
+    assert f'"ccfs {__version__}"' in page.splitlines()[0]
 
 
 def test_one_round_of_what_is_missing(tmp_path: Path) -> None:
