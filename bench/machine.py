@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.scale import Scale
+from tests.support.paths import PROJECT
 
 PACKAGES = ("krb5-user", "libfuse3-3", "sssd-kcm", "heimdal-kcm")
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 MODULES = ("ccfs", "pyfuse3", "trio", "krb5")
-PROJECT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)

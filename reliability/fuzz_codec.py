@@ -38,10 +38,9 @@ from ccfs.format.text import credential_text, principal_text
 from ccfs.format.ticket import ticket_info
 from ccfs.store.image import whole
 from ccfs.store.record_names import describe
+from tests.support.paths import PROJECT, VECTORS
 
-ROOT = Path(__file__).parent.parent
-VECTORS = ROOT / "tests/vectors"
-CORPUS = ROOT / "tests/corpus"
+CORPUS = PROJECT / "tests/corpus"
 LIMIT = 8 << 20
 LARGEST = 4096
 """Bytes of an input: more would find nothing more, and take longer."""

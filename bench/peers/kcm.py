@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench.peers.base import MissingError, Server, Site, process, wait_for
 from bench.peers.ccfs import mounted
+from tests.support.paths import PROJECT
 
-PROJECT = Path(__file__).parent.parent.parent
 UNPACKED = PROJECT / ".venv/peers"
 SOCKET = ".heim_org.h5l.kcm-socket"
 """What libkrb5 has as the name of the socket in /run, and Heimdal's kcm knows no other."""

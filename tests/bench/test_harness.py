@@ -24,6 +24,7 @@ from bench.report import document, goal_table, number, tables
 from bench.scale import PARTS, SHORT
 from ccfs.format.ccache import decode_ccache
 from ccfs.format.ticket import ticket_info
+from tests.support.paths import PROJECT
 
 PLAIN = [sys.executable, "-m", "bench.plain_kcm"]
 
@@ -241,7 +242,7 @@ def test_plots(tmp_path: Path) -> None:
 def test_nothing_names_the_machine(machine: Machine) -> None:
     said = str(machine) + document(some_results(), machine)
     assert os.uname().nodename not in said.split()
-    assert str(Path(__file__).parents[2]) not in said
+    assert str(PROJECT) not in said
 
 
 @pytest.mark.parametrize(

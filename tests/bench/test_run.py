@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.parts import TITLES
 from tests.support.kdc import MIT_INSTALL, PROGRAMS
+from tests.support.paths import PROJECT
 from tests.support.require import missing, require
 
-PROJECT = Path(__file__).parents[2]
 SECONDS = 100
 SERVING = ("file", "keyring", "plain-kcm", "plain-fuse", "ccfs")
 

@@ -1,16 +1,13 @@
 """Credentials and their iterators: order, survivors, ends, and records that others have written."""
 
-from pathlib import Path
-
 import pytest
 
 from ccfs import ccapi as cc
 from tests.support.ccapi import ALICE, V5, credential, refuses, servers
 from tests.support.mounting import Mounted
+from tests.support.paths import VECTORS
 
 pytest_plugins = ["tests.support.ccapi_fixtures"]
-
-VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,11 @@ from ccfs import ccapi as cc
 from ccfs.ccapi import v2
 from tests.support.ccapi import ALICE, BOB, V5, credential, eventually, refuses, servers
 from tests.support.mounting import Mounted
+from tests.support.paths import PROJECT
 
 pytest_plugins = ["tests.support.ccapi_fixtures"]
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "user" / "ccapi.md"
+DOCUMENT = PROJECT / "docs/user/ccapi.md"
 ROW = re.compile(r"^\| (.*?) ?\| (.*?) ?\| `(.*)` \|$")
 CALL = re.compile(r"`(cc_\w+)`")
 SERVER = "http/www.example.com@EXAMPLE.COM"

@@ -11,6 +11,7 @@ import pytest
 
 from ccfs.linux import privileges
 from tests.support.ccfsd import Place, place
+from tests.support.paths import PROJECT
 from tests.support.shell import wait_until
 
 USER = 64112
@@ -222,12 +223,9 @@ def test_a_daemon_has_none_of_the_keys_of_its_parent() -> None:
     assert done.stdout == "7\n", done.stderr
 
 
-ROOT = Path(__file__).parents[2]
-
-
 def documented(column: str) -> set[str]:
     """The capabilities that a column of docs/admin/security.md says yes to."""
-    text = (ROOT / "docs/admin/security.md").read_text()
+    text = (PROJECT / "docs/admin/security.md").read_text()
     table = text.partition("<!-- capabilities -->\n")[2].partition("<!-- end")[0]
     head, _, *rows = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()

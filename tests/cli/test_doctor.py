@@ -21,6 +21,7 @@ from ccfs.errors import Exit
 from ccfs.mounting import mountpoint
 from tests.support.clients.python import records
 from tests.support.mounting import Mounted, ccfs_command, run_ccfs
+from tests.support.paths import PROJECT
 
 NOW = 1_700_000_000.0
 PLAIN = Machine({"PATH": "/usr/bin:/bin"}, 1000)
@@ -342,7 +343,7 @@ set -- setpriv --reuid=64001 --regid=64001 --clear-groups"""
             "from ccfs.cli import machine; import os;"
             "f = machine.kcm_server(machine.Machine.of(os.environ, 64001)); print(f.unknown, f.ok)"
         )
-        line = f"{script}\ncd {Path(__file__).parents[2]}; umask 022\n\"$@\" $0 -c '{code}'"
+        line = f"{script}\ncd {PROJECT}; umask 022\n\"$@\" $0 -c '{code}'"
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", line]
         done = subprocess.run(
             [*command, "/usr/bin/python3"], capture_output=True, text=True, timeout=60, check=False

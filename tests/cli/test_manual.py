@@ -5,17 +5,16 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from ccfs import __version__
 from ccfs.cli import arguments
 from ccfs.errors import Exit
+from tests.support.paths import PROJECT
 
-ROOT = Path(__file__).parents[2]
-MANUAL = (ROOT / "man/ccfs.1").read_text()
-README = (ROOT / "README.md").read_text()
+MANUAL = (PROJECT / "man/ccfs.1").read_text()
+README = (PROJECT / "README.md").read_text()
 
 
 def options(command: str) -> set[str]:
@@ -49,12 +48,14 @@ def test_the_readme_has_every_exit_status() -> None:
 
 def test_the_version_stands_in_one_place() -> None:
     """`make install` writes it into the footers of the man pages."""
-    for page in (ROOT / "man").iterdir():
+    for page in (PROJECT / "man").iterdir():
         assert re.match(r'\.TH [\w.]+ [18] [\d-]+ "ccfs" ".*"\n', page.read_text())
-    assert "version" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" not in tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 
 
 def test_the_version_without_an_installation() -> None:
     command = [sys.executable, "-m", "ccfs", "--version"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout == f"ccfs {__version__}\n"

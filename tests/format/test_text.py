@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from ccfs.format.credential import Credential, Keyblock, Times, TypedData
 from ccfs.format.enctypes import TICKET_FLAGS, enctype_name, flag_names
 from ccfs.format.principal import Principal
 from ccfs.format.text import credential_text, principal_text, timestamp
+from tests.support.paths import PROJECT
 from tests.support.strategies import thorough, written_credentials
 from tests.support.vectors import GOOD, vector
 
@@ -22,7 +22,7 @@ KEYS = re.findall(
     """Id Client Server Auth-Time Start-Time End-Time Renew-Till Flags Session-Enctype
 Ticket-Enctype Ticket-Kvno Ticket-Size Second-Ticket-Size Is-Skey Addresses Authdata""",
 )
-CONTRACT = Path(__file__).parents[2] / "docs" / "user" / "credential-text.md"
+CONTRACT = PROJECT / "docs/user/credential-text.md"
 
 
 def fields(credential: Credential) -> dict[str, str]:

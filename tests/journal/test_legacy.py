@@ -23,9 +23,10 @@ from ccfs.errors import JournalError
 from ccfs.journal.log import MAGIC, Log, version_of
 from ccfs.store import Stamp, Store, Who
 from ccfs.store.ccache import Ccache
+from tests.support.paths import VECTORS
 from tests.support.storing import check
 
-VECTORS = Path(__file__).parents[1] / "vectors/journals"
+JOURNALS = VECTORS / "journals"
 AT = Stamp(1_700_000_100.0, Who(1000, 1, "ccfs"))
 
 
@@ -40,7 +41,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def extracted(vector: str, tmp_path: Path) -> Path:
-    with tarfile.open(VECTORS / vector) as archive:
+    with tarfile.open(JOURNALS / vector) as archive:
         for member in archive.getmembers():
             archive.extract(member, tmp_path)
     for file in tmp_path.iterdir():

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+from tests.support.paths import PROJECT
+
 INSIDE = "/run/project"
 """Where the project is in the namespace: its own place may be closed to users."""
 SECONDS = 90

@@ -24,6 +24,7 @@ from reliability import kills, load, loops
 from tests.support.background_mount import Place, children, parent, place, serving
 from tests.support.clients.python import records
 from tests.support.mounting import abort, is_mounted
+from tests.support.paths import PROJECT
 from tests.support.shell import SECONDS, running, wait_until, waiting
 
 IMAGE = records.ccache(["host/one", "host/two"])
@@ -422,7 +423,7 @@ def signals() -> Iterator[None]:
 @AS_ROOT
 def test_a_bind_mount_of_the_parent_directory_sees_the_new_mount(tmp_path: Path) -> None:
     """With slave propagation; of the mount itself it would keep the dead one."""
-    script = Path(__file__).parents[1] / "support/shared_parent.sh"
+    script = PROJECT / "tests/support/shared_parent.sh"
     command = ["unshare", "-m", "--propagation", "private", "sh", "-e", str(script)]
     arguments = [str(tmp_path), sys.executable]
     done = subprocess.run(

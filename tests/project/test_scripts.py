@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ccfs import __version__
+from tests.support.paths import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 OF_SETUP = "pkg-config"
 OF_TESTS = "pamtester"
 

@@ -3,11 +3,9 @@
 The two ccaches are Heimdal's own, before and after `kdestroy --credential`.
 """
 
-from pathlib import Path
-
 from ccfs.store import Limits, Stamp, Store, Who
+from tests.support.paths import VECTORS
 
-VECTORS = Path(__file__).parents[1] / "vectors"
 AT = Stamp(1_000_000.0, Who(1000, 42, "kdestroy"))
 
 

@@ -23,9 +23,9 @@ import pytest
 from ccfs.control import Client, Message
 from ccfs.mounting import mountpoint
 from tests.support.mounting import START_SECONDS, TMPFS, first_line
+from tests.support.paths import PROJECT
 from tests.support.shell import wait_until
 
-PROJECT = Path(__file__).parents[2]
 USERS = range(64101, 64131)
 SECONDS = 20.0
 LEADER = """

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.mounting import START_SECONDS, TMPFS, first_line
+from tests.support.paths import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 INTRUDER = "tests/support/clients/python/intruder.py"
 OWNER, OTHER, SHARED = 64001, 64002, 64003
 """Uids of two users, and the gid of a group that both are in."""

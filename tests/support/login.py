@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 
 from tests.support.mounting import START_SECONDS, TMPFS, first_line
+from tests.support.paths import PROJECT
 from tests.support.require import require_file
 
-PROJECT = Path(__file__).parents[2]
 INSIDE = Path("/mnt")
 """Where the stage's own directory is in its namespace."""
 MODULE = "build/mount-helper/pam_ccfs.so"

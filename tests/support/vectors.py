@@ -1,15 +1,14 @@
-"""Ccaches made by other implementations, and generated values of every kind.
+"""The test vectors: ccaches that other implementations made, good and broken.
 
-Knows what each vector is called and what values the format can hold, never what a test wants.
+Knows the names of the vectors, never what a test expects of them.
 """
 
-from pathlib import Path
+from tests.support.paths import VECTORS
 
-HERE = Path(__file__).parents[1] / "vectors"
-GOOD = sorted(path.stem for path in HERE.glob("*.ccache") if not path.stem.startswith("broken"))
-BROKEN = sorted(path.stem for path in HERE.glob("broken-*.ccache"))
+GOOD = sorted(path.stem for path in VECTORS.glob("*.ccache") if not path.stem.startswith("broken"))
+BROKEN = sorted(path.stem for path in VECTORS.glob("broken-*.ccache"))
 
 
 def vector(name: str) -> bytes:
     """The bytes of one vector."""
-    return (HERE / f"{name}.ccache").read_bytes()
+    return (VECTORS / f"{name}.ccache").read_bytes()

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.client_programs import Output, run
 from tests.support.kdc import Kdc
+from tests.support.paths import PROJECT
 from tests.support.require import SEARCH, require, require_file
 
 SOURCE = Path(__file__).with_name("initiate.go")
@@ -26,7 +27,7 @@ GOKRB5 = GOPATH / "src/github.com/jcmturner/gokrb5/v8"
 INSTALL = "apt-get install golang-go golang-github-jcmturner-gokrb5.v8-dev"
 BUILD_SECONDS = 180
 # Kept from one session to the next, like Python's own caches.
-CACHE = Path(__file__).resolve().parents[4] / "build/go-cache"
+CACHE = PROJECT / "build/go-cache"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ import pytest
 from tests.support.ccache_tree import Place
 from tests.support.client_programs import Output, Step, run, transcript
 from tests.support.kdc import Kdc
+from tests.support.paths import PROJECT
 from tests.support.require import missing
 
-PROJECT = Path(__file__).resolve().parents[4]
-UNPACK = Path(__file__).with_name("unpack").relative_to(PROJECT)
+UNPACK = Path(__file__).resolve().with_name("unpack").relative_to(PROJECT)
 UNPACKED = PROJECT / ".venv/heimdal/usr/bin"
 # As Debian names them: MIT's have the plain names. `heimtools` holds klist and kswitch.
 PROGRAMS = ("kinit.heimdal", "kdestroy.heimdal", "kgetcred", "heimtools")
