@@ -28,7 +28,7 @@ from ccfs.journal.journal import Journal
 from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
 from ccfs.store import Store
-from ccfs.store.ledger import Effects
+from ccfs.store.effects import Effects
 from tests.support.direct import UID, Caller, FileSystem
 
 SIZE = 42

@@ -136,20 +136,20 @@ def _work(store: Store, journal: Journal, chance: random.Random) -> None:
         if chance.random() < 0.1 and ccache is not None:
             store.collection.set_default(ccache, at(number))
         _work_beside(store, number, chance)
-        effects = store.ledger.take_effects()
+        effects = store.take_effects()
         if effects:
             journal.commit(store, effects)
 
 
 def _work_beside(store: Store, number: int, chance: random.Random) -> None:
     """Scratch files, written in pieces, and notes."""
-    store.ledger.note_down(b"%d" % chance.randrange(4), chance.randbytes(chance.randrange(30)))
+    store.set_note(b"%d" % chance.randrange(4), chance.randbytes(chance.randrange(30)))
     name = b"%d" % chance.randrange(3)
     found = store.scratch.find(COLLECTION, name)
     if found is None:
         found = store.create_scratch(COLLECTION, name, at(number))
-    file = store.files.open(found, at().who, writes=True, append=chance.random() < 0.7)
-    store.files.write(file, 0, chance.randbytes(200), at(number).now)
+    file = store.open_files.open(found, at().who, writes=True, append=chance.random() < 0.7)
+    store.open_files.write(file, 0, chance.randbytes(200), at(number).now)
     store.close(file, at(number).now)
 
 

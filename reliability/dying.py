@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from ccfs.cli.main import main
 from ccfs.journal.journal import Journal
-from ccfs.store.ledger import Effects
+from ccfs.store.effects import Effects
 from ccfs.store.store import Store
 
 DEATHS = "CCFS_DEATHS"

@@ -45,7 +45,7 @@ def load(path: str) -> str:
     store = Store(_LIMITS, at(), journal.load(_MOUNTPOINT, 0))
     text = f"{time.process_time() - began:.3f} {_resident() - before}"
     journal.close()
-    assert store.ledger.register.records
+    assert store.record_count
     return text
 
 

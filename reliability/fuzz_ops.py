@@ -211,7 +211,7 @@ class Sequence:
         check(server.store, self._files())
         self.fs.clock.now += self.choose.choice((0, 1, 700))
         server.store.expire(self.fs.clock())
-        server.store.ledger.announce(int(self.fs.clock()), server.asking)
+        server.store.announce_expiry(int(self.fs.clock()), server.asking)
         server.settle()
         for handle in list(server.handles):
             self.fs.call("release", handle)

@@ -15,7 +15,7 @@ from ccfs.journal import location
 if TYPE_CHECKING:
     from ccfs.daemon.options import MountOptions
     from ccfs.store import Stamp, Store
-    from ccfs.store.ledger import Effects
+    from ccfs.store.effects import Effects
 
 
 def keep(options: MountOptions) -> OpenJournal | LazyJournal | None:
@@ -52,7 +52,7 @@ class LazyJournal:
 
         self._uid = at.who.uid
         store = Store(options.limits, at)
-        store.ledger.take_effects()  # its making is no step that anybody was told of
+        store.take_effects()  # its making is no step that anybody was told of
         return store
 
     @property
@@ -63,7 +63,7 @@ class LazyJournal:
     @property
     def last(self) -> Effects:
         """What the last step made stale that an earlier daemon has made: there was none."""
-        from ccfs.store.ledger import Effects
+        from ccfs.store.effects import Effects
 
         return Effects()
 

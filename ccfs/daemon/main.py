@@ -172,10 +172,10 @@ def make_server(
     birth = Stamp(time.time(), Who(owner.uid, os.getpid(), "ccfs"))
     store = kept.store(options, birth) if kept else Store(options.limits, birth)
     if options.live:
-        store.contents.presume_open()
+        store.generations.presume_open()
     else:
-        store.files.drop_waiting(birth)
-        store.contents.drop_unopened()
+        store.open_files.drop_waiting(birth)
+        store.generations.drop_unopened()
     return Server(
         store=store,
         owner=owner,
@@ -188,7 +188,7 @@ def make_server(
         journal_path=options.journal,
         kcm_socket=options.kcm_socket,
         handover=options.handover,
-        held=CachedInodes(store.ledger.register.last if options.live else 0),
+        held=CachedInodes(store.last_serial if options.live else 0),
         live=options.live,
         told_until=time.time() + TOLD if options.live else 0.0,
         keeper=options.keeper,
@@ -271,6 +271,6 @@ async def keep_house(server: Server, kicker: KernelNotifier) -> None:
     while True:
         await kicker.rest(HOUSEKEEPING, server.store.next_deadline())
         now = server.clock()
-        server.store.ledger.announce(now, nobody)
+        server.store.announce_expiry(now, nobody)
         server.store.expire(now, nobody)
         server.tend()

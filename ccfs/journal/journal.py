@@ -18,8 +18,8 @@ from ccfs.journal import stale_inodes
 from ccfs.journal.log import Log
 from ccfs.journal.replay import Held, replay
 from ccfs.journal.writer import Writer
+from ccfs.store.effects import Effects, Listing
 from ccfs.store.errors import DamagedError
-from ccfs.store.ledger import LISTED, Effects
 
 if TYPE_CHECKING:
     from ccfs.store.snapshot import Saved
@@ -178,8 +178,10 @@ def _all(store: Store) -> Effects:
     """All that a store has, as if it had changed."""
     return Effects(
         changed={ccache.serial for ccache in store.collection.all()},
-        files={file.number: sys.maxsize for file in (*store.scratch.all(), *store.contents.left())},
-        links=set(store.scratch.links),
+        scratch_files={
+            file.number: sys.maxsize for file in (*store.scratch.all(), *store.generations.left())
+        },
+        scratch_links=set(store.scratch.links),
         notes=dict(store.notes),
     )
 
@@ -191,9 +193,9 @@ def _parts(store: Store) -> list[Effects]:
     some = [keys[at : at + NOTES] for at in range(0, len(keys), NOTES)]
     return [
         *(Effects(changed={serial}) for serial in whole.changed),
-        *(Effects(files={number: sys.maxsize}) for number in whole.files),
+        *(Effects(scratch_files={number: sys.maxsize}) for number in whole.scratch_files),
         *(Effects(notes=dict.fromkeys(part, b"")) for part in some),
-        Effects(links=whole.links),
+        Effects(scratch_links=whole.scratch_links),
     ]
 
 
@@ -202,9 +204,9 @@ def _everything(saved: Saved) -> Effects:
     serials = {ccache.serial for ccache in saved.ccaches}
     return Effects(
         superseded=[number for ccache in saved.ccaches for number, _ in ccache.older],
-        listings={0, LISTED, *serials},
+        listings={Listing.COLLECTION, *serials},
         changed=set(serials),
-        behind=set(serials),
+        changed_outside_fuse=set(serials),
         logged=True,
     )
 

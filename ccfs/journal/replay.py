@@ -14,7 +14,7 @@ from ccfs.format.ccache import Prefix
 from ccfs.journal import entries
 from ccfs.journal.log import Place, place
 from ccfs.store.errors import DamagedError
-from ccfs.store.events import REMEMBERED as EDITIONS
+from ccfs.store.event_log import REMEMBERED as EDITIONS
 from ccfs.store.generations import REMEMBERED
 from ccfs.store.open_files import Tail
 from ccfs.store.snapshot import (

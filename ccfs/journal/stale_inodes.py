@@ -11,14 +11,24 @@ Knows the effects of a step; never how the log keeps them.
 
 from array import array
 
-from ccfs.store.ledger import Effects
+from ccfs.store.effects import Effects, Listing
+
+_LISTINGS: dict[int, Listing] = {0: Listing.COLLECTION, -1: Listing.DIR}
+"""Numbers that stand for directories of the collection, where others are serials of ccaches."""
+_NUMBERS = {listing: number for number, listing in _LISTINGS.items()}
+
+
+def _number(listing: int | Listing) -> int:
+    return _NUMBERS[listing] if isinstance(listing, Listing) else listing
 
 
 def encode(effects: Effects) -> bytes:
     """The bytes of what `decode` returns."""
-    superseded, ccaches, listings = effects.superseded, effects.ccaches, effects.listings
-    changed, behind = effects.changed, effects.behind
-    nothing = not (changed or superseded or listings or behind or ccaches or effects.records)
+    superseded, ccaches, listings = effects.superseded, effects.destroyed, effects.listings
+    changed, behind = effects.changed, effects.changed_outside_fuse
+    nothing = not (
+        changed or superseded or listings or behind or ccaches or effects.removed_records
+    )
     if nothing and not effects.logged:
         return b""
     values = [
@@ -30,11 +40,11 @@ def encode(effects: Effects) -> bytes:
         effects.logged,
         *superseded,
         *ccaches,
-        *listings,
+        *map(_number, listings),
         *changed,
         *behind,
     ]
-    for owner, serials in effects.records.items():
+    for owner, serials in effects.removed_records.items():
         values += (owner, len(serials), *serials)
     return array("q", values).tobytes()
 
@@ -59,8 +69,8 @@ def decode(data: bytes) -> Effects:
         superseded,
         records,
         ccaches,
-        set(listings),
+        {_LISTINGS.get(number, number) for number in listings},
         set(changed),
-        behind=set(behind),
+        changed_outside_fuse=set(behind),
         logged=logged,
     )

@@ -15,14 +15,14 @@ from ccfs.journal import entries, stale_inodes
 from ccfs.journal.entries import ENCODE
 from ccfs.journal.log import Place, place
 from ccfs.journal.replay import Held, Logged, LoggedFile
-from ccfs.store.ledger import Effects
+from ccfs.store.effects import Effects
 from ccfs.store.scratch import KEPT
 from ccfs.store.snapshot import LEFT, left_name
 
 if TYPE_CHECKING:
     from ccfs.journal.log import Log
     from ccfs.store.ccache import Ccache
-    from ccfs.store.events import EventLog
+    from ccfs.store.event_log import EventLog
     from ccfs.store.generation import Generation
     from ccfs.store.image import Image
     from ccfs.store.store import Store
@@ -81,7 +81,7 @@ class Writer:
             todo = _merged(self._missed, effects) if self._missed is not _NOTHING else effects
             self._put_all(batch, store, todo)
             if older:
-                batch.meta += [_older(g) for g in store.contents.older() if _same_dialect(g)]
+                batch.meta += [_older(g) for g in store.generations.older() if _same_dialect(g)]
             if made is not None:
                 text = stale_inodes.encode(made)
                 batch.meta += (ENCODE[entries.MADE](len(text)), text)
@@ -93,9 +93,9 @@ class Writer:
     def _put_all(self, batch: _Batch, store: Store, effects: Effects) -> None:
         unlogged = self._unlogged(store, effects.superseded) if effects.superseded else ()
         self._put_ccaches(batch, store, effects)
-        for number, kept in effects.files.items():
-            self._put_file(batch, number, store.contents.find(number), kept)
-        for name in effects.links:
+        for number, kept in effects.scratch_files.items():
+            self._put_file(batch, number, store.generations.find(number), kept)
+        for name in effects.scratch_links:
             batch.meta += _link(store, name)
         for key in effects.notes:
             self._put_note(batch, key, store.notes.get(key, b""))
@@ -107,7 +107,7 @@ class Writer:
         """Numbers that ccaches had for a moment, which the log hasn't had as their current ones."""
         found = []
         for number in superseded:
-            generation = store.contents.find(number)
+            generation = store.generations.find(number)
             if generation and generation.handles and generation.ccache and generation.rewritten:
                 held = self._held.ccaches.get(generation.ccache.serial)
                 if (held is None or held.number != number) and _same_dialect(generation):
@@ -115,10 +115,10 @@ class Writer:
         return found
 
     def _put_ccaches(self, batch: _Batch, store: Store, effects: Effects) -> None:
-        anew, buried = effects.rewritten, effects.buried
-        if effects.ccaches or anew:
-            self._drop(batch, store, {*effects.ccaches, *anew})
-        for owner, serials in effects.records.items():
+        anew, buried = effects.rewritten, effects.placeholders
+        if effects.destroyed or anew:
+            self._drop(batch, store, {*effects.destroyed, *anew})
+        for owner, serials in effects.removed_records.items():
             if owner not in anew:
                 self._remove(batch, owner, serials, buried.get(owner, {}))
         for owner in effects.compacted:
@@ -127,7 +127,7 @@ class Writer:
         for owner, records in buried.items():
             if owner not in anew:
                 self._bury(batch, owner, records)
-        for serial in effects.touched | effects.changed | anew:
+        for serial in effects.metadata | effects.changed | anew:
             ccache = store.collection.by_serial(serial)
             if ccache is not None:
                 self._put(batch, ccache, effects)
@@ -181,7 +181,7 @@ class Writer:
             held.records, held.blank, held.fixed = {}, set(), None
             records = image.records() if image else ()
         else:
-            records = _added(image, effects, serial) if serial in effects.added and image else ()
+            records = _added(image, effects, serial) if serial in effects.appended and image else ()
         fixed = (
             ccache.name,
             ccache.rank,
@@ -250,7 +250,7 @@ class Writer:
 
     def _put_tails(self, batch: _Batch, store: Store) -> None:
         """What open files have left incomplete, where the log has something else."""
-        tails, held = store.files.tails(), self._held.tails
+        tails, held = store.open_files.tails(), self._held.tails
         if not tails and not held:
             return
         for ident in {*tails, *held}:
@@ -309,12 +309,15 @@ class Writer:
 def _merged(missed: Effects, effects: Effects) -> Effects:
     """What is to be written anew where neither of two steps is in the log as it was made."""
     both = (missed, effects)
-    whole = [{*e.changed, *e.touched, *e.records, *e.ccaches, *e.added, *e.rewritten} for e in both]
+    whole = [
+        {*e.changed, *e.metadata, *e.removed_records, *e.destroyed, *e.appended, *e.rewritten}
+        for e in both
+    ]
     return Effects(
         superseded=missed.superseded + effects.superseded,
         rewritten=whole[0] | whole[1] | effects.compacted,
-        files=dict.fromkeys((*missed.files, *effects.files), 0),
-        links=missed.links | effects.links,
+        scratch_files=dict.fromkeys((*missed.scratch_files, *effects.scratch_files), 0),
+        scratch_links=missed.scratch_links | effects.scratch_links,
         notes={**missed.notes, **effects.notes},
     )
 
@@ -322,13 +325,13 @@ def _merged(missed: Effects, effects: Effects) -> Effects:
 def _added(image: Image, effects: Effects, serial: int) -> list[_Record]:
     """The records that came at the end of a ccache, as they are now."""
     records: list[_Record] = []
-    for one in effects.added[serial]:
+    for one in effects.appended[serial]:
         if isinstance(one, bytes):
             records.append((one, None))
         elif (data := image.record(one.serial)) is not None:
             records.append((data, one))
-        elif one.serial in effects.buried.get(serial, ()):
-            records.append((effects.buried[serial][one.serial], None))
+        elif one.serial in effects.placeholders.get(serial, ()):
+            records.append((effects.placeholders[serial][one.serial], None))
     return records
 
 

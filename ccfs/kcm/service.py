@@ -58,7 +58,7 @@ class Peer:
     def __init__(self, host: Host, view: View, inflight: InFlight) -> None:
         self._host = host
         self._inflight = inflight
-        self._memo = host.store.ledger.memo
+        self._memo = host.store.reply_cache
         self._requests = host.requests
         self._view = view
 
@@ -104,7 +104,7 @@ class Peer:
     def _settle(self, code: Code) -> bool:
         """Whether all that was done is kept, and may be answered with `code`."""
         host, inflight = self._host, self._inflight
-        host.store.ledger.from_behind()
+        host.store.mark_changed_outside_fuse()
         inflight.status = code
         try:
             host.settle(note=inflight.note_step)

@@ -37,13 +37,13 @@ class Bytes(Node):
         else:
             server.retries.pop(opening.task, None)
         if opening.truncate:
-            server.store.files.truncate(generation, 0, opening.at)
+            server.store.open_files.truncate(generation, 0, opening.at)
         found = known if known is not generation else None
         return open_generation(server, generation, opening, found)
 
     def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
         said = opened(number)
-        file = server.store.files.reopen(
+        file = server.store.open_files.reopen(
             serial,
             number,
             opening.at.who,
@@ -54,21 +54,21 @@ class Bytes(Node):
         return BytesHandle(server.store, file, direct=True)
 
     def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
-        server.store.files.truncate(_known(server, serial), size, at)
+        server.store.open_files.truncate(_known(server, serial), size, at)
 
 
 def open_generation(
     server: Server, generation: Generation, opening: Opening, found: Generation | None = None
 ) -> Handle:
     """A handle on a generation; `found`: the superseded one by whose number it was found."""
-    file = server.store.files.open(
+    file = server.store.open_files.open(
         generation, opening.at.who, writes=opening.writes, append=opening.append, found=found
     )
     return BytesHandle(server.store, file, direct=found is not None)
 
 
 def _known(server: Server, serial: int) -> Generation:
-    generation = server.store.contents.find(serial)
+    generation = server.store.generations.find(serial)
     if generation is None:
         raise GoneError("a number nobody knows")
     return generation
@@ -95,7 +95,7 @@ def gone(server: Server, serial: int) -> Exception:
 
     Where the ccache itself is gone its name may mean another one by now: it is said again.
     """
-    generation = server.store.contents.find(serial)
+    generation = server.store.generations.find(serial)
     ccache = generation.ccache if generation else None
     if ccache is not None and server.store.collection.by_serial(ccache.serial) is ccache:
         return NotFoundError("no such file")

@@ -202,7 +202,7 @@ def _begun(server: Server, serial: int) -> Begun:
 
 
 def _pending(server: Server, begun: Begun, opening: Opening) -> tuple[Ref, Handle]:
-    number = server.store.ledger.number()
+    number = server.store.new_serial()
     server.note(_PENDING + b"%x" % number, _noted(begun))
     return Ref(number, Slot.PENDING), _handle(server, number, begun, opening)
 
@@ -221,7 +221,7 @@ def _handle(server: Server, number: int, begun: Begun, opening: Opening) -> Hand
         ccache = server.store.collection.by_serial(begun.ccache)
         if ccache is not None:
             shown = begun.name.decode("utf-8", "surrogateescape")
-            server.store.ledger.note(Stamp(now, who), What.DROPPED, ccache, shown)
+            server.store.log_event(Stamp(now, who), What.DROPPED, ccache, shown)
 
     def over() -> None:
         server.pending.pop(number, None)

@@ -305,7 +305,7 @@ def is_current(server: Server, name: bytes) -> bool:
 def _create(server: Server, ccache: Ccache, opening: Opening) -> tuple[Ref, Handle]:
     if ccache.current is not None:
         raise ExistsError("the file exists")
-    generation = server.store.contents.start(ccache, opening.at)
+    generation = server.store.generations.start(ccache, opening.at)
     handle = open_generation(server, generation, opening)
     return Ref(generation.number, Slot.BYTES), handle
 

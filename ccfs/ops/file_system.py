@@ -20,8 +20,8 @@ from ccfs.ops.removed_names import RemovedNames
 from ccfs.ops.set_times import SetTimes
 from ccfs.service.caller import COMMAND_UNKNOWN, process_of
 from ccfs.store import Stamp, Store, Who
+from ccfs.store.effects import Effects
 from ccfs.store.errors import DamagedError
-from ccfs.store.ledger import Effects
 from ccfs.takeover.handover import MARK_NAME, MARK_STEP, OPENED, OWED, Handover, words_of
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class Server:
             who = self.asking
             if who.command is COMMAND_UNKNOWN:
                 who = Who(who.uid, *process_of(who.pid))
-            self.store.ledger.refuse(Stamp(self.clock(), who), str(error))
+            self.store.log_refusal(Stamp(self.clock(), who), str(error))
 
     def add(self, handle: Handle, found: Ref, *, writes: bool = False, append: bool = False) -> int:
         """Keep a handle of an inode until it is released; returns its number."""
@@ -231,13 +231,13 @@ class Server:
             self.known[known.serial] = left
         elif known.slot is _BYTES:
             self.seen.pop(known.serial, None)
-            self.store.contents.forget(known.serial)
+            self.store.generations.forget(known.serial)
         else:
             self.armed.discard(known.serial)
 
     def revive(self, directory: Ref) -> None:
         """Show a directory anew that the kernel takes for removed."""
-        self.faces.renew(directory, self.store.ledger.number())
+        self.faces.renew(directory, self.store.new_serial())
 
     def remember_text(self, serial: int, text: bytes) -> None:
         """Keep the text of a credential, which never changes, for the next who asks."""
@@ -255,7 +255,7 @@ class Server:
         """
         if value:
             self.unwanted.discard(key)
-            self.store.ledger.note_down(key, value)
+            self.store.set_note(key, value)
         elif key in self.store.notes:
             self.unwanted.add(key)
 
@@ -275,7 +275,7 @@ class Server:
     @property
     def unsettled(self) -> bool:
         """Whether anything has changed since the last `settle`."""
-        return bool(self.store.ledger.effects)
+        return bool(self.store.effects)
 
     def settle(self, *, note: Note | None = None) -> None:
         """Keep what the last steps have changed, then tell the kernel and who waits.
@@ -284,7 +284,7 @@ class Server:
         daemon.  Raises DamagedError where the journal can't keep it: its client may not
         hear that it is done.
         """
-        effects = self.store.ledger.take_effects()
+        effects = self.store.take_effects()
         if effects is None:
             if self.unkept:
                 self._keep(Effects())
@@ -306,8 +306,8 @@ class Server:
         for serial in effects.changed:
             ccache = self.store.collection.by_serial(serial)
             if ccache is not None:
-                self.store.contents.renew(ccache, self.clock())
-        more = self.store.ledger.take_effects()
+                self.store.generations.renew(ccache, self.clock())
+        more = self.store.take_effects()
         if more is not None:
             effects.superseded += more.superseded
 
@@ -327,7 +327,7 @@ class Server:
 
     def _keep(self, effects: Effects, note: Note | None = None) -> None:
         """Have a step in the journal before anybody is told of it, and what was not kept before."""
-        if self.journal is None or not (effects.lasting or self.unkept):
+        if self.journal is None or not (effects.durable or self.unkept):
             return
         for key in self.unwanted:
             if self.store.notes.pop(key, b""):
@@ -342,17 +342,17 @@ class Server:
 
     def tell(self, effects: Effects) -> None:
         """Tell the kernel and who waits what steps have changed."""
-        if effects.records:
-            self._forget_records(effects.gone)
+        if effects.removed_records:
+            self._forget_records(effects.removed_serials)
         for one in stale(effects):
             self._invalidate(self.faces.shown(one).inode)
-        if effects.ccaches:
-            self.faces.forget(effects.ccaches)
+        if effects.destroyed:
+            self.faces.forget(effects.destroyed)
         if self.armed and effects.changed:
             self._kick({0, *effects.changed})
         if effects.changed:
             self.kernel.expect(self.store.next_deadline())
-        for serial in effects.behind:
+        for serial in effects.changed_outside_fuse:
             ccache = self.store.collection.by_serial(serial)
             if ccache is not None and ccache.current:
                 self.kernel.touch(ccache.ident)

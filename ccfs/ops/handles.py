@@ -9,7 +9,7 @@ from ccfs.ops.errnos import BadDescriptorError
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.store import Store, Who
 from ccfs.store.errors import BadContentError
-from ccfs.store.events import Edition, Reader
+from ccfs.store.event_log import Edition, Reader
 from ccfs.store.open_files import OpenFile
 
 
@@ -59,10 +59,10 @@ class BytesHandle(Handle):
         self._file.ident = number
 
     def read(self, offset: int, size: int) -> bytes:
-        return self._store.files.read(self._file, offset, size)
+        return self._store.open_files.read(self._file, offset, size)
 
     def write(self, offset: int, data: bytes, now: float) -> int:
-        return self._store.files.write(self._file, offset, data, now)
+        return self._store.open_files.write(self._file, offset, data, now)
 
     def sync(self, now: float) -> None:
         self._store.sync(self._file)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from ccfs.ops.cached_inodes import CachedInodes
 from ccfs.ops.inodes import Ref, Slot
-from ccfs.store.ledger import LISTED, Effects
+from ccfs.store.effects import Effects, Listing
 
 _GROUP = (
     Slot.CCACHE,
@@ -34,18 +34,18 @@ def stale_records(serials: Collection[int], held: CachedInodes) -> list[int]:
 def stale(effects: Effects) -> list[Ref]:
     """The inodes but for records whose attributes the kernel may hold and are not so any more."""
     refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
-    if effects.ccaches:
-        refs += [Ref(serial, slot) for serial in effects.ccaches for slot in _GROUP]
+    if effects.destroyed:
+        refs += [Ref(serial, slot) for serial in effects.destroyed for slot in _GROUP]
     if effects.listings:
         refs += _stale_listings(effects.listings)
     return refs
 
 
-def _stale_listings(serials: set[int]) -> list[Ref]:
+def _stale_listings(listings: set[int | Listing]) -> list[Ref]:
     """Directories whose entries have changed."""
-    refs = [Ref(serial, Slot.CCACHE) for serial in serials if serial > 0]
-    if 0 in serials:
+    refs = [Ref(serial, Slot.CCACHE) for serial in listings if isinstance(serial, int)]
+    if Listing.COLLECTION in listings:
         refs.append(Ref(0, Slot.CACHES))
-    if 0 in serials or LISTED in serials:
+    if Listing.COLLECTION in listings or Listing.DIR in listings:
         refs.append(Ref(0, Slot.DIR))
     return refs

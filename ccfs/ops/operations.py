@@ -392,7 +392,7 @@ class Operations(pyfuse3.Operations):
 
     def _statfs(self) -> pyfuse3.StatvfsData:
         store: Any = self.server.store
-        limits, used = store.limits, store.ledger.used
+        limits, used = store.limits, store.used_bytes
         data: Any = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = BLOCK
         data.f_blocks = limits.total_bytes // BLOCK

@@ -18,7 +18,7 @@ from ccfs.ops.handle_numbers import opened
 from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import Directory, Opening
-from ccfs.store.ledger import Effects
+from ccfs.store.effects import Effects
 from ccfs.takeover.handover import KICKS, OWED, TOUCHES, Handover
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _forget_unknown(server: Server) -> None:
 
     A file may be open by an older number of its ccache than that of its bytes.
     """
-    contents = server.store.contents
+    contents = server.store.generations
     known = [n for n in contents.numbers() if server.kernel.knows(Ref(n, Slot.BYTES).inode)]
     for number in contents.unopened(known):
         contents.forget(number)

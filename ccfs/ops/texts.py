@@ -21,7 +21,7 @@ from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.dir_names import ccache_name, shown_ident
 from ccfs.store.errors import BadContentError, GoneError
-from ccfs.store.events import Edition
+from ccfs.store.event_log import Edition
 
 Render = Callable[[Server, int], bytes]
 Write = Callable[[Server, int, bytes, Stamp], None]

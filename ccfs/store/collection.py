@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ccfs.format.names import encode_name
 from ccfs.store.ccache import Ccache
+from ccfs.store.effects import Listing
 from ccfs.store.errors import (
     BadNameError,
     CcacheLimitError,
@@ -16,7 +17,7 @@ from ccfs.store.errors import (
     NameTooLongError,
     NotFoundError,
 )
-from ccfs.store.generations import Contents
+from ccfs.store.generations import Generations
 from ccfs.store.ledger import Ledger
 from ccfs.store.values import DEFAULT_NAME, NAME_MAX, Stamp, What
 
@@ -39,10 +40,10 @@ class Collection:
     """
 
     def __init__(
-        self, ledger: Ledger, contents: Contents, at: Stamp, saved: Restored | None = None
+        self, ledger: Ledger, generations: Generations, at: Stamp, saved: Restored | None = None
     ) -> None:
         self._ledger = ledger
-        self._contents = contents
+        self._generations = generations
         self._order: list[Ccache] = []
         self._names: dict[bytes, Ccache] = {}
         self._serials = ledger.register.ccaches
@@ -120,7 +121,7 @@ class Collection:
         """Make a ccache the default; nothing else is to see where it is."""
         if not self.chosen:
             self.chosen = True
-            self._ledger.effects.touched.add(ccache.serial)
+            self._ledger.effects.metadata.add(ccache.serial)
         self.lead(ccache, at)
 
     def has_default(self) -> bool:
@@ -174,7 +175,7 @@ class Collection:
         if source.current is None:
             raise NotFoundError("nothing to move")
         target.change_time = max(target.change_time, source.change_time)
-        self._contents.transfer(source, target, at)
+        self._generations.transfer(source, target, at)
 
     def _add(self, ccache: Ccache) -> None:
         self._order.append(ccache)
@@ -182,10 +183,10 @@ class Collection:
         self._serials[ccache.serial] = ccache
 
     def _remove(self, ccache: Ccache, at: Stamp) -> None:
-        self._contents.detach(ccache, at)
+        self._generations.detach(ccache, at)
         self._order.remove(ccache)
         del self._names[ccache.name], self._serials[ccache.serial]
-        self._ledger.effects.ccaches.append(ccache.serial)
+        self._ledger.effects.destroyed.append(ccache.serial)
         self._listed(at)
 
     def _succeed(self, at: Stamp) -> None:
@@ -203,11 +204,11 @@ class Collection:
         self._order.insert(0, ccache)
         self._ledger.record(at, What.DEFAULT, ccache)
         ccache.last_default_time = ccache.change_time
-        self._ledger.effects.listings.add(0)
+        self._ledger.effects.listings.add(Listing.COLLECTION)
 
     def _listed(self, at: Stamp) -> None:
         self.mtime = at.now
-        self._ledger.effects.listings.add(0)
+        self._ledger.effects.listings.add(Listing.COLLECTION)
 
 
 def check_name(name: bytes) -> None:

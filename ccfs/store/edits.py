@@ -18,7 +18,7 @@ from ccfs.format.principal import Principal
 from ccfs.format.wire import COUNT_MAX
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, NotFoundError
-from ccfs.store.generations import Contents
+from ccfs.store.generations import Generations
 from ccfs.store.image import Delta, Image
 from ccfs.store.ledger import Ledger
 from ccfs.store.record_names import config_name, cut_name
@@ -28,9 +28,9 @@ from ccfs.store.values import Stamp, Stored, What
 class Edits:
     """Store and remove credentials, set what stands in the header."""
 
-    def __init__(self, ledger: Ledger, contents: Contents) -> None:
+    def __init__(self, ledger: Ledger, generations: Generations) -> None:
         self._ledger = ledger
-        self._contents = contents
+        self._generations = generations
 
     def complete(self, record: bytes) -> bool:
         """Whether `record` is one whole marshalled credential (FILE version 4).
@@ -59,7 +59,7 @@ class Edits:
 
     def _store(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         self._upgrade(ccache, at)
-        with self._contents.rewriting(ccache, at.now):
+        with self._generations.rewriting(ccache, at.now):
             return self._add(ccache, record, at)
 
     def remove(self, ccache: Ccache, serial: int, at: Stamp) -> None:
@@ -71,7 +71,7 @@ class Edits:
         gone = [stored for serial in serials if (stored := ccache.find(serial))]
         if len(gone) < len(serials):
             raise NotFoundError("no such credential")
-        with self._contents.rewriting(ccache, at.now):
+        with self._generations.rewriting(ccache, at.now):
             self._bury(ccache, gone, at)
 
     def set_config(self, ccache: Ccache, key: ConfigKey, value: bytes, at: Stamp) -> None:
@@ -80,7 +80,7 @@ class Edits:
         record = encode_credential(entry, DIALECT_V4)
         self._room(ccache, len(record), 1)
         self._upgrade(ccache, at)
-        with self._contents.rewriting(ccache, at.now):
+        with self._generations.rewriting(ccache, at.now):
             self._bury(ccache, _entries(ccache, key), at)
             self._add(ccache, record, at)
 
@@ -89,7 +89,7 @@ class Edits:
         entries = _entries(ccache, key)
         if not entries:
             raise NotFoundError("no such configuration entry")
-        with self._contents.rewriting(ccache, at.now):
+        with self._generations.rewriting(ccache, at.now):
             self._bury(ccache, entries, at)
 
     def beginning(self, principal: Principal, offset: int | None = None) -> bytes:
@@ -111,7 +111,7 @@ class Edits:
         if ccache.initialised:
             self._set_prefix(ccache, principal, None, at, What.PRINCIPAL)
         else:
-            self._contents.initialise(ccache, self.beginning(principal), at)
+            self._generations.initialise(ccache, self.beginning(principal), at)
 
     def set_kdc_offset(self, ccache: Ccache, seconds: int | None, at: Stamp) -> None:
         """Set or clear how far the KDC's clock is ahead of ours, in seconds."""
@@ -130,24 +130,24 @@ class Edits:
         data = _encode(Prefix(header, principal))
         self._room(ccache, len(data) - image.body)
         self._upgrade(ccache, at)
-        with self._contents.rewriting(ccache, at.now):
+        with self._generations.rewriting(ccache, at.now):
             image.rebuild(data, image.records())
             self._ledger.record(at, what, ccache)
-            self._contents.apply(ccache, Delta(), at, was=True)
+            self._generations.apply(ccache, Delta(), at, was=True)
 
     def _add(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         image, _ = _initialised(ccache)
-        self._contents.set_aside(ccache)
+        self._generations.set_aside(ccache)
         delta = image.append(record, whole=True)
-        self._contents.apply(ccache, delta, at, was=True)
+        self._generations.apply(ccache, delta, at, was=True)
         return delta.added[0] if delta.added else None
 
     def _bury(self, ccache: Ccache, gone: list[Stored], at: Stamp) -> None:
         image, _ = _initialised(ccache)
         for stored in gone:
-            self._contents.apply(ccache, image.bury(stored.serial), at, was=True)
+            self._generations.apply(ccache, image.bury(stored.serial), at, was=True)
         if image.wasteful:
-            self._contents.compact(ccache, image)
+            self._generations.compact(ccache, image)
 
     def _room(self, ccache: Ccache, more: int, records: int = 0) -> None:
         """Refuse `more` bytes and `records`, and the bytes that writing it in version 4 takes."""
@@ -161,8 +161,8 @@ class Edits:
         """Write the image in version 4: older ones have no place for what we add."""
         image, _ = _initialised(ccache)
         if image.dialect != DIALECT_V4:
-            with self._contents.rewriting(ccache, at.now):
-                self._contents.set_aside(ccache)
+            with self._generations.rewriting(ccache, at.now):
+                self._generations.set_aside(ccache)
                 image.rebuild(*_in_version_4(image))
                 self._ledger.effects.rewritten.add(ccache.serial)
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ccfs.store.ccache import Ccache
+from ccfs.store.effects import Listing
 from ccfs.store.errors import NotFoundError
 from ccfs.store.generation import Frozen, Generation
 from ccfs.store.image import Delta, Image
-from ccfs.store.ledger import LISTED, Ledger
+from ccfs.store.ledger import Ledger
 from ccfs.store.values import Stamp, Stored, What
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ REMEMBERED = 4096
 """How many superseded numbers are kept for those who ask by one."""
 
 
-class Contents:
+class Generations:
     """All generations that have a number somebody may still know."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -157,7 +158,7 @@ class Contents:
         self._release_current(target, at.now)
         gone = target.take(source)
         source.lineage += 1
-        self._ledger.effects.touched.add(source.serial)
+        self._ledger.effects.metadata.add(source.serial)
         for generation in older:
             generation.follow(target)
         self._ledger.forgotten(target, gone)
@@ -230,7 +231,7 @@ class Contents:
         old = ccache.current
         kept = old.frozen() if old else None
         yield
-        self._ledger.effects.behind.add(ccache.serial)
+        self._ledger.effects.changed_outside_fuse.add(ccache.serial)
         if old is not None and old is ccache.current:
             self._renumber(ccache, old, kept, now)
 
@@ -247,7 +248,7 @@ class Contents:
         old.freeze(kept, now)
         new.become(ccache, image)
         new.tail_of = tail_of
-        self._ledger.effects.touched.add(ccache.serial)
+        self._ledger.effects.metadata.add(ccache.serial)
         self._ledger.recount(old)
         self._ledger.recount(new)
         self._supersede(old)
@@ -256,7 +257,7 @@ class Contents:
         """Log what a change of the bytes did.  `was`: whether it was initialised before."""
         ledger = self._ledger
         effects, serial = ledger.effects, ccache.serial
-        effects.touched.add(serial)
+        effects.metadata.add(serial)
         if ccache.current:
             ccache.current.mtime = at.now
             ledger.recount(ccache.current)
@@ -270,9 +271,9 @@ class Contents:
         if delta.mixed:
             effects.rewritten.add(serial)
         if delta.ends:
-            effects.added.setdefault(serial, []).extend(delta.ends)
+            effects.appended.setdefault(serial, []).extend(delta.ends)
         if delta.buried:
-            effects.buried.setdefault(serial, {}).update(delta.buried)
+            effects.placeholders.setdefault(serial, {}).update(delta.buried)
 
     def settle(self, generation: Generation, now: float) -> None:
         """The last open file of a generation is closed."""
@@ -304,9 +305,11 @@ class Contents:
         image.compact()
         effects, serial = self._ledger.effects, ccache.serial
         effects.compacted.add(serial)
-        effects.buried.pop(serial, None)
-        if serial in effects.added:
-            effects.added[serial] = [s for s in effects.added[serial] if isinstance(s, Stored)]
+        effects.placeholders.pop(serial, None)
+        if serial in effects.appended:
+            effects.appended[serial] = [
+                s for s in effects.appended[serial] if isinstance(s, Stored)
+            ]
 
     def _unhook(self, ccache: Ccache, now: float) -> Generation | None:
         generation = ccache.current
@@ -314,7 +317,7 @@ class Contents:
             ccache.current = None
             ccache.lineage += 1
             generation.detach(now)
-            self._ledger.effects.touched.add(ccache.serial)
+            self._ledger.effects.metadata.add(ccache.serial)
             self._ledger.recount(generation)
         return generation
 
@@ -350,5 +353,5 @@ class Contents:
 
     def _entry(self, ccache: Ccache, at: Stamp) -> None:
         ccache.mtime = at.now
-        self._ledger.effects.touched.add(ccache.serial)
-        self._ledger.effects.listings |= {ccache.serial, LISTED}
+        self._ledger.effects.metadata.add(ccache.serial)
+        self._ledger.effects.listings |= {ccache.serial, Listing.DIR}

@@ -5,11 +5,11 @@ nobody.
 """
 
 import math
-from dataclasses import dataclass, field
 
 from ccfs.store.ccache import Ccache, Register
+from ccfs.store.effects import Effects
 from ccfs.store.errors import CcacheLimitError, TotalLimitError
-from ccfs.store.events import EventLog
+from ccfs.store.event_log import EventLog
 from ccfs.store.generation import Generation
 from ccfs.store.reply_cache import ReplyCache
 from ccfs.store.values import Limits, Stamp, Stored, What, Who
@@ -17,69 +17,6 @@ from ccfs.store.values import Limits, Stamp, Stored, What, Who
 REFUSALS = 1.0
 """Seconds between two events that say that a limit was reached."""
 NO_CCACHE = b"-"
-
-LISTED = -1
-"""Stands for `dir/` where serials of directories are named; 0 is `dir/` and `caches/`."""
-
-
-@dataclass(slots=True)
-class Effects:
-    """What steps have changed since the last look.
-
-    `superseded`: numbers of generations that are no longer current; `records`: serials of
-    credentials that are gone, by that of the ccache that had them; `ccaches`: serials of
-    directories that are gone; `listings`: serials of directories whose entries changed (0: the
-    collection's); `changed`: serials of ccaches that changed; `added`: records that came at the end
-    of a ccache, by its serial, removed ones as their bytes; `buried`: the bytes in the places of
-    records that are gone, by ccache and serial; `compacted`: serials of ccaches whose removed
-    records were left out before that; `rewritten`: serials of ccaches whose records changed in
-    another way; `touched`: serials of ccaches whose number, times or incomplete tail changed;
-    `behind`: serials of ccaches with news that no operation on their file has shown; `files`:
-    numbers of scratch files that changed, and how many bytes at their beginning did not; `links`:
-    names of scratch links that came or went; `notes`: what the layer above wants back after a
-    restart, b"" for what it does not want any more; `logged`: whether the log grew.
-    """
-
-    superseded: list[int] = field(default_factory=list)
-    records: dict[int, list[int]] = field(default_factory=dict)
-    ccaches: list[int] = field(default_factory=list)
-    listings: set[int] = field(default_factory=set)
-    changed: set[int] = field(default_factory=set)
-    added: dict[int, list[Stored | bytes]] = field(default_factory=dict)
-    buried: dict[int, dict[int, bytes]] = field(default_factory=dict)
-    compacted: set[int] = field(default_factory=set)
-    touched: set[int] = field(default_factory=set)
-    rewritten: set[int] = field(default_factory=set)
-    behind: set[int] = field(default_factory=set)
-    files: dict[int, int] = field(default_factory=dict)
-    links: set[bytes] = field(default_factory=set)
-    notes: dict[bytes, bytes] = field(default_factory=dict)
-    logged: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.lasting or self.listings or self.superseded or self.behind)
-
-    @property
-    def gone(self) -> list[int]:
-        """The serials of all credentials that are gone."""
-        return [serial for serials in self.records.values() for serial in serials]
-
-    @property
-    def lasting(self) -> bool:
-        """Whether there is anything that should survive a restart."""
-        return bool(
-            self.logged
-            or self.changed
-            or self.touched
-            or self.records
-            or self.ccaches
-            or self.added
-            or self.rewritten
-            or self.compacted
-            or self.files
-            or self.links
-            or self.notes
-        )
 
 
 class Ledger:
@@ -131,12 +68,12 @@ class Ledger:
 
     def scratch_changed(self, number: int, kept: int) -> None:
         """A scratch file is not what it was, but for `kept` bytes at its beginning."""
-        files = self.effects.files
+        files = self.effects.scratch_files
         files[number] = min(files.get(number, kept), kept)
 
     def from_behind(self) -> None:
         """No operation on a file has shown what the last steps have changed."""
-        self.effects.behind |= self.effects.changed
+        self.effects.changed_outside_fuse |= self.effects.changed
 
     def record(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
         """One change of a ccache: its line in the log, its new change time."""
@@ -174,7 +111,7 @@ class Ledger:
             ccache, stored = found[serial]
             what = What.EXPIRED if due[serial] else What.EXPIRING
             self.note(Stamp(now, who), what, ccache, stored.name)
-            self.effects.behind.add(ccache.serial)
+            self.effects.changed_outside_fuse.add(ccache.serial)
 
     def lost(self, at: Stamp, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
         """Records that are gone."""
@@ -185,7 +122,9 @@ class Ledger:
     def forgotten(self, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
         """Records that are gone with all the content, which is logged as one change."""
         if gone:
-            self.effects.records.setdefault(ccache.serial, []).extend(s.serial for s in gone)
+            self.effects.removed_records.setdefault(ccache.serial, []).extend(
+                s.serial for s in gone
+            )
 
     def recount(self, generation: Generation) -> None:
         """Take the size of a generation and its number of records into account."""

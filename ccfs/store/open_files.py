@@ -12,7 +12,7 @@ from ccfs.format.errors import FormatError
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, GoneError, StoreError
 from ccfs.store.generation import Generation
-from ccfs.store.generations import Contents
+from ccfs.store.generations import Generations
 from ccfs.store.image import Image
 from ccfs.store.ledger import Ledger
 from ccfs.store.scratch import KEPT
@@ -65,16 +65,16 @@ class OpenFile:
         self.wiping = False
 
 
-class Files:
+class OpenFiles:
     """What open files do.
 
     `waiting`: what files that were open before a restart had left incomplete, by their idents: the
     serial of the ccache, and the bytes.
     """
 
-    def __init__(self, ledger: Ledger, contents: Contents) -> None:
+    def __init__(self, ledger: Ledger, generations: Generations) -> None:
         self._ledger = ledger
-        self._contents = contents
+        self._generations = generations
         self._incomplete: dict[int, OpenFile] = {}
         self.waiting: dict[int, Tail] = {}
 
@@ -105,12 +105,12 @@ class Files:
         opener knows, where that is another one (`OpenFile.number`).  GoneError: the generation is
         unknown.
         """
-        generation = self._contents.find(number)
+        generation = self._generations.find(number)
         if generation is None or not (
             generation.superseded is None or generation.presumed or generation.rewritten
         ):
             raise GoneError("a number nobody knows")
-        found = self._contents.find(known_by)
+        found = self._generations.find(known_by)
         file = self.open(generation, who, writes=writes, append=append, found=found, ident=ident)
         file.number = known_by or file.number
         serial, tail = self.waiting.pop(ident, (0, b""))
@@ -199,7 +199,7 @@ class Files:
             raise BadContentError("a ccache does not grow by truncation")
         elif size < len(image.data):
             was, generation.tail_of = ccache.initialised, None
-            self._contents.apply(ccache, image.truncate(size), at, was)
+            self._generations.apply(ccache, image.truncate(size), at, was)
             with self._behind(ccache, at, image.tail > 0):
                 image.cut_tail()
 
@@ -213,16 +213,16 @@ class Files:
         if file.found:
             file.found.followers.remove(file)
         ccache = generation.ccache
-        pending = self._contents.take_up(file)
+        pending = self._generations.take_up(file)
         if ccache is not None and (generation.current or generation.rewritten):
             self._drop_tail(file, ccache, at, pending)
         if not generation.handles:
-            self._contents.settle(generation, now)
+            self._generations.settle(generation, now)
 
     def _drop_tail(self, file: OpenFile, ccache: Ccache, at: Stamp, pending: bytes) -> None:
         current = ccache.current
         if current and current.tail_of is file:
-            with self._contents.rewriting(ccache, at.now):
+            with self._generations.rewriting(ccache, at.now):
                 current.tail_of = None
                 pending += _image(ccache).cut_tail()
         if pending:
@@ -230,7 +230,7 @@ class Files:
 
     def _behind(self, ccache: Ccache, at: Stamp, news: bool) -> AbstractContextManager[None]:
         """Around a change that may be news to those who know the number."""
-        return self._contents.rewriting(ccache, at.now) if news else nullcontext()
+        return self._generations.rewriting(ccache, at.now) if news else nullcontext()
 
     def _write_plain(self, file: OpenFile, offset: int, data: bytes, now: float) -> None:
         generation = file.generation
@@ -276,8 +276,8 @@ class Files:
         The ccache is empty then, and what this file still writes reaches nothing.
         """
         was, file.wiping = ccache.initialised, True
-        with self._contents.rewriting(ccache, at.now):
-            self._contents.apply(ccache, _image(ccache).truncate(0), at, was)
+        with self._generations.rewriting(ccache, at.now):
+            self._generations.apply(ccache, _image(ccache).truncate(0), at, was)
 
     def _append(self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp) -> None:
         """Add bytes at the end of the ccache, wherever their writer thinks that is."""
@@ -294,12 +294,12 @@ class Files:
             except StoreError:
                 image.data += aside
                 raise
-            self._contents.take_up(file)
+            self._generations.take_up(file)
             if other:
-                self._contents.wait(other, aside)
+                self._generations.wait(other, aside)
             current.tail_of = file if image.tail else None
             self._remember(current.tail_of, other)
-            self._contents.apply(ccache, delta, at, was)
+            self._generations.apply(ccache, delta, at, was)
 
     def _overwrite(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
@@ -312,7 +312,7 @@ class Files:
             delta = image.overwrite(offset, data)
             current.tail_of = (current.tail_of or file) if image.tail else None
             self._remember(current.tail_of)
-            self._contents.apply(ccache, delta, at, was)
+            self._generations.apply(ccache, delta, at, was)
 
     def _write_rewritten(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
@@ -336,9 +336,9 @@ class Files:
             return
         if not _is_removed(new, generation.dialect):
             raise BadContentError("a write into an older state of the ccache")
-        with self._contents.rewriting(ccache, at.now):
+        with self._generations.rewriting(ccache, at.now):
             delta = _image(ccache).bury(span.stored.serial)
-            self._contents.apply(ccache, delta, at, ccache.initialised)
+            self._generations.apply(ccache, delta, at, ccache.initialised)
 
 
 def _overwrites(file: OpenFile, offset: int, data: bytes, image: Image) -> bool:

@@ -32,7 +32,7 @@ def restore(saved: Saved, store: Store, now: float) -> Restored:
     if saved.events:
         ledger.events.restore(saved.events)
     ledger.notes.update(saved.notes)
-    store.files.restore(dict(saved.tails))
+    store.open_files.restore(dict(saved.tails))
     _restore_scratch(saved, store, now)
     ccaches = [_restore_ccache(one, store) for one in saved.ccaches]
     _restore_left(saved, store, {ccache.serial: ccache for ccache in ccaches}, now)
@@ -62,7 +62,7 @@ def _restore_left(saved: Saved, store: Store, ccaches: dict[int, Ccache], now: f
             serial, lineage = of_left(file.name)
             ccache = ccaches.get(serial)
             if ccache is not None or not serial:
-                store.contents.restore_left(file.number, file.data, ccache, lineage, now)
+                store.generations.restore_left(file.number, file.data, ccache, lineage, now)
 
 
 def _restore_ccache(saved: SavedCcache, store: Store) -> Ccache:
@@ -81,7 +81,7 @@ def _restore_ccache(saved: SavedCcache, store: Store) -> Ccache:
     generation.become(ccache, image)
     ledger.recount(generation)
     for number, lineage in saved.older:
-        store.contents.restore_older(ccache, number, lineage)
+        store.generations.restore_older(ccache, number, lineage)
     return ccache
 
 
@@ -105,5 +105,5 @@ def _spans(image: Image, ccache: Ccache, saved: SavedCcache) -> Iterator[Span]:
 
 def _generation(store: Store, number: int, mtime: float) -> Generation:
     """The generation of a number; -1: of a new one."""
-    contents = store.contents
+    contents = store.generations
     return contents.plain(mtime) if number < 0 else contents.restored(number, mtime)

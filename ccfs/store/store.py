@@ -9,6 +9,7 @@ from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Collection
 from ccfs.store.dir_names import ccache_name
 from ccfs.store.edits import Edits
+from ccfs.store.effects import Effects, Listing
 from ccfs.store.errors import (
     BadContentError,
     BadNameError,
@@ -18,12 +19,13 @@ from ccfs.store.errors import (
     NotFoundError,
     TotalLimitError,
 )
-from ccfs.store.events import EventLog
+from ccfs.store.event_log import EventLog
 from ccfs.store.generation import Generation
-from ccfs.store.generations import Contents
+from ccfs.store.generations import Generations
 from ccfs.store.image import count_records, whole
-from ccfs.store.ledger import LISTED, NO_CCACHE, Ledger
-from ccfs.store.open_files import Files, OpenFile
+from ccfs.store.ledger import NO_CCACHE, Ledger
+from ccfs.store.open_files import OpenFile, OpenFiles
+from ccfs.store.reply_cache import ReplyCache
 from ccfs.store.restore import restore
 from ccfs.store.scratch import COLLECTION, KEPT, Link, Scratch
 from ccfs.store.snapshot import Saved
@@ -38,8 +40,8 @@ MAX_LINKS = 64
 class Store:
     """One user's credentials.
 
-    `collection`, `contents`, `files`, `edits` and `scratch` are its parts; each of their public
-    methods is one step, as are those here.
+    `collection`, `generations`, `open_files`, `edits` and `scratch` are its parts; each of their
+    public methods is one step, as are those here.
     """
 
     def __init__(self, limits: Limits, at: Stamp, saved: Saved | None = None) -> None:
@@ -47,17 +49,75 @@ class Store:
         self.limits = limits
         self.start_time = (saved and saved.whole.start_time) or at.now
         self.ledger = Ledger(limits, at.now)
-        self.contents = Contents(self.ledger)
+        self.generations = Generations(self.ledger)
         self.scratch = Scratch()
-        self.files = Files(self.ledger, self.contents)
-        self.edits = Edits(self.ledger, self.contents)
+        self.open_files = OpenFiles(self.ledger, self.generations)
+        self.edits = Edits(self.ledger, self.generations)
         restored = restore(saved, self, at.now) if saved else None
-        self.collection = Collection(self.ledger, self.contents, at, restored)
+        self.collection = Collection(self.ledger, self.generations, at, restored)
 
     @property
     def events(self) -> EventLog:
         """The log of changes."""
         return self.ledger.events
+
+    @property
+    def effects(self) -> Effects:
+        """What steps have changed since the effects were last taken."""
+        return self.ledger.effects
+
+    @property
+    def change_time(self) -> int:
+        """When a ccache last changed, in whole seconds since the epoch; it never goes back."""
+        return self.ledger.change_time
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all ccaches, scratch files and incomplete records."""
+        return self.ledger.used
+
+    @property
+    def record_count(self) -> int:
+        """How many records there are, placeholders of removed ones included."""
+        return self.ledger.register.records
+
+    @property
+    def last_serial(self) -> int:
+        """The highest serial number that was given."""
+        return self.ledger.register.last
+
+    @property
+    def reply_cache(self) -> ReplyCache:
+        """Replies made of the content, until a step changes it."""
+        return self.ledger.memo
+
+    def take_effects(self) -> Effects | None:
+        """Return what steps have changed since the last call; None for nothing."""
+        return self.ledger.take_effects()
+
+    def new_serial(self) -> int:
+        """Return a serial number that was never given before."""
+        return self.ledger.number()
+
+    def set_note(self, key: bytes, value: bytes) -> None:
+        """Keep a value of the layer above across a restart; b"" removes it."""
+        self.ledger.note_down(key, value)
+
+    def mark_changed_outside_fuse(self) -> None:
+        """Note that no operation on a file has shown what the last steps changed."""
+        self.ledger.from_behind()
+
+    def log_event(self, at: Stamp, what: What, ccache: Ccache, credential: str) -> None:
+        """Add an event that is no change of a ccache."""
+        self.ledger.note(at, what, ccache, credential)
+
+    def log_refusal(self, at: Stamp, reason: str) -> None:
+        """Add an event that a limit was reached, at most one a second."""
+        self.ledger.refuse(at, reason)
+
+    def announce_expiry(self, now: float, who: Who) -> None:
+        """Add events for the credentials whose end is near or has come."""
+        self.ledger.announce(now, who)
 
     @property
     def notes(self) -> dict[bytes, bytes]:
@@ -70,13 +130,13 @@ class Store:
 
     def reset(self, ccache: Ccache, principal: Principal, at: Stamp) -> None:
         """Initialise a ccache, without credentials, in one step; it keeps its identity."""
-        self.contents.initialise(ccache, self.edits.beginning(principal), at)
+        self.generations.initialise(ccache, self.edits.beginning(principal), at)
 
     def reset_named(self, name: bytes, principal: Principal, at: Stamp) -> Ccache:
         """Make or reset the ccache of a name: the CCAPI's create."""
         data = self.edits.beginning(principal)
         ccache = self._by_name(name, at)
-        self.contents.initialise(ccache, data, at)
+        self.generations.initialise(ccache, data, at)
         return ccache
 
     def put(self, name: bytes, data: bytes | bytearray, at: Stamp) -> Ccache:
@@ -129,8 +189,8 @@ class Store:
 
     def _overwrite(self, ccache: Ccache, data: bytes | bytearray, at: Stamp) -> Ccache:
         """Give a ccache other content, which no operation on its file shows."""
-        self.contents.overwrite(ccache, data, at)
-        self.ledger.effects.behind.add(ccache.serial)
+        self.generations.overwrite(ccache, data, at)
+        self.ledger.effects.changed_outside_fuse.add(ccache.serial)
         return ccache
 
     def _by_name(self, name: bytes, at: Stamp) -> Ccache:
@@ -152,7 +212,7 @@ class Store:
     def _drop_nominal(self, ccache: Ccache, at: Stamp) -> None:
         """Destroy what was there for its name alone, unless a client has put something there."""
         ccache.nominal = False
-        self.ledger.effects.touched.add(ccache.serial)
+        self.ledger.effects.metadata.add(ccache.serial)
         if ccache.current is None and not self.scratch.names(ccache.serial):
             self.destroy(ccache, at)
 
@@ -174,7 +234,7 @@ class Store:
             if source is self.collection.default:
                 self.collection.set_default(target, at)
         target.change_time = max(target.change_time, source.change_time)
-        self.contents.overwrite(target, data, at, What.MOVED)
+        self.generations.overwrite(target, data, at, What.MOVED)
         self.destroy(source, at)
 
     def unused_name(self) -> bytes:
@@ -188,7 +248,7 @@ class Store:
         """Unlink the file `ccache`; the ccache keeps its identity."""
         if ccache.current is None:
             raise NotFoundError("no ccache file")
-        self.contents.detach(ccache, at)
+        self.generations.detach(ccache, at)
 
     def unlink_listed(self, ccache: Ccache, at: Stamp) -> None:
         """Unlink a name in `dir/`: what is not the default goes altogether."""
@@ -233,11 +293,11 @@ class Store:
     def create_scratch(self, place: int, name: bytes, at: Stamp) -> Generation:
         """Make an empty scratch file."""
         self._room_for_a_file()
-        generation = self.contents.plain(at.now)
+        generation = self.generations.plain(at.now)
         try:
             self.scratch.add(place, name, generation)
         except ExistsError:
-            self.contents.drop(generation)
+            self.generations.drop(generation)
             raise
         self.ledger.scratch_changed(generation.number, 0)
         self._touch(place, at)
@@ -247,7 +307,7 @@ class Store:
         """Remove a scratch file; who has it open keeps it."""
         generation = self.scratch.pop(place, name)
         self.ledger.scratch_changed(generation.number, 0)
-        self.contents.drop(generation)
+        self.generations.drop(generation)
 
     def rename_scratch(
         self, source: tuple[int, bytes], target: tuple[int, bytes], at: Stamp
@@ -271,7 +331,7 @@ class Store:
         """
         generation = self.scratch.get(*source)
         self._check(generation.data)
-        self.contents.adopt(ccache, generation, at, What.REPLACED)
+        self.generations.adopt(ccache, generation, at, What.REPLACED)
         self.scratch.pop(*source)
         self.ledger.scratch_changed(generation.number, 0)
         self._touch(source[0], at)
@@ -283,7 +343,7 @@ class Store:
         if self.scratch.find(*target):
             self.unlink_scratch(*target)
         self._room_for_a_file()
-        generation = self.contents.take(ccache, at)
+        generation = self.generations.take(ccache, at)
         self.scratch.add(*target, generation)
         self.ledger.scratch_changed(generation.number, 0)
         self._touch(target[0], at)
@@ -298,7 +358,7 @@ class Store:
     def close(self, file: OpenFile, now: float) -> None:
         """Close an open file; scratch in `dir/` becomes a ccache if it has the bytes of one."""
         generation = file.generation
-        self.files.release(file, now)
+        self.open_files.release(file, now)
         if file.writes and generation.named and not generation.writers:
             self._promote(generation, Stamp(now, file.who))
 
@@ -331,7 +391,7 @@ class Store:
             raise CcacheLimitError(f"over {MAX_LINKS} scratch links")
         link = Link(self.ledger.number(), target, at.now)
         self.scratch.links[name] = link
-        self.ledger.effects.links.add(name)
+        self.ledger.effects.scratch_links.add(name)
         return link
 
     def drop_link(self, name: bytes) -> Link:
@@ -339,14 +399,14 @@ class Store:
         link = self.scratch.links.pop(name, None)
         if link is None:
             raise NotFoundError("no such scratch link")
-        self.ledger.effects.links.add(name)
+        self.ledger.effects.scratch_links.add(name)
         return link
 
     def rename_link(self, name: bytes, new: bytes) -> None:
         """Give a scratch link another name, over the link that has it.  NotFoundError."""
         link = self.drop_link(name)
         self.scratch.links[new] = link
-        self.ledger.effects.links.add(new)
+        self.ledger.effects.scratch_links.add(new)
 
     def expire(self, now: float, who: Who = SERVER) -> None:
         """Remove scratch that was not used for ten minutes, with an event each.
@@ -399,7 +459,7 @@ class Store:
         ccache = self.collection.by_serial(place)
         if ccache is not None:
             ccache.mtime = at.now
-            self.ledger.effects.touched.add(place)
+            self.ledger.effects.metadata.add(place)
         else:
             self.collection.mtime = at.now
-        self.ledger.effects.listings.add(place or LISTED)
+        self.ledger.effects.listings.add(place or Listing.DIR)

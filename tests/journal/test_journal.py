@@ -132,7 +132,7 @@ def seen_beside(store: Store) -> list[object]:
     """Scratch files and links, and what open files have left incomplete."""
     files = [(f.place, f.number, f.mtime, bytes(f.data)) for f in store.scratch.all()]
     links = [(n, k.number, k.target, k.made) for n, k in store.scratch.links.items()]
-    return [sorted(files), sorted(links), dict(store.files.tails()), dict(store.notes)]  # type: ignore[type-var]
+    return [sorted(files), sorted(links), dict(store.open_files.tails()), dict(store.notes)]  # type: ignore[type-var]
 
 
 def seen_whole(store: Store) -> list[object]:
@@ -140,7 +140,7 @@ def seen_whole(store: Store) -> list[object]:
     events, collection = store.events, store.collection
     text = events.read(events.edition, 0, 1 << 30)
     where = (events.sequence, events.end, events.start, events.mtime, events.editions)
-    whole = (collection.chosen, collection.mtime, store.start_time, store.ledger.change_time)
+    whole = (collection.chosen, collection.mtime, store.start_time, store.change_time)
     return [text, where, whole]
 
 
@@ -151,7 +151,7 @@ def same_after(made: OpenJournal) -> None:
         assert seen(back.store) == seen(made.store)
         check(back.store)
         assert again_after(back) == seen(made.store)
-        assert back.store.ledger.register.number() > made.store.ledger.register.last
+        assert back.store.new_serial() > made.store.last_serial
     finally:
         back.close()
 
@@ -196,7 +196,7 @@ class Survives(RuleBasedStateMachine):
     def attempt(self, action: Callable[[], object]) -> None:
         with contextlib.suppress(StoreError):
             action()
-        journal, lasting = self.made.journal, self.store.ledger.effects.lasting
+        journal, lasting = self.made.journal, self.store.effects.durable
         mark = journal.mark
         assert not journal.has_made(mark)
         self.made.settle()
@@ -234,7 +234,7 @@ class Survives(RuleBasedStateMachine):
             made = self.store.create_scratch(*key, at(self.count))
             file = writer(self.store, made)
             try:
-                self.store.files.write(file, 0, data, 0.0)
+                self.store.open_files.write(file, 0, data, 0.0)
                 self.store.replace(key, self.find(name), at(self.count))
             except StoreError:
                 self.store.unlink_scratch(*key)
@@ -253,7 +253,7 @@ class Survives(RuleBasedStateMachine):
         data = record(server, dialect=ccache.image.dialect, ticket=b"%d" % self.count)
         file = self.opened(current(ccache), append=True)
         for piece in (data[:cut], data[cut : 2 * cut]):
-            self.attempt(lambda p=piece: self.store.files.write(file, 0, p, 0.0))  # type: ignore[misc]
+            self.attempt(lambda p=piece: self.store.open_files.write(file, 0, p, 0.0))  # type: ignore[misc]
             same_after(self.made)
         if cut % 3:
             self.attempt(lambda: self.store.close(self.open.pop(file.ident), 0.0))
@@ -261,7 +261,7 @@ class Survives(RuleBasedStateMachine):
     def opened(self, generation: Generation, *, append: bool) -> OpenFile:
         """An open file that has an ident."""
         ident = self.count * 10 + len(self.open) + 1
-        file = self.store.files.open(generation, USER, writes=True, append=append, ident=ident)
+        file = self.store.open_files.open(generation, USER, writes=True, append=append, ident=ident)
         self.open[ident] = file
         return file
 
@@ -269,7 +269,7 @@ class Survives(RuleBasedStateMachine):
     def write_more(self, which: int, data: bytes, offset: int) -> None:
         if self.open:
             file = self.open[sorted(self.open)[which % len(self.open)]]
-            self.attempt(lambda: self.store.files.write(file, offset, data, self.count))
+            self.attempt(lambda: self.store.open_files.write(file, offset, data, self.count))
 
     @rule(which=st.integers(0, 20))
     def close_one(self, which: int) -> None:
@@ -283,7 +283,7 @@ class Survives(RuleBasedStateMachine):
 
         def made() -> None:
             file = self.opened(self.store.create_scratch(place, scratch, at()), append=False)
-            self.store.files.write(file, 0, data, self.count)
+            self.store.open_files.write(file, 0, data, self.count)
 
         self.attempt(made)
 
@@ -305,7 +305,7 @@ class Survives(RuleBasedStateMachine):
             if size is None:
                 self.attempt(lambda: self.store.unlink_scratch(*file.place))  # type: ignore[misc]
             else:
-                self.attempt(lambda: self.store.files.truncate(file, size, at(self.count)))
+                self.attempt(lambda: self.store.open_files.truncate(file, size, at(self.count)))
 
     @rule(name=NAMES, scratch=SCRATCH)
     def put_aside(self, name: bytes, scratch: bytes) -> None:
@@ -336,7 +336,7 @@ class Survives(RuleBasedStateMachine):
 
     @rule(key=SCRATCH, value=st.binary(max_size=6))
     def note(self, key: bytes, value: bytes) -> None:
-        self.attempt(lambda: self.store.ledger.note_down(key, value))
+        self.attempt(lambda: self.store.set_note(key, value))
 
     @rule(name=NAMES, which=st.integers(0, 20), new=st.none() | SERVERS)
     def overwrite(self, name: bytes, which: int, new: bytes | None) -> None:
@@ -351,7 +351,7 @@ class Survives(RuleBasedStateMachine):
         room = span.end - span.start - len(fresh)
         data = record(new, ticket=b"t" * (room + 1)) if new and room >= 0 else removed(old)
         file = writer(self.store, current(ccache))
-        self.attempt(lambda: self.store.files.write(file, span.start, data, 0.0))
+        self.attempt(lambda: self.store.open_files.write(file, span.start, data, 0.0))
         self.attempt(lambda: self.store.close(file, 0.0))
 
     @rule(name=NAMES, size=st.integers(0, 900))
@@ -359,7 +359,7 @@ class Survives(RuleBasedStateMachine):
         ccache = self.find(name)
         if ccache.current:
             generation = current(ccache)
-            self.attempt(lambda: self.store.files.truncate(generation, size, at(self.count)))
+            self.attempt(lambda: self.store.open_files.truncate(generation, size, at(self.count)))
             file = writer(self.store, generation)
             self.attempt(lambda: self.store.close(file, 0.0))
 
@@ -429,7 +429,7 @@ def test_what_is_incomplete_dies_with_its_writer() -> None:
         ccache = fill(made.store, whole(record(TGT)))
         before = bytes(current(ccache).data)
         file = appender(made.store, current(ccache))
-        made.store.files.write(file, 0, record(b"host/www@R")[:50], 0.0)
+        made.store.open_files.write(file, 0, record(b"host/www@R")[:50], 0.0)
         made.settle()
         back = made.killed()
         [same] = back.store.collection.all()
@@ -465,7 +465,7 @@ def test_a_step_writes_as_much_in_any_ccache(monkeypatch: pytest.MonkeyPatch) ->
             file = appender(made.store, current(ccache))
             steps: tuple[Callable[[], object], ...] = (
                 lambda m=made, c=ccache: m.store.edits.store(c, new, at()),  # type: ignore[misc]
-                lambda m=made, f=file: m.store.files.write(f, 0, new, 0.0),  # type: ignore[misc]
+                lambda m=made, f=file: m.store.open_files.write(f, 0, new, 0.0),  # type: ignore[misc]
                 lambda m=made, c=ccache: m.store.edits.remove(c, serial(c, "host%2F5@R"), at()),  # type: ignore[misc]
                 lambda m=made, c=ccache: m.store.edits.set_kdc_offset(c, 3, at()),  # type: ignore[misc]
             )
@@ -623,18 +623,18 @@ STEPS: dict[str, Callable[[Store, Ccache, Ccache], object]] = {
     "unlink": lambda s, _, __: s.unlink_scratch(COLLECTION, b"kept"),
     "rename": lambda s, _, b: s.rename_scratch((COLLECTION, b"kept"), (b.serial, b"x"), at(50)),
     "scratch": lambda s, a, _: s.create_scratch(a.serial, b"new", at(50)),
-    "write": lambda s, _, __: s.files.write(file_of(s, b"half"), 4, b"more", 50),
-    "overwrite": lambda s, _, __: s.files.write(file_of(s, b"half"), 1, b"else", 50),
-    "cut": lambda s, _, __: s.files.truncate(s.scratch.get(COLLECTION, b"half"), 1, at(50)),
-    "begin": lambda s, _, b: s.files.write(appender_as(s, b, 8), 0, LATE[:9], 50),
-    "go on": lambda s, a, _: s.files.write(waiting(s), 0, LATE[50:60], 50),
-    "complete": lambda s, a, _: s.files.write(waiting(s), 0, LATE[50:], 50),
+    "write": lambda s, _, __: s.open_files.write(file_of(s, b"half"), 4, b"more", 50),
+    "overwrite": lambda s, _, __: s.open_files.write(file_of(s, b"half"), 1, b"else", 50),
+    "cut": lambda s, _, __: s.open_files.truncate(s.scratch.get(COLLECTION, b"half"), 1, at(50)),
+    "begin": lambda s, _, b: s.open_files.write(appender_as(s, b, 8), 0, LATE[:9], 50),
+    "go on": lambda s, a, _: s.open_files.write(waiting(s), 0, LATE[50:60], 50),
+    "complete": lambda s, a, _: s.open_files.write(waiting(s), 0, LATE[50:], 50),
     "drop": lambda s, a, _: s.close(waiting(s), 50),
     "in place": lambda s, a, _: remove_in_place(s, a),
     "link": lambda s, _, __: s.rename_link(b"default.tmp", b"default.new"),
-    "note": lambda s, _, __: s.ledger.note_down(b"key", b"other"),
-    "forget": lambda s, _, __: s.ledger.note_down(b"key", b""),
-    "refuse": lambda s, _, __: s.ledger.refuse(at(50), "why"),
+    "note": lambda s, _, __: s.set_note(b"key", b"other"),
+    "forget": lambda s, _, __: s.set_note(b"key", b""),
+    "refuse": lambda s, _, __: s.log_refusal(at(50), "why"),
     "vacate": lambda s, a, _: s.vacate(a, at(50)),
 }
 LATE = record(b"late@R", ticket=b"<late>")
@@ -642,12 +642,12 @@ LATE = record(b"late@R", ticket=b"<late>")
 
 def appender_as(store: Store, ccache: Ccache, ident: int) -> OpenFile:
     """An open file that appends to a ccache, and has an ident."""
-    return store.files.open(current(ccache), USER, writes=True, append=True, ident=ident)
+    return store.open_files.open(current(ccache), USER, writes=True, append=True, ident=ident)
 
 
 def waiting(store: Store) -> OpenFile:
     """The open file that has left a record incomplete."""
-    return store.files._incomplete[7]
+    return store.open_files._incomplete[7]
 
 
 def file_of(store: Store, name: bytes) -> OpenFile:
@@ -660,7 +660,7 @@ def remove_in_place(store: Store, ccache: Ccache) -> None:
     assert ccache.image
     span = ccache.image.spans[0]
     old = bytes(ccache.image.data[span.start : span.end])
-    store.files.write(writer(store, current(ccache)), span.start, removed(old), 50)
+    store.open_files.write(writer(store, current(ccache)), span.start, removed(old), 50)
 
 
 def prepared(made: OpenJournal) -> tuple[Ccache, Ccache]:
@@ -669,13 +669,13 @@ def prepared(made: OpenJournal) -> tuple[Ccache, Ccache]:
     for ccache in (first, second):
         made.store.edits.store(ccache, record(b"late@R"), at(9))
     file = writer(made.store, made.store.create_scratch(COLLECTION, b"kept", at(9)))
-    made.store.files.write(file, 0, whole(record(b"kept@R")), 0.0)
+    made.store.open_files.write(file, 0, whole(record(b"kept@R")), 0.0)
     made.store.close(file, 0.0)
     file = writer(made.store, made.store.create_scratch(COLLECTION, b"half", at(9)))
-    made.store.files.write(file, 0, b"half", 0.0)
+    made.store.open_files.write(file, 0, b"half", 0.0)
     made.store.create_link(b"default.tmp", b"caches/work", at(9))
-    made.store.ledger.note_down(b"key", b"value")
-    made.store.files.write(appender_as(made.store, first, 7), 0, LATE[:50], 9)
+    made.store.set_note(b"key", b"value")
+    made.store.open_files.write(appender_as(made.store, first, 7), 0, LATE[:50], 9)
     made.settle()
     return first, second
 
@@ -997,4 +997,4 @@ def test_configuration_and_removed_records_in_between() -> None:
         fill(made.store, whole(first, removed(record(b"gone@R")), config(b"pa_type"), last))
         made.settle()
         same_after(made)
-        assert new_store().ledger.used == 0
+        assert new_store().used_bytes == 0

@@ -17,9 +17,9 @@ from ccfs.journal.log import Log
 from ccfs.ops.file_system import Owner, Server
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
+from ccfs.store.effects import Effects, Listing
 from ccfs.store.errors import BadContentError, DamagedError, GoneError
-from ccfs.store.events import Reader
-from ccfs.store.ledger import LISTED, Effects
+from ccfs.store.event_log import Reader
 from ccfs.store.open_files import OpenFile
 from ccfs.store.scratch import COLLECTION
 from tests.journal.test_journal import (
@@ -58,13 +58,13 @@ MORE = record(b"more@R")
 
 
 def opened(store: Store, ccache: Ccache, ident: int, *, append: bool = True) -> OpenFile:
-    return store.files.open(current(ccache), USER, writes=True, append=append, ident=ident)
+    return store.open_files.open(current(ccache), USER, writes=True, append=append, ident=ident)
 
 
 def reopened(store: Store, file: OpenFile) -> OpenFile:
     """The open file as the kernel still has it."""
     number = file.generation.number
-    return store.files.reopen(number, file.ident, USER, writes=file.writes, append=file.append)
+    return store.open_files.reopen(number, file.ident, USER, writes=file.writes, append=file.append)
 
 
 def default(made: OpenJournal) -> Ccache:
@@ -95,7 +95,7 @@ def test_a_record_is_completed_by_the_next_daemon(ident: int, append: bool) -> N
         assert data_of(default(back)) == whole(record(TGT), LATE)
         back.settle()
         assert again_after(back) == seen(back.store)
-        assert not back.store.files.tails()
+        assert not back.store.open_files.tails()
         back.close()
 
 
@@ -123,7 +123,7 @@ def test_a_record_whose_file_is_not_opened_again_is_dropped() -> None:
         made.settle()
         back = made.killed()
         assert LATE[20:140] in back.bytes()
-        back.store.files.drop_waiting(at(100))
+        back.store.open_files.drop_waiting(at(100))
         back.settle()
         check(back.store)
         assert LATE[20:140] not in back.bytes()
@@ -139,7 +139,7 @@ def test_what_waits_for_one_ccache_goes_into_no_other() -> None:
         made.settle()
         back = made.killed()
         number = current(work).number
-        other = back.store.files.reopen(number, 7, USER, writes=True, append=True)
+        other = back.store.open_files.reopen(number, 7, USER, writes=True, append=True)
         assert other.pending == b""
         check(back.store, [other])
         back.close()
@@ -167,7 +167,7 @@ def test_a_file_with_a_beginning_of_a_header_goes_on() -> None:
 def test_a_scratch_file_goes_on_under_its_number() -> None:
     with kept() as made:
         generation = made.store.create_scratch(COLLECTION, b"tktAbC", at())
-        file = made.store.files.open(generation, USER, writes=True, append=False, ident=3)
+        file = made.store.open_files.open(generation, USER, writes=True, append=False, ident=3)
         data = whole(record(TGT))
         put(made.store, file, data[:30])
         made.settle()
@@ -191,7 +191,7 @@ def test_an_appended_piece_is_logged_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
     with kept() as made:
         generation = made.store.create_scratch(COLLECTION, b"big", at())
-        file = made.store.files.open(generation, USER, writes=True, append=False)
+        file = made.store.open_files.open(generation, USER, writes=True, append=False)
         put(made.store, file, bytes(100_000))
         made.settle()
         monkeypatch.setattr(Log, "append", counted)
@@ -211,16 +211,16 @@ def test_a_superseded_number_is_followed_and_read_as_it_was() -> None:
         assert not file.generation.current
         back = made.killed()
         again = reopened(back.store, file)
-        assert back.store.files.read(again, 0, 1 << 20) == before
+        assert back.store.open_files.read(again, 0, 1 << 20) == before
         put(back.store, again, LATE)
         assert [s.name for s in default(back).credentials.values()] == [
             "krbtgt%2FR@R",
             "more@R",
             "late@R",
         ]
-        blind = back.store.files.reopen(again.number, 8, USER, writes=True, append=False)
+        blind = back.store.open_files.reopen(again.number, 8, USER, writes=True, append=False)
         with pytest.raises(BadContentError):
-            back.store.files.write(blind, 0, LATE, NOW)
+            back.store.open_files.write(blind, 0, LATE, NOW)
         for one in (again, blind):
             back.store.close(one, NOW)
         check(back.store)
@@ -234,10 +234,12 @@ def test_what_is_written_by_another_number_is_news() -> None:
         old = current(ccache)
         made.store.edits.store(ccache, MORE, at())
         number = current(ccache).number
-        made.store.files.open(current(ccache), USER, writes=True, append=True, found=old, ident=7)
+        made.store.open_files.open(
+            current(ccache), USER, writes=True, append=True, found=old, ident=7
+        )
         made.settle()
         back = made.killed()
-        again = back.store.files.reopen(
+        again = back.store.open_files.reopen(
             number, 7, USER, writes=True, append=True, known_by=old.number
         )
         assert contents(back.store, again) == data_of(ccache)
@@ -260,7 +262,7 @@ def test_a_number_of_a_content_that_was_replaced_is_gone() -> None:
         back = made.killed()
         for number in (*numbers, 12345):
             with pytest.raises(GoneError):
-                back.store.files.reopen(number, 1, USER, writes=False, append=False)
+                back.store.open_files.reopen(number, 1, USER, writes=False, append=False)
         back.close()
 
 
@@ -274,7 +276,7 @@ def test_a_number_of_an_earlier_version_of_the_format_is_gone() -> None:
         made.settle()
         back = made.killed()
         with pytest.raises(GoneError):
-            back.store.files.reopen(number, 1, USER, writes=True, append=True)
+            back.store.open_files.reopen(number, 1, USER, writes=True, append=True)
         back.close()
 
 
@@ -317,19 +319,19 @@ def test_removed_records_stay_in_their_places() -> None:
 
 def test_a_reader_of_the_events_goes_on_where_it_was() -> None:
     with kept() as made:
-        made.store.ledger.refuse(at(), "one")
+        made.store.log_refusal(at(), "one")
         made.settle()
         edition = made.store.events.edition
         first = Reader(made.store.events, edition).read(0, 1000)
-        made.store.ledger.refuse(at(5), "two")
-        assert made.store.ledger.effects.lasting
+        made.store.log_refusal(at(5), "two")
+        assert made.store.effects.durable
         made.settle()
         back = made.killed()
         again = back.store.events.find(edition.number)
         assert again == edition
         text = Reader(back.store.events, edition).read(len(first), 1000)
         assert text.split(b"\t")[:3] == [b"3", b"2023-11-14T22:13:25Z", b"refused"]
-        back.store.ledger.refuse(at(9), "three")
+        back.store.log_refusal(at(9), "three")
         assert back.store.events.sequence == 4
         back.close()
 
@@ -339,7 +341,7 @@ def test_a_reader_that_has_missed_some_goes_on_too() -> None:
         reader = Reader(made.store.events, made.store.events.edition)
         edition = made.store.events.edition.number
         for number in range(9):
-            made.store.ledger.refuse(at(number), "why")
+            made.store.log_refusal(at(number), "why")
             made.settle()
         first = reader.read(0, 1000)
         text = first + reader.read(len(first), 60)
@@ -356,13 +358,13 @@ def test_a_reader_that_has_missed_some_goes_on_too() -> None:
 def test_an_end_is_announced_once() -> None:
     with kept() as made:
         fill(made.store, whole(record(TGT, endtime=int(NOW) + 50)))
-        made.store.ledger.announce(NOW, USER)
+        made.store.announce_expiry(NOW, USER)
         made.settle()
         back = made.killed()
         end = back.store.events.end
-        back.store.ledger.announce(NOW + 1, USER)
+        back.store.announce_expiry(NOW + 1, USER)
         assert back.store.events.end == end
-        back.store.ledger.announce(NOW + 50, USER)
+        back.store.announce_expiry(NOW + 50, USER)
         assert back.store.events.end > end
         back.close()
 
@@ -409,7 +411,7 @@ def test_the_mark_of_a_journal_that_is_not_made_yet(tmp_path: Path) -> None:
     server = Server(store, Owner(UID, UID), MOUNT, "id", 1, Outside(), journal=late)
     server.tend()
     assert (late.mark, late.has_made((0, 0)), path.exists()) == ((0, 0), False, False)
-    store.ledger.refuse(at(), "why")
+    store.log_refusal(at(), "why")
     server.settle()
     assert late.has_made((0, 0))
     name, number = late.mark
@@ -426,11 +428,11 @@ def told(effects: Effects) -> list[object]:
     """What of the effects the kernel is told."""
     return [
         effects.superseded,
-        effects.records,
-        effects.ccaches,
+        effects.removed_records,
+        effects.destroyed,
         effects.listings,
         effects.changed,
-        effects.behind,
+        effects.changed_outside_fuse,
         effects.logged,
     ]
 
@@ -446,19 +448,19 @@ def test_the_effects_of_the_last_step(anew: bool) -> None:
             made.journal._most = 0
         made.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
         made.store.destroy(work, at())
-        effects = made.store.ledger.take_effects()
+        effects = made.store.take_effects()
         assert effects
         made.journal.commit(made.store, effects)
         back = made.killed()
         assert told(back.journal.last) == told(effects)
-        assert len(back.journal.last.gone) == 2
+        assert len(back.journal.last.removed_serials) == 2
         back.close()
 
 
 def test_a_note_makes_nothing_stale() -> None:
     with kept() as made:
         made.settle()
-        made.store.ledger.note_down(b"key", b"value")
+        made.store.set_note(b"key", b"value")
         made.settle()
         back = made.killed()
         assert not back.journal.last
@@ -471,7 +473,7 @@ def test_where_the_last_step_is_not_known_all_has_changed() -> None:
         back = made.killed()
         serials = {default(made).serial}
         assert back.journal.last.changed == serials
-        assert back.journal.last.listings == {0, LISTED, *serials}
+        assert back.journal.last.listings == {Listing.COLLECTION, *serials}
         back.close()
 
 
@@ -481,7 +483,7 @@ def test_where_the_last_step_is_not_known_all_has_changed() -> None:
 def test_notes_scratch_files_and_tails_are_overwritten_with_the_step() -> None:
     with kept() as made:
         ccache = fill(made.store, whole(record(TGT)))
-        ledger, files = made.store.ledger, made.store.files
+        store, files = made.store, made.store.open_files
         generation = made.store.create_scratch(COLLECTION, b"file", at())
         file = files.open(generation, USER, writes=True, append=False)
         tail = opened(made.store, ccache, 7)
@@ -491,18 +493,18 @@ def test_notes_scratch_files_and_tails_are_overwritten_with_the_step() -> None:
             made.settle()
             return {number for number in range(9) if mark(number) in made.bytes()}
 
-        ledger.note_down(b"key", mark(0))
+        store.set_note(b"key", mark(0))
         put(made.store, file, mark(1))
         put(made.store, tail, secret[:-2])
         assert left() == {0, 1, 3}
-        ledger.note_down(b"key", mark(4))
+        store.set_note(b"key", mark(4))
         put(made.store, file, mark(2))
         assert left() == {1, 2, 3, 4}
         files.truncate(generation, len(mark(1)), at())
         made.store.close(tail, NOW)
         assert left() == {1, 4}
         put(made.store, file, mark(5), 0)
-        ledger.note_down(b"key", b"")
+        store.set_note(b"key", b"")
         assert left() == {5}
         made.store.unlink_scratch(COLLECTION, b"file")
         assert left() == {5}
@@ -518,12 +520,12 @@ def test_a_new_log_has_the_notes_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(journals, "SLICE", 1)
     with kept() as made:
         for number in range(9):
-            made.store.ledger.note_down(b"%d" % number, b"value")
+            made.store.set_note(b"%d" % number, b"value")
         made.settle()
         made.journal._most = 0
         name = made.journal.mark[0]
         for number in range(9):
-            made.store.ledger.note_down(b"%d" % number, b"new" if number % 3 else b"")
+            made.store.set_note(b"%d" % number, b"new" if number % 3 else b"")
             made.settle()
         assert made.journal.mark[0] != name
         assert again_after(made) == seen(made.store)
@@ -570,9 +572,9 @@ class History:
     def live(self) -> bytes:
         """All bytes that are there."""
         files = [
-            bytes(file.data) for file in (*self.store.scratch.all(), *self.store.contents.left())
+            bytes(file.data) for file in (*self.store.scratch.all(), *self.store.generations.left())
         ]
-        tails = [tail for _, tail in self.store.files.tails().values()]
+        tails = [tail for _, tail in self.store.open_files.tails().values()]
         images = [c.image.data[: c.image.complete] for c in self.ccaches if c.image]
         return b"|".join((*files, *tails, *images, *self.store.notes.values()))
 
@@ -612,13 +614,13 @@ class History:
 
     def note(self, ccache: Ccache, number: int) -> None:
         value = mark(number) if self.chance.random() < 0.8 else b""
-        self.store.ledger.note_down(b"%d" % self.chance.randrange(4), value)
+        self.store.set_note(b"%d" % self.chance.randrange(4), value)
 
     def scratch(self, ccache: Ccache, number: int) -> None:
         """Write anywhere to a file, which is made where there is none."""
         place = (ccache.serial, b"%d" % self.chance.randrange(3))
         found = self.store.scratch.find(*place) or self.store.create_scratch(*place, at(number))
-        file = self.store.files.open(found, USER, writes=True, append=False)
+        file = self.store.open_files.open(found, USER, writes=True, append=False)
         end = len(found.data)
         put(self.store, file, mark(number), self.chance.choice([end, end, end // 2, 0]))
         self.store.close(file, NOW)
@@ -629,7 +631,7 @@ class History:
             if self.chance.random() < 0.3 and file.place:
                 self.store.unlink_scratch(*file.place)
             elif self.chance.random() < 0.3:
-                self.store.files.truncate(file, len(file.data) // 2, at(number))
+                self.store.open_files.truncate(file, len(file.data) // 2, at(number))
         if self.chance.random() < 0.2:
             self.store.reset(ccache, ALICE, at(number))
 

@@ -166,7 +166,7 @@ def test_errors_of_the_store_tell_no_secret() -> None:
     for at in range(0, len(RECORD), 3):
         file = appender(store, current(kept))
         try:
-            store.files.write(file, 0, RECORD[:at] + b"\xff" * 8 + RECORD[at:], 1.7e9)
+            store.open_files.write(file, 0, RECORD[:at] + b"\xff" * 8 + RECORD[at:], 1.7e9)
         except StoreError as error:
             errors |= {str(error), repr(error)}
         store.close(file, 1.7e9)

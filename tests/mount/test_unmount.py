@@ -201,7 +201,7 @@ BUG = """
 import os, sys
 from ccfs import daemon, mountplace
 from ccfs.mounting import Mounter
-from ccfs.store.contents import Contents
+from ccfs.store.generations import Contents
 
 def broken(self, number):
     raise ValueError("a bug")

@@ -83,10 +83,10 @@ def test_every_handler_is_here(fs: FileSystem) -> None:
 @pytest.mark.parametrize("handler", [*USES, *REFUSED_TO_ALL])
 @pytest.mark.parametrize("who", [OTHER, ROOT], ids=["other", "root"])
 def test_others_may_nothing(fs: FileSystem, handler: str, who: Caller) -> None:
-    log, used = fs.lines(), fs.server.store.ledger.used
+    log, used = fs.lines(), fs.server.store.used_bytes
     with refused(errno.EACCES):
         (USES | REFUSED_TO_ALL)[handler](fs, who)
-    assert (fs.lines(), fs.server.store.ledger.used) == (log, used)
+    assert (fs.lines(), fs.server.store.used_bytes) == (log, used)
     assert fs.read("caches/tkt/ccache") == IMAGE
 
 

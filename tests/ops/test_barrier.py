@@ -98,7 +98,7 @@ def test_forget_answers_nobody(
     def broken(_: int) -> None:
         raise ValueError(SECRET)
 
-    monkeypatch.setattr(fs.server.store.contents, "forget", broken)
+    monkeypatch.setattr(fs.server.store.generations, "forget", broken)
     fs.call("forget", [(fs.walk("caches/tkt/ccache"), 1_000)])
     assert "forget failed: ValueError" in caplog.text
     assert SECRET not in caplog.text

@@ -249,7 +249,7 @@ def test_the_readme_has_this_mounts_paths(fs: FileSystem) -> None:
 
 def test_statfs_counts_against_the_limits(fs: FileSystem) -> None:
     data = fs.call("statfs", Caller())
-    used = fs.server.store.ledger.used
+    used = fs.server.store.used_bytes
     assert used >= len(IMAGE)
     assert data.f_blocks * data.f_frsize == 64 * 1024 * 1024
     assert data.f_bfree == (64 * 1024 * 1024 - used) // data.f_frsize

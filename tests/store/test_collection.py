@@ -46,7 +46,7 @@ def test_a_fresh_store_is_never_empty_handed(store: Store) -> None:
     assert (tkt.name, tkt.current, tkt.initialised) == (b"tkt", None, False)
     assert tkt.last_default_time == tkt.change_time
     assert said(store) == ["created tkt"]
-    assert store.ledger.used == 0
+    assert store.used_bytes == 0
     check(store)
 
 
@@ -149,9 +149,9 @@ def test_set_default_moves_to_the_head(store: Store) -> None:
 
 
 def test_set_default_where_it_is_changes_nothing(store: Store) -> None:
-    log, time = store.events.end, store.ledger.change_time
+    log, time = store.events.end, store.change_time
     store.collection.set_default(store.collection.default, at(5))
-    assert (store.events.end, store.ledger.change_time) == (log, time)
+    assert (store.events.end, store.change_time) == (log, time)
 
 
 def test_the_next_initialised_follows_a_destroyed_default(store: Store) -> None:
@@ -243,11 +243,11 @@ def test_change_times_strictly_increase(store: Store) -> None:
     ]
     for clock, (ccache, step) in zip([0, 0, 100, 50, 0, -9, 0, 0, 101, 7, 0], steps, strict=True):
         seen = [c.change_time for c in store.collection.all()]
-        before, collection = ccache.change_time, store.ledger.change_time
+        before, collection = ccache.change_time, store.change_time
         step(clock)
         assert ccache.change_time > before
         assert ccache.change_time >= int(NOW + clock)
-        assert store.ledger.change_time > max(*seen, collection)
+        assert store.change_time > max(*seen, collection)
         check(store)
 
 
@@ -277,7 +277,7 @@ def test_the_ccapi_move(store: Store) -> None:
     had, number = dict(serials(source)), current(source).number
     ident, place, gone = target.ident, order(store).index(b"target"), set(serials(target))
     data, times = data_of(source), (source.change_time, target.change_time)
-    store.ledger.take_effects()
+    store.take_effects()
     store.move(source, target, at())
     assert (target.ident, data_of(target), dict(serials(target))) == (ident, data, had)
     assert current(target).number == number
@@ -286,10 +286,10 @@ def test_the_ccapi_move(store: Store) -> None:
     assert target.change_time > max(times)
     assert target.last_default_time == 0
     assert store.collection.by_serial(source.serial) is None
-    effects = store.ledger.take_effects()
+    effects = store.take_effects()
     assert effects is not None
-    assert set(effects.gone) == gone
-    assert source.serial in effects.ccaches
+    assert set(effects.removed_serials) == gone
+    assert source.serial in effects.destroyed
     check(store)
 
 
@@ -352,13 +352,13 @@ def test_who_has_the_source_open_follows_a_move(store: Store) -> None:
     new, reading = appender(store, current(source)), reader(store, current(target))
     before = data_of(target)
     imap, nfs = record(b"imap/x@R"), record(b"nfs/x@R")
-    store.files.write(new, 0, imap[:30], NOW)
-    store.files.write(old, 0, nfs[:30], NOW)
+    store.open_files.write(new, 0, imap[:30], NOW)
+    store.open_files.write(old, 0, nfs[:30], NOW)
     store.move(source, target, at())
     files = [old, new, reading]
     check(store, files)
-    store.files.write(new, 0, imap[30:], NOW)
-    store.files.write(old, 0, nfs[30:], NOW)
+    store.open_files.write(new, 0, imap[30:], NOW)
+    store.open_files.write(old, 0, nfs[30:], NOW)
     assert names(target) == ["krbtgt%2FR@R", "host%2Fwww@R", "imap%2Fx@R", "nfs%2Fx@R"]
     assert contents(store, reading) == before
     check(store, files)
@@ -372,7 +372,7 @@ def test_a_tail_left_in_a_moved_ccache_is_dropped(store: Store) -> None:
     source, target = moved(store)
     old = appender(store, current(source))
     store.edits.store(source, record(), at())
-    store.files.write(old, 0, record()[:30], NOW)
+    store.open_files.write(old, 0, record()[:30], NOW)
     store.move(source, target, at())
     check(store, [old])
     store.close(old, NOW)
@@ -390,14 +390,14 @@ def test_nothing_is_left_when_all_is_gone(store: Store) -> None:
         ccache = fill(store, whole(record(TGT), record()), b"%d" % n)
         files.append(appender(store, current(ccache)))
         store.edits.store(ccache, record(), at())
-        store.files.write(files[-1], 0, record()[:9], NOW)
+        store.open_files.write(files[-1], 0, record()[:9], NOW)
         store.create_scratch(ccache.serial, b"ccache.XyZ123", at())
     for ccache in store.collection.all():
         store.destroy(ccache, at())
         check(store, files)
     for file in files:
         store.close(file, NOW)
-    assert store.ledger.used == 0
+    assert store.used_bytes == 0
     assert store.scratch.count == 0
     assert not owned(store)
     check(store)
@@ -407,14 +407,14 @@ def test_forgotten_numbers_are_dropped(store: Store) -> None:
     tkt = fill(store, whole(record(TGT)))
     file = reader(store, current(tkt))
     number = current(tkt).number
-    store.contents.forget(number)
-    assert store.contents.find(number) is current(tkt)
+    store.generations.forget(number)
+    assert store.generations.find(number) is current(tkt)
     store.edits.store(tkt, record(), at())
-    store.contents.forget(number)
-    assert store.contents.find(number) is file.generation
+    store.generations.forget(number)
+    assert store.generations.find(number) is file.generation
     store.close(file, NOW)
-    store.contents.forget(number)
-    assert store.contents.find(number) is None
+    store.generations.forget(number)
+    assert store.generations.find(number) is None
     check(store)
 
 
@@ -425,11 +425,11 @@ def test_superseded_numbers_are_bounded(store: Store, monkeypatch: pytest.Monkey
     for _ in range(30):
         store.edits.set_kdc_offset(tkt, None, at())
         numbers.append(current(tkt).number)
-    known = [n for n in numbers if store.contents.find(n)]
+    known = [n for n in numbers if store.generations.find(n)]
     assert known == [numbers[0], *numbers[-11:]]
     assert contents(store, file) == prefix()
     store.close(file, NOW)
-    assert store.contents.find(numbers[0]) is None
+    assert store.generations.find(numbers[0]) is None
     check(store)
 
 

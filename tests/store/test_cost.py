@@ -88,7 +88,7 @@ def client_append(store: Store, ccache: Ccache) -> Callable[[], object]:
     file = appender(store, current(ccache))
 
     def step() -> None:
-        store.files.write(file, len(data_of_length(ccache)), NEW, NOW)
+        store.open_files.write(file, len(data_of_length(ccache)), NEW, NOW)
 
     return step
 
@@ -99,7 +99,7 @@ def stale_append(store: Store, ccache: Ccache) -> Callable[[], object]:
     store.edits.store(ccache, NEW, at())
 
     def step() -> None:
-        store.files.write(file, 0, NEW, NOW)
+        store.open_files.write(file, 0, NEW, NOW)
 
     return step
 
@@ -110,7 +110,7 @@ def pieces(store: Store, ccache: Ccache) -> Callable[[], object]:
 
     def step() -> None:
         for piece in (NEW[:300], NEW[300:]):
-            store.files.write(file, len(data_of_length(ccache)), piece, NOW)
+            store.open_files.write(file, len(data_of_length(ccache)), piece, NOW)
 
     return step
 
@@ -178,7 +178,7 @@ def test_a_credential_takes_little_memory_beside_its_bytes() -> None:
     tracemalloc.start()
     try:
         fill(store, data)
-        store.ledger.take_effects()
+        store.take_effects()
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -27,9 +27,9 @@ MOST = 4
 
 def _append(store: Store, ccache: Ccache) -> None:
     assert ccache.current is not None
-    file = store.files.open(ccache.current, USER, writes=True, append=True)
+    file = store.open_files.open(ccache.current, USER, writes=True, append=True)
     try:
-        store.files.write(file, 0, record(b"one/more@R"), NOW)
+        store.open_files.write(file, 0, record(b"one/more@R"), NOW)
     finally:
         store.close(file, NOW)
 
@@ -77,7 +77,7 @@ def test_no_way_leads_over_the_limit(way: str) -> None:
 def test_what_is_removed_makes_room() -> None:
     store, ccache = full()
     store.uninitialise(ccache, at())
-    assert store.ledger.register.records == 0
+    assert store.record_count == 0
     store.put(b"tkt", whole(*(record(b"host/%d@R" % n) for n in range(MOST))), at())
     check(store)
 
@@ -87,6 +87,6 @@ def test_removed_records_count_until_they_are_taken_out() -> None:
     for stored in list(ccache.credentials.values())[:3]:
         store.edits.remove(ccache, stored.serial, at())
     assert ccache.image is not None
-    assert store.ledger.register.records == len(ccache.image.spans)
+    assert store.record_count == len(ccache.image.spans)
     store.edits.store(ccache, record(b"one/more@R"), at())
     check(store)

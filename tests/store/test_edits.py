@@ -78,7 +78,7 @@ def test_storing_makes_a_new_number(store: Store, tkt: Ccache) -> None:
     assert tkt.credentials["imap%2Fx@R"] is stored
     assert data_of(tkt) == before + record(b"imap/x@R")
     assert current(tkt).number != number
-    assert store.contents.find(number) is not current(tkt)
+    assert store.generations.find(number) is not current(tkt)
     assert said(store)[-1] == "stored tkt imap%2Fx@R"
     assert store.owner(stored.serial) is tkt
     check(store)
@@ -192,13 +192,13 @@ def test_configuration_with_a_long_name_is_replaced_too(
 
 def test_a_principal_that_looks_like_an_identifier(store: Store, tkt: Ccache) -> None:
     """KEY~PRINCIPAL and KEY~ID can read the same: no entry hides another, none goes with one."""
-    guesses = range(store.ledger.register.last + 1, store.ledger.register.last + 40)
+    guesses = range(store.last_serial + 1, store.last_serial + 40)
     for guess in guesses:
         entry = ConfigKey(b"pa_type", format(guess, "x").encode())
         store.edits.set_config(tkt, entry, b"its own", at())
     file = appender(store, current(tkt))
     for value in (b"3", b"4"):
-        store.files.write(file, 0, config(b"pa_type", value), NOW)
+        store.open_files.write(file, 0, config(b"pa_type", value), NOW)
         check(store, [file])
     assert len(tkt.config) == len(guesses) + 3
     store.edits.set_config(tkt, PA_TYPE, b"150", at())
@@ -343,7 +343,7 @@ def test_a_reset_keeps_the_ccache_and_nothing_in_it(store: Store, tkt: Ccache) -
     assert store.reset_named(b"work", BOB, at()) is work
     assert (work.ident, data_of(work)) == (ident, prefix(BOB))
     assert work.change_time > time
-    store.files.write(file, 0, record(b"imap/x@R"), NOW)
+    store.open_files.write(file, 0, record(b"imap/x@R"), NOW)
     assert data_of(work) == prefix(BOB)
     check(store, [file])
 
@@ -470,7 +470,7 @@ def test_a_removal_in_version_3_after_it_became_version_4(store: Store) -> None:
     steps(store, tkt)["offset"]()
     gone = record(dialect=V3).replace((2_000).to_bytes(4, "big"), bytes(4))
     gone = gone.replace((1_000).to_bytes(4, "big"), b"\xff" * 4, 1)
-    store.files.write(file, old.index(record(dialect=V3)), gone, NOW)
+    store.open_files.write(file, old.index(record(dialect=V3)), gone, NOW)
     assert names(tkt) == ["krbtgt%2FR@R"]
     check(store, [file])
 
@@ -539,7 +539,7 @@ def test_names_never_show_secrets(store: Store, tkt: Ccache) -> None:
     shown = repr((serials(tkt), store.events.read(store.events.edition, 0, 1 << 20)))
     assert KEY.decode() not in shown
     with pytest.raises(BadContentError) as error:
-        store.files.write(file, len(data_of(tkt)), KEY * 9, NOW)
+        store.open_files.write(file, len(data_of(tkt)), KEY * 9, NOW)
     assert KEY.decode() not in str(error.value)
 
 
@@ -563,6 +563,6 @@ def test_deadlines_of_what_is_gone_take_no_room(store: Store, tkt: Ccache) -> No
         stored = store.edits.store(tkt, record(endtime=2**32 - 1), at())
         assert stored is not None
         store.edits.remove(tkt, stored.serial, at())
-        store.ledger.take_effects()
+        store.take_effects()
     assert len(register._near) <= 4 * len(serials(tkt)) + 66
     assert register.next_deadline() == 2_000 - 300

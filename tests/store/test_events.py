@@ -5,9 +5,8 @@ from itertools import count
 
 import pytest
 
-from ccfs.store import Limits, Stamp, Who
-from ccfs.store.events import REMEMBERED, Edition, EventLog, Reader
-from ccfs.store.ledger import Ledger
+from ccfs.store import Stamp, Who
+from ccfs.store.event_log import REMEMBERED, Edition, EventLog, Reader
 from ccfs.store.values import What
 from tests.support.storing import USER, at, fill, new_store, record, serials, whole
 
@@ -154,15 +153,13 @@ def test_the_positions_of_an_edition_with_a_header() -> None:
 
 
 def test_effects_are_taken_once() -> None:
-    ledger = Ledger(Limits(), at().now)
-    assert ledger.take_effects() is None
     store = new_store()
-    assert store.ledger.take_effects() is not None
-    assert store.ledger.take_effects() is None
+    assert store.take_effects() is not None
+    assert store.take_effects() is None
     fill(store, whole(record()))
-    effects = store.ledger.take_effects()
+    effects = store.take_effects()
     assert effects is not None
     assert effects.logged
     assert effects.changed == {store.collection.default.serial}
-    assert store.ledger.take_effects() is None
+    assert store.take_effects() is None
     assert USER.command == "kinit"

@@ -109,7 +109,7 @@ def test_a_refused_append_changes_nothing(store: Store, tkt: Ccache, bad: bytes)
     for file in files[1:]:
         for offset in (0, len(data_of(tkt))):
             with pytest.raises(BadContentError):
-                store.files.write(file, offset, bad, NOW)
+                store.open_files.write(file, offset, bad, NOW)
     assert (current(tkt).number, store.events.end) == (number, log)
     assert data_of(tkt) == whole(WWW) + IMAP[:10]
     check(store, files)
@@ -121,7 +121,7 @@ def test_a_refused_append_changes_nothing(store: Store, tkt: Ccache, bad: bytes)
 def test_a_hole_is_refused(store: Store, tkt: Ccache) -> None:
     file = writer(store, current(tkt))
     with pytest.raises(BadContentError):
-        store.files.write(file, len(data_of(tkt)) + 1, IMAP, NOW)
+        store.open_files.write(file, len(data_of(tkt)) + 1, IMAP, NOW)
     assert data_of(tkt) == whole(WWW)
     check(store, [file])
 
@@ -202,9 +202,9 @@ def test_a_reader_in_the_middle_reads_on_undisturbed(
     before = data_of(tkt)
     file = reader(store, current(tkt))
     half = len(before) // 2
-    first = store.files.read(file, 0, half)
+    first = store.open_files.read(file, 0, half)
     edit(store, tkt)
-    assert first + store.files.read(file, half, 1 << 20) == before
+    assert first + store.open_files.read(file, half, 1 << 20) == before
     edit_again = appender(store, current(tkt))
     put(store, edit_again, IMAP)
     assert contents(store, file) == before
@@ -257,11 +257,11 @@ def test_what_waits_with_a_file_is_dropped_at_its_release(store: Store, tkt: Cca
     one, two = appender(store, current(tkt)), appender(store, current(tkt))
     put(store, one, IMAP[:33])
     put(store, two, NFS)
-    used = store.ledger.used
+    used = store.used_bytes
     check(store, [one, two])
     store.close(one, NOW)
     assert said(store)[-1] == "dropped tkt"
-    assert used - store.ledger.used >= 33
+    assert used - store.used_bytes >= 33
     check(store, [two])
     assert data_of(tkt) == whole(WWW, NFS)
 
@@ -274,7 +274,7 @@ def test_what_waits_counts_towards_the_limit() -> None:
     put(store, files[0], big[:3_000])
     put(store, files[1], big[:3_000])
     with pytest.raises(TotalLimitError):
-        store.files.write(files[2], 0, big[:3_000], NOW)
+        store.open_files.write(files[2], 0, big[:3_000], NOW)
     check(store, files)
     store.close(files[0], NOW)
     put(store, files[2], big[:3_000])
@@ -367,7 +367,7 @@ def test_other_writes_into_an_older_state_are_refused(
     store.edits.set_kdc_offset(tkt, 5, at())
     before, number = data_of(tkt), current(tkt).number
     with pytest.raises(BadContentError):
-        store.files.write(file, place + where, what, NOW)
+        store.open_files.write(file, place + where, what, NOW)
     assert (data_of(tkt), current(tkt).number) == (before, number)
     check(store, [file])
 
@@ -379,8 +379,8 @@ def test_a_write_in_place_by_who_opened_an_older_number(store: Store, tgt: Ccach
     before = data_of(tgt)
     number = current(tgt).number
     looking = reader(store, current(tgt))
-    found = store.contents.find(old)
-    file = store.files.open(current(tgt), OTHER, writes=True, append=False, found=found)
+    found = store.generations.find(old)
+    file = store.open_files.open(current(tgt), OTHER, writes=True, append=False, found=found)
     put(store, file, removed(WWW), before.index(WWW))
     assert current(tgt).number != number
     assert contents(store, looking) == before
@@ -420,7 +420,7 @@ def test_dead_bytes_go_when_the_last_who_knew_an_older_state_is_gone(
 def test_truncation_to_nothing_keeps_the_number(store: Store, tkt: Ccache) -> None:
     number, gone = current(tkt).number, serial(tkt, WWW_NAME)
     file = writer(store, current(tkt))
-    store.files.truncate(current(tkt), 0, at())
+    store.open_files.truncate(current(tkt), 0, at())
     assert (current(tkt).number, data_of(tkt), tkt.initialised) == (number, b"", False)
     assert said(store)[-2:] == [f"removed tkt {WWW_NAME}", "uninitialised tkt"]
     put(store, file, whole(IMAP), 0)
@@ -433,7 +433,7 @@ def test_truncation_to_nothing_keeps_the_number(store: Store, tkt: Ccache) -> No
 def test_truncation_leaves_complete_records(store: Store, tkt: Ccache, beyond: int) -> None:
     file = appender(store, current(tkt))
     put(store, file, IMAP + NFS[:60])
-    store.files.truncate(current(tkt), len(whole(WWW)) + beyond, at())
+    store.open_files.truncate(current(tkt), len(whole(WWW)) + beyond, at())
     assert data_of(tkt) == whole(WWW)
     check(store, [file])
     put(store, file, NFS)
@@ -444,7 +444,7 @@ def test_truncation_leaves_complete_records(store: Store, tkt: Ccache, beyond: i
 def test_truncation_into_a_tail(store: Store, tkt: Ccache) -> None:
     file = appender(store, current(tkt))
     put(store, file, IMAP[:60])
-    store.files.truncate(current(tkt), len(whole(WWW)) + 30, at())
+    store.open_files.truncate(current(tkt), len(whole(WWW)) + 30, at())
     assert data_of(tkt) == whole(WWW)
     check(store, [file])
     store.close(file, NOW)
@@ -453,8 +453,8 @@ def test_truncation_into_a_tail(store: Store, tkt: Ccache) -> None:
 
 def test_a_ccache_does_not_grow_by_truncation(store: Store, tkt: Ccache) -> None:
     with pytest.raises(BadContentError):
-        store.files.truncate(current(tkt), len(data_of(tkt)) + 1, at())
-    store.files.truncate(current(tkt), len(data_of(tkt)), at())
+        store.open_files.truncate(current(tkt), len(data_of(tkt)) + 1, at())
+    store.open_files.truncate(current(tkt), len(data_of(tkt)), at())
     assert data_of(tkt) == whole(WWW)
     check(store)
 
@@ -463,7 +463,7 @@ def test_an_older_state_is_not_truncated(store: Store, tkt: Ccache) -> None:
     file = writer(store, current(tkt))
     store.edits.store(tkt, IMAP, at())
     with pytest.raises(GoneError):
-        store.files.truncate(file.generation, 0, at())
+        store.open_files.truncate(file.generation, 0, at())
     assert names(tkt) == [WWW_NAME, IMAP_NAME]
     check(store, [file])
 
@@ -474,13 +474,13 @@ def test_what_is_written_to_an_unlinked_file_reaches_nothing(store: Store, tkt: 
     store.uninitialise(tkt, at())
     assert contents(store, file) == whole(WWW)
     put(store, file, bytes(len(whole(WWW))), 0)
-    store.files.truncate(file.generation, 5, at())
+    store.open_files.truncate(file.generation, 5, at())
     assert contents(store, file) == bytes(5)
     assert tkt.current is None
-    assert store.ledger.used == 5
+    assert store.used_bytes == 5
     check(store, [file])
     store.close(file, NOW)
-    assert store.ledger.used == 0
+    assert store.used_bytes == 0
 
 
 def test_an_older_state_of_an_unlinked_file_reaches_nothing(store: Store, tkt: Ccache) -> None:
@@ -493,7 +493,7 @@ def test_an_older_state_of_an_unlinked_file_reaches_nothing(store: Store, tkt: C
     put(store, file, IMAP)
     assert names(tkt) == [NFS_NAME]
     store.close(file, NOW)
-    assert store.ledger.used == len(whole(NFS))
+    assert store.used_bytes == len(whole(NFS))
     check(store)
 
 
@@ -507,7 +507,7 @@ def test_a_tail_goes_with_its_file(store: Store, tkt: Ccache) -> None:
     for file in (one, two):
         store.close(file, NOW)
     assert "dropped tkt" not in said(store)
-    assert store.ledger.used == 0
+    assert store.used_bytes == 0
     check(store)
 
 
@@ -518,10 +518,10 @@ def test_limits_refuse_and_lose_nothing() -> None:
     file = appender(store, current(tkt))
     for size in (len(NFS), 40):  # the second would fit, but what must follow it would not
         with pytest.raises(CcacheLimitError):
-            store.files.write(file, 0, NFS[:size], NOW)
+            store.open_files.write(file, 0, NFS[:size], NOW)
     put(store, file, NFS[:10])
     with pytest.raises(CcacheLimitError):
-        store.files.write(file, 0, NFS[10:], NOW)
+        store.open_files.write(file, 0, NFS[10:], NOW)
     assert data_of(tkt) == whole(WWW, IMAP) + NFS[:10]
     store.close(file, NOW)
     assert names(tkt) == [WWW_NAME, IMAP_NAME]
@@ -536,12 +536,12 @@ def test_the_limit_of_all_together() -> None:
     files = [appender(store, current(tkt)), writer(store, current(work))]
     for file, offset in zip(files, (0, size), strict=True):
         with pytest.raises(TotalLimitError):
-            store.files.write(file, offset, IMAP, NOW)
+            store.open_files.write(file, offset, IMAP, NOW)
     put(store, files[1], removed(WWW), size - len(WWW))
     check(store, files)
     store.uninitialise(tkt, at())
     with pytest.raises(TotalLimitError):
-        store.files.write(files[1], size, IMAP, NOW)
+        store.open_files.write(files[1], size, IMAP, NOW)
     store.close(files[0], NOW)
     put(store, files[1], IMAP, size)
     assert names(work) == [IMAP_NAME]
@@ -567,7 +567,7 @@ def test_a_record_of_version_3_is_refused_where_the_ccache_became_version_4(stor
     store.edits.set_kdc_offset(tkt, 5, at())
     check(store, [file])
     with pytest.raises(BadContentError):
-        store.files.write(file, 0, late[50:], NOW)
+        store.open_files.write(file, 0, late[50:], NOW)
     assert names(tkt) == ["krbtgt%2FR@R"]
     store.close(file, NOW)
     assert said(store)[-1] == "dropped tkt"

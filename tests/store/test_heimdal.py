@@ -15,14 +15,14 @@ def test_a_removal_in_place_by_heimdal() -> None:
     after = (VECTORS / "heimdal-removed.ccache").read_bytes()
     store = Store(Limits(), AT)
     ccache = store.collection.default
-    generation = store.contents.start(ccache, AT)
-    file = store.files.open(generation, AT.who, writes=True, append=False)
-    store.files.write(file, 0, before, 1.0)
+    generation = store.generations.start(ccache, AT)
+    file = store.open_files.open(generation, AT.who, writes=True, append=False)
+    store.open_files.write(file, 0, before, 1.0)
     assert list(ccache.credentials) == [
         "krbtgt%2FKRBTEST.COM@KRBTEST.COM",
         "host%2Fwww.krbtest.com@KRBTEST.COM",
     ]
     changed = [at for at, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
-    store.files.write(file, changed[0], after[changed[0] : changed[-1] + 1], 2.0)
+    store.open_files.write(file, changed[0], after[changed[0] : changed[-1] + 1], 2.0)
     assert list(ccache.credentials) == ["krbtgt%2FKRBTEST.COM@KRBTEST.COM"]
     assert bytes(generation.data) == after

@@ -41,10 +41,10 @@ def test_one_that_is_new(store: Store) -> None:
     assert store.collection.default is default
     assert data_of(made) == NEW
     assert said(store)[1:] == ["created session-1", "replaced session-1"]
-    effects = store.ledger.take_effects()
+    effects = store.take_effects()
     assert effects is not None
-    assert effects.lasting
-    assert effects.behind == {made.serial}
+    assert effects.durable
+    assert effects.changed_outside_fuse == {made.serial}
     check(store)
 
 
@@ -84,12 +84,12 @@ def test_what_is_refused_changes_nothing(name: bytes, data: bytes, error: type[S
     tkt = fill(store, whole(record(ticket=b"t" * 800)))
     if name == b"third":
         store.collection.create(b"second", at())
-    store.ledger.take_effects()
+    store.take_effects()
     before, log = data_of(tkt), said(store)
     with pytest.raises(error):
         store.put(name, data, at())
     assert (data_of(tkt), said(store)) == (before, log)
-    assert store.ledger.take_effects() is None
+    assert store.take_effects() is None
     check(store)
 
 

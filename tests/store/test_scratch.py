@@ -49,13 +49,13 @@ def tkt(store: Store) -> Ccache:
 
 def test_scratch_is_plain_bytes(store: Store, tkt: Ccache) -> None:
     file = make_scratch(store, tkt.serial, b"notes", b"anything")
-    store.files.write(file, 10, b"!", NOW)
+    store.open_files.write(file, 10, b"!", NOW)
     assert contents(store, file) == b"anything\0\0!"
-    store.files.truncate(file.generation, 20, at())
-    store.files.truncate(file.generation, 3, at())
+    store.open_files.truncate(file.generation, 20, at())
+    store.open_files.truncate(file.generation, 3, at())
     assert contents(store, file) == b"any"
     add = appender(store, file.generation)
-    store.files.write(add, 0, b"one", NOW)
+    store.open_files.write(add, 0, b"one", NOW)
     assert contents(store, file) == b"anyone"
     assert [name for name, _ in store.scratch.names(tkt.serial)] == [b"notes"]
     assert names(tkt) == ["host%2Fwww@R"]
@@ -76,7 +76,7 @@ def test_a_rename_over_replaces_in_one_step(store: Store, tkt: Ccache) -> None:
     assert store.scratch.count == 0
     assert said(store)[-1] == "replaced tkt"
     check(store, [file, reading])
-    store.files.write(file, len(data_of(tkt)), record(), NOW)
+    store.open_files.write(file, len(data_of(tkt)), record(), NOW)
     assert names(tkt) == ["krbtgt%2FR@R", "host%2Fwww@R"]
     check(store, [file, reading])
 
@@ -126,20 +126,20 @@ def test_scratch_is_renamed_over_scratch(store: Store, tkt: Ccache) -> None:
     assert contents(store, two) == b"22"
     check(store, [one, two])
     store.close(two, NOW)
-    assert store.ledger.used == len(data_of(tkt)) + 1
+    assert store.used_bytes == len(data_of(tkt)) + 1
     check(store, [one])
 
 
 def test_unlinked_scratch_stays_with_who_has_it_open(store: Store, tkt: Ccache) -> None:
     file = make_scratch(store, tkt.serial, b"one", b"1")
     store.unlink_scratch(tkt.serial, b"one")
-    store.files.write(file, 1, b"2", NOW)
+    store.open_files.write(file, 1, b"2", NOW)
     assert contents(store, file) == b"12"
     number = file.generation.number
     check(store, [file])
     store.close(file, NOW)
-    assert store.contents.find(number) is None
-    assert store.ledger.used == len(data_of(tkt))
+    assert store.generations.find(number) is None
+    assert store.used_bytes == len(data_of(tkt))
 
 
 # New ccaches in dir/
@@ -150,7 +150,7 @@ def test_scratch_in_dir_becomes_a_ccache_at_the_last_close(store: Store) -> None
     two = appender(store, one.generation)
     store.close(one, NOW)
     assert store.collection.find(b"tktAbC") is None
-    store.files.write(two, 0, record(), NOW)
+    store.open_files.write(two, 0, record(), NOW)
     store.close(two, NOW)
     made = store.collection.get(b"tktAbC")
     assert data_of(made) == whole(record(TGT), record())
@@ -197,7 +197,7 @@ def test_a_ccache_put_aside_keeps_its_number_and_its_writers(store: Store, tkt: 
     assert tkt.current is None
     assert said(store)[-1] == "uninitialised tkt"
     check(store, files)
-    store.files.write(files[0], 0, record(TGT), NOW)
+    store.open_files.write(files[0], 0, record(TGT), NOW)
     assert contents(store, files[1]) == whole(record(), record(TGT))
     assert store.scratch.get(tkt.serial, b"old").number == number
     for file in files:
@@ -213,7 +213,7 @@ def test_putting_aside_takes_no_more_room(store: Store) -> None:
     store = new_store(Limits(total_bytes=len(data) + 10, ccaches=1))
     tkt = fill(store, data)
     store.put_aside(tkt, (COLLECTION, b"old"), at())
-    assert store.ledger.used == len(data)
+    assert store.used_bytes == len(data)
     with pytest.raises(TotalLimitError):
         store.reset(tkt, BOB, at())
     with pytest.raises(NotFoundError):
@@ -232,7 +232,7 @@ def test_putting_aside_counts_as_a_scratch_file() -> None:
     assert contents(store, file) == b"1"
     check(store, [file])
     store.close(file, NOW)
-    assert store.ledger.used == len(whole(record()))
+    assert store.used_bytes == len(whole(record()))
 
 
 # When scratch goes
@@ -250,7 +250,7 @@ def test_scratch_goes_ten_minutes_after_its_last_use(store: Store, tkt: Ccache) 
     assert store.scratch.count == 1
     store.expire(NOW + 3 * LIFETIME - 1)
     assert store.scratch.count == 0
-    assert store.ledger.used == len(data_of(tkt))
+    assert store.used_bytes == len(data_of(tkt))
     check(store)
 
 
@@ -271,16 +271,16 @@ def test_limits_of_scratch() -> None:
     with pytest.raises(CcacheLimitError):
         store.create_scratch(COLLECTION, b"more", at())
     with pytest.raises(CcacheLimitError):
-        store.files.write(files[0], 90, b"x" * 11, NOW)
+        store.open_files.write(files[0], 90, b"x" * 11, NOW)
     with pytest.raises(CcacheLimitError):
-        store.files.truncate(files[0].generation, 101, at())
-    store.files.write(files[0], 99, b"x", NOW)
+        store.open_files.truncate(files[0].generation, 101, at())
+    store.open_files.write(files[0], 99, b"x", NOW)
     with pytest.raises(TotalLimitError):
-        store.files.write(files[1], 0, b"x" * 51, NOW)
+        store.open_files.write(files[1], 0, b"x" * 51, NOW)
     with pytest.raises(TotalLimitError):
-        store.files.truncate(files[1].generation, 51, at())
+        store.open_files.truncate(files[1].generation, 51, at())
     assert [len(contents(store, file)) for file in files] == [100, 0, 0]
-    store.files.write(files[1], 0, b"x" * 50, NOW)
+    store.open_files.write(files[1], 0, b"x" * 50, NOW)
     check(store, files)
 
 
@@ -311,16 +311,16 @@ def test_a_whole_ccache_under_another_name_stays_and_other_scratch_goes_with_an_
     tkt = store.collection.default
     for name, data in ((b"ccache.bak", whole(record())), (b"half", whole(record())[:-1])):
         generation = store.create_scratch(tkt.serial, name, at())
-        file = store.files.open(generation, USER, writes=True, append=False)
-        store.files.write(file, 0, data, NOW)
+        file = store.open_files.open(generation, USER, writes=True, append=False)
+        store.open_files.write(file, 0, data, NOW)
         store.close(file, NOW)
     for minutes in (0, 10, 20, 30):
         store.expire(NOW + 60 * minutes)
     assert said(store)[-2:] == ["kept tkt ccache.bak", "dropped tkt half"]
     assert [name for name, _ in store.scratch.names(tkt.serial)] == [b"ccache.bak"]
     generation = store.scratch.get(tkt.serial, b"ccache.bak")
-    file = store.files.open(generation, USER, writes=True, append=True)
-    store.files.write(file, 0, b"torn", NOW + LIFETIME)
+    file = store.open_files.open(generation, USER, writes=True, append=True)
+    store.open_files.write(file, 0, b"torn", NOW + LIFETIME)
     store.close(file, NOW + LIFETIME)
     store.expire(NOW + 2 * LIFETIME)
     assert said(store)[-1] == "dropped tkt ccache.bak"
@@ -335,15 +335,15 @@ def test_what_is_done_to_a_scratch_file_is_for_the_journal(store: Store) -> None
     number, data = generation.number, whole(record())
 
     def files() -> dict[int, int]:
-        effects = store.ledger.take_effects()
-        return effects.files if effects else {}
+        effects = store.take_effects()
+        return effects.scratch_files if effects else {}
 
     assert files() == {number: 0}
     put(store, file, data)
     assert files() == {number: 0}
     put(store, file, b"more")
     assert files() == {number: len(data)}
-    store.files.truncate(generation, len(data) + 1, at())
+    store.open_files.truncate(generation, len(data) + 1, at())
     put(store, file, b"!", offset=len(data))
     assert files() == {number: len(data)}
     store.rename_scratch(one, two, at())
@@ -362,9 +362,9 @@ def test_what_is_done_to_a_scratch_file_is_for_the_journal(store: Store) -> None
 def test_links_are_for_the_journal(store: Store) -> None:
     store.create_link(b"one", b"caches/x", at())
     store.rename_link(b"one", b"two")
-    effects = store.ledger.take_effects()
+    effects = store.take_effects()
     assert effects
-    assert (effects.links, effects.lasting) == ({b"one", b"two"}, True)
+    assert (effects.scratch_links, effects.durable) == ({b"one", b"two"}, True)
     assert list(store.scratch.links) == [b"two"]
     with pytest.raises(NotFoundError):
         store.drop_link(b"one")

@@ -141,7 +141,7 @@ class Ccaches(RuleBasedStateMachine):
             self.let_go(model)
             model.clear(file=False)
         elif model.file and not self.busy(model):
-            assert self.step(lambda: self.store.files.truncate(current(ccache), 0, at()))
+            assert self.step(lambda: self.store.open_files.truncate(current(ccache), 0, at()))
             model.clear(file=True)
 
     @rule(place=PLACES, over=NAMES)
@@ -176,11 +176,11 @@ class Ccaches(RuleBasedStateMachine):
 
     def by_scratch(self, ccache: Ccache, data: bytes) -> None:
         store, key = self.store, (COLLECTION, b"XyZ123")
-        file = store.files.open(
+        file = store.open_files.open(
             store.create_scratch(*key, at()), at().who, writes=True, append=False
         )
         try:
-            store.files.write(file, 0, data, NOW)
+            store.open_files.write(file, 0, data, NOW)
             store.replace(key, ccache, at())
         except StoreError:
             store.unlink_scratch(*key)
@@ -202,7 +202,7 @@ class Ccaches(RuleBasedStateMachine):
             model.clear(file=True)
         older = (h.file.generation for h in self.open if h.model is model)
         found = next((g for g in older if g.rewritten), None) if stale else None
-        file = self.store.files.open(
+        file = self.store.open_files.open(
             current(ccache), at().who, writes=mode != "r", append=mode == "a", found=found
         )
         self.open.append(Handle(file, model))
@@ -240,7 +240,7 @@ class Ccaches(RuleBasedStateMachine):
             if self.step(lambda: self.write(handle, rest, len(first))):
                 model.set(principal, records)
             else:
-                self.step(lambda: self.store.files.truncate(handle.file.generation, 0, at()))
+                self.step(lambda: self.store.open_files.truncate(handle.file.generation, 0, at()))
 
     @rule(number=NUMBERS, server=SERVERS, cut=CUTS)
     @precondition(lambda self: self.open)
@@ -332,7 +332,7 @@ class Ccaches(RuleBasedStateMachine):
             model.file, model.principal, model.offset = True, principal, None
 
     @rule()
-    @precondition(lambda self: self.store.ledger.used > 3_000)
+    @precondition(lambda self: self.store.used_bytes > 3_000)
     def make_room(self) -> None:
         """So that a run does not stay at the limit."""
         for model in self.order:
@@ -394,7 +394,7 @@ class Ccaches(RuleBasedStateMachine):
         assert self.state() == before
 
     def state(self) -> list[object]:
-        found: list[object] = [self.store.ledger.used, self.store.scratch.count]
+        found: list[object] = [self.store.used_bytes, self.store.scratch.count]
         for ccache in self.store.collection.all():
             data = data_of(ccache) if ccache.current else None
             number = ccache.current.number if ccache.current else 0
@@ -453,7 +453,7 @@ class Ccaches(RuleBasedStateMachine):
         """As the kernel does: at the end that it knows of, where no place is given."""
         if offset is None:
             offset = len(handle.file.generation.data)
-        assert self.store.files.write(handle.file, offset, data, NOW) == len(data)
+        assert self.store.open_files.write(handle.file, offset, data, NOW) == len(data)
 
     def teardown(self) -> None:
         """When all is gone, nothing is left."""
@@ -464,7 +464,7 @@ class Ccaches(RuleBasedStateMachine):
         for ccache in self.store.collection.all():
             self.store.destroy(ccache, at())
         check(self.store)
-        assert self.store.ledger.used == 0
+        assert self.store.used_bytes == 0
         assert not owned(self.store)
 
 

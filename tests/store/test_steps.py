@@ -122,10 +122,10 @@ def test_relocate_leaves_an_incomplete_record_behind() -> None:
     """Its writer goes on with a file that is gone."""
     store = new_store()
     ccache = fill(store, whole(record()))
-    file = store.files.open(current(ccache), at().who, writes=True, append=True)
-    store.files.write(file, 0, record(b"late@R")[:50], 0)
+    file = store.open_files.open(current(ccache), at().who, writes=True, append=True)
+    store.open_files.write(file, 0, record(b"late@R")[:50], 0)
     store.relocate(ccache, b"b", at())
-    store.files.write(file, 0, record(b"late@R")[50:], 0)
+    store.open_files.write(file, 0, record(b"late@R")[50:], 0)
     assert data_of(store.collection.get(b"b")) == whole(record())
     store.close(file, 0)
     check(store)
@@ -176,12 +176,12 @@ def test_remove_several_in_one_step() -> None:
 def test_what_nobody_has_shown() -> None:
     """A change that came through no file is news to those who watch the file."""
     store = new_store()
-    store.ledger.take_effects()
+    store.take_effects()
     store.reset_named(b"b", ALICE, at())
-    store.ledger.from_behind()
-    effects = store.ledger.take_effects()
+    store.mark_changed_outside_fuse()
+    effects = store.take_effects()
     assert effects is not None
-    assert effects.behind == effects.changed >= {store.collection.get(b"b").serial}
+    assert effects.changed_outside_fuse == effects.changed >= {store.collection.get(b"b").serial}
 
 
 def test_a_default_is_kept_for_its_name_while_it_is_one() -> None:

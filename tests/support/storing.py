@@ -22,9 +22,9 @@ from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.principal import Principal, parse_name
 from ccfs.store import Limits, Stamp, Store, Who
 from ccfs.store.ccache import Ccache
+from ccfs.store.effects import Effects
 from ccfs.store.errors import DamagedError
 from ccfs.store.generation import Generation
-from ccfs.store.ledger import Effects
 from ccfs.store.open_files import OpenFile
 from ccfs.store.record_names import cut_name, describe
 from ccfs.store.values import Stored
@@ -105,7 +105,7 @@ def store() -> Store:
 
 def start(store: Store, ccache: Ccache) -> Generation:
     """Make the empty file `ccache`."""
-    return store.contents.start(ccache, at())
+    return store.generations.start(ccache, at())
 
 
 def fill(store: Store, data: bytes, name: bytes = b"tkt") -> Ccache:
@@ -129,7 +129,7 @@ def make_scratch(store: Store, place: int, name: bytes, data: bytes) -> OpenFile
 def put(store: Store, file: OpenFile, data: bytes, offset: int | None = None) -> None:
     """Write as the kernel does for a file that is at `offset`; at its end by default."""
     where = len(file.generation.data) if offset is None else offset
-    assert store.files.write(file, where, data, NOW) == len(data)
+    assert store.open_files.write(file, where, data, NOW) == len(data)
 
 
 def current(ccache: Ccache) -> Generation:
@@ -140,22 +140,22 @@ def current(ccache: Ccache) -> Generation:
 
 def writer(store: Store, generation: Generation, who: Who = USER) -> OpenFile:
     """An open file that writes where it is told to."""
-    return store.files.open(generation, who, writes=True, append=False)
+    return store.open_files.open(generation, who, writes=True, append=False)
 
 
 def appender(store: Store, generation: Generation, who: Who = USER) -> OpenFile:
     """An open file that writes at the end."""
-    return store.files.open(generation, who, writes=True, append=True)
+    return store.open_files.open(generation, who, writes=True, append=True)
 
 
 def reader(store: Store, generation: Generation) -> OpenFile:
     """An open file that only reads."""
-    return store.files.open(generation, USER, writes=False, append=False)
+    return store.open_files.open(generation, USER, writes=False, append=False)
 
 
 def contents(store: Store, file: OpenFile) -> bytes:
     """Everything that an open file reads."""
-    return store.files.read(file, 0, 1 << 30)
+    return store.open_files.read(file, 0, 1 << 30)
 
 
 def data_of(ccache: Ccache) -> bytes:
@@ -203,7 +203,7 @@ def check(store: Store, files: Iterable[OpenFile] = ()) -> None:
     for ccache in ccaches:
         assert store.collection.find(ccache.name) is ccache
         assert store.collection.by_serial(ccache.serial) is ccache
-        assert ccache.last_default_time <= ccache.change_time <= store.ledger.change_time
+        assert ccache.last_default_time <= ccache.change_time <= store.change_time
         _check_ccache(ccache)
     assert all(store.owner(s) is c for c in ccaches for s in serials(c))
     _check_memory(store, list(files))
@@ -258,8 +258,8 @@ def _check_image(ccache: Ccache) -> None:
 def _check_memory(store: Store, files: list[OpenFile]) -> None:
     known = {id(g): g for g in _generations(store, files)}
     held = sum(len(g.data) for g in known.values()) + sum(len(f.pending) for f in files)
-    held += sum(len(tail) for _, tail in store.files.waiting.values())
-    assert store.ledger.used == held
+    held += sum(len(tail) for _, tail in store.open_files.waiting.values())
+    assert store.used_bytes == held
     for generation in known.values():
         opened = [f for f in files if f.generation is generation]
         assert generation.handles == len(opened)
@@ -269,7 +269,7 @@ def _check_memory(store: Store, files: list[OpenFile]) -> None:
 def _generations(store: Store, files: list[OpenFile]) -> Iterable[Generation]:
     yield from (f.generation for f in files)
     yield from (c.current for c in store.collection.all() if c.current)
-    yield from store.contents.left()
+    yield from store.generations.left()
     for place in (0, *(c.serial for c in store.collection.all())):
         yield from (g for _, g in store.scratch.names(place))
 
