@@ -115,7 +115,7 @@ def _make(origin: Path, chance: random.Random) -> list[object]:
     path = str(origin / "journal")
     store = Store(MountOptions("").limits, at())
     journal = Journal(path, fresh=True)
-    journal.create(MOUNT, at().who.uid, store)
+    journal.create(MOUNT, at().client.uid, store)
     journal._most = chance.choice([5_000, journals.SPARE])
     _work(store, journal, chance)
     journal.close()
@@ -148,7 +148,7 @@ def _work_beside(store: Store, number: int, chance: random.Random) -> None:
     found = store.scratch.find(COLLECTION, name)
     if found is None:
         found = store.create_scratch(COLLECTION, name, at(number))
-    file = store.open_files.open(found, at().who, writes=True, append=chance.random() < 0.7)
+    file = store.open_files.open(found, at().client, writes=True, append=chance.random() < 0.7)
     store.open_files.write(file, 0, chance.randbytes(200), at(number).now)
     store.close(file, at(number).now)
 

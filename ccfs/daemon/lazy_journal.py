@@ -50,7 +50,7 @@ class LazyJournal:
         """A new store: there is nothing that it could be made of."""
         from ccfs.store import Store
 
-        self._uid = at.who.uid
+        self._uid = at.client.uid
         store = Store(options.limits, at)
         store.take_effects()  # its making is no step that anybody was told of
         return store

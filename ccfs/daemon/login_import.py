@@ -22,7 +22,7 @@ from ccfs.daemon.control_endpoint import valid_credentials
 from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError, redaction
 from ccfs.linux import foreign_file
 from ccfs.mounting import mountpoint
-from ccfs.store import Stamp, Who
+from ccfs.store import Client, Stamp
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Importer:
         return collection.default if name == DEFAULT else collection.find(_bytes(name))
 
     def _stamp(self) -> Stamp:
-        self._server.asking = Who(self._server.owner.uid, 0, _COMMAND)
+        self._server.asking = Client(self._server.owner.uid, 0, _COMMAND)
         return Stamp(self._server.clock(), self._server.asking)
 
 

@@ -166,10 +166,10 @@ def make_server(
     """What all handlers share, with the store that the journal has or a new one."""
     from ccfs.ops.cached_inodes import CachedInodes
     from ccfs.ops.file_system import Owner, Server
-    from ccfs.store import Stamp, Store, Who
+    from ccfs.store import Client, Stamp, Store
 
     owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)
-    birth = Stamp(time.time(), Who(owner.uid, os.getpid(), "ccfs"))
+    birth = Stamp(time.time(), Client(owner.uid, os.getpid(), "ccfs"))
     store = kept.store(options, birth) if kept else Store(options.limits, birth)
     if options.live:
         store.generations.presume_open()
@@ -267,7 +267,7 @@ async def watch_signals(kicker: KernelNotifier, task_status: object = None) -> N
 
 async def keep_house(server: Server, kicker: KernelNotifier) -> None:
     """Announce what expires, and let scratch files go that nobody uses."""
-    nobody = server.stamp(server.owner.uid, 0).who
+    nobody = server.stamp(server.owner.uid, 0).client
     while True:
         await kicker.rest(HOUSEKEEPING, server.store.next_deadline())
         now = server.clock()

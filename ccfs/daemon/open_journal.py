@@ -75,7 +75,7 @@ class OpenJournal:
 
         store = Store(options.limits, at)
         try:
-            self.journal.create(options.journal_mountpoint, at.who.uid, store)
+            self.journal.create(options.journal_mountpoint, at.client.uid, store)
         except DamagedError as error:
             self.close(wipe=True)
             raise JournalError(f"cannot make the journal {self._path}: {error}") from None
@@ -91,7 +91,7 @@ class OpenJournal:
             StoreError,
         )
 
-        path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
+        path, mountpoint, uid = self._path, options.journal_mountpoint, at.client.uid
         try:
             if self._earlier is not None:
                 return self._rewritten(self._earlier, options, at)
@@ -117,7 +117,7 @@ class OpenJournal:
         from ccfs.store import Store
         from ccfs.store.errors import DamagedError
 
-        path, mountpoint, uid = self._path, options.journal_mountpoint, at.who.uid
+        path, mountpoint, uid = self._path, options.journal_mountpoint, at.client.uid
         store = Store(options.limits, at, old.read(path, mountpoint, uid))
         with open(path, "r+b", buffering=0) as file:
             try:

@@ -9,7 +9,7 @@ from typing import Protocol
 from ccfs.kcm import uuids
 from ccfs.kcm.codes import EndError
 from ccfs.kcm.names import Names
-from ccfs.store import Stamp, Store, Who
+from ccfs.store import Client, Stamp, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import NotFoundError
 from ccfs.store.image import Image
@@ -22,7 +22,7 @@ class Host(Protocol):
     """
 
     store: Store
-    asking: Who
+    asking: Client
     requests: dict[str, int]
 
     def clock(self) -> float:
@@ -53,14 +53,14 @@ class View:
     def __init__(self, host: Host, owner: int, uid: int, pid: int) -> None:
         self._host = host
         self._peer = (uid, pid)
-        self._who: Who | None = None
+        self._who: Client | None = None
         self.store = host.store
         self.names = Names(owner)
 
     def stamp(self) -> Stamp:
         """The present time, and who asks: looked up once, at the first change."""
         if self._who is None:
-            self._who = self._host.stamp(*self._peer).who
+            self._who = self._host.stamp(*self._peer).client
         self._host.asking = self._who
         return Stamp(self._host.clock(), self._who)
 

@@ -46,7 +46,7 @@ class Bytes(Node):
         file = server.store.open_files.reopen(
             serial,
             number,
-            opening.at.who,
+            opening.at.client,
             writes=opening.writes,
             append=opening.append,
             known_by=_ANOTHER if said and said.elsewhere else 0,
@@ -62,7 +62,7 @@ def open_generation(
 ) -> Handle:
     """A handle on a generation; `found`: the superseded one by whose number it was found."""
     file = server.store.open_files.open(
-        generation, opening.at.who, writes=opening.writes, append=opening.append, found=found
+        generation, opening.at.client, writes=opening.writes, append=opening.append, found=found
     )
     return BytesHandle(server.store, file, direct=found is not None)
 

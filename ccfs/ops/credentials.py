@@ -17,7 +17,7 @@ from ccfs.ops.node import LONG, Attributes, Directory, Node, Opening, ccache_of
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, BadNameError, GoneError, NotFoundError
-from ccfs.store.values import Stored, What, ident
+from ccfs.store.values import EventKind, Stored, ident
 
 _RAW = b".raw"
 
@@ -209,7 +209,7 @@ def _pending(server: Server, begun: Begun, opening: Opening) -> tuple[Ref, Handl
 
 def _handle(server: Server, number: int, begun: Begun, opening: Opening) -> Handle:
     """The handle of a file that was begun; what is written to it is noted until it is stored."""
-    key, who = _PENDING + b"%x" % number, opening.at.who
+    key, who = _PENDING + b"%x" % number, opening.at.client
     put = _COMMITS[begun.slot](server, begun, opening)
 
     def commit(content: bytes, now: float) -> bool:
@@ -221,7 +221,7 @@ def _handle(server: Server, number: int, begun: Begun, opening: Opening) -> Hand
         ccache = server.store.collection.by_serial(begun.ccache)
         if ccache is not None:
             shown = begun.name.decode("utf-8", "surrogateescape")
-            server.store.log_event(Stamp(now, who), What.DROPPED, ccache, shown)
+            server.store.log_event(Stamp(now, who), EventKind.DROPPED, ccache, shown)
 
     def over() -> None:
         server.pending.pop(number, None)
@@ -243,7 +243,7 @@ def _credential(server: Server, begun: Begun, opening: Opening) -> Complete:
         complete = edits.complete(content)
         if complete:
             ccache = ccache_of(server, begun.ccache)
-            edits.store_complete(ccache, content, Stamp(now, opening.at.who))
+            edits.store_complete(ccache, content, Stamp(now, opening.at.client))
         return complete
 
     return commit
@@ -264,7 +264,7 @@ _COMMITS = {Slot.CREDENTIALS: _credential, Slot.CONFIG: _entry}
 
 
 def _setter(server: Server, serial: int, key: ConfigKey, opening: Opening) -> Commit:
-    who = opening.at.who
+    who = opening.at.client
 
     def commit(content: bytes, now: float) -> None:
         server.store.edits.set_config(ccache_of(server, serial), key, content, Stamp(now, who))

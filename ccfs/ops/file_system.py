@@ -19,7 +19,7 @@ from ccfs.ops.reissued_inodes import ReissuedInodes
 from ccfs.ops.removed_names import RemovedNames
 from ccfs.ops.set_times import SetTimes
 from ccfs.service.caller import COMMAND_UNKNOWN, process_of
-from ccfs.store import Stamp, Store, Who
+from ccfs.store import Client, Stamp, Store
 from ccfs.store.effects import Effects
 from ccfs.store.errors import DamagedError
 from ccfs.takeover.handover import MARK_NAME, MARK_STEP, OPENED, OWED, Handover, words_of
@@ -106,7 +106,7 @@ class Server:
     kernel: Kernel
     clock: Callable[[], float] = time.time
     helper: int = 0
-    asking: Who = field(default_factory=lambda: Who(0, 0, "ccfs"))
+    asking: Client = field(default_factory=lambda: Client(0, 0, "ccfs"))
     journal: "Keeping | None" = None
     journal_path: str = ""
     kcm_socket: str = ""
@@ -153,12 +153,12 @@ class Server:
         if pid != self._thread or not 0 <= now - self._looked_up < LOOKUP:
             self._process = process_of(pid)
             self._thread, self._looked_up = pid, now
-        self.asking = Who(uid, *self._process)
+        self.asking = Client(uid, *self._process)
         return Stamp(now, self.asking)
 
     def glance(self, uid: int, pid: int) -> Stamp:
         """The same for a step that changes nothing: its command is not looked up."""
-        self.asking = Who(uid, pid, COMMAND_UNKNOWN)
+        self.asking = Client(uid, pid, COMMAND_UNKNOWN)
         return Stamp(self.clock(), self.asking)
 
     def refuse(self, error: Exception) -> None:
@@ -166,7 +166,7 @@ class Server:
         if isinstance(error, LIMITS):
             who = self.asking
             if who.command is COMMAND_UNKNOWN:
-                who = Who(who.uid, *process_of(who.pid))
+                who = Client(who.uid, *process_of(who.pid))
             self.store.log_refusal(Stamp(self.clock(), who), str(error))
 
     def add(self, handle: Handle, found: Ref, *, writes: bool = False, append: bool = False) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ccfs.ops.errnos import BadDescriptorError
 from ccfs.ops.inodes import Ref, Slot
-from ccfs.store import Store, Who
+from ccfs.store import Client, Store
 from ccfs.store.errors import BadContentError
 from ccfs.store.event_log import Edition, Reader
 from ccfs.store.open_files import OpenFile
@@ -17,7 +17,7 @@ class Handle:
     """One open file.  `direct`: whether reads go past the page cache; `who`: who opened it."""
 
     direct = True
-    who = Who(0, 0, "-")
+    who = Client(0, 0, "-")
     instead: Ref | None = None
     """What it is of, where that is another inode than the one that was opened."""
     grows = False

@@ -317,7 +317,7 @@ class Operations(pyfuse3.Operations):
             raise HandleLimitError(f"over {most} open files")
 
     def _opened(self, handle: Handle, found: Ref, opening: Opening) -> FileInfo:
-        handle.who = opening.at.who
+        handle.who = opening.at.client
         info = FileInfo()
         writes, append = opening.writes, opening.append
         info.fh = self.server.add(handle, found, writes=writes, append=append)

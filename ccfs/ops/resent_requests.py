@@ -47,7 +47,7 @@ def reopen(server: Server, number: int, *, to_close: bool = False) -> Handle | N
     at = server.glance(server.owner.uid, 0)
     opening = Opening(at, 0, said.writes, said.append, truncate=False)
     handle = node.reopen(server, serial, opening, number)
-    handle.who = at.who
+    handle.who = at.client
     handle.known_as(number)
     return handle
 

@@ -47,7 +47,7 @@ class Text(Node):
         write = self._write
         if write is None:
             return TextHandle(text)
-        who = opening.at.who
+        who = opening.at.client
 
         def commit(content: bytes, now: float) -> None:
             if len(content) > MAX_TEXT:
@@ -145,7 +145,7 @@ class New(Node):
         return self.reopen(server, serial, opening, 0)
 
     def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
-        who = opening.at.who
+        who = opening.at.client
 
         def transact(order: bytes, now: float) -> bytes:
             return _make(server, order, Stamp(now, who)).ident.encode("ascii") + b"\n"

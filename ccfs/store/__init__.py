@@ -6,6 +6,6 @@ values, sockets or clocks: time and the caller are passed in (`Stamp`), and each
 """
 
 from ccfs.store.store import Store
-from ccfs.store.values import Limits, Stamp, Who
+from ccfs.store.values import Client, Limits, Stamp
 
-__all__ = ["Limits", "Stamp", "Store", "Who"]
+__all__ = ["Client", "Limits", "Stamp", "Store"]

@@ -19,7 +19,7 @@ from ccfs.store.errors import (
 )
 from ccfs.store.generations import Generations
 from ccfs.store.ledger import Ledger
-from ccfs.store.values import DEFAULT_NAME, NAME_MAX, Stamp, What
+from ccfs.store.values import DEFAULT_NAME, NAME_MAX, EventKind, Stamp
 
 
 class Restored(NamedTuple):
@@ -106,14 +106,14 @@ class Collection:
         ccache = Ccache(name, at.now, self._ledger.register)
         self._add(ccache)
         self._listed(at)
-        self._ledger.record(at, What.CREATED, ccache)
+        self._ledger.record(at, EventKind.CREATED, ccache)
         return ccache
 
     def destroy(self, ccache: Ccache, at: Stamp) -> None:
         """Remove a ccache; if it was the default, the next in the list becomes it."""
         default = ccache is self.default
         self._remove(ccache, at)
-        self._ledger.record(at, What.DESTROYED, ccache)
+        self._ledger.record(at, EventKind.DESTROYED, ccache)
         if default:
             self._succeed(at)
 
@@ -147,7 +147,7 @@ class Collection:
         ccache.name = name
         self._names[name] = ccache
         self._listed(at)
-        self._ledger.record(at, What.RENAMED, ccache)
+        self._ledger.record(at, EventKind.RENAMED, ccache)
 
     def move(self, source: Ccache, target: Ccache, at: Stamp) -> None:
         """The CCAPI move: `target` becomes what `source` is, and `source` goes.
@@ -167,7 +167,7 @@ class Collection:
         if source is target:
             return
         self._transfer(source, target, at)
-        self._ledger.record(at, What.UNINITIALISED, source)
+        self._ledger.record(at, EventKind.UNINITIALISED, source)
         if source is self.default:
             self._succeed(at)
 
@@ -202,7 +202,7 @@ class Collection:
     def _lead(self, ccache: Ccache, at: Stamp) -> None:
         ccache.rank = -self._ledger.number()
         self._order.insert(0, ccache)
-        self._ledger.record(at, What.DEFAULT, ccache)
+        self._ledger.record(at, EventKind.DEFAULT, ccache)
         ccache.last_default_time = ccache.change_time
         self._ledger.effects.listings.add(Listing.COLLECTION)
 

@@ -22,7 +22,7 @@ from ccfs.store.generations import Generations
 from ccfs.store.image import Delta, Image
 from ccfs.store.ledger import Ledger
 from ccfs.store.record_names import config_name, cut_name
-from ccfs.store.values import Stamp, Stored, What
+from ccfs.store.values import EventKind, Stamp, Stored
 
 
 class Edits:
@@ -109,17 +109,17 @@ class Edits:
         write one is left with a file that is gone.
         """
         if ccache.initialised:
-            self._set_prefix(ccache, principal, None, at, What.PRINCIPAL)
+            self._set_prefix(ccache, principal, None, at, EventKind.PRINCIPAL)
         else:
             self._generations.initialise(ccache, self.beginning(principal), at)
 
     def set_kdc_offset(self, ccache: Ccache, seconds: int | None, at: Stamp) -> None:
         """Set or clear how far the KDC's clock is ahead of ours, in seconds."""
         principal = _initialised(ccache)[1].principal
-        self._set_prefix(ccache, principal, seconds, at, What.OFFSET)
+        self._set_prefix(ccache, principal, seconds, at, EventKind.OFFSET)
 
     def _set_prefix(
-        self, ccache: Ccache, principal: Principal, offset: int | None, at: Stamp, what: What
+        self, ccache: Ccache, principal: Principal, offset: int | None, at: Stamp, what: EventKind
     ) -> None:
         image, old = _initialised(ccache)
         tags = old.header.tags

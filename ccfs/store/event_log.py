@@ -14,7 +14,7 @@ from itertools import accumulate
 from ccfs.format.names import encode_name
 from ccfs.format.text import timestamp
 from ccfs.store.snapshot import SavedEvents
-from ccfs.store.values import Stamp, What, Who
+from ccfs.store.values import Client, EventKind, Stamp
 
 REMEMBERED = 8
 """How many editions can be found by their number."""
@@ -79,13 +79,13 @@ class EventLog:
             return None
         return b"".join(self._lines[-count:]) if count else b""
 
-    def append(self, at: Stamp, what: What, ccache: bytes, credential: str = "-") -> None:
+    def append(self, at: Stamp, what: EventKind, ccache: bytes, credential: str = "-") -> None:
         """Add one line; `ccache` is a raw name, `credential` a file name in its directory."""
         self.sequence += 1
         self.mtime = at.now
         line = (
             f"{self.sequence}\t{timestamp(int(at.now))}\t{what.value}\t{encode_name(ccache)}"
-            f"\t{credential}\t{_asker(at.who)}\n"
+            f"\t{credential}\t{_asker(at.client)}\n"
         )
         data = line.encode("utf-8", "surrogateescape")
         self._lines.append(data)
@@ -172,7 +172,7 @@ class Reader:
 
 
 @lru_cache(maxsize=1)
-def _asker(who: Who) -> str:
+def _asker(who: Client) -> str:
     """Who asks, as a line says it: one process makes many changes."""
     command = encode_name(who.command.encode("utf-8", "surrogateescape"))
     return f"uid={who.uid}\tpid={who.pid}\t{command}"

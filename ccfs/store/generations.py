@@ -15,7 +15,7 @@ from ccfs.store.errors import NotFoundError
 from ccfs.store.generation import Frozen, Generation
 from ccfs.store.image import Delta, Image
 from ccfs.store.ledger import Ledger
-from ccfs.store.values import Stamp, Stored, What
+from ccfs.store.values import EventKind, Stamp, Stored
 
 if TYPE_CHECKING:
     from ccfs.store.open_files import OpenFile
@@ -133,7 +133,7 @@ class Generations:
         self._entry(ccache, at)
         return generation
 
-    def adopt(self, ccache: Ccache, generation: Generation, at: Stamp, what: What) -> None:
+    def adopt(self, ccache: Ccache, generation: Generation, at: Stamp, what: EventKind) -> None:
         """Make plain bytes the content of a ccache in one step, under their own number.
 
         BadContentError where they are no complete beginning of one: nothing changed.
@@ -164,14 +164,18 @@ class Generations:
         self._ledger.forgotten(target, gone)
         self._ledger.effects.rewritten.add(target.serial)
         self._entry(target, at)
-        self._ledger.record(at, What.MOVED, target)
+        self._ledger.record(at, EventKind.MOVED, target)
 
     def initialise(self, ccache: Ccache, data: bytes, at: Stamp) -> None:
         """Make a header and a principal the content of a ccache, in place of what it has."""
-        self.overwrite(ccache, data, at, What.INITIALISED)
+        self.overwrite(ccache, data, at, EventKind.INITIALISED)
 
     def overwrite(
-        self, ccache: Ccache, data: bytes | bytearray, at: Stamp, what: What = What.REPLACED
+        self,
+        ccache: Ccache,
+        data: bytes | bytearray,
+        at: Stamp,
+        what: EventKind = EventKind.REPLACED,
     ) -> None:
         """Make the bytes of a whole ccache the content of one, in place of what it has."""
         generation = self.plain(at.now)
@@ -200,7 +204,7 @@ class Generations:
         self._entry(ccache, at)
         if initialised:
             self._ledger.effects.rewritten.add(ccache.serial)
-            self._ledger.record(at, What.UNINITIALISED, ccache)
+            self._ledger.record(at, EventKind.UNINITIALISED, ccache)
 
     def set_aside(self, ccache: Ccache) -> None:
         """What somebody is still writing waits with them, not in the way of other records."""
@@ -263,11 +267,11 @@ class Generations:
             ledger.recount(ccache.current)
         ledger.lost(at, ccache, delta.removed)
         if was != ccache.initialised:
-            ledger.record(at, What.INITIALISED if not was else What.UNINITIALISED, ccache)
+            ledger.record(at, EventKind.INITIALISED if not was else EventKind.UNINITIALISED, ccache)
         elif delta.prefix:
-            ledger.record(at, What.PRINCIPAL, ccache)
+            ledger.record(at, EventKind.PRINCIPAL, ccache)
         for stored in delta.added:
-            ledger.record(at, What.STORED, ccache, stored.name)
+            ledger.record(at, EventKind.STORED, ccache, stored.name)
         if delta.mixed:
             effects.rewritten.add(serial)
         if delta.ends:

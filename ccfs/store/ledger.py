@@ -12,7 +12,7 @@ from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.event_log import EventLog
 from ccfs.store.generation import Generation
 from ccfs.store.reply_cache import ReplyCache
-from ccfs.store.values import Limits, Stamp, Stored, What, Who
+from ccfs.store.values import Client, EventKind, Limits, Stamp, Stored
 
 REFUSALS = 1.0
 """Seconds between two events that say that a limit was reached."""
@@ -75,14 +75,14 @@ class Ledger:
         """No operation on a file has shown what the last steps have changed."""
         self.effects.changed_outside_fuse |= self.effects.changed
 
-    def record(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
+    def record(self, at: Stamp, what: EventKind, ccache: Ccache, credential: str = "-") -> None:
         """One change of a ccache: its line in the log, its new change time."""
         ccache.bump(at.now)
         self.change_time = max(int(at.now), self.change_time + 1, ccache.change_time)
         self.note(at, what, ccache, credential)
         self.effects.changed.add(ccache.serial)
 
-    def note(self, at: Stamp, what: What, ccache: Ccache, credential: str = "-") -> None:
+    def note(self, at: Stamp, what: EventKind, ccache: Ccache, credential: str = "-") -> None:
         """A line in the log for what is no change of a ccache."""
         self.events.append(at, what, ccache.name, credential)
         self.effects.logged = True
@@ -92,10 +92,10 @@ class Ledger:
         if 0 <= at.now - self._refused < REFUSALS:
             return
         self._refused = at.now
-        self.events.append(at, What.REFUSED, NO_CCACHE, why)
+        self.events.append(at, EventKind.REFUSED, NO_CCACHE, why)
         self.effects.logged = True
 
-    def announce(self, now: float, who: Who) -> None:
+    def announce(self, now: float, who: Client) -> None:
         """Log the credentials whose end is near or has come."""
         due = dict(self.register.due(now))
         if not due:
@@ -109,14 +109,14 @@ class Ledger:
         }
         for serial in filter(found.__contains__, due):
             ccache, stored = found[serial]
-            what = What.EXPIRED if due[serial] else What.EXPIRING
+            what = EventKind.EXPIRED if due[serial] else EventKind.EXPIRING
             self.note(Stamp(now, who), what, ccache, stored.name)
             self.effects.changed_outside_fuse.add(ccache.serial)
 
     def lost(self, at: Stamp, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
         """Records that are gone."""
         for stored in gone:
-            self.record(at, What.REMOVED, ccache, stored.name)
+            self.record(at, EventKind.REMOVED, ccache, stored.name)
         self.forgotten(ccache, gone)
 
     def forgotten(self, ccache: Ccache, gone: tuple[Stored, ...]) -> None:

@@ -16,7 +16,7 @@ from ccfs.store.generations import Generations
 from ccfs.store.image import Image
 from ccfs.store.ledger import Ledger
 from ccfs.store.scratch import KEPT
-from ccfs.store.values import Stamp, What, Who
+from ccfs.store.values import Client, EventKind, Stamp
 
 Tail = tuple[int, bytes]
 """An incomplete record: the serial of the ccache that it is for, its bytes so far."""
@@ -51,7 +51,7 @@ class OpenFile:
         *,
         writes: bool,
         append: bool,
-        who: Who,
+        who: Client,
         ident: int = 0,
     ) -> None:
         self.ident = ident
@@ -81,7 +81,7 @@ class OpenFiles:
     def open(
         self,
         generation: Generation,
-        who: Who,
+        who: Client,
         *,
         writes: bool,
         append: bool,
@@ -97,7 +97,7 @@ class OpenFiles:
         return file
 
     def reopen(
-        self, number: int, ident: int, who: Who, *, writes: bool, append: bool, known_by: int = 0
+        self, number: int, ident: int, who: Client, *, writes: bool, append: bool, known_by: int = 0
     ) -> OpenFile:
         """A file that was open before a restart, by its generation's number and its own ident.
 
@@ -132,7 +132,7 @@ class OpenFiles:
             self._ledger.used -= len(tail)
             ccache = self._ledger.register.ccaches.get(serial)
             if ccache is not None:
-                self._ledger.note(at, What.DROPPED, ccache)
+                self._ledger.note(at, EventKind.DROPPED, ccache)
         self.waiting = {}
 
     def tails(self) -> dict[int, Tail]:
@@ -226,7 +226,7 @@ class OpenFiles:
                 current.tail_of = None
                 pending += _image(ccache).cut_tail()
         if pending:
-            self._ledger.note(at, What.DROPPED, ccache)
+            self._ledger.note(at, EventKind.DROPPED, ccache)
 
     def _behind(self, ccache: Ccache, at: Stamp, news: bool) -> AbstractContextManager[None]:
         """Around a change that may be news to those who know the number."""

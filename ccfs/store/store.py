@@ -29,9 +29,9 @@ from ccfs.store.reply_cache import ReplyCache
 from ccfs.store.restore import restore
 from ccfs.store.scratch import COLLECTION, KEPT, Link, Scratch
 from ccfs.store.snapshot import Saved
-from ccfs.store.values import DEFAULT_NAME, Limits, Stamp, What, Who, ident
+from ccfs.store.values import DEFAULT_NAME, Client, EventKind, Limits, Stamp, ident
 
-SERVER = Who(0, 0, "ccfs")
+SERVER = Client(0, 0, "ccfs")
 """Asks for steps that no client has asked for."""
 MAX_LINKS = 64
 """How many scratch links there may be."""
@@ -107,7 +107,7 @@ class Store:
         """Note that no operation on a file has shown what the last steps changed."""
         self.ledger.from_behind()
 
-    def log_event(self, at: Stamp, what: What, ccache: Ccache, credential: str) -> None:
+    def log_event(self, at: Stamp, what: EventKind, ccache: Ccache, credential: str) -> None:
         """Add an event that is no change of a ccache."""
         self.ledger.note(at, what, ccache, credential)
 
@@ -115,7 +115,7 @@ class Store:
         """Add an event that a limit was reached, at most one a second."""
         self.ledger.refuse(at, reason)
 
-    def announce_expiry(self, now: float, who: Who) -> None:
+    def announce_expiry(self, now: float, who: Client) -> None:
         """Add events for the credentials whose end is near or has come."""
         self.ledger.announce(now, who)
 
@@ -234,7 +234,7 @@ class Store:
             if source is self.collection.default:
                 self.collection.set_default(target, at)
         target.change_time = max(target.change_time, source.change_time)
-        self.generations.overwrite(target, data, at, What.MOVED)
+        self.generations.overwrite(target, data, at, EventKind.MOVED)
         self.destroy(source, at)
 
     def unused_name(self) -> bytes:
@@ -331,7 +331,7 @@ class Store:
         """
         generation = self.scratch.get(*source)
         self._check(generation.data)
-        self.generations.adopt(ccache, generation, at, What.REPLACED)
+        self.generations.adopt(ccache, generation, at, EventKind.REPLACED)
         self.scratch.pop(*source)
         self.ledger.scratch_changed(generation.number, 0)
         self._touch(source[0], at)
@@ -408,7 +408,7 @@ class Store:
         self.scratch.links[new] = link
         self.ledger.effects.scratch_links.add(new)
 
-    def expire(self, now: float, who: Who = SERVER) -> None:
+    def expire(self, now: float, who: Client = SERVER) -> None:
         """Remove scratch that was not used for ten minutes, with an event each.
 
         A file that is a whole ccache stays, which an event says, too.
@@ -426,14 +426,14 @@ class Store:
             self.ledger.scratch_changed(generation.number, len(generation.data))
         else:
             self.unlink_scratch(place, name)
-        self._note_file(at, What.KEPT if kept else What.DROPPED, place, name)
+        self._note_file(at, EventKind.KEPT if kept else EventKind.DROPPED, place, name)
 
     def _drop_scratch(self, ccache: Ccache, at: Stamp) -> None:
         for name, _ in self.scratch.names(ccache.serial):
             self.unlink_scratch(ccache.serial, name)
-            self._note_file(at, What.DROPPED, ccache.serial, name)
+            self._note_file(at, EventKind.DROPPED, ccache.serial, name)
 
-    def _note_file(self, at: Stamp, what: What, place: int, name: bytes) -> None:
+    def _note_file(self, at: Stamp, what: EventKind, place: int, name: bytes) -> None:
         """An event of a scratch file: its name stands where a credential's does."""
         ccache = self.collection.by_serial(place)
         self.events.append(at, what, ccache.name if ccache else NO_CCACHE, encode_name(name))

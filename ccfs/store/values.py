@@ -26,7 +26,7 @@ class Limits:
     handles: int = 32_768
 
 
-class Who(NamedTuple):
+class Client(NamedTuple):
     """Who asked for a step, by the kernel's word.  `pid` 0: the server itself."""
 
     uid: int
@@ -38,10 +38,10 @@ class Stamp(NamedTuple):
     """When (seconds since the epoch) and by whom a step is made."""
 
     now: float
-    who: Who
+    client: Client
 
 
-class What(Enum):
+class EventKind(Enum):
     """What an event says happened.  The values stand in `events`."""
 
     CREATED = "created"

@@ -21,13 +21,13 @@ from ccfs.daemon import MountOptions
 from ccfs.daemon.open_journal import OpenJournal
 from ccfs.errors import JournalError
 from ccfs.journal.log import MAGIC, Log, version_of
-from ccfs.store import Stamp, Store, Who
+from ccfs.store import Client, Stamp, Store
 from ccfs.store.ccache import Ccache
 from tests.support.paths import VECTORS
 from tests.support.storing import check
 
 JOURNALS = VECTORS / "journals"
-AT = Stamp(1_700_000_100.0, Who(1000, 1, "ccfs"))
+AT = Stamp(1_700_000_100.0, Client(1000, 1, "ccfs"))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def loaded(path: Path, mountpoint: str = "/m", uid: int = 1000) -> Store:
     options = MountOptions(mountpoint, journal=str(path))
     kept = OpenJournal.open(options)
     try:
-        return kept.store(options, AT._replace(who=Who(uid, 1, "ccfs")))
+        return kept.store(options, AT._replace(client=Client(uid, 1, "ccfs")))
     finally:
         kept.close(wipe=False)
 

@@ -29,7 +29,7 @@ from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
 from ccfs.linux.message_counts import Counted
 from ccfs.ops.file_system import Owner, Server
-from ccfs.store import Limits, Stamp, Store, Who
+from ccfs.store import Client, Limits, Stamp, Store
 from ccfs.takeover.handover import Handover
 from tests.support import kcm
 from tests.support.direct import MOUNT, NOW, Outside
@@ -113,7 +113,7 @@ class House:
 
     def server(self) -> Server:
         """What a daemon makes of the journal."""
-        at, fresh = Stamp(NOW, Who(UID, 1, "ccfs")), not self.journal.exists()
+        at, fresh = Stamp(NOW, Client(UID, 1, "ccfs")), not self.journal.exists()
         journal = Journal(str(self.journal), fresh=fresh)
         if fresh:
             store = Store(Limits(), at)

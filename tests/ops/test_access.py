@@ -266,8 +266,8 @@ def test_a_command_is_looked_up_once_for_an_operation(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(file_system, "process_of", process_of)
     fs = FileSystem()
-    said = [fs.server.stamp(UID, pid).who.command for pid in (1, 1, 2)]
+    said = [fs.server.stamp(UID, pid).client.command for pid in (1, 1, 2)]
     fs.clock.now += 2 * file_system.LOOKUP
-    said.append(fs.server.stamp(UID, 2).who.command)
+    said.append(fs.server.stamp(UID, 2).client.command)
     assert said == ["command 1", "command 1", "command 2", "command 3"]
     assert asked == [1, 2, 2]

@@ -5,9 +5,9 @@ from itertools import count
 
 import pytest
 
-from ccfs.store import Stamp, Who
+from ccfs.store import Client, Stamp
 from ccfs.store.event_log import REMEMBERED, Edition, EventLog, Reader
-from ccfs.store.values import What
+from ccfs.store.values import EventKind
 from tests.support.storing import USER, at, fill, new_store, record, serials, whole
 
 LINE = re.compile(rb"\d+\t[^\n\t]*\t[^\n\t]+\t[^\n\t]+\t[^\n\t]+\tuid=\d+\tpid=\d+\t[^\n\t]+\n")
@@ -19,7 +19,7 @@ def new_log(limit: int = 10) -> EventLog:
 
 def add(log: EventLog, times: int = 1) -> None:
     for _ in range(times):
-        log.append(at(), What.STORED, b"tkt", "host%2Fwww@R")
+        log.append(at(), EventKind.STORED, b"tkt", "host%2Fwww@R")
 
 
 def everything(log: EventLog, edition: Edition) -> bytes:
@@ -37,7 +37,7 @@ def read_in_pieces(log: EventLog, edition: Edition, size: int) -> bytes:
 
 def test_a_line() -> None:
     log = new_log()
-    log.append(at(), What.STORED, b"tkt", "host%2Fwww@R")
+    log.append(at(), EventKind.STORED, b"tkt", "host%2Fwww@R")
     assert everything(log, log.edition) == (
         b"1\t2023-11-14T22:13:20Z\tstored\ttkt\thost%2Fwww@R\tuid=1000\tpid=4242\tkinit\n"
     )
@@ -48,14 +48,14 @@ def test_a_line() -> None:
 def test_no_name_can_forge_a_line(odd: str) -> None:
     log = new_log()
     raw = odd.encode("utf-8", "surrogateescape")
-    log.append(Stamp(at().now, Who(0, 1, odd)), What.CREATED, raw)
+    log.append(Stamp(at().now, Client(0, 1, odd)), EventKind.CREATED, raw)
     assert LINE.fullmatch(everything(log, log.edition))
 
 
 def test_what_happens_is_logged_with_who_did_it() -> None:
     store = new_store()
     tkt = fill(store, whole(record()))
-    other = Who(1000, 7, "rm")
+    other = Client(1000, 7, "rm")
     store.edits.remove(tkt, next(iter(serials(tkt))), Stamp(at().now, other))
     last = everything(store.events, store.events.edition).splitlines()[-1]
     assert last.endswith(b"\tremoved\ttkt\thost%2Fwww@R\tuid=1000\tpid=7\trm")

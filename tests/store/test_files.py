@@ -8,7 +8,7 @@ from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, CcacheLimitError, GoneError, TotalLimitError
 from ccfs.store.open_files import OpenFile
-from ccfs.store.values import Who
+from ccfs.store.values import Client
 from tests.support.storing import (
     ALICE,
     BOB,
@@ -39,7 +39,7 @@ from tests.support.storing import (
 
 WWW, IMAP, NFS = (record(b"%s/x@R" % service) for service in (b"www", b"imap", b"nfs"))
 WWW_NAME, IMAP_NAME, NFS_NAME = "www%2Fx@R", "imap%2Fx@R", "nfs%2Fx@R"
-OTHER = Who(1000, 4343, "kvno")
+OTHER = Client(1000, 4343, "kvno")
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 The two ccaches are Heimdal's own, before and after `kdestroy --credential`.
 """
 
-from ccfs.store import Limits, Stamp, Store, Who
+from ccfs.store import Client, Limits, Stamp, Store
 from tests.support.paths import VECTORS
 
-AT = Stamp(1_000_000.0, Who(1000, 42, "kdestroy"))
+AT = Stamp(1_000_000.0, Client(1000, 42, "kdestroy"))
 
 
 def test_a_removal_in_place_by_heimdal() -> None:
@@ -16,7 +16,7 @@ def test_a_removal_in_place_by_heimdal() -> None:
     store = Store(Limits(), AT)
     ccache = store.collection.default
     generation = store.generations.start(ccache, AT)
-    file = store.open_files.open(generation, AT.who, writes=True, append=False)
+    file = store.open_files.open(generation, AT.client, writes=True, append=False)
     store.open_files.write(file, 0, before, 1.0)
     assert list(ccache.credentials) == [
         "krbtgt%2FKRBTEST.COM@KRBTEST.COM",

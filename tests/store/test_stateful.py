@@ -177,7 +177,7 @@ class Ccaches(RuleBasedStateMachine):
     def by_scratch(self, ccache: Ccache, data: bytes) -> None:
         store, key = self.store, (COLLECTION, b"XyZ123")
         file = store.open_files.open(
-            store.create_scratch(*key, at()), at().who, writes=True, append=False
+            store.create_scratch(*key, at()), at().client, writes=True, append=False
         )
         try:
             store.open_files.write(file, 0, data, NOW)
@@ -203,7 +203,7 @@ class Ccaches(RuleBasedStateMachine):
         older = (h.file.generation for h in self.open if h.model is model)
         found = next((g for g in older if g.rewritten), None) if stale else None
         file = self.store.open_files.open(
-            current(ccache), at().who, writes=mode != "r", append=mode == "a", found=found
+            current(ccache), at().client, writes=mode != "r", append=mode == "a", found=found
         )
         self.open.append(Handle(file, model))
         self.look()

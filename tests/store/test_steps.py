@@ -122,7 +122,7 @@ def test_relocate_leaves_an_incomplete_record_behind() -> None:
     """Its writer goes on with a file that is gone."""
     store = new_store()
     ccache = fill(store, whole(record()))
-    file = store.open_files.open(current(ccache), at().who, writes=True, append=True)
+    file = store.open_files.open(current(ccache), at().client, writes=True, append=True)
     store.open_files.write(file, 0, record(b"late@R")[:50], 0)
     store.relocate(ccache, b"b", at())
     store.open_files.write(file, 0, record(b"late@R")[50:], 0)

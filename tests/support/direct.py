@@ -17,7 +17,7 @@ import pyfuse3
 
 from ccfs.ops.file_system import Owner, Server
 from ccfs.ops.operations import Operations
-from ccfs.store import Limits, Stamp, Store, Who
+from ccfs.store import Client, Limits, Stamp, Store
 
 R = TypeVar("R")
 
@@ -102,7 +102,7 @@ class FileSystem:
 
     def __init__(self, *, root: bool = False, limits: Limits | None = None) -> None:
         self.clock, self.outside = Clock(), Outside()
-        store = Store(limits or Limits(), Stamp(NOW, Who(UID, 1, "ccfs")))
+        store = Store(limits or Limits(), Stamp(NOW, Client(UID, 1, "ccfs")))
         self.server = Server(
             store=store,
             owner=Owner(UID, GID, root),

@@ -20,7 +20,7 @@ from ccfs.format.credential import (
 )
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.principal import Principal, parse_name
-from ccfs.store import Limits, Stamp, Store, Who
+from ccfs.store import Client, Limits, Stamp, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.effects import Effects
 from ccfs.store.errors import DamagedError
@@ -30,7 +30,7 @@ from ccfs.store.record_names import cut_name, describe
 from ccfs.store.values import Stored
 
 NOW = 1_700_000_000.0
-USER = Who(1000, 4242, "kinit")
+USER = Client(1000, 4242, "kinit")
 ALICE = parse_name(b"alice@R")
 BOB = parse_name(b"bob@R")
 TGT = b"krbtgt/R@R"
@@ -138,12 +138,12 @@ def current(ccache: Ccache) -> Generation:
     return ccache.current
 
 
-def writer(store: Store, generation: Generation, who: Who = USER) -> OpenFile:
+def writer(store: Store, generation: Generation, who: Client = USER) -> OpenFile:
     """An open file that writes where it is told to."""
     return store.open_files.open(generation, who, writes=True, append=False)
 
 
-def appender(store: Store, generation: Generation, who: Who = USER) -> OpenFile:
+def appender(store: Store, generation: Generation, who: Client = USER) -> OpenFile:
     """An open file that writes at the end."""
     return store.open_files.open(generation, who, writes=True, append=True)
 
