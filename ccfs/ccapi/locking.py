@@ -5,10 +5,7 @@ is locked.  The locks are those of an open file description (fcntl(2), F_OFD_SET
 the last descriptor does, so the kernel releases those of the dead.
 """
 
-import errno
-import fcntl
 import os
-import struct
 import threading
 from collections.abc import Callable
 from enum import Enum
@@ -16,17 +13,14 @@ from enum import Enum
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.watching import Watch
-
-_FLOCK = "@hhqqi"
-"""struct flock: type, whence, start, length, pid; from 0 to the end."""
-_HELD = (errno.EAGAIN, errno.EACCES)
+from ccfs.linux import record_locks
 
 
 class Mode(Enum):
     """What an owner holds."""
 
-    READ = fcntl.F_RDLCK
-    WRITE = fcntl.F_WRLCK
+    READ = record_locks.READ
+    WRITE = record_locks.WRITE
 
 
 STEPS: dict[tuple[Mode | None, int], Mode] = {
@@ -48,13 +42,7 @@ def step(held: Mode | None, lock_type: int) -> Mode:
 
 def try_lock(descriptor: int, wanted: Mode) -> bool:
     """Lock if that can be at once; what was held before stays held otherwise."""
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(wanted))
-    except OSError as error:
-        if error.errno in _HELD:
-            return False
-        raise
-    return True
+    return record_locks.try_lock(descriptor, wanted.value)
 
 
 def wait_for_lock(descriptor: int, wanted: Mode, watch: Watch, check: Callable[[], None]) -> None:
@@ -93,7 +81,7 @@ class _Attempt:
 
     def _run(self) -> None:
         try:
-            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLKW, _flock(self._wanted))
+            record_locks.lock(self._descriptor, self._wanted.value)
         except OSError as error:
             self._error = error
         with self._mutex:
@@ -121,7 +109,3 @@ class _Attempt:
     def _close(self) -> None:
         os.close(self._descriptor)
         os.close(self.signal)
-
-
-def _flock(mode: Mode) -> bytes:
-    return struct.pack(_FLOCK, mode.value, os.SEEK_SET, 0, 0, 0)

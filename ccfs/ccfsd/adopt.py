@@ -18,9 +18,8 @@ from ccfs.ccfsd.mount import Served
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime_dir import NAME
-from ccfs.linux import processes
+from ccfs.linux import mountinfo, processes
 from ccfs.linux.processes import Process
-from ccfs.mounting import mountpoint
 from ccfs.takeover.fuse_connection import FuseConnection
 
 log = logging.getLogger(__name__)
@@ -34,14 +33,14 @@ def adopt(host: Host, links: Mapping[str, FuseConnection]) -> None:
     remembered = _remembered(host)
     # Logins of a state that was lost still have their numbers, and will close them.
     told = host.registry = remembered or Registry(following=_beyond())
-    mounts = mountpoint.mounts()
+    mounts = mountinfo.mounts()
     for name in sorted(host.runtime.names() | {*told.mounts}):
         known = told.mounts.get(name)
         if known is None:
             # One that the state file lacks was started for a login; but one that was to be a
             # session's own can't be asked for any more: that session has never begun.
             asked = "." not in name or remembered is None
-            owner = _owner(name, mountpoint.topmost(host.runtime.mountpoint(name), mounts))
+            owner = _owner(name, mountinfo.topmost(host.runtime.mountpoint(name), mounts))
             known = Mount(name, owner, asked=asked)
             host.guessed.add(name)
         _adopt_mount(host, known, told, mounts, links.get(name))
@@ -73,11 +72,11 @@ def _adopt_mount(
     host: Host,
     known: Mount,
     told: Registry,
-    mounts: list[mountpoint.Mount],
+    mounts: list[mountinfo.Mount],
     link: FuseConnection | None,
 ) -> None:
     name, owner = known.name, known.owner
-    there = mountpoint.topmost(host.runtime.mountpoint(name), mounts)
+    there = mountinfo.topmost(host.runtime.mountpoint(name), mounts)
     host.registry = host.registry.has(replace(known, daemon=None))
     served = host.served[name] = Served(host, name, owner)
     daemon = _daemon(host, known, there)
@@ -97,7 +96,7 @@ def _adopt_mount(
     served.take_over(known.daemon, known.device, link, replace=wanted and has_died)
 
 
-def _owner(name: str, there: mountpoint.Mount | None) -> Owner:
+def _owner(name: str, there: mountinfo.Mount | None) -> Owner:
     """Whose a mount is that nobody has written down: its name says so, and only root made it."""
     found = NAME.fullmatch(name)
     assert found is not None
@@ -105,13 +104,13 @@ def _owner(name: str, there: mountpoint.Mount | None) -> Owner:
     return Owner(uid, _group(there) if there and there.owner == uid else uid)
 
 
-def _group(there: mountpoint.Mount) -> int:
+def _group(there: mountinfo.Mount) -> int:
     """The group_id of a FUSE mount."""
     options = dict(option.partition("=")[::2] for option in there.options)
     return int(options.get("group_id", there.owner or 0))
 
 
-def _daemon(host: Host, known: Mount, there: mountpoint.Mount | None) -> tuple[Process, int] | None:
+def _daemon(host: Host, known: Mount, there: mountinfo.Mount | None) -> tuple[Process, int] | None:
     """The process that serves a mount, and a pidfd; None where nobody does."""
     pidfd = processes.hold(known.daemon) if known.daemon else None
     if known.daemon is not None and pidfd is not None:

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from ccfs.linux import descriptors, mount_calls, privileges
-from ccfs.mounting import mounter, mountpoint
+from ccfs.linux import descriptors, inherited_state, mount_calls, mountinfo, privileges
+from ccfs.mounting import mounter
 
 MOST_MOUNTS = 100_000
 """On one path: a user may mount as many as fusermount3 lets them (the kernel: mount-max)."""
@@ -29,7 +29,7 @@ def attach(path: str, uid: int, gid: int) -> int:
     """
     options = [f"rootmode={stat.S_IFDIR:o}", f"user_id={uid}", f"group_id={gid}"]
     options += ["default_permissions", "allow_other"]
-    dead = mountpoint.topmost(path, mountpoint.mounts())
+    dead = mountinfo.topmost(path)
     if dead is not None:
         device = mounter.beneath(path, dead.id, options, mount_calls.PROTECTED)
         if device is not None:
@@ -83,24 +83,24 @@ def become(uid: int, gid: int, kept: set[int]) -> None:
 
 def prepare() -> None:
     """Let go of everything that comes from whoever started this process, still as root."""
-    privileges.reset_signals()
-    privileges.reset_limits()
-    privileges.reset_scheduling()
-    privileges.reset_process()
+    inherited_state.reset_signals()
+    inherited_state.reset_limits()
+    inherited_state.reset_scheduling()
+    inherited_state.reset_process()
     os.chdir("/")
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    privileges.forget_environment()
+    inherited_state.clear_environment()
 
 
 def _settle(uid: int, gid: int, kept: set[int]) -> None:
     if os.getpgrp() != os.getpid():  # as the child of a supervisor is already
         os.setsid()
-    descriptors.keep_only(kept)
-    privileges.set_name("ccfs")
-    privileges.new_session_keyring()
+    descriptors.close_all_but(kept)
+    inherited_state.set_name("ccfs")
+    inherited_state.new_session_keyring()
     privileges.drop(uid, gid)
 
 

@@ -30,7 +30,7 @@ from ccfs.ccfsd.passed_descriptors import Passed, Program
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
 from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError, redaction
-from ccfs.linux import privileges, standard_streams
+from ccfs.linux import capabilities, inherited_state, standard_streams
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _warm_up() -> None:
     for name in ("adopt", "clients", "mounts", "kcm_handover", "requests", "restart", "spawner"):
         importlib.import_module(f"ccfs.ccfsd.{name}")
     daemon.warm()
-    privileges.forget_environment()
+    inherited_state.clear_environment()
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -131,7 +131,7 @@ def _serve(
     from ccfs.takeover.fuse_connection import FuseConnection
 
     nursery = open_nursery()  # before there is anything that a daemon must not have
-    privileges.keep_only(privileges.KEPT_BY_CCFSD)
+    capabilities.drop_all_but(capabilities.KEPT_BY_CCFSD)
     loop = Loop()
     host = Host(loop, runtime, settings, nursery)
     loop.stop_at(signal.SIGTERM, signal.SIGINT)

@@ -28,7 +28,7 @@ from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.surroundings import Surroundings, Want
 from ccfs.control import Message
 from ccfs.errors import UserError
-from ccfs.linux import processes
+from ccfs.linux import mountinfo, processes
 from ccfs.linux.processes import Process
 from ccfs.mounting import mountpoint
 from ccfs.takeover.fuse_connection import FuseConnection
@@ -230,7 +230,7 @@ class Served:
 
     def _abort(self) -> None:
         """End the connection: who waits in the mount gets an error."""
-        mount = mountpoint.topmost(self._host.runtime.mountpoint(self.name), mountpoint.mounts())
+        mount = mountinfo.topmost(self._host.runtime.mountpoint(self.name))
         if mount and mount.is_ccfs and self.device.endswith(f":{mount.connection}"):
             mountpoint.abort(mount)
         self._drop_link()

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from ccfs.ccfsd import launch
 from ccfs.errors import Exit, UserError
-from ccfs.linux import mount_calls, overmounts
+from ccfs.linux import mount_calls, mountinfo, overmounts
 from ccfs.mounting import mountpoint
 
 log = logging.getLogger(__name__)
@@ -130,15 +130,13 @@ class Runtime:
     def uncover(self, name: str) -> None:
         """Leave one mount at a mountpoint, the first, which only ccfsd can have made."""
         path = self.mountpoint(name)
-        piled = sum(mount.path == path for mount in mountpoint.mounts())
+        piled = sum(mount.path == path for mount in mountinfo.mounts())
         for _ in range(piled - 1):
             _try(lambda at: mount_calls.umount(at, lazy=True), path)
 
     def device(self, name: str) -> str:
         """MAJOR:MINOR of what is seen at a mountpoint; "" for nothing."""
-        with open("/proc/self/mountinfo", "rb") as file:
-            before, there, _ = file.read().rpartition(b" %s " % os.fsencode(self.mountpoint(name)))
-        return before.rpartition(b"\n")[2].split(b" ")[2].decode("ascii") if there else ""
+        return mountinfo.device_at(self.mountpoint(name))
 
     def make_journals(self, name: str, uid: int, gid: int) -> None:
         """A tmpfs of the user's own: full, it is so for that user alone."""
@@ -184,14 +182,14 @@ class Runtime:
 
     def has_journals(self, name: str) -> bool:
         """Whether the tmpfs of its journal is there."""
-        return mountpoint.topmost(self.journals(name), mountpoint.mounts()) is not None
+        return mountinfo.topmost(self.journals(name)) is not None
 
     def has_journal(self, name: str) -> bool:
         """Whether a journal is there that nobody has wiped; what a user put over it is let go."""
         path = self.journals(name)
-        while (there := mountpoint.topmost(path, mountpoint.mounts())) and there.owner is not None:
+        while (there := mountinfo.topmost(path)) and there.owner is not None:
             mountpoint.detach(path, lazy=True)
-        return overmounts.is_there(self.journal(name), "tmpfs")
+        return overmounts.exists_on(self.journal(name), "tmpfs")
 
     def names(self) -> set[str]:
         """The mounts of which there is any trace."""

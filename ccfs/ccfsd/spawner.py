@@ -18,7 +18,7 @@ from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
 from ccfs.errors import Exit, UserError
 from ccfs.journal import location
-from ccfs.linux import mount_calls, privileges, processes
+from ccfs.linux import capabilities, inherited_state, mount_calls, processes
 from ccfs.linux.processes import Process
 from ccfs.takeover.fork_server import Born, ForkServer
 from ccfs.takeover.fuse_connection import FuseConnection
@@ -97,9 +97,9 @@ def _settle() -> None:
     scope.enter(os.getpid())
     launch.prepare()
     with suppress(OSError):  # each child sees to it again
-        privileges.empty_bounding_set()
-    privileges.keep_only(privileges.KEPT_BY_NURSERY)
-    privileges.set_name("ccfsd-nursery")
+        capabilities.empty_bounding_set()
+    capabilities.drop_all_but(capabilities.KEPT_BY_FORK_SERVER)
+    inherited_state.set_name("ccfsd-nursery")
 
 
 def _fork(values: dict[str, object], passed: list[int]) -> int:

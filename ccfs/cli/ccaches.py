@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
-import struct
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 
 from ccfs.cli import mountpoint_argument
 from ccfs.errors import Exit, LockedError, NoCcacheError, UsageError, UserError
+from ccfs.linux import record_locks
 from ccfs.mounting import mountpoint
 
-_FLOCK = struct.Struct("hhqqi4x")
 _SCRATCH = ".ccfs-switch-{}"
 
 
@@ -120,14 +118,11 @@ def _opened(path: str, name: str | None, file: str, flags: int) -> Iterator[int]
 
 
 def _lock(descriptor: int, arguments: Namespace) -> None:
-    kind = fcntl.F_RDLCK if arguments.shared else fcntl.F_WRLCK
-    how = fcntl.F_OFD_SETLK if arguments.nonblock else fcntl.F_OFD_SETLKW
-    try:
-        fcntl.fcntl(descriptor, how, _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
-    except BlockingIOError:
-        raise LockedError(
-            f'ccache "{arguments.name}" is locked', "wait without --nonblock"
-        ) from None
+    kind = record_locks.READ if arguments.shared else record_locks.WRITE
+    if not arguments.nonblock:
+        record_locks.lock(descriptor, kind)
+    elif not record_locks.try_lock(descriptor, kind):
+        raise LockedError(f'ccache "{arguments.name}" is locked', "wait without --nonblock")
 
 
 def _check_same(held: os.stat_result, file: str) -> None:

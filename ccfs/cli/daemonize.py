@@ -148,7 +148,7 @@ def _let_go_of_the_terminal(*needed: int) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(kept, 2)
-    descriptors.keep_only((kept, *needed))
+    descriptors.close_all_but((kept, *needed))
     return kept
 
 

@@ -17,9 +17,9 @@ from ccfs import control
 from ccfs.cli import info, output
 from ccfs.errors import DeniedError, JournalError, NoAnswerError
 from ccfs.journal import location
-from ccfs.linux import forked_call
+from ccfs.linux import forked_call, mountinfo
+from ccfs.linux.mountinfo import Mount
 from ccfs.mounting import closed_directory, mount_lock, mountpoint
-from ccfs.mounting.mountpoint import Mount
 
 END_SECONDS = 3.0
 """That a daemon has to end by itself, and again after SIGTERM."""
@@ -68,7 +68,7 @@ def _end_processes(mount: Mount, daemon: int | None) -> None:
 def _wait_or_detach(mount: Mount) -> None:
     """See that no ccfs is left at the path, as a dead one under the other is after a death."""
     deadline = time.monotonic() + END_SECONDS
-    while (there := mountpoint.topmost(mount.path, mountpoint.mounts())) and there.is_ccfs:
+    while (there := mountinfo.topmost(mount.path)) and there.is_ccfs:
         if there.id == mount.id or time.monotonic() > deadline:
             mountpoint.abort(there)
             _detach(mount.path, lazy=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ccfs.cli import daemonize, mountpoint_argument
 from ccfs.cli.arguments import parse
 from ccfs.errors import AlreadyMountedError, Exit, KcmSocketError, MountError, UsageError, UserError
+from ccfs.linux import mountinfo
 from ccfs.mounting import mount_directory, mountpoint
 from ccfs.mounting.mountpoint import State
 
@@ -97,7 +98,7 @@ def clear_the_way(path: str, replace: bool) -> None:
     """Take away dead mounts at `path` if that is wanted; raise UserError for what stays there."""
     from ccfs.cli import end_mount
 
-    while (mount := mountpoint.topmost(path, mountpoint.mounts())) and mount.is_ccfs:
+    while (mount := mountinfo.topmost(path)) and mount.is_ccfs:
         state = mountpoint.look(mount)
         if state is State.ALIVE:
             hint = "use it: see 'ccfs env', or remove it with 'ccfs unmount'"

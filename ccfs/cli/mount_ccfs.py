@@ -150,7 +150,7 @@ def _run(wanted: Wanted) -> int:
 def job_of(state: Plain) -> Job:
     """What the keeper does, of plain values: `path`, the user's `uid`, and options as `given`."""
     from ccfs.cli import logs
-    from ccfs.linux import privileges
+    from ccfs.linux import capabilities
     from ccfs.supervisor.supervisor import Job
 
     user, path = pwd.getpwuid(state["uid"]), state["path"]
@@ -158,7 +158,7 @@ def job_of(state: Plain) -> Job:
 
     def first() -> None:
         logs.to_syslog(given.debug)
-        privileges.keep_only(privileges.KEPT_BY_MOUNT_CCFS)
+        capabilities.drop_all_but(capabilities.KEPT_BY_MOUNT_CCFS)
 
     def serve(ready: Callable[[], None], life: Life) -> int:
         return _serve(path, user, given, ready, life)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ccfs import control
 from ccfs.errors import UsageError
+from ccfs.linux import mountinfo
 from ccfs.mounting import mountpoint
 
 ASK_SECONDS = 5.0
@@ -51,7 +52,7 @@ def _enclosing(path: str) -> str | None:
     absolute = os.path.abspath(path)
     inside = [
         mount.path
-        for mount in mountpoint.mounts()
+        for mount in mountinfo.mounts()
         if mount.is_ccfs
         and mount.owner == os.getuid()
         and (absolute == mount.path or absolute.startswith(mount.path + "/"))
@@ -85,7 +86,7 @@ def asked() -> str | None:
 
 def is_mounted(path: str | None) -> bool:
     """Whether a ccfs is mounted at a path, dead or alive."""
-    mount = mountpoint.topmost(path, mountpoint.mounts()) if path else None
+    mount = mountinfo.topmost(path) if path else None
     return mount is not None and mount.is_ccfs
 
 

@@ -101,4 +101,4 @@ class KcmEndpoint:
 
 def _most_connections() -> int:
     """How many connections there are descriptors for, once we have what we may have."""
-    return descriptors.room_for(MOST_CONNECTIONS, OWN_DESCRIPTORS)
+    return descriptors.raise_limit(MOST_CONNECTIONS, OWN_DESCRIPTORS)

@@ -230,7 +230,7 @@ class KernelNotifier:
         return self.child
 
     def _start_child(self) -> notifier.Notifier:
-        child = notifier.start(self._mountpoint, self._held, hardening.lock_copy)
+        child = notifier.start(self._mountpoint, self._held, hardening.lock_fork)
         if self.server:
             self.server.helper = child.pid
         return child

@@ -20,8 +20,7 @@ import trio
 
 from ccfs.daemon.control_endpoint import valid_credentials
 from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError, redaction
-from ccfs.linux import foreign_file
-from ccfs.mounting import mountpoint
+from ccfs.linux import foreign_file, mountinfo
 from ccfs.store import Client, Stamp
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
 
@@ -176,7 +175,7 @@ class Importer:
 
 def _is_ours(device: int) -> bool:
     """Whether a file system is a ccfs: what is in one was not left by a login."""
-    mounts = mountpoint.mounts()
+    mounts = mountinfo.mounts()
     return any(m.is_ccfs and os.makedev(0, m.connection) == device for m in mounts)
 
 

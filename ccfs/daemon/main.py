@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ccfs.daemon.lazy_journal import keep
 from ccfs.daemon.options import MountOptions
 from ccfs.errors import Exit, MountError
+from ccfs.linux import mountinfo
 from ccfs.linux.fsuid import filesystem_uid
 from ccfs.mounting import mount_lock, mountpoint
 from ccfs.takeover import notifier
@@ -120,7 +121,7 @@ def _unmount(options: MountOptions) -> None:
 
 def _is_mounted(options: MountOptions) -> bool:
     """Whether our mount is there; under it there may be another of an earlier daemon."""
-    mount = mountpoint.topmost(options.mountpoint, mountpoint.mounts())
+    mount = mountinfo.topmost(options.mountpoint)
     return mount is not None and mount.is_ccfs and options.mount in (0, mount.id)
 
 

@@ -6,16 +6,15 @@ PATH; PATH.new is one that is to take its place.  Those of version 4 had other f
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import struct
 import tempfile
 import time
 from contextlib import suppress
 from hashlib import sha256
 
 from ccfs.errors import JournalError
+from ccfs.linux import mountinfo, record_locks
 from ccfs.linux.fsuid import filesystem_uid
 
 MEMORY = ("tmpfs", "ramfs")
@@ -23,8 +22,6 @@ SHARED = "/dev/shm"  # noqa: S108 - what is made there has a random name, 0700
 _PREFIX = "ccfs-journal-"
 _NAME = "journal"
 _PARTS = ("", ".new", "-wal", "-step", "-shm", "-journal")
-_LOCK = struct.Struct("hhqqi4x")
-"""struct flock, where off_t has 64 bits."""
 
 
 def choose(mountpoint: str, wanted: str | None, *, on_disk: bool) -> str:
@@ -100,21 +97,15 @@ def check_file(path: str) -> bool:
 def in_memory(path: str) -> bool:
     """Whether a file system has no disk under it (swap aside)."""
     device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file.read().decode("utf-8", "surrogateescape").split("\n")[:-1]:
-            head, _, tail = line.partition(" - ")
-            if head.split(" ")[2] == wanted:
-                return tail.split(" ")[0] in MEMORY
-    return False
+    found = next((mount for mount in mountinfo.mounts() if mount.device_number == device), None)
+    return found is not None and found.fstype in MEMORY
 
 
 def holder(path: str) -> int:
     """The process that has the journal open, 0 where that can't be told (fcntl(2), F_GETLK)."""
-    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         with open(path, "r+b") as file:
-            return int(_LOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, question))[4])
+            return record_locks.holder(file.fileno())
     except OSError:
         return 0
 

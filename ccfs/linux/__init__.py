@@ -1,1 +1,4 @@
-"""System calls of Linux that Python's library doesn't have; nothing here knows what ccfs is."""
+"""System calls and kernel tables of Linux that Python's library doesn't have.
+
+Nothing here knows what a mount of ccfs holds, or which process uses what.
+"""

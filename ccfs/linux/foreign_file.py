@@ -8,21 +8,17 @@ Everything happens with the caller's own rights.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import stat
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
 from ccfs.errors import SourceError
-from ccfs.linux import rename_noreplace
+from ccfs.linux import record_locks, rename_noreplace
 from ccfs.linux.fsuid import filesystem_uid
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_LOCK = struct.Struct("hhqqi4x")
-"""struct flock, where off_t has 64 bits."""
 _PIECE = 1 << 20
 _ASIDE = ".ccfs-import-"
 
@@ -163,9 +159,8 @@ class Source:
             wrong = any(is_wrong(status, filesystem_uid(), 1 << 62) for is_wrong, _ in WRONG)
             if wrong or not name.startswith(_aside(_state(status), "")):
                 return
-            # Fails where another import is just about to do it.
-            wanted = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+            if not record_locks.try_lock(descriptor, record_locks.WRITE):
+                return  # another import is about to remove it
             os.unlink(name, dir_fd=self._directory)
             _overwrite(descriptor, status.st_size)
         finally:
@@ -188,12 +183,9 @@ class Source:
 
     def _keep_writers_out(self) -> None:
         """Take the lock that Kerberos libraries take, until the end; not every file has locks."""
-        try:
-            wanted = _LOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, wanted)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise self._refused("somebody has locked it") from None
+        with suppress(OSError):  # a file system without locks
+            if not record_locks.try_lock(self._file, record_locks.READ):
+                raise self._refused("another process has locked it")
 
     @contextmanager
     def _writable(self) -> Iterator[int]:

@@ -67,7 +67,7 @@ def _let_go_of_everything_but(kept: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    descriptors.keep_only({kept})
+    descriptors.close_all_but({kept})
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What keeps a process's memory its own: no dumps, no tracing, no swap.
+"""Keep a process's memory to itself: no dumps, no tracing, no swap.
 
 Knows prctl(2), mlockall(2) and limits; never what is in the memory.
 """
@@ -10,35 +10,51 @@ import logging
 import os
 import resource
 
+from ccfs.linux import capabilities
+from ccfs.linux.libc import libc
+
 log = logging.getLogger(__name__)
 
 PR_SET_DUMPABLE = 4
-CAP_IPC_LOCK = 14
 MCL_CURRENT = 1
 MCL_FUTURE = 2
 MCL_ONFAULT = 4
 
 
 def harden() -> None:
-    """Make this process undumpable and lock its memory; a warning where that is not to be had.
+    """Make this process undumpable and lock its memory; log a warning where that fails.
 
-    Undumpable: no core file, and nobody of the same user can trace it or read its memory or
+    Undumpable: no core file, and no process of the same user can trace it or read its memory or
     environment in /proc (prctl(2), ptrace(2)).
     """
     forbid_dumps()
-    lock_memory(ctypes.CDLL(None, use_errno=True))
+    _lock_memory()
 
 
 def forbid_dumps() -> None:
-    """Make this process undumpable; a warning where that is not to be had."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    """Make this process undumpable; log a warning where that fails."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         log.warning("cannot make the process undumpable: %s", os.strerror(ctypes.get_errno()))
 
 
-def lock_memory(libc: ctypes.CDLL) -> None:
-    """Keep what is touched in memory.
+def lock_fork() -> None:
+    """Lock the memory of a forked child as its parent's was: fork(2) undoes that."""
+    if may_lock():
+        _lock_memory()
+
+
+def may_lock() -> bool:
+    """True if this process may lock all memory that it will ever have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if hard == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
+        return True
+    return capabilities.has("IPC_LOCK")
+
+
+def _lock_memory() -> None:
+    """Lock each page once it is touched.
 
     Only without a limit: under one a later allocation would fail, and the daemon with it.
     """
@@ -46,25 +62,3 @@ def lock_memory(libc: ctypes.CDLL) -> None:
         log.warning("memory is not locked, it may be swapped out: the limit (ulimit -l) forbids it")
     elif libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0:
         log.warning("memory is not locked: %s", os.strerror(ctypes.get_errno()))
-
-
-def lock_copy() -> None:
-    """Lock the memory of a fork, too, where that of its parent could be: fork(2) undoes it."""
-    if may_lock():
-        lock_memory(ctypes.CDLL(None, use_errno=True))
-
-
-def may_lock() -> bool:
-    """Whether this process may lock all memory that it will ever have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if hard == resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
-        return True
-    return _has_capability(CAP_IPC_LOCK)
-
-
-def _has_capability(number: int) -> bool:
-    """Whether this process has a capability (proc(5), CapEff): uid 0 alone says nothing."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        found = next((line for line in file if line.startswith("CapEff:")), "CapEff: 0")
-    return bool(int(found.split()[1], 16) >> number & 1)

@@ -13,8 +13,9 @@ import os
 import socket
 from errno import EAGAIN
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_sendmmsg, _recvmmsg = _libc.sendmmsg, _libc.recvmmsg
+from ccfs.linux.libc import libc
+
+_sendmmsg, _recvmmsg = libc.sendmmsg, libc.recvmmsg
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 

@@ -1,41 +1,35 @@
-"""Places that a user may have covered with a mount of their own (fusermount3).
+"""Paths that a user may have covered with a mount of their own (fusermount3).
 
-Knows the kernel's mount table and openat2(2); never what is mounted.  A file system of a user's may
-not answer, and whoever waits for it can't be killed: ccfsd looks into none.  A path is looked up
-without an answer of what is mounted there as long as only its descriptor is wanted (O_PATH).
+A user's file system may not answer, and a process that waits for it can't even be killed: ccfsd
+looks into none.  A path lookup asks a mounted file system nothing as long as only a descriptor is
+wanted (O_PATH).
+
+Knows the kernel's mount table and openat2(2); never what is mounted.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_uint64, sizeof
+
+from ccfs.linux import mountinfo
+from ccfs.linux.libc import syscall
 
 _OPENAT2 = 437
 _RESOLVE_NO_XDEV = 1
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_How = ctypes.c_uint64 * 3
-
-_libc = ctypes.CDLL(None, use_errno=True)
+_How = c_uint64 * 3
+"""struct open_how: flags, mode, resolve."""
 
 
 @contextmanager
 def below(directory: int, name: str) -> Iterator[int]:
-    """A descriptor (O_PATH) of a name in a directory.  OSError EXDEV where a mount covers it."""
+    """Open (O_PATH) a name in a directory.  OSError with EXDEV where a mount covers it."""
     how = _How(_LOOK, 0, _RESOLVE_NO_XDEV)
-    # The kernel takes a pointer and a size as the last two; every argument fills a register.
-    found = _libc.syscall(
-        ctypes.c_long(_OPENAT2),
-        ctypes.c_long(directory),
-        ctypes.c_char_p(os.fsencode(name)),
-        ctypes.byref(how),
-        ctypes.c_size_t(ctypes.sizeof(how)),
-    )
-    if found < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), name)
+    found = syscall(_OPENAT2, directory, os.fsencode(name), how, sizeof(how), path=name)
     try:
         yield found
     finally:
@@ -44,7 +38,7 @@ def below(directory: int, name: str) -> Iterator[int]:
 
 @contextmanager
 def directory(path: str) -> Iterator[int]:
-    """A descriptor (O_PATH) of what is at a path now, or mounted on it."""
+    """Open (O_PATH) the directory that a path leads to now, which may be a mount's root."""
     found = os.open(path, _LOOK | os.O_DIRECTORY)
     try:
         yield found
@@ -52,8 +46,8 @@ def directory(path: str) -> Iterator[int]:
         os.close(found)
 
 
-def is_there(path: str, fstype: str) -> bool:
-    """Whether something is at a path whose directory is the root of a file system of that type."""
+def exists_on(path: str, fstype: str) -> bool:
+    """True if `path` exists and its directory is the root of a file system of that type."""
     parent, name = os.path.split(path)
     try:
         with directory(parent) as found:
@@ -66,14 +60,6 @@ def is_there(path: str, fstype: str) -> bool:
 
 
 def fstype_of(descriptor: int) -> str:
-    """The type of the file system that a descriptor is on, by its mount (proc(5), fdinfo).
-
-    "" for a mount of another namespace's.
-    """
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
-        mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            if line.startswith(mount + " "):
-                return line.partition(" - ")[2].split(" ")[0]
-    return ""
+    """Return the type of the file system of a descriptor; "" for another namespace's mount."""
+    mount = mountinfo.of_descriptor(descriptor)
+    return mount.fstype if mount else ""

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 
 from ccfs.errors import AlreadyMountedError, MountError, MountpointError
-from ccfs.linux import trusted_paths
+from ccfs.linux import mountinfo, trusted_paths
 from ccfs.linux.trusted_paths import UntrustedPathError
 from ccfs.mounting import closed_directory, mount_lock, mountpoint
 
@@ -75,7 +75,7 @@ def prepare(path: str) -> int:
 
     Returns a descriptor of it, which keeps the lock.  Raises MountpointError, AlreadyMountedError.
     """
-    other = mountpoint.topmost(path, mountpoint.mounts())
+    other = mountinfo.topmost(path)
     if other is not None:
         _refuse_ccfs(path)
         raise MountpointError(
@@ -145,7 +145,7 @@ def _make(name: str, parent: int | None) -> None:
 def _lock(path: str, directory: int) -> None:
     deadline = time.monotonic() + LOCK_SECONDS
     while not mount_lock.take(directory):
-        mount = mountpoint.topmost(path, mountpoint.mounts())
+        mount = mountinfo.topmost(path)
         if mount is not None and mount.is_ccfs and mountpoint.look(mount) is mountpoint.State.ALIVE:
             raise AlreadyMountedError(
                 f"a ccfs is mounted at {path} already", "use it: see 'ccfs env'"
@@ -160,7 +160,7 @@ def _lock(path: str, directory: int) -> None:
 
 def _refuse_ccfs(path: str) -> None:
     """Raise AlreadyMountedError where a ccfs is mounted."""
-    mount = mountpoint.topmost(path, mountpoint.mounts())
+    mount = mountinfo.topmost(path)
     if mount is not None and mount.is_ccfs:
         raise AlreadyMountedError(f"a ccfs is mounted at {path} already", "use it: see 'ccfs env'")
 

@@ -7,11 +7,8 @@ The lock is on the directory below the mount, which no path leads to while somet
 from __future__ import annotations
 
 import fcntl
-import os
-import struct
 
-_FLOCK = struct.Struct("hhqqi4x")
-"""struct flock, where off_t has 64 bits."""
+from ccfs.linux import record_locks
 
 
 def take(directory: int) -> bool:
@@ -32,11 +29,9 @@ def sign(directory: int) -> None:
     A record lock belongs to one process, and the kernel tells which.  It is gone as soon as the
     process closes any descriptor of the directory: list it in another process.
     """
-    fcntl.fcntl(directory, fcntl.F_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+    record_locks.lock_by_process(directory, record_locks.READ)
 
 
 def holder(directory: int) -> int:
     """The pid of a process that has signed, 0 for none (or none that this pid namespace has)."""
-    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(directory, fcntl.F_GETLK, question))
-    return 0 if kind == fcntl.F_UNLCK else max(int(pid), 0)
+    return record_locks.holder(directory)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs.errors import MountError
-from ccfs.linux import fusermount, mount_calls
+from ccfs.linux import fusermount, mount_calls, mountinfo
 from ccfs.linux.fusermount import Wait, wait_readable
 from ccfs.mounting import closed_directory, mountpoint
 from ccfs.mounting.held_requests import HeldRequests
@@ -107,7 +107,7 @@ class Mounter:
             )
         else:
             device = self._by_fusermount(path, wait)
-        there = mountpoint.topmost(path, mountpoint.mounts())
+        there = mountinfo.topmost(path)
         if there is None or not there.is_ccfs:
             os.close(device)
             raise MountError(f"{path} was unmounted at once", "see what else is mounted there")
@@ -148,11 +148,11 @@ class Mounter:
     def _attach_beneath(self, top: Attached) -> Attached | None:
         """Mount beneath one of ours; None where the kernel can't."""
         path = self.path
-        before = {one.id for one in mountpoint.mounts()}
+        before = {one.id for one in mountinfo.mounts()}
         device = beneath(path, top.mount, self._options(), self._flags)
         if device is None:
             return None
-        made = [one for one in mountpoint.mounts() if one.path == path and one.id not in before]
+        made = [one for one in mountinfo.mounts() if one.path == path and one.id not in before]
         return Attached(device, made[-1].id, made[-1].connection)
 
     def try_detach(self, attached: Attached, wait: Wait = wait_readable) -> None:
@@ -171,7 +171,7 @@ class Mounter:
         there = self._find(attached)
         if there is None:
             return
-        top = mountpoint.topmost(there.path, mountpoint.mounts())
+        top = mountinfo.topmost(there.path)
         if top is None or top.id != there.id:
             raise OSError(errno.EBUSY, "something else is mounted over it", there.path)
         if os.geteuid() == 0:
@@ -185,11 +185,11 @@ class Mounter:
         if there is not None:
             mountpoint.abort(there)
 
-    def _find(self, attached: Attached) -> mountpoint.Mount | None:
+    def _find(self, attached: Attached) -> mountinfo.Mount | None:
         return next(
             (
                 one
-                for one in mountpoint.mounts()
+                for one in mountinfo.mounts()
                 if (one.id, one.connection) == (attached.mount, attached.connection)
             ),
             None,
@@ -245,7 +245,7 @@ def by_root(target: str, shown: str, options: Iterable[str], flags: int) -> int:
     device = _open_device()
     try:
         mount_calls.mount(
-            "ccfs", target, mountpoint.FSTYPE, flags, ",".join([f"fd={device}", *options])
+            "ccfs", target, mountinfo.FSTYPE, flags, ",".join([f"fd={device}", *options])
         )
     except OSError as error:
         os.close(device)

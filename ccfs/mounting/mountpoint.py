@@ -10,16 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
 
 from ccfs.errors import DeadMountError, DeniedError, NoAnswerError, NotMountedError
-from ccfs.linux import forked_call, fusermount
-from ccfs.linux import mount_calls as linux_mounts
+from ccfs.linux import forked_call, fusermount, mount_calls
+from ccfs.linux.mountinfo import Mount, topmost
 
-FSTYPE = "fuse.ccfs"
 FUSE_DEVICE = "/dev/fuse"
 FUSE_NUMBER = (10, 229)
 """The device's major and minor number (Documentation/admin-guide/devices.txt)."""
@@ -36,94 +34,10 @@ class State(Enum):
     HANGING = "hanging"
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of /proc/self/mountinfo (proc(5)), as far as it matters here.
-
-    `connection` is the device's minor number, which names the directory in
-    /sys/fs/fuse/connections; `owner` is a FUSE mount's user_id, None for others; `options` are
-    those of the mount and of the file system; `id` is the kernel's number of the mount, `parent`
-    of the one that it is mounted on.
-    """
-
-    path: str
-    fstype: str
-    connection: int
-    owner: int | None
-    options: frozenset[str] = field(default=frozenset(), compare=False)
-    id: int = field(default=0, compare=False)
-    parent: int = field(default=-1, compare=False)
-
-    @property
-    def is_ccfs(self) -> bool:
-        return self.fstype == FSTYPE
-
-
-def parse_mountinfo(text: str) -> list[Mount]:
-    """The mounts of a mountinfo file, in its order; a line of another shape is passed over.
-
-    Only a newline ends a line: the kernel writes other separators (a vertical tab) as they are.
-    """
-    mounts = (_parse_line(line) for line in text.split("\n"))
-    return [mount for mount in mounts if mount is not None]
-
-
-def _parse_line(line: str) -> Mount | None:
-    """`ID PARENT MAJOR:MINOR ROOT PATH OPTIONS [TAG...] - FSTYPE SOURCE SUPEROPTIONS`."""
-    head, separator, tail = line.partition(" - ")
-    fields, super_fields = head.split(" "), tail.split(" ")
-    if not separator or len(fields) < 6 or len(super_fields) < 3:
-        return None
-    minor = fields[2].partition(":")[2]
-    return Mount(
-        path=_unescape(fields[4]),
-        fstype=super_fields[0],
-        connection=int(minor) if minor.isdigit() else -1,
-        owner=_owner(super_fields[2]),
-        options=frozenset(f"{fields[5]},{super_fields[2]}".split(",")),
-        id=_number(fields[0]),
-        parent=_number(fields[1]),
-    )
-
-
-def _number(field: str) -> int:
-    return int(field) if field.isdigit() else -1
-
-
-def _owner(options: str) -> int | None:
-    for option in options.split(","):
-        name, _, value = option.partition("=")
-        if name == "user_id" and value.isdigit():
-            return int(value)
-    return None
-
-
-def _unescape(field: str) -> str:
-    r"""Undo the kernel's `\ooo` for space, tab, newline and backslash."""
-    first, *rest = field.split("\\")
-    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
-
-
 def is_fuse_device(status: os.stat_result) -> bool:
     """Whether this is the device: a file or another device in its place mounts nothing."""
     number = (os.major(status.st_rdev), os.minor(status.st_rdev))
     return stat.S_ISCHR(status.st_mode) and number == FUSE_NUMBER
-
-
-def mounts() -> list[Mount]:
-    """The mounts that this process sees."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        return parse_mountinfo(file.read().decode("utf-8", "surrogateescape"))
-
-
-def topmost(path: str, among: Iterable[Mount]) -> Mount | None:
-    """What one finds at `path`: of the mounts on it the one that no other is mounted on.
-
-    None when there is none.  The table isn't in that order: a mount can be made beneath another.
-    """
-    piled = [mount for mount in among if mount.path == path]
-    below = {mount.parent for mount in piled}
-    return next((mount for mount in reversed(piled) if mount.id not in below), None)
 
 
 def resolve(path: str) -> str:
@@ -135,14 +49,14 @@ def resolve(path: str) -> str:
     absolute = os.path.abspath(path)
     parent, name = os.path.split(absolute)
     place = os.path.join(os.path.realpath(parent), name)
-    if topmost(place, mounts()) is None and os.path.islink(place):
+    if topmost(place) is None and os.path.islink(place):
         return os.path.realpath(place)
     return place
 
 
 def find(path: str) -> Mount:
     """The ccfs at `path` (as `resolve` gives it), dead or alive; NotMountedError without one."""
-    mount = topmost(path, mounts())
+    mount = topmost(path)
     if mount is None or not mount.is_ccfs:
         raise NotMountedError(f"no ccfs is mounted at {path}", "mount one with 'ccfs mount'")
     return mount
@@ -218,11 +132,11 @@ def detach(path: str, lazy: bool) -> None:
     isn't the caller's.  Root does it alone, anyone else with fusermount3, the setuid program that
     mounted it.
     """
-    found = topmost(path, mounts())
+    found = topmost(path)
     if found is None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     if os.geteuid() == 0:
-        linux_mounts.umount_exactly(path, found.id, lazy=lazy)
+        mount_calls.umount_exactly(path, found.id, lazy=lazy)
     else:
         fusermount.unmount(path, lazy=lazy)
 

@@ -34,7 +34,7 @@ class KcmAcceptor:
 
     def __init__(self, listening: KcmListener, connections: Sequence[int] = ()) -> None:
         """`connections`: the descriptors of those that are there already."""
-        descriptors.room_for(MOST, OWN_DESCRIPTORS)
+        descriptors.raise_limit(MOST, OWN_DESCRIPTORS)
         self._listener, self._file = listening.listener, listening.file
         self._listener.setblocking(False)
         self._hears = True

@@ -299,7 +299,7 @@ class Supervisor:
         """Serve and end; never returns."""
         status = 1
         try:
-            descriptors.keep_only(passed)
+            descriptors.close_all_but(passed)
             os.setpgid(0, 0)  # by which its helper is found when it is dead
             for number in (*ENDING, RENEW, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)

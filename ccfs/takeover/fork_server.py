@@ -118,7 +118,7 @@ class ForkServer:
 def _serve(orders: socket.socket, settle: Callable[[], None], fork: Fork) -> None:
     """Be the nursery, until nobody asks it any more."""
     settle()
-    descriptors.keep_only({orders.fileno()})
+    descriptors.close_all_but({orders.fileno()})
     while True:
         data, passed, _, _ = socket.recv_fds(orders, _ROOM, 16)
         for descriptor in passed:

@@ -115,7 +115,7 @@ def _run(mountpoint: str, orders: int, out: int, held: int, first: Callable[[], 
     """Be the child until the daemon closes its end; never returns."""
     status = 1
     try:
-        descriptors.keep_only({orders, out, held})
+        descriptors.close_all_but({orders, out, held})
         # The kernel sends SIGHUP to a group that has lost its leader, and has stopped members.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

@@ -8,7 +8,7 @@ from hypothesis import given as given_values
 from hypothesis import strategies as st
 
 from ccfs import ccapi as cc
-from ccfs.ccapi import change_clock, names, records, trusted_mount, v2
+from ccfs.ccapi import change_clock, names, records, v2
 from ccfs.ccapi.error_codes import failures
 from ccfs.format.credential import encode_credential
 from ccfs.format.dialect import DIALECT_V4
@@ -201,26 +201,3 @@ def test_change_times_are_one_for_all_threads() -> None:
         thread.join()
     assert all(mine == sorted(mine) for mine in seen)
     assert shared.last == 499
-
-
-@pytest.mark.parametrize(
-    ("line", "wanted"),
-    [
-        (
-            "36 35 0:52 / /run/user/7/ccfs rw,nosuid - fuse.ccfs ccfs rw,user_id=7,group_id=7",
-            trusted_mount.Entry("/", "fuse.ccfs", 7),
-        ),
-        (
-            "36 35 0:52 /caches /mnt rw shared:1 master:2 - fuse.ccfs ccfs rw,user_id=70",
-            trusted_mount.Entry("/caches", "fuse.ccfs", 70),
-        ),
-        ("36 35 0:52 / / rw - tmpfs tmpfs rw,size=1k", trusted_mount.Entry("/", "tmpfs", None)),
-        (
-            "36 35 0:52 / / rw - fuse.ccfs a rw,user_id=x",
-            trusted_mount.Entry("/", "fuse.ccfs", None),
-        ),
-        ("36 35 0:52 / / rw - fuse.ccfs a\\040b rw", trusted_mount.Entry("/", "fuse.ccfs", None)),
-    ],
-)
-def test_lines_of_the_mount_table(line: str, wanted: trusted_mount.Entry) -> None:
-    assert trusted_mount.parse(line + "\n") == wanted

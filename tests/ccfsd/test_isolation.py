@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.linux import privileges
+from ccfs.linux import capabilities, privileges
 from tests.support.ccfsd import Place, place
 from tests.support.paths import PROJECT
 from tests.support.shell import wait_until
@@ -136,7 +136,7 @@ def test_all_uids_taken(tmp_path: Path) -> None:
 def test_no_daemon_for_the_uid_of_the_daemons() -> None:
     """Its owner could signal all of them."""
     code = (
-        "from ccfs.ccfsd import privileges as p\n"
+        "from ccfs.linux import privileges as p\n"
         "try: p.drop(p.service_uid(), 100)\n"
         "except p.PrivilegeError as error: print(error.reason)"
     )
@@ -245,13 +245,13 @@ def test_the_capabilities_that_are_kept(here: Place) -> None:
     children = Path(f"/proc/{ccfsd}/task/{ccfsd}/children")
     nursery = int(children.read_text().split()[0])
     for pid, column in ((ccfsd, "ccfsd"), (nursery, "nursery")):
-        wanted = sum(1 << privileges.CAPABILITIES[name] for name in documented(column))
+        wanted = sum(1 << capabilities.NUMBERS[name] for name in documented(column))
         assert held(pid, "Prm") == held(pid, "Eff") == wanted & held(os.getpid(), "Prm"), column
         assert held(pid, "Bnd") & ~wanted == 0
         assert held(pid, "Inh") == held(pid, "Amb") == 0
 
 
 def test_the_table_of_capabilities_is_the_code_s() -> None:
-    assert documented("ccfsd") == {*privileges.KEPT_BY_CCFSD}
-    assert documented("nursery") == {*privileges.KEPT_BY_NURSERY}
-    assert documented("parent of mount.ccfs") == {*privileges.KEPT_BY_MOUNT_CCFS}
+    assert documented("ccfsd") == {*capabilities.KEPT_BY_CCFSD}
+    assert documented("nursery") == {*capabilities.KEPT_BY_FORK_SERVER}
+    assert documented("parent of mount.ccfs") == {*capabilities.KEPT_BY_MOUNT_CCFS}

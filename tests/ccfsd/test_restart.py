@@ -14,7 +14,7 @@ import pytest
 
 from ccfs import control
 from ccfs.ccfsd import passed_descriptors
-from ccfs.linux import privileges
+from ccfs.linux import capabilities
 from tests.ccfsd.test_sessions import IMAGE, has_it, store
 from tests.ccfsd.test_supervision import children, client, devices, pidfd
 from tests.support.ccfsd import Place, as_user, place
@@ -109,7 +109,7 @@ def held(pid: int) -> tuple[list[str], int, list[str]]:
     return kinds, len(children(pid)), capabilities
 
 
-FEW = "+" + ",+".join(name.lower() for name in privileges.KEPT_BY_CCFSD)
+FEW = "+" + ",+".join(name.lower() for name in capabilities.KEPT_BY_CCFSD)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ccfs.cli.doctor import ccfsd, machine, mount
 from ccfs.cli.doctor.finding import Finding
 from ccfs.cli.doctor.machine import Machine
 from ccfs.errors import Exit
+from ccfs.linux import mountinfo
 from ccfs.mounting import mountpoint
 from tests.support.clients.python import records
 from tests.support.mounting import Mounted, ccfs_command, run_ccfs
@@ -180,9 +181,9 @@ def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
 
 def test_mount_options() -> None:
     line = "40 28 0:35 / /m rw,nosuid,nodev,relatime - fuse.ccfs ccfs rw,user_id=7,group_id=7\n"
-    (mount,) = mountpoint.parse_mountinfo(line)
+    (mount,) = mountinfo.parse(line)
     assert mount.options(mount).what == "mounted without noexec"
-    (mount,) = mountpoint.parse_mountinfo(line.replace("group_id=7", "group_id=7,allow_other"))
+    (mount,) = mountinfo.parse(line.replace("group_id=7", "group_id=7,allow_other"))
     assert mount.options(mount).what == "mounted without noexec,default_permissions"
 
 

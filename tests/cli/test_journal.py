@@ -14,7 +14,7 @@ import pytest
 
 from ccfs.errors import Exit
 from ccfs.journal import location
-from ccfs.mounting import mountpoint
+from ccfs.linux import mountinfo
 from tests.support.background_mount import Place, clear, place, serving
 from tests.support.clients.python import records
 from tests.support.mounting import is_mounted
@@ -241,7 +241,7 @@ def test_nothing_of_a_place_is_left() -> None:
         os.kill(daemon, signal.SIGSTOP)
         clear(made)
         assert not serving(made.path)
-    assert mountpoint.topmost(str(made.path), mountpoint.mounts()) is None
+    assert mountinfo.topmost(str(made.path)) is None
     assert not made.directory.exists()
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ccfs.errors import MountpointError, NotMountedError
-from ccfs.linux import forked_call
+from ccfs.linux import forked_call, mountinfo
+from ccfs.linux.mountinfo import Mount
 from ccfs.mounting import mount_directory, mountpoint
-from ccfs.mounting.mountpoint import Mount
 
 TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 42 30 0:39 / /run/user/7/ccfs rw,nosuid,nodev,relatime shared:1 - fuse.ccfs ccfs rw,user_id=7
@@ -23,7 +23,7 @@ this is no line of a mount table
 
 
 def test_the_mount_table() -> None:
-    assert mountpoint.parse_mountinfo(TABLE) == [
+    assert mountinfo.parse(TABLE) == [
         Mount("/proc", "proc", 21, None),
         Mount("/run/user/7/ccfs", "fuse.ccfs", 39, 7),
         Mount("/dev/shm/a b\t\\c\n", "fuse.ccfs", 40, 0),
@@ -34,34 +34,34 @@ def test_the_mount_table() -> None:
 
 
 def test_the_last_mount_on_a_path_is_what_one_finds() -> None:
-    table = mountpoint.parse_mountinfo(TABLE)
-    found = mountpoint.topmost("/mnt", table)
+    table = mountinfo.parse(TABLE)
+    found = mountinfo.topmost("/mnt", table)
     assert found is not None
     assert (found.fstype, found.is_ccfs) == ("fuse.sshfs", False)
-    assert mountpoint.topmost("/mn", table) is None
+    assert mountinfo.topmost("/mn", table) is None
 
 
 def test_only_a_newline_ends_a_line() -> None:
     """A source with other separators in it hides no mount that covers another."""
     odd = "44 30 0:41 / /mnt rw - tmpfs a\x0b\x0c\x1c\x85\u2028b rw\n"
-    table = mountpoint.parse_mountinfo(TABLE + odd + "48 44 0:48 / /mnt rw - fuse.ccfs ccfs rw\n")
-    found = mountpoint.topmost("/mnt", table)
+    table = mountinfo.parse(TABLE + odd + "48 44 0:48 / /mnt rw - fuse.ccfs ccfs rw\n")
+    found = mountinfo.topmost("/mnt", table)
     assert found is not None
     assert (found.id, found.parent, found.is_ccfs) == (48, 44, True)
 
 
 def test_the_topmost_mount_is_not_always_the_last() -> None:
     """One that was made beneath another stands behind it in the table."""
-    table = mountpoint.parse_mountinfo(
+    table = mountinfo.parse(
         "70 71 0:50 / /m rw - fuse.ccfs ccfs rw\n71 30 0:51 / /m rw - fuse.ccfs ccfs rw\n"
     )
-    found = mountpoint.topmost("/m", table)
+    found = mountinfo.topmost("/m", table)
     assert found is not None
     assert found.id == 70
 
 
 def test_the_real_table_has_the_root() -> None:
-    assert mountpoint.topmost("/", mountpoint.mounts()) is not None
+    assert mountinfo.topmost("/") is not None
 
 
 def test_no_ccfs_there(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_one_that_somebody_writes(source: Path) -> None:
     exclusive = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     with source.open("r+b") as writer:
         fcntl.fcntl(writer, fcntl.F_OFD_SETLK, exclusive)
-        assert "somebody has locked it" in refused(source)
+        assert "another process has locked it" in refused(source)
     with (
         foreign_file.opened(str(source), LIMIT),
         source.open("r+b") as writer,

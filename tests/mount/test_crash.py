@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ccfs.linux import mountinfo
 from ccfs.linux.fusermount import Wait, wait_readable
-from ccfs.mounting import mountpoint
 from ccfs.mounting.held_requests import HeldRequests
 from ccfs.mounting.mounter import Attached, Mounter
 from ccfs.supervisor.supervisor import Job, Life, Supervisor
@@ -291,7 +291,7 @@ def test_clients_of_a_stopped_daemon_go_on_when_it_is_killed(here: Place, stoppe
 @AS_ROOT
 def test_an_aborted_connection_is_replaced(here: Place) -> None:
     old = here.info()["server_id"]
-    mount = mountpoint.topmost(str(here.path), mountpoint.mounts())
+    mount = mountinfo.topmost(str(here.path))
     assert mount is not None
     with running(["tail", "-f", str(here.path / "events")], here.directory):
         abort(mount.connection)
@@ -301,7 +301,7 @@ def test_an_aborted_connection_is_replaced(here: Place) -> None:
 @AS_ROOT
 def test_an_aborted_connection_of_a_stopped_daemon(here: Place, stopped: int) -> None:
     """Who hangs goes on at once; the daemon is replaced when it can end."""
-    mount = mountpoint.topmost(str(here.path), mountpoint.mounts())
+    mount = mountinfo.topmost(str(here.path))
     assert mount is not None
     with running(["cat", str(here.path / "info")], here.directory) as client:
         wait_until(lambda: hangs(client.pid), "it does not hang")

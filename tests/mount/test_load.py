@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.mounting import mountpoint
+from ccfs.linux import mountinfo
 from tests.support.mounting import TMPFS, Mounted, fusectl, is_mounted, run_ccfs, tear_down
 from tests.support.shell import wait_until, waiting
 from tests.support.storing import prefix, record
@@ -61,7 +61,7 @@ def unmount(mount: Mounted) -> None:
 
 
 def abort(mount: Mounted) -> None:
-    found = mountpoint.topmost(str(mount.path), mountpoint.mounts())
+    found = mountinfo.topmost(str(mount.path))
     assert found is not None
     with fusectl() as directory:
         (directory / str(found.connection) / "abort").write_text("1")
@@ -111,7 +111,7 @@ def test_withdrawn_requests() -> None:
         control = stack.enter_context(fusectl())
         held = Held(daemon)
         held.say_ready()
-        found = mountpoint.topmost(str(place), mountpoint.mounts())
+        found = mountinfo.topmost(str(place))
         assert found is not None
         pending = control / str(found.connection) / "waiting"
         held.serve(lambda: os.stat(place / "stats"))

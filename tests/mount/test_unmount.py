@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ccfs.linux import mountinfo
 from ccfs.mounting import mountpoint
 from ccfs.takeover import notifier
 from tests.support.clients.python import records
@@ -102,7 +103,7 @@ def test_a_new_mount_in_the_place_of_a_dead_one(
         try:
             done = run_ccfs("mount", "--replace", mount.path)
             assert (done.returncode, done.stderr) == (0, "")
-            assert len([m for m in mountpoint.mounts() if m.path == str(mount.path)]) == 1
+            assert len([m for m in mountinfo.mounts() if m.path == str(mount.path)]) == 1
             (mount.path / "dir/tkt").write_bytes(IMAGE)
             assert (mount.path / "caches/tkt/ccache").read_bytes() == IMAGE
         finally:

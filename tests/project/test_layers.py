@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "service": {"errors", "format", "store", "takeover"},
     "ops": {"errors", "format", "service", "store", "takeover"},
     "kcm": {"control", "errors", "format", "linux", "service", "store", "takeover"},
-    "ccapi": {"control", "format"},
+    "ccapi": {"control", "format", "linux"},
     "supervisor": {"errors", "kcm", "linux", "mounting", "takeover"},
     "daemon": {
         "control",

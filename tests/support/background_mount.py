@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ccfs.linux import mountinfo
 from ccfs.mounting import mountpoint
 
 SECONDS = 30.0
@@ -135,6 +136,6 @@ def clear(here: Place) -> None:
         for pid in sorted(serving(here.path)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    while (mount := mountpoint.topmost(str(here.path), mountpoint.mounts())) is not None:
+    while (mount := mountinfo.topmost(str(here.path))) is not None:
         mountpoint.abort(mount)
         mountpoint.detach(str(here.path), lazy=True)

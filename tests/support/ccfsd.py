@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.control import Client, Message
-from ccfs.mounting import mountpoint
+from ccfs.linux import mountinfo
 from tests.support.mounting import START_SECONDS, TMPFS, first_line
 from tests.support.paths import PROJECT
 from tests.support.shell import wait_until
@@ -212,10 +212,10 @@ class Place:
         found = [mount for mount in mounts if mount["name"] == str(name)]
         return int(found[0]["daemon"][0]) if found and found[0]["daemon"] else 0
 
-    def mounts(self) -> list[mountpoint.Mount]:
+    def mounts(self) -> list[mountinfo.Mount]:
         """What is mounted there below /run/ccfs."""
         text = Path(f"/proc/{self.keeper}/mountinfo").read_text()
-        found = mountpoint.parse_mountinfo(text)
+        found = mountinfo.parse(text)
         return [mount for mount in found if mount.path.startswith("/run/ccfs/")]
 
     def processes(self) -> list[int]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from ccfs.linux import mountinfo
 from ccfs.linux.hardening import may_lock
 from ccfs.mounting import mountpoint
 
@@ -171,12 +172,12 @@ def first_line(stream: TextIO, seconds: float) -> str:
 
 def is_mounted(path: Path) -> bool:
     """Whether anything is mounted at `path`, which isn't touched."""
-    return mountpoint.topmost(str(path), mountpoint.mounts()) is not None
+    return mountinfo.topmost(str(path)) is not None
 
 
 def tear_down(path: Path, process: subprocess.Popen[str] | None = None) -> None:
     """Take away whatever is left, whatever state it is in: detach, kill, abort."""
-    connection = mountpoint.topmost(str(path), mountpoint.mounts())
+    connection = mountinfo.topmost(str(path))
     while is_mounted(path):
         mountpoint.detach(str(path), lazy=True)
     if process is not None:
@@ -201,7 +202,7 @@ def abort(connection: int) -> None:
 @contextlib.contextmanager
 def fusectl() -> Iterator[Path]:
     """The kernel's control files, mounted for the time being if they aren't and we may."""
-    if mountpoint.topmost(str(FUSECTL), mountpoint.mounts()) or os.geteuid() != 0:
+    if mountinfo.topmost(str(FUSECTL)) or os.geteuid() != 0:
         yield FUSECTL
         return
     mount = ["mount", "-t", "fusectl", "none", str(FUSECTL)]

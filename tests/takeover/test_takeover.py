@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import ccfs
-from ccfs.mounting import mountpoint
+from ccfs.linux import mountinfo
 from tests.support.background_mount import Place, parent, place
 from tests.support.clients.python import records
 from tests.support.shell import wait_until
@@ -238,7 +238,7 @@ def test_where_no_daemon_comes_up_clients_get_an_error(tmp_path: Path) -> None:
         os.kill(here.pid(), signal.SIGKILL)
         with pytest.raises(OSError, match=r"not connected|abort"):
             os.listdir(here.path / "caches")
-        found = mountpoint.topmost(str(here.path), mountpoint.mounts())
+        found = mountinfo.topmost(str(here.path))
         assert found is not None
         again = Place(here.directory, "ccfs")
         again.mount("--replace")

@@ -17,8 +17,9 @@ from ccfs.cli.doctor.finding import Finding
 from ccfs.cli.doctor.machine import Machine, bare_swaps, serves_kcm
 from ccfs.errors import NotMountedError, UserError
 from ccfs.journal import location
+from ccfs.linux.mountinfo import Mount
 from ccfs.mounting import mountpoint
-from ccfs.mounting.mountpoint import Mount, State
+from ccfs.mounting.mountpoint import State
 
 WANTED = ("nosuid", "nodev", "noexec")
 WANTED_WITH_OTHERS = (*WANTED, "default_permissions")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ccfs.journal import location
-from ccfs.linux import mount_calls
+from ccfs.linux import mount_calls, mountinfo
 from ccfs.mounting import mountpoint
 from tests.support.clients.python import records
 
@@ -104,8 +104,8 @@ def _lives(pid: int) -> bool:
     return False
 
 
-def mounted(path: Path) -> list[mountpoint.Mount]:
-    return [mount for mount in mountpoint.mounts() if mount.path == str(path)]
+def mounted(path: Path) -> list[mountinfo.Mount]:
+    return [mount for mount in mountinfo.mounts() if mount.path == str(path)]
 
 
 def left_in_memory() -> list[str]:
@@ -385,7 +385,7 @@ def umount_hits_only_the_mount_that_was_meant() -> None:
     other.mkdir(parents=True)
     mount_calls.mount("none", str(other), "tmpfs", 0, "")
     mount_calls.mount("none", str(PLACE), "tmpfs", 0, "")
-    found = mountpoint.topmost(str(PLACE), mountpoint.mounts())
+    found = mountinfo.topmost(str(PLACE))
     assert found is not None
     os.rename(HOME, HOME.with_name("moved"))
     HOME.symlink_to(other.parent)
@@ -439,7 +439,7 @@ def stage() -> Iterator[None]:
     try:
         yield
     finally:
-        for mount in reversed([one for one in mountpoint.mounts() if one.is_ccfs]):
+        for mount in reversed([one for one in mountinfo.mounts() if one.is_ccfs]):
             mountpoint.abort(mount)
             with contextlib.suppress(OSError):
                 mountpoint.detach(mount.path, lazy=True)
