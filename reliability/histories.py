@@ -9,8 +9,8 @@ import random
 import sys
 
 from ccfs.journal import journal
-from tests.journal.test_journal import again_after, kept, mark, seen
-from tests.journal.test_reopen import History
+from tests.support.journal_history import History, secret
+from tests.support.journals import durable_state, journaled_store, state_reloaded
 
 
 def history(seed: int, steps: int) -> int:
@@ -19,14 +19,14 @@ def history(seed: int, steps: int) -> int:
     journal.SPARE = chance.choice([0, 4000, 262_144])
     journal.SLICE = chance.choice([1, 262_144])
     wrong = 0
-    with kept() as made:
-        run = History(made.store, chance)
+    with journaled_store() as journaled:
+        run = History(journaled.store, chance)
         for number in range(steps):
             run.step(number)
-            made.settle()
-            held, live = made.bytes(), run.live()
-            wrong += sum(held.count(m) != live.count(m) for m in map(mark, range(number + 1)))
-        wrong += again_after(made) != seen(made.store)
+            journaled.commit()
+            held, live = journaled.bytes(), run.live()
+            wrong += sum(held.count(m) != live.count(m) for m in map(secret, range(number + 1)))
+        wrong += state_reloaded(journaled) != durable_state(journaled.store)
     return wrong
 
 

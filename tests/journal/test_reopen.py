@@ -10,7 +10,7 @@ import pytest
 
 from ccfs.daemon import MountOptions
 from ccfs.daemon.lazy_journal import LazyJournal
-from ccfs.daemon.open_journal import OpenJournal as Open
+from ccfs.daemon.open_journal import OpenJournal
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
@@ -22,17 +22,18 @@ from ccfs.store.errors import BadContentError, DamagedError, GoneError
 from ccfs.store.event_log import Reader
 from ccfs.store.open_files import OpenFile
 from ccfs.store.scratch import COLLECTION
-from tests.journal.test_journal import (
+from tests.support.direct import Outside
+from tests.support.journal_history import History, secret
+from tests.support.journals import (
     MOUNT,
     UID,
-    OpenJournal,
-    again_after,
-    kept,
-    mark,
-    no_room,
-    seen,
+    JournaledStore,
+    durable_state,
+    journaled_store,
+    opened,
+    raise_enospc,
+    state_reloaded,
 )
-from tests.support.direct import Outside
 from tests.support.storing import (
     ALICE,
     NOW,
@@ -48,7 +49,6 @@ from tests.support.storing import (
     record,
     removed,
     serial,
-    serials,
     start,
     whole,
 )
@@ -57,18 +57,14 @@ LATE = record(b"late@R", ticket=b"<late>" * 20)
 MORE = record(b"more@R")
 
 
-def opened(store: Store, ccache: Ccache, ident: int, *, append: bool = True) -> OpenFile:
-    return store.open_files.open(current(ccache), USER, writes=True, append=append, ident=ident)
-
-
 def reopened(store: Store, file: OpenFile) -> OpenFile:
     """The open file as the kernel still has it."""
     number = file.generation.number
     return store.open_files.reopen(number, file.ident, USER, writes=file.writes, append=file.append)
 
 
-def default(made: OpenJournal) -> Ccache:
-    return made.store.collection.default
+def default(journaled: JournaledStore) -> Ccache:
+    return journaled.store.collection.default
 
 
 # Open files
@@ -78,107 +74,107 @@ def default(made: OpenJournal) -> Ccache:
 @pytest.mark.parametrize("ident", [7, (1 << 64) - 1])
 def test_a_record_is_completed_by_the_next_daemon(ident: int, append: bool) -> None:
     """At the end that the kernel knows."""
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
-        file = opened(made.store, ccache, ident, append=append)
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
+        file = opened(journaled.store, ccache, ident, append=append)
         end = len(data_of(ccache))
-        put(made.store, file, LATE[:50], end)
-        made.settle()
-        back = made.killed()
-        assert data_of(default(back)) == whole(record(TGT))
-        assert current(default(back)).number == file.generation.number
-        again = reopened(back.store, file)
-        check(back.store, [again])
-        assert again.pending == LATE[:50]
-        put(back.store, again, LATE[50:], end + 50)
-        check(back.store, [again])
-        assert data_of(default(back)) == whole(record(TGT), LATE)
-        back.settle()
-        assert again_after(back) == seen(back.store)
-        assert not back.store.open_files.tails()
-        back.close()
+        put(journaled.store, file, LATE[:50], end)
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        assert data_of(default(restarted)) == whole(record(TGT))
+        assert current(default(restarted)).number == file.generation.number
+        reopened_file = reopened(restarted.store, file)
+        check(restarted.store, [reopened_file])
+        assert reopened_file.pending == LATE[:50]
+        put(restarted.store, reopened_file, LATE[50:], end + 50)
+        check(restarted.store, [reopened_file])
+        assert data_of(default(restarted)) == whole(record(TGT), LATE)
+        restarted.commit()
+        assert state_reloaded(restarted) == durable_state(restarted.store)
+        assert not restarted.store.open_files.tails()
+        restarted.close()
 
 
 def test_two_that_wait_each_complete_their_own() -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
-        files = [opened(made.store, ccache, ident) for ident in (7, 8)]
-        put(made.store, files[0], LATE[:40])
-        put(made.store, files[1], MORE[:30])
-        made.settle()
-        back = made.killed()
-        one, two = (reopened(back.store, file) for file in files)
-        put(back.store, one, LATE[40:60])
-        put(back.store, two, MORE[30:])
-        put(back.store, one, LATE[60:])
-        assert data_of(default(back)) == whole(record(TGT), MORE, LATE)
-        check(back.store, [one, two])
-        back.close()
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
+        files = [opened(journaled.store, ccache, ident) for ident in (7, 8)]
+        put(journaled.store, files[0], LATE[:40])
+        put(journaled.store, files[1], MORE[:30])
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        one, two = (reopened(restarted.store, file) for file in files)
+        put(restarted.store, one, LATE[40:60])
+        put(restarted.store, two, MORE[30:])
+        put(restarted.store, one, LATE[60:])
+        assert data_of(default(restarted)) == whole(record(TGT), MORE, LATE)
+        check(restarted.store, [one, two])
+        restarted.close()
 
 
 def test_a_record_whose_file_is_not_opened_again_is_dropped() -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
-        put(made.store, opened(made.store, ccache, 7), LATE[:140])
-        made.settle()
-        back = made.killed()
-        assert LATE[20:140] in back.bytes()
-        back.store.open_files.drop_waiting(at(100))
-        back.settle()
-        check(back.store)
-        assert LATE[20:140] not in back.bytes()
-        assert again_after(back) == seen(back.store)
-        back.close()
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
+        put(journaled.store, opened(journaled.store, ccache, 7), LATE[:140])
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        assert LATE[20:140] in restarted.bytes()
+        restarted.store.open_files.drop_waiting(at(100))
+        restarted.commit()
+        check(restarted.store)
+        assert LATE[20:140] not in restarted.bytes()
+        assert state_reloaded(restarted) == durable_state(restarted.store)
+        restarted.close()
 
 
 def test_what_waits_for_one_ccache_goes_into_no_other() -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
-        work = fill(made.store, whole(), b"work")
-        put(made.store, opened(made.store, ccache, 7), LATE[:50])
-        made.settle()
-        back = made.killed()
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
+        work = fill(journaled.store, whole(), b"work")
+        put(journaled.store, opened(journaled.store, ccache, 7), LATE[:50])
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
         number = current(work).number
-        other = back.store.open_files.reopen(number, 7, USER, writes=True, append=True)
+        other = restarted.store.open_files.reopen(number, 7, USER, writes=True, append=True)
         assert other.pending == b""
-        check(back.store, [other])
-        back.close()
+        check(restarted.store, [other])
+        restarted.close()
 
 
 def test_a_file_with_a_beginning_of_a_header_goes_on() -> None:
-    with kept() as made:
-        ccache = default(made)
-        start(made.store, ccache)
-        made.settle()
-        empty = made.killed()
+    with journaled_store() as journaled:
+        ccache = default(journaled)
+        start(journaled.store, ccache)
+        journaled.commit()
+        empty = journaled.restart_after_kill()
         assert data_of(default(empty)) == b""
         empty.close()
-        file, data = opened(made.store, ccache, 7, append=False), whole(record(TGT))
-        put(made.store, file, data[:11])
-        made.settle()
-        back = made.killed()
-        again = reopened(back.store, file)
-        put(back.store, again, data[11:], 11)
-        assert data_of(default(back)) == data
-        check(back.store, [again])
-        back.close()
+        file, data = opened(journaled.store, ccache, 7, append=False), whole(record(TGT))
+        put(journaled.store, file, data[:11])
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        reopened_file = reopened(restarted.store, file)
+        put(restarted.store, reopened_file, data[11:], 11)
+        assert data_of(default(restarted)) == data
+        check(restarted.store, [reopened_file])
+        restarted.close()
 
 
 def test_a_scratch_file_goes_on_under_its_number() -> None:
-    with kept() as made:
-        generation = made.store.create_scratch(COLLECTION, b"tktAbC", at())
-        file = made.store.open_files.open(generation, USER, writes=True, append=False, ident=3)
+    with journaled_store() as journaled:
+        generation = journaled.store.create_scratch(COLLECTION, b"tktAbC", at())
+        file = journaled.store.open_files.open(generation, USER, writes=True, append=False, ident=3)
         data = whole(record(TGT))
-        put(made.store, file, data[:30])
-        made.settle()
-        back = made.killed()
-        again = reopened(back.store, file)
-        assert contents(back.store, again) == data[:30]
-        put(back.store, again, data[30:])
-        back.store.close(again, NOW)
-        assert data_of(back.store.collection.get(b"tktAbC")) == data
-        check(back.store)
-        back.close()
+        put(journaled.store, file, data[:30])
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        reopened_file = reopened(restarted.store, file)
+        assert contents(restarted.store, reopened_file) == data[:30]
+        put(restarted.store, reopened_file, data[30:])
+        restarted.store.close(reopened_file, NOW)
+        assert data_of(restarted.store.collection.get(b"tktAbC")) == data
+        check(restarted.store)
+        restarted.close()
 
 
 def test_an_appended_piece_is_logged_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,217 +185,219 @@ def test_an_appended_piece_is_logged_alone(monkeypatch: pytest.MonkeyPatch) -> N
         sizes.append(len(meta) + sum(map(len, data)))
         return append(log, meta, data)
 
-    with kept() as made:
-        generation = made.store.create_scratch(COLLECTION, b"big", at())
-        file = made.store.open_files.open(generation, USER, writes=True, append=False)
-        put(made.store, file, bytes(100_000))
-        made.settle()
+    with journaled_store() as journaled:
+        generation = journaled.store.create_scratch(COLLECTION, b"big", at())
+        file = journaled.store.open_files.open(generation, USER, writes=True, append=False)
+        put(journaled.store, file, bytes(100_000))
+        journaled.commit()
         monkeypatch.setattr(Log, "append", counted)
-        put(made.store, file, b"more")
-        made.settle()
+        put(journaled.store, file, b"more")
+        journaled.commit()
         assert sizes[0] < 300
 
 
 def test_a_superseded_number_is_followed_and_read_as_it_was() -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT), record(b"gone@R")))
-        file = opened(made.store, ccache, 7)
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT), record(b"gone@R")))
+        file = opened(journaled.store, ccache, 7)
         before = data_of(ccache)
-        made.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
-        made.store.edits.store(ccache, MORE, at())
-        made.settle()
+        journaled.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
+        journaled.store.edits.store(ccache, MORE, at())
+        journaled.commit()
         assert not file.generation.current
-        back = made.killed()
-        again = reopened(back.store, file)
-        assert back.store.open_files.read(again, 0, 1 << 20) == before
-        put(back.store, again, LATE)
-        assert [s.name for s in default(back).credentials.values()] == [
+        restarted = journaled.restart_after_kill()
+        reopened_file = reopened(restarted.store, file)
+        assert restarted.store.open_files.read(reopened_file, 0, 1 << 20) == before
+        put(restarted.store, reopened_file, LATE)
+        assert [s.name for s in default(restarted).credentials.values()] == [
             "krbtgt%2FR@R",
             "more@R",
             "late@R",
         ]
-        blind = back.store.open_files.reopen(again.number, 8, USER, writes=True, append=False)
+        blind = restarted.store.open_files.reopen(
+            reopened_file.number, 8, USER, writes=True, append=False
+        )
         with pytest.raises(BadContentError):
-            back.store.open_files.write(blind, 0, LATE, NOW)
-        for one in (again, blind):
-            back.store.close(one, NOW)
-        check(back.store)
-        back.close()
+            restarted.store.open_files.write(blind, 0, LATE, NOW)
+        for one in (reopened_file, blind):
+            restarted.store.close(one, NOW)
+        check(restarted.store)
+        restarted.close()
 
 
 def test_what_is_written_by_another_number_is_news() -> None:
     """To the kernel, which has cached the bytes of the current one."""
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
         old = current(ccache)
-        made.store.edits.store(ccache, MORE, at())
+        journaled.store.edits.store(ccache, MORE, at())
         number = current(ccache).number
-        made.store.open_files.open(
+        journaled.store.open_files.open(
             current(ccache), USER, writes=True, append=True, found=old, ident=7
         )
-        made.settle()
-        back = made.killed()
-        again = back.store.open_files.reopen(
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        reopened_file = restarted.store.open_files.reopen(
             number, 7, USER, writes=True, append=True, known_by=old.number
         )
-        assert contents(back.store, again) == data_of(ccache)
-        put(back.store, again, LATE)
-        assert current(default(back)).number != number
-        back.store.close(again, NOW)
-        check(back.store)
-        back.close()
+        assert contents(restarted.store, reopened_file) == data_of(ccache)
+        put(restarted.store, reopened_file, LATE)
+        assert current(default(restarted)).number != number
+        restarted.store.close(reopened_file, NOW)
+        check(restarted.store)
+        restarted.close()
 
 
 def test_a_number_of_a_content_that_was_replaced_is_gone() -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
         numbers = [current(ccache).number]
-        made.store.edits.store(ccache, MORE, at())
+        journaled.store.edits.store(ccache, MORE, at())
         numbers.append(current(ccache).number)
-        made.settle()
-        made.store.reset(ccache, ALICE, at())
-        made.settle()
-        back = made.killed()
+        journaled.commit()
+        journaled.store.reset(ccache, ALICE, at())
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
         for number in (*numbers, 12345):
             with pytest.raises(GoneError):
-                back.store.open_files.reopen(number, 1, USER, writes=False, append=False)
-        back.close()
+                restarted.store.open_files.reopen(number, 1, USER, writes=False, append=False)
+        restarted.close()
 
 
 def test_a_number_of_an_earlier_version_of_the_format_is_gone() -> None:
     """Its writer would append records that are written in another way."""
-    with kept() as made:
+    with journaled_store() as journaled:
         old = Dialect(3)
-        ccache = fill(made.store, whole(record(TGT, dialect=old), dialect=old))
+        ccache = fill(journaled.store, whole(record(TGT, dialect=old), dialect=old))
         number = current(ccache).number
-        made.store.edits.store(ccache, MORE, at())
-        made.settle()
-        back = made.killed()
+        journaled.store.edits.store(ccache, MORE, at())
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
         with pytest.raises(GoneError):
-            back.store.open_files.reopen(number, 1, USER, writes=True, append=True)
-        back.close()
+            restarted.store.open_files.reopen(number, 1, USER, writes=True, append=True)
+        restarted.close()
 
 
 def test_numbers_by_which_files_are_open_are_in_a_log_that_is_written_anew() -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
-        file = opened(made.store, ccache, 7)
-        name = made.journal.mark[0]
-        made.journal._most = 0
-        made.store.edits.store(ccache, MORE, at())
-        made.settle()
-        assert made.journal.mark[0] != name
-        back = made.killed()
-        put(back.store, reopened(back.store, file), LATE)
-        assert data_of(default(back)) == whole(record(TGT), MORE, LATE)
-        back.close()
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
+        file = opened(journaled.store, ccache, 7)
+        name = journaled.journal.mark[0]
+        journaled.journal._most = 0
+        journaled.store.edits.store(ccache, MORE, at())
+        journaled.commit()
+        assert journaled.journal.mark[0] != name
+        restarted = journaled.restart_after_kill()
+        put(restarted.store, reopened(restarted.store, file), LATE)
+        assert data_of(default(restarted)) == whole(record(TGT), MORE, LATE)
+        restarted.close()
 
 
 def test_removed_records_stay_in_their_places() -> None:
     """The kernel has cached the bytes of a number: they are the same afterwards."""
-    with kept() as made:
+    with journaled_store() as journaled:
         gone = record(b"gone@R", ticket=b"<gone>" * 9)
         other = removed(record(b"other@R"))
-        ccache = fill(made.store, whole(record(TGT), other, gone, MORE, LATE))
-        made.settle()
-        made.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
-        made.settle()
-        assert b"<gone>" not in made.bytes()
+        ccache = fill(journaled.store, whole(record(TGT), other, gone, MORE, LATE))
+        journaled.commit()
+        journaled.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
+        journaled.commit()
+        assert b"<gone>" not in journaled.bytes()
         assert ccache.image
         assert ccache.image.dead
-        back = made.killed()
-        assert data_of(default(back)) == data_of(ccache)
-        assert current(default(back)).number == current(ccache).number
-        check(back.store)
-        back.close()
+        restarted = journaled.restart_after_kill()
+        assert data_of(default(restarted)) == data_of(ccache)
+        assert current(default(restarted)).number == current(ccache).number
+        check(restarted.store)
+        restarted.close()
 
 
 # The log of changes
 
 
 def test_a_reader_of_the_events_goes_on_where_it_was() -> None:
-    with kept() as made:
-        made.store.log_refusal(at(), "one")
-        made.settle()
-        edition = made.store.events.edition
-        first = Reader(made.store.events, edition).read(0, 1000)
-        made.store.log_refusal(at(5), "two")
-        assert made.store.effects.durable
-        made.settle()
-        back = made.killed()
-        again = back.store.events.find(edition.number)
-        assert again == edition
-        text = Reader(back.store.events, edition).read(len(first), 1000)
+    with journaled_store() as journaled:
+        journaled.store.log_refusal(at(), "one")
+        journaled.commit()
+        edition = journaled.store.events.edition
+        first = Reader(journaled.store.events, edition).read(0, 1000)
+        journaled.store.log_refusal(at(5), "two")
+        assert journaled.store.effects.durable
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        reopened_file = restarted.store.events.find(edition.number)
+        assert reopened_file == edition
+        text = Reader(restarted.store.events, edition).read(len(first), 1000)
         assert text.split(b"\t")[:3] == [b"3", b"2023-11-14T22:13:25Z", b"refused"]
-        back.store.log_refusal(at(9), "three")
-        assert back.store.events.sequence == 4
-        back.close()
+        restarted.store.log_refusal(at(9), "three")
+        assert restarted.store.events.sequence == 4
+        restarted.close()
 
 
 def test_a_reader_that_has_missed_some_goes_on_too() -> None:
-    with kept(Limits(events=4)) as made:
-        reader = Reader(made.store.events, made.store.events.edition)
-        edition = made.store.events.edition.number
+    with journaled_store(Limits(events=4)) as journaled:
+        reader = Reader(journaled.store.events, journaled.store.events.edition)
+        edition = journaled.store.events.edition.number
         for number in range(9):
-            made.store.log_refusal(at(number), "why")
-            made.settle()
+            journaled.store.log_refusal(at(number), "why")
+            journaled.commit()
         first = reader.read(0, 1000)
         text = first + reader.read(len(first), 60)
         assert reader.skipped
-        back = made.killed()
-        found = back.store.events.find(edition)
+        restarted = journaled.restart_after_kill()
+        found = restarted.store.events.find(edition)
         assert found
-        again = Reader(back.store.events, found, reader.skipped)
-        assert again.read(len(text), 1000) == reader.read(len(text), 1000) != b""
-        assert again.behind == reader.behind
-        back.close()
+        reopened_file = Reader(restarted.store.events, found, reader.skipped)
+        assert reopened_file.read(len(text), 1000) == reader.read(len(text), 1000) != b""
+        assert reopened_file.behind == reader.behind
+        restarted.close()
 
 
 def test_an_end_is_announced_once() -> None:
-    with kept() as made:
-        fill(made.store, whole(record(TGT, endtime=int(NOW) + 50)))
-        made.store.announce_expiry(NOW, USER)
-        made.settle()
-        back = made.killed()
-        end = back.store.events.end
-        back.store.announce_expiry(NOW + 1, USER)
-        assert back.store.events.end == end
-        back.store.announce_expiry(NOW + 50, USER)
-        assert back.store.events.end > end
-        back.close()
+    with journaled_store() as journaled:
+        fill(journaled.store, whole(record(TGT, endtime=int(NOW) + 50)))
+        journaled.store.announce_expiry(NOW, USER)
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        end = restarted.store.events.end
+        restarted.store.announce_expiry(NOW + 1, USER)
+        assert restarted.store.events.end == end
+        restarted.store.announce_expiry(NOW + 50, USER)
+        assert restarted.store.events.end > end
+        restarted.close()
 
 
 # Steps
 
 
 def test_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
-        first = made.journal.mark
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
+        first = journaled.journal.mark
         assert first[0] > 0
-        made.settle()
-        second = made.journal.mark
-        made.store.edits.store(ccache, MORE, at())
+        journaled.commit()
+        second = journaled.journal.mark
+        journaled.store.edits.store(ccache, MORE, at())
         with monkeypatch.context() as patched:
-            patched.setattr(Log, "append", no_room)
+            patched.setattr(Log, "append", raise_enospc)
             with pytest.raises(DamagedError):
-                made.settle()
-        assert made.journal.mark == second
-        back = made.killed()
-        assert [back.journal.has_made(one) for one in (first, second)] == [True, False]
-        assert back.journal.mark == second
-        back.close()
-        made.server.tend()
-        made.journal._most = 0
-        third = made.journal.mark
-        made.store.edits.store(ccache, LATE, at())
-        made.settle()
-        assert made.journal.mark[0] != third[0]
-        back = made.killed()
-        assert all(back.journal.has_made(one) for one in (first, second, third))
-        assert not back.journal.has_made(back.journal.mark)
-        assert back.journal.has_made((0, 0))
-        back.close()
+                journaled.commit()
+        assert journaled.journal.mark == second
+        restarted = journaled.restart_after_kill()
+        assert [restarted.journal.has_made(one) for one in (first, second)] == [True, False]
+        assert restarted.journal.mark == second
+        restarted.close()
+        journaled.server.tend()
+        journaled.journal._most = 0
+        third = journaled.journal.mark
+        journaled.store.edits.store(ccache, LATE, at())
+        journaled.commit()
+        assert journaled.journal.mark[0] != third[0]
+        restarted = journaled.restart_after_kill()
+        assert all(restarted.journal.has_made(one) for one in (first, second, third))
+        assert not restarted.journal.has_made(restarted.journal.mark)
+        assert restarted.journal.has_made((0, 0))
+        restarted.close()
 
 
 def test_the_mark_of_a_journal_that_is_not_made_yet(tmp_path: Path) -> None:
@@ -417,11 +415,11 @@ def test_the_mark_of_a_journal_that_is_not_made_yet(tmp_path: Path) -> None:
     name, number = late.mark
     assert (name > 0, number, late.has_made((name, number))) == (True, 2, False)
     late.close(wipe=False)
-    again = Open.open(options)
-    again.store(options, at(9))
-    assert again.journal.has_made((0, 0))
-    assert again.journal.mark == (name, number)
-    again.close(wipe=True)
+    loaded = OpenJournal.open(options)
+    loaded.store(options, at(9))
+    assert loaded.journal.has_made((0, 0))
+    assert loaded.journal.mark == (name, number)
+    loaded.close(wipe=True)
 
 
 def told(effects: Effects) -> list[object]:
@@ -439,104 +437,104 @@ def told(effects: Effects) -> list[object]:
 
 @pytest.mark.parametrize("anew", [False, True])
 def test_the_effects_of_the_last_step(anew: bool) -> None:
-    with kept() as made:
-        assert not made.journal.last
-        ccache = fill(made.store, whole(record(TGT), record(b"gone@R")))
-        work = fill(made.store, whole(MORE), b"work")
-        made.settle()
+    with journaled_store() as journaled:
+        assert not journaled.journal.last
+        ccache = fill(journaled.store, whole(record(TGT), record(b"gone@R")))
+        work = fill(journaled.store, whole(MORE), b"work")
+        journaled.commit()
         if anew:
-            made.journal._most = 0
-        made.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
-        made.store.destroy(work, at())
-        effects = made.store.take_effects()
+            journaled.journal._most = 0
+        journaled.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
+        journaled.store.destroy(work, at())
+        effects = journaled.store.take_effects()
         assert effects
-        made.journal.commit(made.store, effects)
-        back = made.killed()
-        assert told(back.journal.last) == told(effects)
-        assert len(back.journal.last.removed_serials) == 2
-        back.close()
+        journaled.journal.commit(journaled.store, effects)
+        restarted = journaled.restart_after_kill()
+        assert told(restarted.journal.last) == told(effects)
+        assert len(restarted.journal.last.removed_serials) == 2
+        restarted.close()
 
 
 def test_a_note_makes_nothing_stale() -> None:
-    with kept() as made:
-        made.settle()
-        made.store.set_note(b"key", b"value")
-        made.settle()
-        back = made.killed()
-        assert not back.journal.last
-        assert back.store.notes == {b"key": b"value"}
-        back.close()
+    with journaled_store() as journaled:
+        journaled.commit()
+        journaled.store.set_note(b"key", b"value")
+        journaled.commit()
+        restarted = journaled.restart_after_kill()
+        assert not restarted.journal.last
+        assert restarted.store.notes == {b"key": b"value"}
+        restarted.close()
 
 
 def test_where_the_last_step_is_not_known_all_has_changed() -> None:
-    with kept() as made:
-        back = made.killed()
-        serials = {default(made).serial}
-        assert back.journal.last.changed == serials
-        assert back.journal.last.listings == {Listing.COLLECTION, *serials}
-        back.close()
+    with journaled_store() as journaled:
+        restarted = journaled.restart_after_kill()
+        serials = {default(journaled).serial}
+        assert restarted.journal.last.changed == serials
+        assert restarted.journal.last.listings == {Listing.COLLECTION, *serials}
+        restarted.close()
 
 
 # What is gone
 
 
 def test_notes_scratch_files_and_tails_are_overwritten_with_the_step() -> None:
-    with kept() as made:
-        ccache = fill(made.store, whole(record(TGT)))
-        store, files = made.store, made.store.open_files
-        generation = made.store.create_scratch(COLLECTION, b"file", at())
+    with journaled_store() as journaled:
+        ccache = fill(journaled.store, whole(record(TGT)))
+        store, files = journaled.store, journaled.store.open_files
+        generation = journaled.store.create_scratch(COLLECTION, b"file", at())
         file = files.open(generation, USER, writes=True, append=False)
-        tail = opened(made.store, ccache, 7)
-        secret = record(b"s@R", ticket=mark(3))
+        tail = opened(journaled.store, ccache, 7)
+        incomplete = record(b"s@R", ticket=secret(3))
 
         def left() -> set[int]:
-            made.settle()
-            return {number for number in range(9) if mark(number) in made.bytes()}
+            journaled.commit()
+            return {number for number in range(9) if secret(number) in journaled.bytes()}
 
-        store.set_note(b"key", mark(0))
-        put(made.store, file, mark(1))
-        put(made.store, tail, secret[:-2])
+        store.set_note(b"key", secret(0))
+        put(journaled.store, file, secret(1))
+        put(journaled.store, tail, incomplete[:-2])
         assert left() == {0, 1, 3}
-        store.set_note(b"key", mark(4))
-        put(made.store, file, mark(2))
+        store.set_note(b"key", secret(4))
+        put(journaled.store, file, secret(2))
         assert left() == {1, 2, 3, 4}
-        files.truncate(generation, len(mark(1)), at())
-        made.store.close(tail, NOW)
+        files.truncate(generation, len(secret(1)), at())
+        journaled.store.close(tail, NOW)
         assert left() == {1, 4}
-        put(made.store, file, mark(5), 0)
+        put(journaled.store, file, secret(5), 0)
         store.set_note(b"key", b"")
         assert left() == {5}
-        made.store.unlink_scratch(COLLECTION, b"file")
+        journaled.store.unlink_scratch(COLLECTION, b"file")
         assert left() == {5}
-        made.store.close(file, NOW)
+        journaled.store.close(file, NOW)
         assert left() == set()
-        assert made.store.notes == {}
-        assert again_after(made) == seen(made.store)
+        assert journaled.store.notes == {}
+        assert state_reloaded(journaled) == durable_state(journaled.store)
 
 
 def test_a_new_log_has_the_notes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A note that is changed meanwhile is the new one."""
     monkeypatch.setattr(journals, "NOTES", 2)
     monkeypatch.setattr(journals, "SLICE", 1)
-    with kept() as made:
+    with journaled_store() as journaled:
         for number in range(9):
-            made.store.set_note(b"%d" % number, b"value")
-        made.settle()
-        made.journal._most = 0
-        name = made.journal.mark[0]
+            journaled.store.set_note(b"%d" % number, b"value")
+        journaled.commit()
+        journaled.journal._most = 0
+        name = journaled.journal.mark[0]
         for number in range(9):
-            made.store.set_note(b"%d" % number, b"new" if number % 3 else b"")
-            made.settle()
-        assert made.journal.mark[0] != name
-        assert again_after(made) == seen(made.store)
+            journaled.store.set_note(b"%d" % number, b"new" if number % 3 else b"")
+            journaled.commit()
+        assert journaled.journal.mark[0] != name
+        assert state_reloaded(journaled) == durable_state(journaled.store)
 
 
 def test_an_incomplete_record_is_refused_at_fsync() -> None:
-    with kept() as made:
-        file = opened(made.store, fill(made.store, whole()), 7)
-        put(made.store, file, LATE[:9])
+    with journaled_store() as journaled:
+        file = opened(journaled.store, fill(journaled.store, whole()), 7)
+        put(journaled.store, file, LATE[:9])
         with pytest.raises(BadContentError):
-            made.store.sync(file)
+            journaled.store.sync(file)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -547,95 +545,15 @@ def test_what_is_gone_is_nowhere_in_random_histories(
     chance = random.Random(seed)
     monkeypatch.setattr(journals, "SPARE", chance.choice([0, 4000, journals.SPARE]))
     monkeypatch.setattr(journals, "SLICE", chance.choice([1, journals.SLICE]))
-    with kept() as made:
-        history = History(made.store, chance)
+    with journaled_store() as journaled:
+        history = History(journaled.store, chance)
         for number in range(150):
             history.step(number)
-            made.settle()
-            held, live = made.bytes(), history.live()
-            beside = made.path.with_name("journal.new")
+            journaled.commit()
+            held, live = journaled.bytes(), history.live()
+            beside = journaled.path.with_name("journal.new")
             new = beside.read_bytes() if beside.exists() else b""
-            for one in map(mark, range(number + 1)):
+            for one in map(secret, range(number + 1)):
                 assert held.count(one) == live.count(one)
                 assert new.count(one) <= live.count(one)
-        assert again_after(made) == seen(made.store)
-
-
-class History:
-    """Random steps, each with a secret of its own."""
-
-    def __init__(self, store: Store, chance: random.Random) -> None:
-        self.store, self.chance = store, chance
-        self.ccaches = [fill(store, whole(record(TGT)), name) for name in (b"tkt", b"work")]
-        self.open: list[OpenFile] = []
-
-    def live(self) -> bytes:
-        """All bytes that are there."""
-        files = [
-            bytes(file.data) for file in (*self.store.scratch.all(), *self.store.generations.left())
-        ]
-        tails = [tail for _, tail in self.store.open_files.tails().values()]
-        images = [c.image.data[: c.image.complete] for c in self.ccaches if c.image]
-        return b"|".join((*files, *tails, *images, *self.store.notes.values()))
-
-    def step(self, number: int) -> None:
-        steps = (
-            self.add,
-            self.append,
-            self.go_on,
-            self.remove,
-            self.note,
-            self.scratch,
-            self.clear,
-        )
-        self.chance.choice(steps)(self.chance.choice(self.ccaches), number)
-
-    def add(self, ccache: Ccache, number: int) -> None:
-        self.store.edits.store(ccache, secret_record(number), at(number))
-
-    def append(self, ccache: Ccache, number: int) -> None:
-        """A record of which the last bytes are missing."""
-        file = opened(self.store, ccache, number + 1)
-        put(self.store, file, secret_record(number)[:-2])
-        self.open.append(file)
-
-    def go_on(self, ccache: Ccache, number: int) -> None:
-        """Complete a record, or leave it."""
-        if self.open:
-            file = self.open.pop(self.chance.randrange(len(self.open)))
-            if self.chance.random() < 0.5:
-                put(self.store, file, b"\0\0")
-            self.store.close(file, NOW + number)
-
-    def remove(self, ccache: Ccache, number: int) -> None:
-        found = list(serials(ccache))
-        if found:
-            self.store.edits.remove(ccache, self.chance.choice(found), at(number))
-
-    def note(self, ccache: Ccache, number: int) -> None:
-        value = mark(number) if self.chance.random() < 0.8 else b""
-        self.store.set_note(b"%d" % self.chance.randrange(4), value)
-
-    def scratch(self, ccache: Ccache, number: int) -> None:
-        """Write anywhere to a file, which is made where there is none."""
-        place = (ccache.serial, b"%d" % self.chance.randrange(3))
-        found = self.store.scratch.find(*place) or self.store.create_scratch(*place, at(number))
-        file = self.store.open_files.open(found, USER, writes=True, append=False)
-        end = len(found.data)
-        put(self.store, file, mark(number), self.chance.choice([end, end, end // 2, 0]))
-        self.store.close(file, NOW)
-
-    def clear(self, ccache: Ccache, number: int) -> None:
-        """Remove or cut scratch files, or begin a ccache anew."""
-        for file in self.store.scratch.all():
-            if self.chance.random() < 0.3 and file.place:
-                self.store.unlink_scratch(*file.place)
-            elif self.chance.random() < 0.3:
-                self.store.open_files.truncate(file, len(file.data) // 2, at(number))
-        if self.chance.random() < 0.2:
-            self.store.reset(ccache, ALICE, at(number))
-
-
-def secret_record(number: int) -> bytes:
-    """A record with a secret of its own."""
-    return record(b"h/%d@R" % number, ticket=mark(number))
+        assert state_reloaded(journaled) == durable_state(journaled.store)
