@@ -1,4 +1,4 @@
-"""The manual and the README say what the command does."""
+"""The manual page and docs/user/commands.md have what the command has."""
 
 import argparse
 import re
@@ -14,7 +14,7 @@ from ccfs.errors import Exit
 from tests.support.paths import PROJECT
 
 MANUAL = (PROJECT / "man/ccfs.1").read_text()
-README = (PROJECT / "README.md").read_text()
+COMMANDS = (PROJECT / "docs/user/commands.md").read_text()
 
 
 def options(command: str) -> set[str]:
@@ -31,7 +31,7 @@ def test_the_manual_has_every_command_and_option(command: str) -> None:
     assert re.search(rf"^\.B ccfs {command}$", text, re.M)
     assert re.search(rf"^\.TP\n\.B {command}$", text, re.M)
     assert {name for name in options(command) if name not in text} == set()
-    assert f"`ccfs {command}`" in README
+    assert f"`ccfs {command}`" in COMMANDS
 
 
 def test_the_manual_has_every_exit_status() -> None:
@@ -40,8 +40,8 @@ def test_the_manual_has_every_exit_status() -> None:
     assert [*map(int, numbers)] == [*map(int, Exit)]
 
 
-def test_the_readme_has_every_exit_status() -> None:
-    section = README.partition("## Exit statuses")[2].partition("\n## ")[0]
+def test_the_documents_have_every_exit_status() -> None:
+    section = COMMANDS.partition("## Exit statuses")[2].partition("\n## ")[0]
     numbers = re.findall(r"^\| (\d+) \|", section, re.M)
     assert [*map(int, numbers)] == [*map(int, Exit)]
 
