@@ -244,7 +244,7 @@ def test_the_capabilities_that_are_kept(here: Place) -> None:
     ccfsd = here.started[0].pid
     children = Path(f"/proc/{ccfsd}/task/{ccfsd}/children")
     nursery = int(children.read_text().split()[0])
-    for pid, column in ((ccfsd, "ccfsd"), (nursery, "nursery")):
+    for pid, column in ((ccfsd, "ccfsd"), (nursery, "fork server")):
         wanted = sum(1 << capabilities.NUMBERS[name] for name in documented(column))
         assert held(pid, "Prm") == held(pid, "Eff") == wanted & held(os.getpid(), "Prm"), column
         assert held(pid, "Bnd") & ~wanted == 0
@@ -253,5 +253,5 @@ def test_the_capabilities_that_are_kept(here: Place) -> None:
 
 def test_the_table_of_capabilities_is_the_code_s() -> None:
     assert documented("ccfsd") == {*capabilities.KEPT_BY_CCFSD}
-    assert documented("nursery") == {*capabilities.KEPT_BY_FORK_SERVER}
-    assert documented("parent of mount.ccfs") == {*capabilities.KEPT_BY_MOUNT_CCFS}
+    assert documented("fork server") == {*capabilities.KEPT_BY_FORK_SERVER}
+    assert documented("supervisor of mount.ccfs") == {*capabilities.KEPT_BY_MOUNT_CCFS}

@@ -32,7 +32,7 @@ def test_somebody_else_is_named(tmp_path: Path) -> None:
     name = Path("/proc/self/comm").read_text().strip()
     assert not found.ok
     assert found.what == f"process {os.getpid()} serves KCM: ccaches at {path}: {name}"
-    assert "docs/user/kcm.md" in found.hint
+    assert "docs/admin/kcm.md" in found.hint
 
 
 CONFIGURED = "[libdefaults]\n\tdefault_ccache_name = KCM:\n\tkcm_socket = {}\n"

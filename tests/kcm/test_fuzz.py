@@ -1,4 +1,4 @@
-"""The KCM fuzzer for a moment; docs/user/kcm.md has the figures of a long run."""
+"""The KCM fuzzer for a moment; docs/developer/kcm.md has the figures of a long run."""
 
 import pytest
 

@@ -164,7 +164,7 @@ def kcm_server(here: Machine) -> Finding:
     """No other credential server takes what programs store; where KCM: is used, there is one."""
     pid = control.listener(here.kcm)
     if pid is None and here.residual.startswith("KCM:"):
-        hint = f"start ccfsd, or 'ccfs mount --kcm-socket {here.kcm}' (docs/user/kcm.md)"
+        hint = f"start ccfsd, or 'ccfs mount --kcm-socket {here.kcm}' (docs/admin/kcm.md)"
         return Finding("kcm", f"programs use {here.residual}, and nobody is at {here.kcm}", hint)
     if pid is None:
         return Finding("kcm", f"no KCM server is at {here.kcm}")
@@ -175,7 +175,7 @@ def kcm_server(here: Machine) -> Finding:
         return Finding("kcm", f"{said}; whether it is ccfs can't be told: {why}", unknown=True)
     if ours:
         return Finding("kcm", f"{said}: {name}")
-    hint = "stop it (docs/user/kcm.md), or see that KRB5CCNAME is set wherever tickets are used"
+    hint = "stop it (docs/admin/kcm.md), or see that KRB5CCNAME is set wherever tickets are used"
     return Finding("kcm", f"{said}: {name}" if name else said, hint)
 
 
