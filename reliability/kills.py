@@ -22,8 +22,9 @@ from ccfs.format.names import encode_name
 from ccfs.journal.journal import Journal
 from ccfs.store.snapshot import Saved
 from reliability import writers
-from tests.support.background_mount import Place, children, parent, place
+from tests.support.background_mount import Place, place
 from tests.support.clients.python import records
+from tests.support.processes import children, parent
 
 AGAIN = 0.1
 """How many of the kills are followed by one of the daemon that is about to replace it."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccfs.linux import forked_call
-from tests.support.background_mount import Place, place, resident
+from tests.support.background_mount import Place, place
 from tests.support.clients.python import records
+from tests.support.processes import resident
 
 CCACHES, CREDENTIALS = 1024, 60_000
 GOAL = 2.0

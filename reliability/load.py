@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reliability import writers
-from tests.support.background_mount import Place, place, resident
+from tests.support.background_mount import Place, place
 from tests.support.clients.python import records
+from tests.support.processes import resident
 
 SHARED = "shared"
 MIB = 1 << 20

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.background_mount import children, parent
+from tests.support.processes import children, parent
 
 PATIENCE = 30.0
 """Seconds until a mount that does not answer is given up."""

@@ -17,9 +17,10 @@ from ccfs.ccfsd.mount import Phase
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
-from tests.ccfsd.test_sessions import IMAGE, has_it, store
-from tests.support.ccfsd import USERS, Place, as_user, ended, is_alive, place
+from tests.support.ccfsd import USERS, Place, as_user, place
+from tests.support.ccfsd_clients import IMAGE, KCM_DEFAULT, has_it, store
 from tests.support.mounting import first_line
+from tests.support.processes import ended, is_alive
 from tests.support.shell import wait_until
 
 USER = 64106
@@ -247,17 +248,6 @@ def test_a_uid_beyond_31_bits(here: Place, uid: int) -> None:
     assert has_it(here, uid)
     here.close(session)
     wait_until(here.is_empty, "something is left")
-
-
-KCM_DEFAULT = """
-import socket, struct
-s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-s.settimeout(20)
-s.connect("/run/kcm")
-request = struct.pack(">BBH", 2, 0, 20)  # GET_DEFAULT_CACHE
-s.sendall(struct.pack(">I", len(request)) + request)
-print(s.recv(500)[12:].rstrip(b"\\0").decode())
-"""
 
 
 @pytest.mark.parametrize("uid", [2147483648, 4294967294])

@@ -17,8 +17,8 @@ from ccfs.ccfsd.subuids import Users
 from ccfs.errors import UsageError
 from ccfs.linux import mount_calls
 from ccfs.linux.processes import Process
-from tests.ccfsd.test_adversity import KCM_DEFAULT
 from tests.support.ccfsd import Place, place
+from tests.support.ccfsd_clients import KCM_DEFAULT
 from tests.support.mounting import first_line
 from tests.support.shell import wait_until
 

@@ -15,9 +15,9 @@ import pytest
 from ccfs import control
 from ccfs.ccfsd import passed_descriptors
 from ccfs.linux import capabilities
-from tests.ccfsd.test_sessions import IMAGE, has_it, store
-from tests.ccfsd.test_supervision import children, client, devices, pidfd
 from tests.support.ccfsd import Place, as_user, place
+from tests.support.ccfsd_clients import IMAGE, client, has_it, store
+from tests.support.processes import children, devices, pidfd
 from tests.support.shell import wait_until
 
 USER = 64121

@@ -10,11 +10,10 @@ import pytest
 
 from ccfs.control import RefusedError
 from ccfs.linux import processes
-from tests.support.ccfsd import Place, as_user, ended, is_alive, place, request
-from tests.support.clients.python import records
+from tests.support.ccfsd import Place, as_user, place, request
+from tests.support.ccfsd_clients import has_it, store
+from tests.support.processes import ended, is_alive
 from tests.support.shell import wait_until
-
-IMAGE = records.ccache(["host/one"])
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +33,6 @@ def here(shared_place: Place) -> Iterator[Place]:
         leader.end()
     shared_place.close_all()
     wait_until(shared_place.is_empty, "something is left")
-
-
-def store(where: Place, uid: int, path: str | None = None) -> None:
-    """Have a ccache in a user's default."""
-    file = where.directory / f"image-{uid}"
-    file.write_bytes(IMAGE)
-    file.chmod(0o644)
-    where.sh(f"cat {file} > {path or f'/run/ccfs/{uid}'}/default/ccache", uid)
-
-
-def has_it(where: Place, uid: int, path: str | None = None) -> bool:
-    """Whether it is there."""
-    shown = where.sh(f"wc -c < {path or f'/run/ccfs/{uid}'}/default/ccache", uid, status=None)
-    return shown.strip() == str(len(IMAGE))
 
 
 def test_the_first_opens_a_mount_and_the_last_ends_it(here: Place) -> None:

@@ -7,7 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,10 @@ from ccfs.ccfsd.registry import Owner
 from ccfs.control import RefusedError
 from ccfs.linux import privileges, processes
 from ccfs.takeover.handover import Handover
-from tests.ccfsd.test_sessions import IMAGE, has_it, store
-from tests.support.ccfsd import Place, as_user, ended, is_alive, place
+from tests.support.ccfsd import Place, as_user, place
+from tests.support.ccfsd_clients import IMAGE, client, has_it, store
 from tests.support.clients.python import records
-from tests.support.mounting import first_line
+from tests.support.processes import children, devices, ended, is_alive, pidfd, wchan
 from tests.support.shell import wait_until
 
 USER = 64103
@@ -40,16 +40,6 @@ def here(bare: Place) -> Place:
     """A place with one."""
     bare.start("--no-kcm")
     return bare
-
-
-@contextlib.contextmanager
-def pidfd(pid: int) -> Iterator[int]:
-    """A descriptor of a process."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @pytest.fixture
@@ -85,16 +75,6 @@ def waiting(here: Place, daemon: int) -> tuple[subprocess.Popen[str], int]:
     wait_until(lambda: knows_the_way(daemon), "no helper who knows the way")
     (helper,) = children(daemon)
     return waiter, helper
-
-
-def children(pid: int) -> list[int]:
-    """The child processes of a process."""
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wchan(pid: int) -> str:
-    """Where a process waits."""
-    return Path(f"/proc/{pid}/wchan").read_text()
 
 
 def knows_the_way(daemon: int) -> bool:
@@ -144,45 +124,6 @@ def test_a_helper_that_is_stopped_when_its_daemon_dies(remounting: Place) -> Non
             assert ended(it)
         assert waiter.wait(20) == 0
         wait_until(lambda old=old: here.daemon(USER) not in (0, old), "no new daemon")
-
-
-CLIENT = """
-import fcntl, os, sys
-os.chdir("caches")
-lock = os.open("../lock", os.O_RDWR)
-fcntl.flock(lock, fcntl.LOCK_EX)
-listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-before = os.stat(".").st_ino
-print("ready", flush=True)
-for line in sys.stdin:
-    info = open("../info").read().splitlines()
-    assert os.stat(".").st_ino == os.fstat(listing).st_ino == before
-    assert os.listdir(listing) is not None and os.getcwd().endswith("/caches")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    print([one for one in info if one.startswith("pid")][0].split()[1], flush=True)
-"""
-"""Holds a working directory, an open directory and a lock, and looks at all of them when told."""
-
-
-@contextlib.contextmanager
-def client(where: Place, uid: int = USER) -> Iterator[Callable[[], int]]:
-    """One who is at home in a mount; returns what has it look: the pid of the daemon it sees."""
-    command = ["sh", "-c", f'cd /run/ccfs/{uid} && exec /usr/bin/python3 -I -c "$1"', "-", CLIENT]
-    process = where.popen([*as_user(uid), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def look() -> int:
-        process.stdin.write("\n")
-        process.stdin.flush()
-        return int(first_line(process.stdout, 20))
-
-    try:
-        assert first_line(process.stdout, 20) == "ready\n"
-        yield look
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def kill(where: Place, uid: int = USER) -> int:
@@ -313,15 +254,6 @@ def test_what_is_no_link(tmp_path: Path, what: str) -> None:
                 os.fstat(one)
         else:
             os.close(one)
-
-
-def devices(pid: int) -> list[str]:
-    """The FUSE connections that a process has open."""
-    found = []
-    for one in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it is closed since
-            found.append(str(one.readlink()))
-    return [one for one in found if one == "/dev/fuse"]
 
 
 def test_a_connection_that_was_aborted_is_replaced(here: Place) -> None:

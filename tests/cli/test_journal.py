@@ -15,9 +15,10 @@ import pytest
 from ccfs.errors import Exit
 from ccfs.journal import location
 from ccfs.linux import mountinfo
-from tests.support.background_mount import Place, clear, place, serving
+from tests.support.background_mount import Place, clear, place
 from tests.support.clients.python import records
 from tests.support.mounting import is_mounted
+from tests.support.processes import serving
 from tests.support.shell import wait_until
 
 IMAGE = records.ccache(["host/one", "host/two"])

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from ccfs.errors import Exit
-from tests.cli.test_list import FUTURE, ccache
+from tests.support.dated_ccaches import FUTURE, ccache
 from tests.support.mounting import Mounted, ccfs_command, run_ccfs
 
 BARE = {k: v for k, v in os.environ.items() if k not in ("XDG_RUNTIME_DIR", "KRB5CCNAME")}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.errors import Exit
-from tests.cli.test_list import FUTURE, ccache
+from tests.support.dated_ccaches import FUTURE, ccache
 from tests.support.mounting import (
     Mounted,
     Mounts,

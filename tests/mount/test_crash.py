@@ -21,10 +21,11 @@ from ccfs.mounting.held_requests import HeldRequests
 from ccfs.mounting.mounter import Attached, Mounter
 from ccfs.supervisor.supervisor import Job, Life, Supervisor
 from reliability import kills, load, loops
-from tests.support.background_mount import Place, children, parent, place, serving
+from tests.support.background_mount import Place, place
 from tests.support.clients.python import records
 from tests.support.mounting import abort, is_mounted
 from tests.support.paths import PROJECT
+from tests.support.processes import children, parent, pipes, serving
 from tests.support.shell import SECONDS, running, wait_until, waiting
 
 IMAGE = records.ccache(["host/one", "host/two"])
@@ -200,12 +201,6 @@ def test_a_stopped_helper_ends_with_its_daemon(old_way: Place) -> None:
         os.close(descriptor)
         assert waiter.wait(SECONDS) == 0
     is_back(old_way, old)
-
-
-def pipes(pid: int) -> set[str]:
-    """The pipes that a process has open."""
-    directory = Path(f"/proc/{pid}/fd")
-    return {one for fd in directory.iterdir() if (one := os.readlink(fd)).startswith("pipe:")}
 
 
 @AS_ROOT

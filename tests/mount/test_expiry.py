@@ -8,7 +8,7 @@ import pytest
 from ccfs.format.credential import Credential, Keyblock, Times, encode_credential
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.principal import parse_name
-from tests.mount.test_tree import IN_ATTRIB, IN_CREATE, seen, watching
+from tests.support.inotify import IN_ATTRIB, IN_CREATE, seen, watching
 from tests.support.mounting import Mounted
 
 CLIENT = parse_name(b"alice@KRBTEST.COM")

@@ -15,9 +15,9 @@ import pytest
 from ccfs.errors import Exit
 from ccfs.format.ccache import decode_ccache
 from ccfs.format.principal import unparse_name
-from tests.mount.test_tree import IN_ATTRIB, seen, watching
 from tests.support import kcm
 from tests.support.background_mount import place
+from tests.support.inotify import IN_ATTRIB, seen, watching
 from tests.support.isolation import OWNER
 from tests.support.kcm import Client, credential
 from tests.support.mounting import TMPFS, MakeMount, Mounted, run_ccfs

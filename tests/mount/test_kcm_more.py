@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.ccfsd.test_use import KCM, USER, here, python_command, shared_place
-from tests.mount.test_kcm_matrix import WRITERS, ByKcm, Site, empty, seen_in, site
 from tests.support import kcm
 from tests.support.background_mount import place
+from tests.support.ccache_interfaces import WRITERS, ByKcm, Site, empty, seen_in, site
 from tests.support.ccfsd import Place
+from tests.support.ccfsd_fixtures import KCM, USER, here, python_command, shared_place
 from tests.support.client_programs import run
 from tests.support.kcm import Client, credential, lengthed, principal, tag, u32
 from tests.support.kdc import Kdc

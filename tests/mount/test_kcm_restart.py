@@ -19,10 +19,11 @@ from ccfs.errors import Exit, KcmSocketError
 from ccfs.kcm.listener import KcmListener
 from ccfs.mounting import mountpoint
 from tests.support import kcm
-from tests.support.background_mount import Place, children, parent, place, serving
+from tests.support.background_mount import Place, place
 from tests.support.client_programs import run
 from tests.support.kcm import Client, credential
 from tests.support.mounting import is_mounted
+from tests.support.processes import children, parent, serving
 from tests.support.shell import SECONDS, wait_until
 
 TGT = "krbtgt/R@R"

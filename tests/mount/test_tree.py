@@ -1,7 +1,6 @@
 """A mount in the hands of a user: what DESIGN says that each operation means, with real tools."""
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -9,7 +8,6 @@ import mmap
 import os
 import select
 import signal
-import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients.python import records
+from tests.support.inotify import (
+    IN_ATTRIB,
+    IN_CLOSE_WRITE,
+    IN_DELETE,
+    IN_MODIFY,
+    IN_MOVED_TO,
+    seen,
+    watching,
+)
 from tests.support.shell import Shared, output_until, running, sh, shared, wait_until, waiting
 
 __all__ = ["shared"]  # a fixture
@@ -355,37 +362,6 @@ def test_wait_for_events_with_epoll(top: Path, edge: int) -> None:
                 pass
             sh(top, f"mkdir caches/{number}")
             assert epoll.poll(20), number
-
-
-IN_MODIFY, IN_CLOSE_WRITE, IN_CREATE, IN_DELETE = 0x2, 0x8, 0x100, 0x200
-IN_ATTRIB, IN_MOVED_TO = 0x4, 0x80
-
-
-@contextlib.contextmanager
-def watching(path: Path) -> Iterator[int]:
-    """An inotify descriptor that hears of everything in a directory."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    assert descriptor >= 0
-    try:
-        mask = IN_MODIFY | IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_ATTRIB
-        assert libc.inotify_add_watch(descriptor, os.fsencode(path), mask) >= 0
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def seen(descriptor: int, wanted: tuple[int, bytes]) -> set[tuple[int, bytes]]:
-    """What inotify says until `wanted` has come."""
-    found: set[tuple[int, bytes]] = set()
-    while wanted not in found:
-        assert wait_by_poll(descriptor), found
-        data, at = os.read(descriptor, 65536), 0
-        while at < len(data):
-            _, mask, _, length = struct.unpack_from("iIII", data, at)
-            found.add((mask, data[at + 16 : at + 16 + length].rstrip(b"\0")))
-            at += 16 + length
-    return found
 
 
 def test_inotify(top: Path) -> None:

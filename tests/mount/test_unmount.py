@@ -14,23 +14,11 @@ from ccfs.mounting import mountpoint
 from ccfs.takeover import notifier
 from tests.support.clients.python import records
 from tests.support.mounting import MakeMount, Mounted, first_line, is_mounted, run_ccfs, tear_down
+from tests.support.processes import children, is_alive
 from tests.support.shell import running, wait_until, waiting
 
 IMAGE = records.ccache(["host/one"])
 SECONDS = 20
-
-
-def children(pid: int) -> list[int]:
-    """The child processes of a daemon: its helper."""
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_over(pid: int) -> bool:
-    """Whether a process has ended, be it waited for or not."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def targets(pid: int) -> list[str]:
@@ -46,7 +34,7 @@ def ends(mount: Mounted, number: signal.Signals) -> None:
     mount.process.send_signal(number)
     status = mount.process.wait(SECONDS)
     assert status == (-number if number == signal.SIGKILL else 0)
-    wait_until(lambda: all(map(is_over, helpers)), "the helper stays")
+    wait_until(lambda: not any(is_alive(pid) for pid in helpers), "the helper stays")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -125,7 +113,7 @@ def test_an_unmount_by_somebody_else_ends_the_daemon(mount: Mounted) -> None:
     helpers = children(mount.pid)
     mountpoint.detach(str(mount.path), lazy=False)
     assert mount.process.wait(SECONDS) == 0
-    wait_until(lambda: all(map(is_over, helpers)), "the helper stays")
+    wait_until(lambda: not any(is_alive(pid) for pid in helpers), "the helper stays")
 
 
 def test_what_the_helper_holds(mount: Mounted) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import ccfs
 from tests.support.imports import Imports, circles, dotted, imported_names, read_tree
+from tests.support.paths import PROJECT
 
 ROOT = Path(ccfs.__file__).parent
 
@@ -113,6 +114,22 @@ def each_module() -> pytest.MarkDecorator:
 def test_every_part_has_a_place() -> None:
     """A new package or module has to be put into the table."""
     assert {part_of(module) for module in modules()} <= set(ALLOWED)
+
+
+TESTS = read_tree(PROJECT, "tests", "reliability", "bench").graph()
+
+
+@pytest.mark.parametrize("module", sorted(TESTS))
+def test_tests_share_support_only(module: str) -> None:
+    """No test module is imported, and of tests/ bench and reliability import `support` alone."""
+    part = module.split(".")[0]
+    for target in TESTS[module]:
+        assert not target.rpartition(".")[2].startswith(("test_", "conftest"))
+        support = target.startswith("tests.support.")
+        if module.startswith("tests.support."):
+            assert support, target
+        else:
+            assert support or part == "tests" or part == target.split(".")[0], target
 
 
 @each_module()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ccfs.linux import mountinfo
 from ccfs.mounting import mountpoint
+from tests.support.processes import serving
 
 SECONDS = 30.0
 
@@ -83,39 +84,6 @@ class Place:
                     return time.monotonic() - began, info
             time.sleep(0.001)
         raise AssertionError(f"nobody answers after {seconds} s")
-
-
-def parent(pid: int) -> int:
-    """The parent of a process (proc(5))."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])
-
-
-def children(pid: int) -> list[int]:
-    """The children of a process."""
-    found = []
-    for entry in os.listdir("/proc"):
-        with contextlib.suppress(OSError, ValueError):
-            if parent(int(entry)) == pid:
-                found.append(int(entry))
-    return found
-
-
-def resident(pid: int) -> int:
-    """The memory that a process has in use, in bytes."""
-    with open(f"/proc/{pid}/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def serving(path: Path) -> list[int]:
-    """Every process that was started with this path in its command line."""
-    found = []
-    for entry in os.listdir("/proc"):
-        with contextlib.suppress(OSError, ValueError):
-            words = Path(f"/proc/{int(entry)}/cmdline").read_bytes().split(b"\0")
-            if os.fsencode(path) in words:
-                found.append(int(entry))
-    return found
 
 
 @contextlib.contextmanager

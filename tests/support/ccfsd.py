@@ -8,7 +8,6 @@ when the test ends is killed.  Needs root.
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from ccfs.control import Client, Message
 from ccfs.linux import mountinfo
 from tests.support.mounting import START_SECONDS, TMPFS, first_line
 from tests.support.paths import PROJECT
+from tests.support.processes import children
 from tests.support.shell import wait_until
 
 USERS = range(64101, 64131)
@@ -226,7 +226,7 @@ class Place:
     def is_empty(self) -> bool:
         """Whether of all mounts nothing is left: no mount, process, directory, socket, session."""
         ours = {process.pid for process in self.started if process.poll() is None}
-        ours |= {pid for one in ours for pid in _children(one) if _name(pid) == "ccfsd-nursery"}
+        ours |= {pid for one in ours for pid in children(one) if _name(pid) == "ccfsd-nursery"}
         left = [*(self.run / "daemons").iterdir(), *(self.run / "journal").iterdir()]
         left += [path for path in self.run.iterdir() if path.name[0].isdigit()]
         return not (left or self.mounts() or {*self.processes()} - ours)
@@ -286,13 +286,6 @@ def request(uid: int, **more: str | int) -> dict[str, str | int]:
     return {**usual, "deadline": int(SECONDS * 1000), **more}
 
 
-def ended(pidfd: int, seconds: float = SECONDS) -> bool:
-    """Whether a process ends in time."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -306,21 +299,7 @@ def _namespace(pid: int) -> str:
         return ""
 
 
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 def _name(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process has not ended."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False

@@ -17,8 +17,9 @@ import pytest
 
 import ccfs
 from ccfs.linux import mountinfo
-from tests.support.background_mount import Place, parent, place
+from tests.support.background_mount import Place, place
 from tests.support.clients.python import records
+from tests.support.processes import parent
 from tests.support.shell import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts without fusermount3")
