@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ccfs.cli import doctor
-from ccfs.cli.doctor import ccfsd, machine, mount
+from ccfs.cli.doctor import ccfsd, machine
+from ccfs.cli.doctor import mount as mount_checks
 from ccfs.cli.doctor.finding import Finding
 from ccfs.cli.doctor.machine import Machine
 from ccfs.errors import Exit
@@ -92,14 +93,14 @@ def test_a_mount_that_hangs(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(mountpoint.look, "__defaults__", (0.3,))
     os.kill(mount.pid, signal.SIGSTOP)
     try:
-        found = [*mount.check(str(mount.path), PLAIN, NOW)]
+        found = [*mount_checks.check(str(mount.path), PLAIN, NOW)]
     finally:
         os.kill(mount.pid, signal.SIGCONT)
     assert "doesn't answer" in found[0].what
 
 
 def test_a_mount_of_somebody_else(mount: Mounted) -> None:
-    (_, found, *_) = mount.check(str(mount.path), PLAIN, NOW)
+    (_, found, *_) = mount_checks.check(str(mount.path), PLAIN, NOW)
     assert (found.check, found.ok) == ("owner", False)
     assert "you are uid 1000" in found.what
 
@@ -145,16 +146,16 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "j"
     path.touch(0o600)
     monkeypatch.setattr("ccfs.journal.location.in_memory", lambda _: False)
-    (alone, place) = mount.journal(str(path))
+    (alone, place) = mount_checks.journal(str(path))
     assert (alone.ok, place.ok) == (True, False)
-    (unused,) = mount.journal(str(tmp_path / "absent"), empty=True)
+    (unused,) = mount_checks.journal(str(tmp_path / "absent"), empty=True)
     assert unused.ok
-    assert not next(mount.journal(str(tmp_path / "no/absent"), empty=True)).ok
-    (gone,) = mount.journal(str(tmp_path / "absent"))
+    assert not next(mount_checks.journal(str(tmp_path / "no/absent"), empty=True)).ok
+    (gone,) = mount_checks.journal(str(tmp_path / "absent"))
     assert "cannot see" in gone.what
     path.unlink()
     path.symlink_to("/dev/null")
-    assert not next(mount.journal(str(path))).ok
+    assert not next(mount_checks.journal(str(path))).ok
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
     path = str(mount.path)
-    finding = mount.krb5ccname(path, Machine({"KRB5CCNAME": name.format(path)}, 0))
+    finding = mount_checks.krb5ccname(path, Machine({"KRB5CCNAME": name.format(path)}, 0))
     assert finding.ok is ok
     assert told in finding.what
 
@@ -182,9 +183,9 @@ def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
 def test_mount_options() -> None:
     line = "40 28 0:35 / /m rw,nosuid,nodev,relatime - fuse.ccfs ccfs rw,user_id=7,group_id=7\n"
     (mount,) = mountinfo.parse(line)
-    assert mount.options(mount).what == "mounted without noexec"
+    assert mount_checks.options(mount).what == "mounted without noexec"
     (mount,) = mountinfo.parse(line.replace("group_id=7", "group_id=7,allow_other"))
-    assert mount.options(mount).what == "mounted without noexec,default_permissions"
+    assert mount_checks.options(mount).what == "mounted without noexec,default_permissions"
 
 
 def test_a_daemon_others_can_read() -> None:
@@ -192,13 +193,13 @@ def test_a_daemon_others_can_read() -> None:
     uid = os.getuid() or 64001
     program = subprocess.Popen(["sleep", "60"], user=None if os.getuid() else uid)
     try:
-        first, _ = mount.daemon({"pid": program.pid}, PLAIN)
+        first, _ = mount_checks.daemon({"pid": program.pid}, PLAIN)
         assert first.what == f"others of uid {uid} can read the memory of {program.pid}"
         assert not first.ok
     finally:
         program.kill()
         program.wait()
-    (gone,) = mount.daemon({"pid": 1 << 30}, PLAIN)
+    (gone,) = mount_checks.daemon({"pid": 1 << 30}, PLAIN)
     assert gone.unknown
 
 
@@ -223,9 +224,9 @@ def test_swap(tmp_path: Path) -> None:
 
 def test_memory_that_may_be_swapped_out(tmp_path: Path) -> None:
     bare = swapping(tmp_path, "/dev/sda2")
-    assert not mount.locked("0 kB", bare).ok
-    assert mount.locked("8 kB", bare).ok
-    assert mount.locked("0 kB", swapping(tmp_path)).ok
+    assert not mount_checks.locked("0 kB", bare).ok
+    assert mount_checks.locked("8 kB", bare).ok
+    assert mount_checks.locked("0 kB", swapping(tmp_path)).ok
 
 
 @pytest.mark.parametrize(("uid", "areas", "ok"), [(0, 1, True), (1000, 0, True), (1000, 1, False)])
@@ -341,7 +342,7 @@ set -- setpriv --reuid=64001 --regid=64001 --clear-groups"""
     with listening(path):
         path.chmod(0o666)
         code = (
-            "from ccfs.cli import machine; import os;"
+            "from ccfs.cli.doctor import machine; import os;"
             "f = machine.kcm_server(machine.Machine.of(os.environ, 64001)); print(f.unknown, f.ok)"
         )
         line = f"{script}\ncd {PROJECT}; umask 022\n\"$@\" $0 -c '{code}'"
@@ -365,7 +366,7 @@ def test_a_socket_that_systemd_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     found = machine.kcm_server(PLAIN)
     assert (found.unknown, found.ok) == (True, True)
     here = Machine({"KRB5CCNAME": "KCM:"}, 1000)
-    assert mount.krb5ccname("/m", here).unknown
+    assert mount_checks.krb5ccname("/m", here).unknown
 
 
 def test_a_listener_of_another_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,7 +384,7 @@ def test_locked_memory_needs_no_limit(tmp_path: Path) -> None:
 def test_krb5ccname_through_a_link(mount: Mounted, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(mount.path)
     here = Machine({"KRB5CCNAME": f"FILE:{tmp_path}/link/default/ccache"}, 0)
-    assert mount.krb5ccname(str(mount.path), here).ok
+    assert mount_checks.krb5ccname(str(mount.path), here).ok
 
 
 def test_ccfsd(tmp_path: Path) -> None:

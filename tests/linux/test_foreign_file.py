@@ -324,8 +324,8 @@ def test_what_has_the_name_by_then_is_not_replaced(
 
 KILLED = """
 import os, signal, sys
-from ccfs import importing
-with importing.opened(sys.argv[1], 1 << 20) as opened:
+from ccfs.linux import foreign_file
+with foreign_file.opened(sys.argv[1], 1 << 20) as opened:
     os.unlink = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
     opened.remove()
 """

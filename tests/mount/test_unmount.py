@@ -188,15 +188,16 @@ def test_a_helper_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
 
 BUG = """
 import os, sys
-from ccfs import daemon, mountplace
-from ccfs.mounting import Mounter
-from ccfs.store.generations import Contents
+from ccfs import daemon
+from ccfs.mounting import mount_directory
+from ccfs.mounting.mounter import Mounter
+from ccfs.store.generations import Generations
 
 def broken(self, number):
     raise ValueError("a bug")
 
-Contents.forget = broken
-mounter = Mounter(mountplace.prepare(sys.argv[1]), os.geteuid(), os.getegid())
+Generations.forget = broken
+mounter = Mounter(mount_directory.prepare(sys.argv[1]), os.geteuid(), os.getegid())
 options = daemon.MountOptions(sys.argv[1], device=mounter.attach().device)
 sys.exit(daemon.serve(options, lambda: print("ready", flush=True)))
 """

@@ -5,7 +5,9 @@ the libraries that bind it to FUSE; a part that isn't in it fails, so that a new
 """
 
 import ast
-from collections.abc import Iterable
+import importlib
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -225,3 +227,41 @@ def test_names_passed_on_count_as_their_own_file() -> None:
     """`from p import A` is an import of the file that p/__init__.py has A from."""
     sources = {"p": "from p.a import A\nfrom p.b import B", "p.a": "", "p.b": "from p import A"}
     assert Imports(sources, {"p"}).graph()["p.b"] == {"p.a"}
+
+
+CODE = re.compile(r"^(?:from (ccfs[\w.]*) import ([\w, ]+)|import (ccfs[\w.]*))", re.MULTILINE)
+
+
+def programs() -> Iterator[tuple[Path, str]]:
+    """Each string of a test or measurement that has lines of Python which import from ccfs."""
+    for folder in ("tests", "reliability", "bench"):
+        for file in sorted((PROJECT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield file, node.value.replace("; ", "\n")
+
+
+def test_programs_in_strings_import_what_exists() -> None:
+    """Neither mypy nor ruff look into the programs that tests run in processes of their own."""
+    missing = []
+    for file, text in programs():
+        if file.name == "test_layers.py":
+            continue
+        for package, names, module in CODE.findall(text):
+            for name in filter(None, names.split(", ")):
+                target = f"{package}.{name.split(' as ')[0]}"
+                if not exists(target):
+                    missing.append((str(file), target))
+            if module and not exists(module):
+                missing.append((str(file), module))
+    assert not missing
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of something in a module."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return bool(module) and hasattr(importlib.import_module(module), attribute)
+    return True

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts with
 IMAGE = records.ccache(["host/one", "host/two"])
 FAULTY = """
 import os, signal, sys
-from ccfs import supervisor
+from ccfs.supervisor import supervisor
 from ccfs.cli.main import main
-from ccfs.daemon import session
+from ccfs.daemon import main as daemon_main
 from ccfs.ops import directories
 
 supervisor.LOOK = supervisor.PATIENCE = 0.5
@@ -87,7 +87,7 @@ directories.Caches.mkdir = killed_at(poisoned(directories.Caches.mkdir))
 if FAULT == "never up":
     import ccfs.daemon
 
-    ccfs.daemon.serve = broken(session.serve)
+    ccfs.daemon.serve = broken(daemon_main.serve)
 sys.exit(main())
 """
 
@@ -322,7 +322,7 @@ def test_an_upgrade_is_not_noticed(installed: Path) -> None:
 
 
 def break_it(code: Path) -> None:
-    (code / "supervisor.py").write_text("this is no Python")
+    (code / "supervisor/supervisor.py").write_text("this is no Python")
 
 
 def have_an_older_journal(code: Path) -> None:

@@ -62,7 +62,7 @@ def mount_ccfs(
 ) -> subprocess.CompletedProcess[str]:
     """`mount -t ccfs` as mount(8) runs it, by root for the user; `first`: Python to run before."""
     given = ",".join([f"user={USER}", *options])
-    code = f"import sys; {first}from ccfs.cli import mountccfs; sys.exit(mountccfs.main())"
+    code = f"import sys; {first}from ccfs.cli import mount_ccfs; sys.exit(mount_ccfs.main())"
     return run(sys.executable, "-c", code, "ccfs", place, "-o", given)
 
 
@@ -338,7 +338,7 @@ def a_directory_above_is_renamed() -> None:
 
 def descriptors_above_the_limit() -> None:
     """`exec 900</etc/shadow; ulimit -Sn 64`: neither the daemon nor its helper has it."""
-    code = "import sys; from ccfs.cli import mountccfs; sys.exit(mountccfs.main())"
+    code = "import sys; from ccfs.cli import mount_ccfs; sys.exit(mount_ccfs.main())"
     given = f"user={USER}"
     for command in (
         [sys.executable, "-c", code, "ccfs", str(PLACE), "-o", given],
