@@ -7,12 +7,13 @@ import errno
 import os
 from pathlib import Path
 
-from ccfs import control
 from ccfs.ccapi import change_clock, trusted_mount
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
 from ccfs.ccapi.error_codes import failures
 from ccfs.ccapi.mount_client import Server
+from ccfs.control import messages, paths
+from ccfs.control.client import own_mount
 
 ASK_SECONDS = 5.0
 """How long ccfsd may take to make a mount."""
@@ -56,8 +57,8 @@ class Place:
     def _ask(self) -> Server | None:
         """Have ccfsd mount for the caller, whose own mount is wanted, and none is there."""
         try:
-            path = control.own_mount(seconds=ASK_SECONDS) if self._may_ask else None
-        except control.RefusedError:
+            path = own_mount(seconds=ASK_SECONDS) if self._may_ask else None
+        except messages.RefusedError:
             return None
         return self.find() if path in self._paths else None
 
@@ -91,7 +92,7 @@ def connect(path: str) -> Server | None:
         raise
     try:
         # Without its mount a login's place is closed, so that there is no way up from it.
-        if path.startswith(f"{control.RUNTIME}/") and not trusted_mount.is_ccfs(root):
+        if path.startswith(f"{paths.RUNTIME}/") and not trusted_mount.is_ccfs(root):
             return None
         if not trusted_mount.is_mountpoint(root):
             return None
@@ -104,6 +105,6 @@ def connect(path: str) -> Server | None:
 
 def default_paths() -> list[str]:
     """Where a user's mount may be, in the order in which to look."""
-    at_login = f"{control.RUNTIME}/{os.geteuid()}"
+    at_login = f"{paths.RUNTIME}/{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return [str(Path(runtime) / "ccfs"), at_login] if runtime else [at_login]

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 
 from ccfs.ccfsd.runtime_dir import RuntimeDirectoryError
-from ccfs.control import listener as listener_at
+from ccfs.linux.socket_listener import listener_pid
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def control(path: str) -> socket.socket:
 
 def kcm(path: str) -> socket.socket | None:
     """Where KCM clients connect; None where another server does that already, or it can't be."""
-    if listener_at(path) is not None:
+    if listener_pid(path) is not None:
         log.warning("another KCM server listens at %s: not listening there", path)
         return None
     try:

@@ -10,9 +10,9 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from ccfs import control
 from ccfs.ccfsd.loop import Loop, Timer
-from ccfs.control import Message
+from ccfs.control import messages
+from ccfs.control.messages import Message
 
 AGAIN = 0.05
 """Seconds until the next try where there is no place in the queue, or no descriptor left."""
@@ -92,15 +92,15 @@ class Question:
         assert self._socket is not None
         try:
             data, self._received, _, _ = socket.recv_fds(
-                self._socket, control.MESSAGE_MAX + 1, _MOST, socket.MSG_CMSG_CLOEXEC
+                self._socket, messages.MESSAGE_MAX + 1, _MOST, socket.MSG_CMSG_CLOEXEC
             )
-            reply = control.decode_reply(data)
+            reply = messages.decode_reply(data)
         except BlockingIOError:
             return
-        except control.RefusedError as error:
+        except messages.RefusedError as error:
             self.refused = True
             self._end(None, str(error))
-        except (OSError, control.MalformedError):
+        except (OSError, messages.MalformedError):
             self._end(None, "no answer")
         else:
             self._end(reply, "")

@@ -11,11 +11,13 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 
-from ccfs import control
 from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.ccfsd.subuids import Users
-from ccfs.control import MalformedError, Message, Peer
+from ccfs.control import messages
+from ccfs.control.messages import MalformedError, Message
 from ccfs.errors import UserError
+from ccfs.linux import peer_credentials
+from ccfs.linux.peer_credentials import Peer
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ class Connection:
 
     def refuse(self, why: str) -> None:
         """Say no."""
-        self.reply(control.refusal(why))
+        self.reply(messages.refusal(why))
 
     def send(self, data: bytes) -> bool:
         """Have the reply to the request go out now; whether it has."""
@@ -121,7 +123,7 @@ class Connection:
             self._clients.loop.forget(self.socket.fileno())
             return
         try:
-            data = self.socket.recv(control.MESSAGE_MAX + 1, socket.MSG_DONTWAIT)
+            data = self.socket.recv(messages.MESSAGE_MAX + 1, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -129,14 +131,14 @@ class Connection:
         if not data:
             self.close()
         elif self._busy:
-            self.send(control.refusal("one request at a time"))  # and closes
+            self.send(messages.refusal("one request at a time"))  # and closes
         else:
             self._busy = True
             self._handle(data)
 
     def _handle(self, data: bytes) -> None:
         try:
-            self._clients.handle(self, control.decode(data))
+            self._clients.handle(self, messages.decode(data))
         except MalformedError as error:
             self.refuse(str(error))
         except UserError as error:
@@ -188,7 +190,7 @@ class Clients:
 
     def welcome(self, connected: socket.socket, *, busy: bool = False) -> Connection | None:
         """Have one more; None where it is turned away.  `busy`: it waits for a reply already."""
-        peer = control.peer(connected)
+        peer = peer_credentials.peer(connected)
         user = self._users.behind(peer.uid)
         if self._is_too_much(user):
             with connected:
@@ -219,7 +221,7 @@ class Clients:
 def _turn_away(connected: socket.socket) -> None:
     """Say why; what was asked already is taken first, or the client would see a reset instead."""
     try:
-        connected.send(control.refusal("too many connections"), socket.MSG_DONTWAIT)
+        connected.send(messages.refusal("too many connections"), socket.MSG_DONTWAIT)
         connected.recv(1, socket.MSG_DONTWAIT)
     except OSError:
         return

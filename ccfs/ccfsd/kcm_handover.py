@@ -16,12 +16,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ccfs import control
 from ccfs.ccfsd.asking import LATE
 from ccfs.ccfsd.mount import Served
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Owner
-from ccfs.control import Message
+from ccfs.control import messages
+from ccfs.control.messages import Message
+from ccfs.linux import peer_credentials
 from ccfs.takeover.kcm_connections import KcmConnections
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,9 @@ class Handover:
             if reply is None:
                 log.warning("a KCM client of %s is lost: %s", served.name, why)
             if left:
-                served.ask(control.encode("kcm"), go_on, SECONDS, (left.pop().fileno(),))
+                served.ask(messages.encode("kcm"), go_on, SECONDS, (left.pop().fileno(),))
             else:
-                served.ask(control.encode("kcm-given"), lambda reply, why: None, SECONDS)
+                served.ask(messages.encode("kcm-given"), lambda reply, why: None, SECONDS)
 
         go_on(Message("ok"), "")
 
@@ -92,7 +93,7 @@ class Handover:
             self._take(client)
 
     def _take(self, client: socket.socket) -> None:
-        peer = control.peer(client)
+        peer = peer_credentials.peer(client)
         owner = Owner(peer.uid, peer.gid)
         user = self._host.users.behind(peer.uid)
         why = self._why_not(user, owner)
@@ -114,7 +115,7 @@ class Handover:
                 else:
                     over()
 
-            question = served.ask(control.encode("kcm"), answer, SECONDS, (client.fileno(),))
+            question = served.ask(messages.encode("kcm"), answer, SECONDS, (client.fileno(),))
 
         def failed(why: str) -> None:
             log.warning("a KCM client of uid %d is turned away: %s", owner.uid, why)

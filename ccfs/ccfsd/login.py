@@ -9,12 +9,12 @@ import logging
 import os
 import time
 
-from ccfs import control
 from ccfs.ccfsd.clients import Connection
 from ccfs.ccfsd.mount import Served
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Owner, Session
-from ccfs.control import MalformedError, Message
+from ccfs.control import messages
+from ccfs.control.messages import MalformedError, Message
 from ccfs.linux import processes
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Opening:
         # The daemon is to know first that it is too late: what it has not moved stays where it was.
         limit = int(self._left() * 1000 * EARLIER)
         try:
-            data = control.encode("import", ccache=source, into=into, when=when, deadline=limit)
+            data = messages.encode("import", ccache=source, into=into, when=when, deadline=limit)
         except MalformedError as error:
             log.warning("uid %d: nothing imported: %s", served.owner.uid, error)
             self._reply(served, "")
@@ -102,7 +102,9 @@ class Opening:
         if imported == DEFAULT:
             values = {"imported": DEFAULT}
         path = self._host.runtime.mountpoint(self._name)
-        data = control.encode("ok", session=self._number, path=path, device=served.device, **values)
+        data = messages.encode(
+            "ok", session=self._number, path=path, device=served.device, **values
+        )
         self._begin()
         self._connection.reply(data, self._unheard)
 

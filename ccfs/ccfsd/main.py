@@ -23,12 +23,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ccfs import control
 from ccfs.ccfsd import activation, arguments, logs, passed_descriptors
 from ccfs.ccfsd.loop import Loop
 from ccfs.ccfsd.passed_descriptors import Passed, Program
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
+from ccfs.control import messages
+from ccfs.control.client import Client, UnreachableError
 from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError, redaction
 from ccfs.linux import capabilities, inherited_state, standard_streams
 
@@ -171,9 +172,9 @@ def _serve(
 def _stop(settings: Settings) -> int:
     path = Runtime(os.path.abspath(settings.root)).control
     try:
-        with control.Client(path, STOP) as client:
+        with Client(path, STOP) as client:
             client.ask("stop")
-    except (control.UnreachableError, control.RefusedError) as error:
+    except (UnreachableError, messages.RefusedError) as error:
         raise NoAnswerError(f"cannot stop ccfsd: {error}", "see whether one runs") from None
     return Exit.OK
 
@@ -182,12 +183,12 @@ def _restart(settings: Settings) -> int:
     """Have the ccfsd that runs, and its daemons, be of the version that is installed."""
     path = Runtime(os.path.abspath(settings.root)).control
     try:
-        with control.Client(path, RESTART) as client:
+        with Client(path, RESTART) as client:
             said = client.ask("restart").values
-    except control.UnreachableError as error:
+    except UnreachableError as error:
         hint = "see whether one runs, and its log"
         raise NoAnswerError(f"cannot restart ccfsd: {error}", hint) from None
-    except control.RefusedError as error:
+    except messages.RefusedError as error:
         hint = "what ran before goes on; see the log of ccfsd"
         raise UserError(f"ccfsd is not restarted: {error}", hint, Exit.NOT_RESTARTED) from None
     kept = f", {said['kept']} kept" if said.get("kept", "0") != "0" else ""

@@ -26,7 +26,7 @@ from ccfs.ccfsd.cleanup import LOST, Tries, after_helper, after_wiping, let_help
 from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.surroundings import Surroundings, Want
-from ccfs.control import Message
+from ccfs.control.messages import Message
 from ccfs.errors import UserError
 from ccfs.linux import mountinfo, processes
 from ccfs.linux.processes import Process

@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ccfs import control
 from ccfs.ccfsd import state_file
 from ccfs.ccfsd.loop import Loop, Timer
 from ccfs.ccfsd.mount import Phase, Served
@@ -25,7 +24,8 @@ from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
 from ccfs.ccfsd.subuids import Users
 from ccfs.ccfsd.surroundings import Want
-from ccfs.control import Message
+from ccfs.control import messages
+from ccfs.control.messages import Message
 from ccfs.errors import UserError
 from ccfs.takeover.fork_server import ForkServer
 
@@ -211,7 +211,7 @@ class Host:
         errand = name, ccache
 
         def ready(served: Served) -> None:
-            served.ask(control.encode("destroy", ccache=ccache), answer, DESTROY)
+            served.ask(messages.encode("destroy", ccache=ccache), answer, DESTROY)
 
         def answer(reply: Message | None, why: str) -> None:
             if reply is None:

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ccfs import control
 from ccfs.ccfsd.clients import Connection
 from ccfs.ccfsd.login import Opening, seconds_of
 from ccfs.ccfsd.mount import Served
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.registry import Owner
-from ccfs.control import MalformedError, Message
+from ccfs.control import messages
+from ccfs.control.messages import MalformedError, Message
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def _open(host: Host, connection: Connection, request: Message) -> None:
 
 def _close(host: Host, connection: Connection, request: Message) -> None:
     host.close(request.number("session"))
-    connection.reply(control.encode("ok"))
+    connection.reply(messages.encode("ok"))
 
 
 def _mount(host: Host, connection: Connection, request: Message) -> None:
@@ -61,7 +61,7 @@ def _mount(host: Host, connection: Connection, request: Message) -> None:
 
     def ready(served: Served) -> None:
         path = host.runtime.mountpoint(served.name)
-        connection.reply(control.encode("ok", path=path, device=served.device))
+        connection.reply(messages.encode("ok", path=path, device=served.device))
 
     seconds = seconds_of(request, of_root=connection.peer.uid == 0)
     drop = host.want(name, owner, seconds, ready, connection.refuse)
@@ -70,7 +70,7 @@ def _mount(host: Host, connection: Connection, request: Message) -> None:
 
 def _status(host: Host, connection: Connection, request: Message) -> None:
     connection.reply(
-        control.encode(
+        messages.encode(
             "ok",
             pid=os.getpid(),
             daemons=sum(served.process is not None for served in host.served.values()),
@@ -83,7 +83,7 @@ def _stop(host: Host, connection: Connection, request: Message) -> None:
     log.info("ending all mounts")
 
     def stopped() -> None:
-        connection.reply(control.encode("ok"))
+        connection.reply(messages.encode("ok"))
         host.loop.stop()
 
     host.stop(stopped)

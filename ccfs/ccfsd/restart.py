@@ -15,12 +15,13 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from ccfs import __version__, control
+from ccfs import __version__
 from ccfs.ccfsd.clients import Clients, Connection
 from ccfs.ccfsd.daemon_replacement import Renewal
 from ccfs.ccfsd.loop import Timer
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.passed_descriptors import Program
+from ccfs.control import messages
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Restart:
         if why:
             asked.refuse(f"a daemon of the new ccfsd does not come up, {kept} go on as they were")
         else:
-            asked.reply(control.encode("ok", renewed=renewed, kept=kept, version=__version__))
+            asked.reply(messages.encode("ok", renewed=renewed, kept=kept, version=__version__))
 
     def settle(self) -> None:
         """Called after each round of the loop, when replies are out."""

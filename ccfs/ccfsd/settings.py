@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ccfs import control
+from ccfs.control import paths
 
 KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
 """Where Kerberos libraries look for a KCM server, unless krb5.conf says otherwise (kcm_socket)."""
@@ -41,7 +41,7 @@ class Settings:
     `kcm`: where KCM clients connect, "" for nowhere.  `allow_root`: uid 0 may use the mounts, too.
     """
 
-    root: str = control.RUNTIME
+    root: str = paths.RUNTIME
     kcm: str = KCM_SOCKET
     idle: float = 600.0
     hang: float = 5.0

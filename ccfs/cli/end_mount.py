@@ -13,8 +13,8 @@ import select
 import signal
 import time
 
-from ccfs import control
 from ccfs.cli import info, output
+from ccfs.control import paths
 from ccfs.errors import DeniedError, JournalError, NoAnswerError
 from ccfs.journal import location
 from ccfs.linux import forked_call, mountinfo
@@ -149,7 +149,7 @@ def _detach(path: str, lazy: bool) -> bool:
             return False
         if error.errno == errno.EINVAL:  # it is gone already
             return True
-        hint = _AT_LOGIN if os.path.dirname(path) == control.RUNTIME else _OWN
+        hint = _AT_LOGIN if os.path.dirname(path) == paths.RUNTIME else _OWN
         raise DeniedError(f"cannot unmount {path}: {error.strerror}", hint) from None
     return True
 

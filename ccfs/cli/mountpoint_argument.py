@@ -9,7 +9,8 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from ccfs import control
+from ccfs.control import messages, paths
+from ccfs.control.client import own_mount
 from ccfs.errors import UsageError
 from ccfs.linux import mountinfo
 from ccfs.mounting import mountpoint
@@ -67,7 +68,7 @@ def new(given: str | None) -> str:
 
 def at_login() -> str:
     """Where ccfsd has the mount of the caller."""
-    return f"{control.RUNTIME}/{os.getuid()}"
+    return f"{paths.RUNTIME}/{os.getuid()}"
 
 
 def asked() -> str | None:
@@ -78,8 +79,8 @@ def asked() -> str | None:
     if is_mounted(_beside_login()):
         return None
     try:
-        path = control.own_mount(seconds=ASK_SECONDS)
-    except control.RefusedError:
+        path = own_mount(seconds=ASK_SECONDS)
+    except messages.RefusedError:
         return None
     return path if path is not None and is_mounted(path) else None
 

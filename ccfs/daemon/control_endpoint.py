@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ccfs import control
-from ccfs.control import MalformedError, Message
+from ccfs.control import messages
+from ccfs.control.messages import MalformedError, Message
 from ccfs.errors import UserError, redaction
+from ccfs.linux.peer_credentials import peer
 
 if TYPE_CHECKING:
     from ccfs.daemon.kcm_endpoint import KcmEndpoint
@@ -89,7 +90,7 @@ class ControlEndpoint:
     async def _serve(self, client: socket.socket, room: trio.CapacityLimiter) -> None:
         with client:
             client.setblocking(False)
-            if control.peer(client).uid != 0:
+            if peer(client).uid != 0:
                 return
             async with room:
                 while await self._answer(client):
@@ -105,7 +106,7 @@ class ControlEndpoint:
             if not data:
                 return False
             if data == LINK and self._link and _is_a_device(self._link.device):
-                socket.send_fds(client, [control.encode("ok")], self._link.descriptors)
+                socket.send_fds(client, [messages.encode("ok")], self._link.descriptors)
                 return True
             reply = await self._reply(data, passed, lambda: not _has_gone(client))
             client.send(reply)
@@ -117,18 +118,18 @@ class ControlEndpoint:
         self, data: bytes, passed: list[socket.socket], waits: Callable[[], bool]
     ) -> bytes:
         try:
-            request = control.decode(data)
+            request = messages.decode(data)
             if request.word == "import":
                 return await self._import(request, waits)
             act = _ACTS.get(request.word)
-            return await act(self, request, passed) if act else control.refusal("unknown request")
+            return await act(self, request, passed) if act else messages.refusal("unknown request")
         except MalformedError as error:
-            return control.refusal(str(error))
+            return messages.refusal(str(error))
         except UserError as error:
-            return control.refusal(error.reason)
+            return messages.refusal(error.reason)
         except Exception as error:
             log.error("%s", redaction.describe(error))
-            return control.refusal("unexpected failure")
+            return messages.refusal("unexpected failure")
         finally:
             for one in passed:
                 one.close()
@@ -136,7 +137,7 @@ class ControlEndpoint:
     async def _ping(self, request: Message, passed: list[socket.socket]) -> bytes:
         self._seen = self._requests()
         credentials = self._valid()
-        return control.encode("ok", pid=os.getpid(), credentials=credentials, requests=self._seen)
+        return messages.encode("ok", pid=os.getpid(), credentials=credentials, requests=self._seen)
 
     async def _import(self, request: Message, waits: Callable[[], bool]) -> bytes:
         """Take what a login has brought, as long as somebody waits for it (`waits`)."""
@@ -149,25 +150,25 @@ class ControlEndpoint:
         into = request.values.get("into", DEFAULT)
         limit = request.number("deadline") / 1000 if "deadline" in request.values else SECONDS
         name = await self._imports().take(request.values["ccache"], into, when, limit, waits)
-        return control.encode("ok", **({} if name is None else {"into": name}))
+        return messages.encode("ok", **({} if name is None else {"into": name}))
 
     async def _destroy(self, request: Message, passed: list[socket.socket]) -> bytes:
         if not request.values.get("ccache"):
             raise MalformedError("no ccache")
         self._imports().destroy(request.values["ccache"])
-        return control.encode("ok")
+        return messages.encode("ok")
 
     async def _kcm(self, request: Message, passed: list[socket.socket]) -> bytes:
         if self._face is None or len(passed) != 1:
             raise MalformedError("one descriptor is wanted")
         self._face.serve_connection(passed.pop())
-        return control.encode("ok")
+        return messages.encode("ok")
 
     async def _kcm_given(self, request: Message, passed: list[socket.socket]) -> bytes:
         """The connections of the daemon before are here: from now on they are served."""
         if self._face is not None:
             self._face.begin()
-        return control.encode("ok")
+        return messages.encode("ok")
 
     async def _retire(self, request: Message, passed: list[socket.socket]) -> bytes:
         """End if the mount is of no use: no valid credential in it, no open file, no request."""
@@ -179,9 +180,9 @@ class ControlEndpoint:
             and not self._valid()
         )
         if not idle:
-            return control.refusal("busy")
+            return messages.refusal("busy")
         self._ended = True
-        return control.encode("ok")
+        return messages.encode("ok")
 
     def _valid(self) -> int:
         """How many credentials may still be of use."""
@@ -235,7 +236,7 @@ def _has_gone(client: socket.socket) -> bool:
 
 def _receive(client: socket.socket) -> tuple[bytes, list[socket.socket]]:
     """A packet, and the sockets that came with it."""
-    data, ancillary, _, _ = client.recvmsg(control.MESSAGE_MAX + 1, _ROOM, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, _, _ = client.recvmsg(messages.MESSAGE_MAX + 1, _ROOM, socket.MSG_CMSG_CLOEXEC)
     numbers = array("i")
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

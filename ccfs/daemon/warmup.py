@@ -13,7 +13,7 @@ from contextlib import closing
 
 import trio
 
-from ccfs import control
+from ccfs.control import messages
 from ccfs.daemon import main
 from ccfs.daemon.control_endpoint import ControlEndpoint
 from ccfs.daemon.fuse_loop import Loop
@@ -70,6 +70,6 @@ async def _ping(keeper: ControlEndpoint) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as client:
         client.setblocking(False)
         client.connect(keeper.address)
-        client.send(control.encode("ping"))
+        client.send(messages.encode("ping"))
         await trio.lowlevel.wait_readable(client)
-        client.recv(control.MESSAGE_MAX)
+        client.recv(messages.MESSAGE_MAX)

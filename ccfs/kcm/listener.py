@@ -14,8 +14,8 @@ import socket
 import stat
 from contextlib import suppress
 
-from ccfs import control
 from ccfs.errors import KcmSocketError
+from ccfs.linux.socket_listener import listener_pid
 
 BACKLOG = 1024
 LONGEST_PATH = 107
@@ -89,7 +89,7 @@ def _clear(path: str) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise KcmSocketError(f"{path} is no socket", "name another path")
-    pid = control.listener(path)
+    pid = listener_pid(path)
     if pid is not None:
         raise KcmSocketError(
             f"process {pid} serves at {path}", "end that one, or name another path"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import control
 from ccfs.ccfsd.loop import Loop
 from ccfs.ccfsd.mount import Phase
 from ccfs.ccfsd.mounts import Host
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
+from ccfs.control import messages
 from tests.support.ccfsd import USERS, Place, as_user, place
 from tests.support.ccfsd_clients import IMAGE, KCM_DEFAULT, has_it, store
 from tests.support.mounting import first_line
@@ -116,7 +116,7 @@ def test_an_import_that_comes_too_late(here: Place) -> None:
     late = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with stopped(here.daemon(USER)), late:
         late.connect(str(here.run / f"daemons/{USER}"))
-        late.send(control.encode("import", ccache=str(left), into="late", when="always"))
+        late.send(messages.encode("import", ccache=str(left), into="late", when="always"))
     here.open(USER)
     assert left.exists()
     assert "late" not in caches(here, USER)
@@ -210,7 +210,7 @@ def test_no_room_in_run(here: Place) -> None:
     first = here.open(USER).values["session"]
     store(here, USER)
     here.sh("cat /dev/zero > /run/filling", status=None)
-    with pytest.raises(control.RefusedError, match="cannot write /run/ccfs/state: no space left"):
+    with pytest.raises(messages.RefusedError, match="cannot write /run/ccfs/state: no space left"):
         here.open(64107)
     second = here.open(USER).values["session"]
     os.kill(here.daemon(USER), signal.SIGKILL)
@@ -406,7 +406,7 @@ def test_as_many_as_there_are_descriptors_for(bare: Place) -> None:
     """One more is told so, and the next ccfsd takes nobody for dead whom it can't look at."""
     few = ["prlimit", "--nofile=48:48"]
     bare.start(*LINGER, prefix=few)
-    with pytest.raises(control.RefusedError, match="too many open files"):
+    with pytest.raises(messages.RefusedError, match="too many open files"):
         any(bare.open(uid).word != "ok" for uid in USERS)
     begun = bare.status()["sessions"]
     assert begun > 5

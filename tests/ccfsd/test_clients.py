@@ -47,7 +47,7 @@ def connect(where: Place) -> socket.socket:
         (b"status a=%4", b"error not key=value"),
         (b"status a=%4g", b"error not key=value"),
         (b"status a=\xff", b"error not key=value"),
-        (b"status a=1 a=2", b"error a is there twice"),
+        (b"status a=1 a=2", b"error the key a is repeated"),
         (b"close", b"error session is not a number"),
         (b"close session=1e3", b"error session is not a number"),
         (b"close session=" + b"9" * 30, b"error session is not a number"),

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccfs import control
-from ccfs.control import Client, MalformedError, Message, RefusedError, UnreachableError
+from ccfs.control import messages
+from ccfs.control.client import Client, UnreachableError, own_mount
+from ccfs.control.messages import MalformedError, Message, RefusedError
 
 words = st.from_regex(r"[a-z][a-z_-]{0,10}", fullmatch=True)
 values = st.binary(max_size=40).map(os.fsdecode)
@@ -20,8 +21,8 @@ values = st.binary(max_size=40).map(os.fsdecode)
 @given(words, st.dictionaries(words, values, max_size=5))
 def test_what_is_said_is_understood(word: str, said: dict[str, str]) -> None:
     said.pop("word", None)
-    data = control.encode(word, **said)
-    assert control.decode(data) == Message(word, said)
+    data = messages.encode(word, **said)
+    assert messages.decode(data) == Message(word, said)
     assert b"\n" not in data
     assert b"\0" not in data
 
@@ -29,11 +30,11 @@ def test_what_is_said_is_understood(word: str, said: dict[str, str]) -> None:
 @given(st.binary(max_size=60))
 def test_what_decodes_encodes_to_values_of_the_same_meaning(data: bytes) -> None:
     try:
-        message = control.decode(data)
+        message = messages.decode(data)
     except MalformedError:
         return
     values = {key: value for key, value in message.values.items() if key != "word"}
-    again = control.decode(control.encode(message.word, **values))
+    again = messages.decode(messages.encode(message.word, **values))
     assert {**again.values, **{k: v for k, v in message.values.items() if k == "word"}} == {
         **message.values
     }
@@ -44,17 +45,17 @@ def test_what_decodes_encodes_to_values_of_the_same_meaning(data: bytes) -> None
     [("a reason", b"error a reason"), ("two\nlines\x1b", b"error two?lines?"), ("é", b"error ?")],
 )
 def test_a_refusal_is_one_plain_line(text: str, shown: bytes) -> None:
-    assert control.refusal(text) == shown
+    assert messages.refusal(text) == shown
     with pytest.raises(RefusedError):
-        control.decode_reply(control.refusal(text))
+        messages.decode_reply(messages.refusal(text))
 
 
 def test_too_much() -> None:
     with pytest.raises(MalformedError):
-        control.encode("mount", x="y" * 5000)
+        messages.encode("mount", x="y" * 5000)
     with pytest.raises(MalformedError):
-        control.encode("mount", x=" " * 1400)
-    assert len(control.refusal("x" * 9999)) == control.MESSAGE_MAX
+        messages.encode("mount", x=" " * 1400)
+    assert len(messages.refusal("x" * 9999)) == messages.MESSAGE_MAX
 
 
 def serving(path: Path, answer: Callable[[socket.socket], None]) -> threading.Thread:
@@ -110,7 +111,7 @@ def test_the_client(tmp_path: Path, reply: bytes, outcome: object) -> None:
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError):
         Client(str(tmp_path / "control"))
-    assert control.own_mount(str(tmp_path / "control")) is None
+    assert own_mount(str(tmp_path / "control")) is None
 
 
 def test_nobody_answers(tmp_path: Path) -> None:

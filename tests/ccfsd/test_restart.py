@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import control
 from ccfs.ccfsd import passed_descriptors
+from ccfs.control import messages
 from ccfs.linux import capabilities
 from tests.support.ccfsd import Place, as_user, place
 from tests.support.ccfsd_clients import IMAGE, client, has_it, store
@@ -254,7 +254,7 @@ def test_two_at_a_time(here: Place) -> None:
     here.open(USER)
     with pidfd(here.daemon(USER)), here.client() as first, here.client() as second:
         first._socket.send(b"restart")
-        with pytest.raises(control.RefusedError, match="a restart is under way"):
+        with pytest.raises(messages.RefusedError, match="a restart is under way"):
             second.ask("restart")
         assert first._socket.recv(5000).startswith(b"ok renewed=1 kept=0 ")
 

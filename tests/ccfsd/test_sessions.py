@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.control import RefusedError
+from ccfs.control.messages import RefusedError
 from ccfs.linux import processes
 from tests.support.ccfsd import Place, as_user, place, request
 from tests.support.ccfsd_clients import has_it, store

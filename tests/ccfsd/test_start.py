@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.ccfsd import activation
-from ccfs.control import RefusedError
+from ccfs.control.messages import RefusedError
 from tests.support.ccfsd import Place, place
 from tests.support.shell import wait_until
 

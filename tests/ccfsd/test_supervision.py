@@ -16,7 +16,7 @@ from ccfs.ccfsd import received_connection
 from ccfs.ccfsd.cleanup import Tries
 from ccfs.ccfsd.mount import BUSY, Served
 from ccfs.ccfsd.registry import Owner
-from ccfs.control import RefusedError
+from ccfs.control.messages import RefusedError
 from ccfs.linux import privileges, processes
 from ccfs.takeover.handover import Handover
 from tests.support.ccfsd import Place, as_user, place

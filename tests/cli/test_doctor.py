@@ -361,7 +361,7 @@ def test_root_on_a_healthy_host() -> None:
 
 
 def test_a_socket_that_systemd_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("ccfs.control.listener", lambda _: 1)
+    monkeypatch.setattr("ccfs.cli.doctor.machine.listener_pid", lambda _: 1)
     monkeypatch.setattr(machine, "_program", lambda pid: ("systemd", None))
     found = machine.kcm_server(PLAIN)
     assert (found.unknown, found.ok) == (True, True)
@@ -370,7 +370,7 @@ def test_a_socket_that_systemd_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_a_listener_of_another_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccfs.control.listener", lambda _: 0)
+    monkeypatch.setattr("ccfs.cli.doctor.machine.listener_pid", lambda _: 0)
     assert machine.kcm_server(PLAIN).unknown
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ccfs import control
 from ccfs.errors import Exit, KcmSocketError
 from ccfs.kcm.listener import KcmListener
+from ccfs.linux.socket_listener import listener_pid
 from ccfs.mounting import mountpoint
 from tests.support import kcm
 from tests.support.background_mount import Place, place
@@ -84,7 +84,7 @@ def test_who_connects_in_the_gap_is_answered_by_the_next_daemon(here: Place) -> 
         for client in clients:
             assert len(kcm.uuids(client.receive().payload)) == 1
             assert client.records("tkt") == [credential(TGT)]
-    assert control.listener(str(at(here))) == keeper
+    assert listener_pid(str(at(here))) == keeper
 
 
 def test_in_the_gap_no_other_mount_gets_the_socket(here: Place) -> None:
@@ -251,7 +251,7 @@ def test_the_file_of_the_socket(tmp_path: Path) -> None:
     """It is there as long as who has made it wants, and nobody else's is taken away."""
     made = KcmListener(str(tmp_path / "kcm"))
     with made.listener:
-        assert control.listener(made.path) == os.getpid()
+        assert listener_pid(made.path) == os.getpid()
         with pytest.raises(KcmSocketError, match=f"process {os.getpid()} serves at"):
             KcmListener(made.path)
         made.remove()

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "takeover": {"errors", "linux"},
     "service": {"errors", "format", "store", "takeover"},
     "ops": {"errors", "format", "service", "store", "takeover"},
-    "kcm": {"control", "errors", "format", "linux", "service", "store", "takeover"},
+    "kcm": {"errors", "format", "linux", "service", "store", "takeover"},
     "ccapi": {"control", "format", "linux"},
     "supervisor": {"errors", "kcm", "linux", "mounting", "takeover"},
     "daemon": {

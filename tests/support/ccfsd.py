@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.control import Client, Message
+from ccfs.control.client import Client
+from ccfs.control.messages import Message
 from ccfs.linux import mountinfo
 from tests.support.mounting import START_SECONDS, TMPFS, first_line
 from tests.support.paths import PROJECT

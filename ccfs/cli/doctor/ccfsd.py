@@ -11,15 +11,16 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 
-from ccfs import control
 from ccfs.cli.doctor.finding import Finding
+from ccfs.control import paths
+from ccfs.control.client import Client, UnreachableError
 
 _PROFILE = "'pam-auth-update --enable ccfs' gives logins a mount (docs/admin/login.md)"
 _START = "as root: 'systemctl enable --now ccfsd.socket ccfsd.service', or run 'ccfsd'"
 
 
 def check(
-    path: str = control.CONTROL, etc: str = "/etc", running: str = "/run/systemd/system"
+    path: str = paths.CONTROL_SOCKET, etc: str = "/etc", running: str = "/run/systemd/system"
 ) -> Iterator[Finding]:
     """A finding of each check.  `running`: exists where systemd runs."""
     try:
@@ -43,9 +44,9 @@ def _socket(path: str, status: os.stat_result) -> Finding:
         said = f"{path} belongs to uid {status.st_uid}, not to root"
         return Finding("ccfsd", said, "stop what made it, and start ccfsd again")
     try:
-        with control.Client(path):
+        with Client(path):
             return Finding("ccfsd", f"it listens at {path}")
-    except control.UnreachableError as error:
+    except UnreachableError as error:
         return Finding("ccfsd", str(error), _START)
 
 

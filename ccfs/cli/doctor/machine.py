@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ccfs import control
 from ccfs.cli.doctor import krb5_conf
 from ccfs.cli.doctor.finding import Finding
+from ccfs.linux.socket_listener import listener_pid
 from ccfs.mounting import mountpoint
 
 KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
@@ -162,7 +162,7 @@ def _keeps_nothing(area: str, blocks: str) -> bool:
 
 def kcm_server(here: Machine) -> Finding:
     """No other credential server takes what programs store; where KCM: is used, there is one."""
-    pid = control.listener(here.kcm)
+    pid = listener_pid(here.kcm)
     if pid is None and here.residual.startswith("KCM:"):
         hint = f"start ccfsd, or 'ccfs mount --kcm-socket {here.kcm}' (docs/admin/kcm.md)"
         return Finding("kcm", f"programs use {here.residual}, and nobody is at {here.kcm}", hint)
@@ -181,7 +181,7 @@ def kcm_server(here: Machine) -> Finding:
 
 def serves_kcm(here: Machine) -> bool | None:
     """Whether `KCM:` is ccfs here; None where that can't be told."""
-    pid = control.listener(here.kcm)
+    pid = listener_pid(here.kcm)
     return False if pid is None else _program(pid)[1]
 
 

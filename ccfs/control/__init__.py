@@ -1,0 +1,4 @@
+"""The control protocol: requests to ccfsd and between ccfsd and its daemons.
+
+`messages` is the codec, `client` the client's end of a connection, `paths` where ccfsd listens.
+"""
