@@ -1,8 +1,8 @@
-"""A daemon in the background, and how the command that starts it learns of its fate.
+"""Start a supervisor in the background, and report to the command how its first daemon started.
 
-Knows fork, sessions and a pipe; never what the daemon does. The child tells its fate once: `ready`,
-or an error as JSON. It keeps what libfuse and fusermount3 print meanwhile, because they tell nobody
-else why they failed.
+Knows fork, sessions and a pipe; never what the daemon does.  The first daemon, or the supervisor if
+there is none, reports once: `ready`, or an error as JSON.  Its stderr is a memfd until then, since
+libfuse and fusermount3 print why they failed, and return only that they did.
 """
 
 from __future__ import annotations
@@ -25,184 +25,187 @@ if TYPE_CHECKING:
 
 START_SECONDS = 20.0
 
-
 _READY = b"ready"
-_HINT = "run 'ccfs mount --foreground --debug' to see why"
+_HINT = "run 'ccfs mount --foreground --debug' for the reason"
 
 
 def start(mounter: Mounter, job: Job) -> int:
-    """Keep a job going for the mount of `mounter`; return the keeper's pid once it is ready.
+    """Start a supervisor for the mount of `mounter`; return its pid once the daemon is ready.
 
-    Its `serve` is one that tells (`telling`).  Raises the UserError that `first` or `serve` raised,
-    or one that says how the daemon ended instead; the keeper has ended then, too.
+    The job's `serve` must come from `reporting`.  Raises the UserError that `first` or `serve`
+    raised, or one that says how the daemon ended; the supervisor has ended by then, too.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _become_daemon(mounter, job, writer)
+        _run_child(mounter, job, writer)
     os.close(writer)
     try:
-        said = _collect(reader)
+        report = _read_report(reader)
     except BaseException:
-        _end(child)
+        _terminate(child)
         raise
     finally:
         os.close(reader)
-    _judge(said, child)
+    _check_report(report, child)
     return child
 
 
-def _collect(reader: int) -> bytes:
-    """What the child says until it closes its end, at most START_SECONDS long."""
+def _read_report(reader: int) -> bytes:
+    """Read until the child closes its end of the pipe; NoAnswerError after START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     poll = select.poll()
     poll.register(reader, select.POLLIN)
-    said = b""
+    report = b""
     while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
         chunk = os.read(reader, 65536)
         if not chunk:
-            return said
-        said += chunk
+            return report
+        report += chunk
     raise NoAnswerError(f"the daemon was not ready within {START_SECONDS:.0f} seconds", _HINT)
 
 
-def _judge(said: bytes, child: int) -> None:
-    """Raise what the child says went wrong, or what can be told of its end."""
-    if said == _READY:
+def _check_report(report: bytes, child: int) -> None:
+    """Raise the reported UserError, or one with the child's exit status if there is no report."""
+    if report == _READY:
         return
     _, status = os.waitpid(child, 0)
-    if said:
-        import json
+    if report:
+        import json  # here: printed errors are rare
 
-        told = json.loads(said)
-        raise UserError(told["reason"], told["hint"], Exit(told["status"]))
+        fields = json.loads(report)
+        raise UserError(fields["reason"], fields["hint"], Exit(fields["status"]))
     code = os.waitstatus_to_exitcode(status)
-    how = f"by signal {-code}" if code < 0 else f"with status {code}"
-    raise UserError(f"the daemon ended {how} before it was ready", _HINT)
+    end = f"by signal {-code}" if code < 0 else f"with status {code}"
+    raise UserError(f"the daemon ended {end} before it was ready", _HINT)
 
 
-def _end(child: int) -> None:
-    """End a daemon that nobody will use; one that has ended already is fine."""
+def _terminate(child: int) -> None:
+    """Send SIGTERM to the child if it still runs."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGTERM)
 
 
-def _become_daemon(mounter: Mounter, job: Job, writer: int) -> NoReturn:
-    """Be the child to its end: no return, no exception, none of the parent's exit handlers."""
+def _run_child(mounter: Mounter, job: Job, writer: int) -> NoReturn:
+    """Run the supervisor and exit, without the parent's exit handlers and exceptions."""
     from ccfs.supervisor import reimport
 
     status = int(Exit.UNEXPECTED)
     try:
-        status = reimport.to_the_end(lambda: _keep(mounter, job, writer))
+        status = reimport.to_the_end(lambda: _run_supervisor(mounter, job, writer))
         if status < 0:
-            _die_of(-status)
+            _kill_self(-status)
     finally:
         os._exit(status)
 
 
-def _keep(mounter: Mounter, job: Job, writer: int) -> int:
-    kept = _let_go_of_the_terminal(writer, mounter.directory)
+def _run_supervisor(mounter: Mounter, job: Job, writer: int) -> int:
+    stderr_file = _detach_from_terminal(writer, mounter.directory)
     from ccfs.linux import hardening
 
     try:
-        hardening.forbid_dumps()  # it holds the descriptor of the FUSE connection
+        hardening.forbid_dumps()  # this process has the descriptor of the FUSE connection
         job.first()
     except Exception as error:
         os.write(writer, _report(error, ""))
         return int(Exit.UNEXPECTED)
-    return _supervise(mounter, job, writer, kept)
+    return _supervise(mounter, job, writer, stderr_file)
 
 
-def _die_of(number: int) -> None:
-    """End as the daemon has ended."""
+def _kill_self(number: int) -> None:
+    """End by the signal that ended the daemon."""
     with contextlib.suppress(OSError):
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-def _supervise(mounter: Mounter, job: Job, writer: int, kept: int) -> int:
-    """Keep a daemon running; only the first one tells its fate to who waits for it."""
+def _supervise(mounter: Mounter, job: Job, writer: int, stderr_file: int) -> int:
+    """Run daemons until the mount ends.  The pipe and the memfd are for the first daemon alone."""
     from ccfs.supervisor.supervisor import Supervisor
 
-    def let_go() -> None:
+    def close_first_only() -> None:
         os.dup2(0, 2)
-        os.close(kept)
+        os.close(stderr_file)
         os.close(writer)
 
     try:
-        return Supervisor(mounter, job).run((writer, kept), let_go)
-    except UserError as error:  # there was no mount for a first daemon
+        return Supervisor(mounter, job).run((writer, stderr_file), close_first_only)
+    except UserError as error:  # no mount, so that no daemon was started
         os.write(writer, _report(error, ""))
         return int(error.status)
 
 
-def _let_go_of_the_terminal(*needed: int) -> int:
-    """A session of its own and no open files but `needed`; returns the memory that stderr is."""
+def _detach_from_terminal(*needed: int) -> int:
+    """Begin a session, close all descriptors but `needed`; return the memfd that is stderr now."""
     os.setsid()
     os.chdir("/")
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
-    kept = os.memfd_create("ccfs-start")
+    stderr_file = os.memfd_create("ccfs-start")
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.dup2(kept, 2)
-    descriptors.close_all_but((kept, *needed))
-    return kept
+    os.dup2(stderr_file, 2)
+    descriptors.close_all_but((stderr_file, *needed))
+    return stderr_file
 
 
-def telling(serve: Serve) -> Serve:
-    """A `serve` that tells its fate: the first one to who waits for it, the others to the log."""
+def reporting(serve: Serve) -> Serve:
+    """Wrap `serve`: the first daemon reports to the command that waits, later ones log errors."""
 
-    def told(ready: Callable[[], None], life: Life) -> int:
+    def serve_and_report(ready: Callable[[], None], life: Life) -> int:
         try:
             return _serve_first(serve, ready, life) if life.first else serve(ready, life)
         except Exception as error:
             return _log_end(error)
 
-    return told
+    return serve_and_report
 
 
-def _serve_first(serve: Serve, also: Callable[[], None], life: Life) -> int:
-    told = False
-    writer, kept = life.first
-    os.dup2(kept, 2)
+def _serve_first(serve: Serve, on_ready: Callable[[], None], life: Life) -> int:
+    reported = False
+    writer, stderr_file = life.first
+    os.dup2(stderr_file, 2)
 
     def ready() -> None:
-        nonlocal told
-        told = True
+        nonlocal reported
+        reported = True
         os.dup2(0, 2)
-        os.close(kept)
+        os.close(stderr_file)
         os.write(writer, _READY)
         os.close(writer)
-        also()
+        on_ready()
 
     try:
         return serve(ready, life)
     except Exception as error:
-        if told:
+        if reported:
             return _log_end(error)
-        os.write(writer, _report(error, _last_line(kept)))
+        os.write(writer, _report(error, _last_line(stderr_file)))
         return int(Exit.UNEXPECTED)
 
 
 def _report(error: Exception, printed: str) -> bytes:
-    """The error as the parent will raise it, with what libfuse printed if that says more."""
+    """Encode an error for `_check_report`; `printed`, libfuse's words, is added if it says more."""
     import json
 
-    known = error if isinstance(error, UserError) else _unforeseen(error)
-    more = f": {printed}" if printed and printed not in known.reason else ""
-    report = {"reason": known.reason + more, "hint": known.hint, "status": int(known.status)}
+    user_error = error if isinstance(error, UserError) else _unexpected(error)
+    detail = f": {printed}" if printed and printed not in user_error.reason else ""
+    report = {
+        "reason": user_error.reason + detail,
+        "hint": user_error.hint,
+        "status": int(user_error.status),
+    }
     return json.dumps(report).encode()
 
 
-def _unforeseen(error: Exception) -> UserError:
-    return UserError(f"unexpected failure: {type(error).__name__}: {error}", _HINT)
+def _unexpected(error: Exception) -> UserError:
+    return UserError(f"unexpected failure: {redaction.describe(error)}", _HINT)
 
 
 def _log_end(error: Exception) -> int:
-    import logging
+    import logging  # here: the command itself logs nothing
 
     if isinstance(error, UserError):
         logging.getLogger(__name__).error("the daemon ends: %s (%s)", error.reason, error.hint)
@@ -211,9 +214,9 @@ def _log_end(error: Exception) -> int:
     return int(Exit.UNEXPECTED)
 
 
-def _last_line(kept: int) -> str:
-    """The last line of what was printed to stderr so far, without the program's name before it."""
-    printed = os.pread(kept, 65536, 0).decode(errors="replace").strip()
+def _last_line(stderr_file: int) -> str:
+    """Return the last line that was printed to stderr, without the program's name."""
+    printed = os.pread(stderr_file, 65536, 0).decode(errors="replace").strip()
     line = printed.rpartition("\n")[2]
     for program in ("fusermount3: ", "fuse: "):
         line = line.removeprefix(program)

@@ -1,7 +1,7 @@
-"""Errors that are meant for a person, and the exit statuses they end in.
+"""Errors that are shown to users, and the exit statuses of commands that fail with them.
 
-Knows what a person is told and with which status the command ends; never how a mount works, nor
-anything of the other layers (whose own error trees stay theirs).
+Knows texts and exit statuses; never how a mount works.  Other layers have error trees of their own
+(ccfs.store.errors, ccfs.format.errors).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit statuses of `ccfs`: a contract, documented in ccfs(1) and the README.
+    """The exit statuses of `ccfs`: a contract, documented in ccfs(1).
 
-    A number is never given a second meaning; a new kind of failure gets the next free one.
+    A number never gets a second meaning; a new kind of failure gets the next free one.
     """
 
     OK = 0
@@ -37,10 +37,10 @@ class Exit(IntEnum):
 
 
 class UserError(Exception):
-    """Something the user can understand and mend.
+    """A failure that is explained to the user.
 
-    `reason` is one line, lower case, without a full stop; `hint` says what to do next, or is empty;
-    `status` is the exit status of the command that fails with it. None of them holds a secret.
+    `reason`: what is wrong, one line, lower case, without a full stop.  `hint`: what to do about
+    it, or empty.  `status`: the exit status of the command.  None of them holds a secret.
     """
 
     default_status = Exit.UNEXPECTED
@@ -53,37 +53,37 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """The command line can't be followed."""
+    """The command line is wrong, or no mountpoint is known."""
 
     default_status = Exit.USAGE
 
 
 class NotMountedError(UserError):
-    """There is no ccfs where one was expected."""
+    """No ccfs is mounted at the path."""
 
     default_status = Exit.NOT_MOUNTED
 
 
 class AlreadyMountedError(UserError):
-    """A living ccfs is there already."""
+    """A ccfs that answers is mounted at the path already."""
 
     default_status = Exit.ALREADY_MOUNTED
 
 
 class MountError(UserError):
-    """The system gives us no FUSE mount: no device, no fusermount3, or mount(2) refused."""
+    """No FUSE mount is possible: no device, no fusermount3, or mount(2) failed."""
 
     default_status = Exit.NO_FUSE
 
 
 class DeadMountError(UserError):
-    """A mount is there whose daemon is gone."""
+    """A mount without a daemon is at the path."""
 
     default_status = Exit.DEAD_MOUNT
 
 
 class DeniedError(UserError):
-    """The caller may not do this."""
+    """The user has no permission."""
 
     default_status = Exit.PERMISSION
 
@@ -101,36 +101,36 @@ class NoCcacheError(UserError):
 
 
 class LockedError(UserError):
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
     default_status = Exit.LOCKED
 
 
 class SourceError(UserError):
-    """What was to be imported can't be."""
+    """The source of an import can't be imported."""
 
     default_status = Exit.BAD_SOURCE
 
 
 class ExistsError(UserError):
-    """There is something already that would be replaced."""
+    """A ccache or file would be replaced, without --replace."""
 
     default_status = Exit.EXISTS
 
 
 class KcmSocketError(UserError):
-    """KCM clients can't be served at the socket."""
+    """The KCM socket can't be used."""
 
     default_status = Exit.KCM_SOCKET
 
 
 class JournalError(UserError):
-    """The journal, or the place for it, can't be used."""
+    """The journal, or its directory, can't be used."""
 
     default_status = Exit.JOURNAL
 
 
 class NoAnswerError(UserError):
-    """A daemon is there and doesn't answer within the bound."""
+    """A daemon doesn't answer in time."""
 
     default_status = Exit.NO_ANSWER

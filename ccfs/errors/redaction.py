@@ -1,20 +1,59 @@
-"""What may be told of an exception that nobody foresaw.
+"""The policy for texts of exceptions, on stderr, in logs, in replies and in events.
 
-Knows where it came from and of which kind it is; never its message, which might hold a secret.
+An exception's message may hold a secret: Python puts values into messages (`KeyError: KEY`,
+`UnicodeDecodeError` with the bytes), and libraries do.  Therefore:
+
+- A UserError's `reason` and `hint` are printed: they are written for users, and hold no secret.
+- The text of another exception is printed if this project wrote it, from constants, names, paths
+  and numbers: FormatError, MalformedError, RefusedError, UnreachableError, CCAPIError, OutputError.
+- Of an OSError, `errno` or `strerror` is printed: the system's words.  Of libkrb5's Krb5Error, its
+  message: libkrb5 writes names of ccaches and principals there, never keys.
+- Of any other exception only the type and the places in the code are printed, by `describe` and,
+  with --debug, `tracebacks`.  Never its message, its arguments or its notes.
+
+Knows types and code places; never a message.
 """
 
 from __future__ import annotations
 
+import errno
 import traceback
 
 
 def describe(error: BaseException) -> str:
-    """Its type, and the functions and lines it came through, innermost first; one line.
+    """Return an exception's type, and the functions and lines of its traceback, innermost first.
 
-    Of a group, which task groups raise, the first one in it.
+    One line.  An OSError's errno is added by name.  Of an exception group, which trio's nurseries
+    raise, its first exception is described.
     """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    return f"{type(error).__name__} at {where}"
+    places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{_name(error)} at {places}"
+
+
+def tracebacks(error: BaseException) -> str:
+    """Return the tracebacks of an exception and of those that led to it, without their messages.
+
+    Lines of source code are in it, values are not.  The exception itself comes last.
+    """
+    parts: list[str] = []
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        parts.insert(0, "".join(traceback.format_tb(current.__traceback__)) + _name(current) + "\n")
+        if isinstance(current, BaseExceptionGroup):
+            current = current.exceptions[0]
+        elif current.__cause__ is not None or current.__suppress_context__:
+            current = current.__cause__
+        else:
+            current = current.__context__
+    return "".join(parts)
+
+
+def _name(error: BaseException) -> str:
+    name = type(error).__name__
+    number = error.errno if isinstance(error, OSError) else None
+    return f"{name} ({errno.errorcode[number]})" if number and number in errno.errorcode else name
