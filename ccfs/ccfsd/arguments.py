@@ -5,26 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from typing import NoReturn
 
 from ccfs import __version__
 from ccfs.ccfsd.settings import KCM_SOCKET, Limits, Settings
-from ccfs.errors import UsageError
+from ccfs.commandline.parser import ArgumentParser, seconds, whole_number
 
 _DEFAULTS = Settings()
 LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with our voice."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, "see 'ccfsd --help'")
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; UsageError when it can't be understood."""
-    parser = _Parser(prog="ccfsd", description="Mount a ccfs for each user who needs one.")
+    parser = ArgumentParser(prog="ccfsd", description="Mount a ccfs for each user who needs one.")
     flag = parser.add_argument
     flag("--version", action="version", version=f"ccfsd {__version__}")
     flag("--debug", action="store_true", help="log everything")
@@ -47,21 +39,21 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flag("--allow-root", action="store_true", help="let root into the users' mounts, too")
     flag(
         "--idle",
-        type=_seconds,
+        type=seconds,
         default=_DEFAULTS.idle,
         metavar="SECONDS",
         help="end a daemon that nobody has any use for, after so long (600)",
     )
     flag(
         "--hang",
-        type=_seconds,
+        type=seconds,
         default=_DEFAULTS.hang,
         metavar="SECONDS",
         help="replace a daemon that does not answer for so long, and does nothing (5)",
     )
     flag(
         "--patience",
-        type=_seconds,
+        type=seconds,
         default=_DEFAULTS.patience,
         metavar="SECONDS",
         help="end a mount for which no daemon comes up for so long (30)",
@@ -113,20 +105,8 @@ def _limit(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
     if name not in LIMITS:
         raise argparse.ArgumentTypeError(f"no limit {name!r}, only {', '.join(LIMITS)}")
-    if not (number.isascii() and number.isdigit() and len(number) < 10):
-        raise argparse.ArgumentTypeError(f"not a number: {number!r}")
-    return name, int(number)
+    return name, whole_number(number)
 
 
 def _seconds_or_none(text: str) -> float:
-    return 0.0 if text == "0" else _seconds(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
-    if not 0.0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"not a time: {text!r}")
-    return seconds
+    return 0.0 if text == "0" else seconds(text)

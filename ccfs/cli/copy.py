@@ -1,48 +1,38 @@
-"""`ccfs copy`: a ccache of the mount once more, under another name.
+"""`ccfs copy`: copy a ccache of the mount to another name.
 
-Knows files of the mount; never the bytes of a ccache.  What `cp -r` would copy besides, texts and
-faces, is made of them by the mount.
+Knows files of the mount; never the bytes of a ccache.  Only `ccache` is copied: the mount makes all
+other files of a ccache's directory from it.
 """
 
 from __future__ import annotations
 
 import os
 from argparse import Namespace
-from dataclasses import dataclass, field
 
-from ccfs.cli import import_, mountpoint_argument
-from ccfs.cli.ccaches import directory_of, failures
+from ccfs.cli import mountpoint_argument
+from ccfs.cli.ccache_directory import ccache_errors, directory_of
+from ccfs.cli.ccache_files import CcacheBytes, read_file, write_ccache
 from ccfs.errors import ExistsError, Exit, UsageError
 from ccfs.mounting import mountpoint
 
 
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    data: bytes = field(repr=False)
-
-    def put(self, path: str) -> None:
-        """Write it to a new file."""
-        with open(path, "xb") as file:
-            file.write(self.data)
-
-
 def run(arguments: Namespace) -> int:
-    """Make a ccache what another is, in one step; it keeps its identifier where it was there."""
-    path = mountpoint_argument.of(arguments.mountpoint)
+    """Copy a ccache in one step; a target that exists keeps its identifier."""
+    path = mountpoint_argument.resolve(arguments.mountpoint)
     source, target = (directory_of(path, name) for name in (arguments.name, arguments.copy))
     if source == target:
         raise UsageError("a ccache can't be copied to itself", "name another one")
-    with failures(arguments.name):
+    with ccache_errors(arguments.name):
         file = os.path.join(source, "ccache")
-        copied = _Copy(mountpoint.ask(path, lambda: import_.read(file)))
+        ccache = CcacheBytes(mountpoint.ask(path, lambda: read_file(file)))
 
-    def put() -> bytes:
-        import_.put(target, copied, replace=arguments.replace)
+    def write() -> bytes:
+        write_ccache(target, ccache, replace=arguments.replace)
         return b""
 
     try:
-        with failures(arguments.copy):
-            mountpoint.ask(path, put)
+        with ccache_errors(arguments.copy):
+            mountpoint.ask(path, write)
     except FileExistsError:
         raise ExistsError(
             f'ccache "{arguments.copy}" has credentials', "add '--replace', or name another"

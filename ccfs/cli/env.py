@@ -1,6 +1,6 @@
 """`ccfs env`: the line that points a shell's Kerberos programs at the mount.
 
-Knows whether a mount answers and lets one in; never what is in it.
+Knows whether a mount answers the caller; never what is in it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from ccfs.mounting import mountpoint
 
 
 def run(arguments: Namespace) -> int:
-    """Print the export line, quoted for a shell; UserError when no mount lets the caller in."""
-    path = (arguments.mountpoint is None and mountpoint_argument.asked()) or mountpoint_argument.of(
-        arguments.mountpoint
-    )
+    """Print the export line, quoted for a shell; UserError if no mount answers the caller."""
+    path = None
+    if arguments.mountpoint is None:
+        path = mountpoint_argument.mount_by_ccfsd()
+    path = path or mountpoint_argument.resolve(arguments.mountpoint)
     mountpoint.ask(path, Path(path, "info").read_bytes)
     print(mountpoint_argument.export_line(path))
     return Exit.OK

@@ -1,6 +1,6 @@
-"""The `info` files of a mount as values.
+"""Parse the `info` files of a mount and of its ccaches.
 
-Knows their `key: value` lines and which keys are numbers or flags; never where they come from.
+Knows their `key: value` lines and which keys are numbers or flags; never how they are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CCACHE_FLAGS = {"initialised", "default"}
 
 
 def lines(data: bytes) -> Iterator[tuple[str, str]]:
-    """The keys and values of an `info` file in its order; a line without a colon is passed over."""
+    """Yield the keys and values of an `info` file in its order; skip lines without a colon."""
     for line in data.decode(errors="surrogateescape").split("\n"):
         key, separator, value = line.partition(":")
         if separator:
@@ -44,12 +44,12 @@ def lines(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def of_mount(data: bytes) -> dict[str, Value]:
-    """The mount's own `info`, its numbers as numbers."""
+    """Parse the mount's own `info`; numbers are converted."""
     return {key: _number(key, value, _MOUNT_NUMBERS) for key, value in lines(data)}
 
 
 def of_ccache(data: bytes) -> dict[str, Value]:
-    """A ccache's `info`; `yes` and `no` are booleans, an empty value is None."""
+    """Parse a ccache's `info`; `yes` and `no` become booleans, an empty value None."""
     return {key: _ccache_value(key, value) for key, value in lines(data)}
 
 

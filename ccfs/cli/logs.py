@@ -1,7 +1,7 @@
-"""Where the daemon's log goes.
+"""The daemon's log: to stderr with --foreground, else to syslog(3).
 
-Knows stderr and syslog(3); never what is logged. A line is `ccfs: LEVEL: TEXT`, the voice of the
-command, so that one look tells a warning from a word.
+Knows lines and levels; never what is logged.  A line on stderr is `ccfs: LEVEL: TEXT`, like the
+command's messages.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _PRIORITIES = {
 }
 
 
-class _Voice(logging.Formatter):
+class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return f"ccfs: {record.levelname.lower()}: {super().format(record)}"
 
 
 class _Syslog(logging.Handler):
-    """A handler without a socket of its own: syslog(3) reconnects when the log daemon restarts."""
+    """A handler that calls syslog(3), which reconnects when the log daemon restarts."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass one record on, line by line: syslog knows no newlines."""
+        """Log one record, line by line: a message of syslog has no newlines."""
         priority = _PRIORITIES.get(record.levelno, syslog.LOG_NOTICE)
         text = self.format(record).encode("utf-8", "backslashreplace").decode("utf-8")  # a path
         for line in text.splitlines():
@@ -38,7 +38,7 @@ class _Syslog(logging.Handler):
 def to_stderr(debug: bool) -> None:
     """Log to stderr, from INFO on, or everything."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Voice("%(message)s"))
+    handler.setFormatter(_Formatter("%(message)s"))
     _install(handler, debug)
 
 
@@ -50,8 +50,11 @@ def to_syslog(debug: bool) -> None:
     _install(handler, debug)
 
 
-def let_go() -> None:
-    """Close what syslog(3) has open, before somebody closes it behind its back."""
+def close_syslog() -> None:
+    """Close syslog(3)'s descriptor before the caller closes all descriptors.
+
+    Else the C library would later write to whatever has that number by then.
+    """
     syslog.closelog()
 
 

@@ -1,6 +1,6 @@
-"""Where a command's mount is, and how a shell is told of it.
+"""Which mount a command is about, and the shell's export line for it.
 
-Knows the environment and the layout's entry point; never what is mounted there.
+Knows the environment, ccfsd's mountpoints and the entry point of a mount; never what is in one.
 """
 
 from __future__ import annotations
@@ -9,36 +9,38 @@ import os
 import shlex
 from collections.abc import Mapping
 
-from ccfs.control import messages, paths
 from ccfs.control.client import own_mount
+from ccfs.control.messages import RefusedError
+from ccfs.control.paths import RUNTIME
 from ccfs.errors import UsageError
 from ccfs.linux import mountinfo
 from ccfs.mounting import mountpoint
 
-ASK_SECONDS = 5.0
-"""How long ccfsd may take to make a mount."""
+CCFSD_SECONDS = 5.0
+"""Bound for ccfsd to make a mount."""
 
 
-def of(given: str | None) -> str:
-    """The mountpoint a command is about, resolved: the one given, or the user's own.
+def resolve(argument: str | None) -> str:
+    """Return the resolved mountpoint of a command: its argument, or the caller's own mount.
 
-    That is where `ccfs mount` has it, or else the mount of the login, or the one that KRB5CCNAME or
-    the working directory is in.
+    Without an argument, in this order: `$XDG_RUNTIME_DIR/ccfs`, the login's mount, the mount that
+    KRB5CCNAME is in, the mount that the working directory is in; if none is mounted, the first.
     """
-    if given is not None or is_mounted(_beside_login()):
-        return new(given)
-    found = at_login() if is_mounted(at_login()) else _named(os.environ) or _around()
-    return found or new(None)
+    if argument is not None or is_mounted(_runtime_mountpoint()):
+        return resolve_new(argument)
+    login = login_mountpoint()
+    path = login if is_mounted(login) else _of_krb5ccname(os.environ) or _of_working_directory()
+    return path or resolve_new(None)
 
 
-def _named(environment: Mapping[str, str]) -> str | None:
-    """The caller's ccfs that the ccache in KRB5CCNAME is in."""
+def _of_krb5ccname(environment: Mapping[str, str]) -> str | None:
+    """Return the caller's mount that contains the ccache in KRB5CCNAME."""
     kind, _, rest = environment.get("KRB5CCNAME", "").rpartition(":")
     return _enclosing(rest) if kind in ("", "FILE", "DIR", "DIR:") and rest else None
 
 
-def _around() -> str | None:
-    """The caller's ccfs that the working directory is in."""
+def _of_working_directory() -> str | None:
+    """Return the caller's mount that contains the working directory."""
     try:
         return _enclosing(os.getcwd())
     except OSError:
@@ -46,67 +48,69 @@ def _around() -> str | None:
 
 
 def _enclosing(path: str) -> str | None:
-    """The innermost ccfs of the caller's that `path` is below, by its text and the mount table.
+    """Return the innermost ccfs of the caller's above `path`.
 
-    Nothing in the mount is touched: its daemon may hang.
+    Compares the path's text with the mount table, and touches nothing in the mount: its daemon may
+    hang.
     """
     absolute = os.path.abspath(path)
-    inside = [
+    enclosing = [
         mount.path
         for mount in mountinfo.mounts()
         if mount.is_ccfs
         and mount.owner == os.getuid()
         and (absolute == mount.path or absolute.startswith(mount.path + "/"))
     ]
-    return max(inside, key=len, default=None)
+    return max(enclosing, key=len, default=None)
 
 
-def new(given: str | None) -> str:
-    """Where `ccfs mount` makes one."""
-    return mountpoint.resolve(given or default(os.environ, os.getuid()))
+def resolve_new(argument: str | None) -> str:
+    """Return the resolved mountpoint for a new mount: the argument, or the default."""
+    return mountpoint.resolve(argument or default(os.environ, os.getuid()))
 
 
-def at_login() -> str:
-    """Where ccfsd has the mount of the caller."""
-    return f"{paths.RUNTIME}/{os.getuid()}"
+def login_mountpoint() -> str:
+    """Return where ccfsd mounts for the caller."""
+    return f"{RUNTIME}/{os.getuid()}"
 
 
-def asked() -> str | None:
-    """The caller's mount as ccfsd makes it, if there is none of their own and ccfsd runs here.
+def mount_by_ccfsd() -> str | None:
+    """Have ccfsd make the caller's mount, and return its path.
 
-    A mount that this process can't see is none: ccfsd mounts in another namespace then.
+    None if the caller has a mount of their own, if no ccfsd runs or it refuses, and if its mount is
+    not visible here: then ccfsd mounts in another mount namespace.
     """
-    if is_mounted(_beside_login()):
+    if is_mounted(_runtime_mountpoint()):
         return None
     try:
-        path = own_mount(seconds=ASK_SECONDS)
-    except messages.RefusedError:
+        path = own_mount(seconds=CCFSD_SECONDS)
+    except RefusedError:
         return None
     return path if path is not None and is_mounted(path) else None
 
 
 def is_mounted(path: str | None) -> bool:
-    """Whether a ccfs is mounted at a path, dead or alive."""
+    """True if a ccfs, dead or alive, is mounted at `path`."""
     mount = mountinfo.topmost(path) if path else None
     return mount is not None and mount.is_ccfs
 
 
-def _beside_login() -> str | None:
+def _runtime_mountpoint() -> str | None:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return mountpoint.resolve(os.path.join(runtime, "ccfs")) if runtime else None
 
 
 def default(environment: Mapping[str, str], uid: int) -> str:
-    """`$XDG_RUNTIME_DIR/ccfs`; UsageError when there is no such variable."""
+    """Return `$XDG_RUNTIME_DIR/ccfs`; UsageError if the variable is unset."""
     directory = environment.get("XDG_RUNTIME_DIR")
     if not directory:
         raise UsageError(
             "no mountpoint given, and XDG_RUNTIME_DIR is not set",
-            f"name a mountpoint, or set XDG_RUNTIME_DIR=/run/user/{uid} where that exists",
+            f"name a mountpoint, or set XDG_RUNTIME_DIR=/run/user/{uid} if that exists",
         )
     return os.path.join(directory, "ccfs")
 
 
 def export_line(path: str) -> str:
-    """The shell command that makes Kerberos programs use the default ccache at `path`."""
+    """Return the shell command that has Kerberos programs use the default ccache of a mount."""
     return "export KRB5CCNAME=" + shlex.quote(f"FILE:{path}/default/ccache")

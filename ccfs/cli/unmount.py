@@ -1,6 +1,6 @@
-"""`ccfs unmount`: take a mount away and see its processes end.
+"""`ccfs unmount`: unmount, and wait until the daemon has ended.
 
-Knows whose mount it is; `ending` knows how a mount is ended.
+Knows who may unmount; `end_mount` does it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ccfs.mounting import mountpoint
 
 
 def run(arguments: Namespace) -> int:
-    """Unmount; returns when the daemon has ended and nothing of the mount is left."""
-    path = mountpoint_argument.of(arguments.mountpoint)
+    """Unmount; return when the daemon has ended and nothing of the mount is left."""
+    path = mountpoint_argument.resolve(arguments.mountpoint)
     mount = mountpoint.find(path)
     if os.geteuid() not in (0, mount.owner):
-        said = f"the ccfs at {path} belongs to uid {mount.owner}"
-        raise DeniedError(said, "only its owner and root can")
+        reason = f"the ccfs at {path} belongs to uid {mount.owner}"
+        raise DeniedError(reason, "only its owner and root can unmount it")
     end_mount.end(mount)
     return Exit.OK

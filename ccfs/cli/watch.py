@@ -1,7 +1,7 @@
-"""`ccfs watch`: the events of a mount, the last ones first and then each as it comes.
+"""`ccfs watch`: print the last events of a mount, then each new one.
 
-Knows that `events` is a log of lines of fields (with tabs between them) that grows and wakes poll;
-never what a line says.
+Knows that `events` is a file of tab-separated lines that grows and that poll(2) reports; never what
+an event means.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from ccfs.cli import mountpoint_argument, output
+from ccfs.cli import mountpoint_argument
+from ccfs.commandline import messages
 from ccfs.errors import Exit
 from ccfs.mounting import mountpoint
 
-_GONE = (
-    errno.ENOENT,  # unmounted between the first look and the next: the bare mountpoint is there
+_UNMOUNTED = (
+    errno.ENOENT,  # unmounted between two opens: the directory below has no such file
     errno.ENOTCONN,
     errno.ECONNABORTED,
     errno.ECONNREFUSED,
@@ -31,33 +32,33 @@ _PAUSE = 0.2
 
 
 def run(arguments: Namespace) -> int:
-    """Print events until Ctrl-C or until the mount goes away; both are a good end."""
-    path = mountpoint_argument.of(arguments.mountpoint)
+    """Print events until Ctrl-C or until the mount ends; both end with status 0."""
+    path = mountpoint_argument.resolve(arguments.mountpoint)
     events = Path(path, "events")
     past = mountpoint.ask(path, events.read_bytes)
     try:
-        _show(past.split(b"\n")[:-1][-arguments.lines :])
+        _print_lines(past.split(b"\n")[:-1][-arguments.lines :])
         _follow(events, len(past))
     except KeyboardInterrupt:
         return Exit.OK
-    output.say("notice", f"the ccfs at {path} is gone")
+    messages.say("notice", f"the ccfs at {path} is gone")
     return Exit.OK
 
 
 def _follow(events: Path, offset: int) -> None:
-    """Print the lines that come behind `offset`; returns when the mount is gone."""
-    tail = b""
+    """Print the lines after `offset` as they are written; return when the mount has ended."""
+    incomplete = b""
     try:
         for chunk in _chunks(events, offset):
-            *whole, tail = (tail + chunk).split(b"\n")
-            _show(whole)
+            *lines, incomplete = (incomplete + chunk).split(b"\n")
+            _print_lines(lines)
     except OSError as error:
-        if error.errno not in _GONE:
+        if error.errno not in _UNMOUNTED:
             raise
 
 
 def _chunks(events: Path, offset: int) -> Iterator[bytes]:
-    """What is in `events` behind `offset` and what gets there, as it comes."""
+    """Yield the bytes of `events` after `offset` as they are written."""
     descriptor = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.lseek(descriptor, offset, os.SEEK_SET)
@@ -72,17 +73,17 @@ def _chunks(events: Path, offset: int) -> Iterator[bytes]:
 
 
 def _wait(descriptor: int) -> bool:
-    """Wait until there may be more to read; False when the mount is gone."""
+    """Wait until the file may have grown; False if the mount has ended."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if poll.poll(0):
-        time.sleep(_PAUSE)  # nothing to read and yet awake: never spin, whatever the daemon does
-    happened = poll.poll()[0][1]
-    return not happened & (select.POLLERR | select.POLLHUP | select.POLLNVAL)
+        time.sleep(_PAUSE)  # readable at its end: don't spin, whatever the daemon does
+    events = poll.poll()[0][1]
+    return not events & (select.POLLERR | select.POLLHUP | select.POLLNVAL)
 
 
-def _show(lines: list[bytes]) -> None:
+def _print_lines(lines: list[bytes]) -> None:
     for line in lines:
         fields = line.decode(errors="surrogateescape").split("\t")
-        print(*map(output.printable, fields), sep="\t")
+        print(*map(messages.printable, fields), sep="\t")
     sys.stdout.flush()

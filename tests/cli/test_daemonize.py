@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.cli import daemonize
-from ccfs.cli.daemonize import telling
+from ccfs.cli.daemonize import reporting
 from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
 from ccfs.linux.fusermount import Wait, wait_readable
 from ccfs.mounting.mounter import Attached, Mounter
@@ -42,7 +42,7 @@ def test_a_daemon_that_gets_ready_and_ends(nowhere: NoMount) -> None:
         ready()
         return 5
 
-    assert reap(daemonize.start(nowhere, Job(telling(serve)))) == 5
+    assert reap(daemonize.start(nowhere, Job(reporting(serve)))) == 5
 
 
 def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
@@ -57,7 +57,7 @@ def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
         standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))
         return 0 if alone and standard else 1
 
-    pid = daemonize.start(nowhere, Job(telling(serve)))
+    pid = daemonize.start(nowhere, Job(reporting(serve)))
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)
@@ -69,7 +69,7 @@ def test_its_error_is_told_with_hint_and_status(nowhere: NoMount) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(reporting(serve)))
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
@@ -80,7 +80,7 @@ def test_what_fusermount3_prints_is_told(nowhere: NoMount) -> None:
         raise UserError("cannot mount")
 
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(reporting(serve)))
     assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
 
 
@@ -99,7 +99,7 @@ def test_what_the_keeper_does_itself(nowhere: NoMount, tmp_path: Path) -> None:
     with pytest.raises(UserError):
         daemonize.start(
             nowhere,
-            Job(telling(serve), first=lambda: note("first"), after=lambda: note("after")),
+            Job(reporting(serve), first=lambda: note("first"), after=lambda: note("after")),
         )
     what, pids = zip(*(line.split() for line in done.read_text().splitlines()), strict=True)
     assert what == ("first", "serve", "after")
@@ -111,14 +111,14 @@ def test_what_the_keeper_cannot_do_is_told_as_well(nowhere: NoMount) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(telling(lambda *_: 0), first=refuse))
+        daemonize.start(nowhere, Job(reporting(lambda *_: 0), first=refuse))
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
 
 def test_an_unforeseen_failure_is_one_line(nowhere: NoMount) -> None:
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(telling(lambda *_: 1 // 0)))
+        daemonize.start(nowhere, Job(reporting(lambda *_: 1 // 0)))
     assert told.value.reason.startswith("unexpected failure: ZeroDivisionError")
     assert "--foreground --debug" in told.value.hint
     assert told.value.status is Exit.UNEXPECTED
@@ -130,9 +130,9 @@ def test_a_daemon_that_dies_silently(nowhere: NoMount) -> None:
         return 0
 
     with pytest.raises(UserError, match="ended by signal 9 before it was ready"):
-        daemonize.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(reporting(serve)))
     with pytest.raises(UserError, match="ended with status 0 before it was ready"):
-        daemonize.start(nowhere, Job(telling(lambda *_: 0)))
+        daemonize.start(nowhere, Job(reporting(lambda *_: 0)))
 
 
 def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.Mo
     monkeypatch.setattr(daemonize, "START_SECONDS", 0.1)
     monkeypatch.setattr(os, "fork", remembered_fork)
     with pytest.raises(NoAnswerError):
-        daemonize.start(nowhere, Job(telling(serve)))
+        daemonize.start(nowhere, Job(reporting(serve)))
     assert reap(children[0]) == -signal.SIGTERM
 
 

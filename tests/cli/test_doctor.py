@@ -13,9 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.cli import doctor
-from ccfs.cli.doctor import ccfsd, machine
-from ccfs.cli.doctor import mount as mount_checks
+from ccfs.cli.doctor import (
+    ccfsd_checks,
+    command,
+    journal_checks,
+    kcm_server,
+    krb5ccname_check,
+    machine_checks,
+    mount_checks,
+)
 from ccfs.cli.doctor.finding import Finding
 from ccfs.cli.doctor.machine import Machine
 from ccfs.errors import Exit
@@ -84,7 +90,7 @@ def test_a_dead_mount(mount: Mounted) -> None:
     os.kill(mount.pid, signal.SIGKILL)
     mount.process.wait(10)
     found = said(mount)
-    assert "is dead" in found["mount"].what
+    assert "is dead" in found["mount"].message
     assert "--replace" in found["mount"].hint
     assert "journal" not in found
 
@@ -96,13 +102,13 @@ def test_a_mount_that_hangs(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> 
         found = [*mount_checks.check(str(mount.path), PLAIN, NOW)]
     finally:
         os.kill(mount.pid, signal.SIGCONT)
-    assert "doesn't answer" in found[0].what
+    assert "doesn't answer" in found[0].message
 
 
 def test_a_mount_of_somebody_else(mount: Mounted) -> None:
     (_, found, *_) = mount_checks.check(str(mount.path), PLAIN, NOW)
     assert (found.check, found.ok) == ("owner", False)
-    assert "you are uid 1000" in found.what
+    assert "you are uid 1000" in found.message
 
 
 def test_expired_and_skewed_ccaches(mount: Mounted) -> None:
@@ -115,9 +121,9 @@ def test_expired_and_skewed_ccaches(mount: Mounted) -> None:
     (mount.path / "caches/new/kdc_offset").write_text("-301\n")
     found = said(mount)
     assert wrong(found) == {"expired", "clock"}
-    assert found["expired"].what == "ccache old expired at 1970-01-12T13:46:40Z"
+    assert found["expired"].message == "ccache old expired at 1970-01-12T13:46:40Z"
     assert "ccfs destroy old" in found["expired"].hint
-    assert "-301 s" in found["clock"].what
+    assert "-301 s" in found["clock"].message
 
 
 def test_a_journal(make_mount: object, tmp_path: Path) -> None:
@@ -126,7 +132,7 @@ def test_a_journal(make_mount: object, tmp_path: Path) -> None:
     try:
         mounted: Mounted = make_mount("--journal", str(directory / "j"))  # type: ignore[operator]
         found = said(mounted)
-        assert found["journal"].what == f"{directory}/j is of uid {os.getuid()} alone"
+        assert found["journal"].message == f"only uid {os.getuid()} can reach {directory}/j"
         assert found["journal-place"].ok
         (directory / "j").chmod(0o644)
         assert wrong(said(mounted)) == {"journal"}
@@ -146,16 +152,16 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "j"
     path.touch(0o600)
     monkeypatch.setattr("ccfs.journal.location.in_memory", lambda _: False)
-    (alone, place) = mount_checks.journal(str(path))
+    (alone, place) = journal_checks.check(str(path))
     assert (alone.ok, place.ok) == (True, False)
-    (unused,) = mount_checks.journal(str(tmp_path / "absent"), empty=True)
+    (unused,) = journal_checks.check(str(tmp_path / "absent"), empty=True)
     assert unused.ok
-    assert not next(mount_checks.journal(str(tmp_path / "no/absent"), empty=True)).ok
-    (gone,) = mount_checks.journal(str(tmp_path / "absent"))
-    assert "cannot see" in gone.what
+    assert not next(journal_checks.check(str(tmp_path / "no/absent"), empty=True)).ok
+    (gone,) = journal_checks.check(str(tmp_path / "absent"))
+    assert "cannot see" in gone.message
     path.unlink()
     path.symlink_to("/dev/null")
-    assert not next(mount_checks.journal(str(path))).ok
+    assert not next(journal_checks.check(str(path))).ok
 
 
 @pytest.mark.parametrize(
@@ -175,17 +181,17 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
     path = str(mount.path)
-    finding = mount_checks.krb5ccname(path, Machine({"KRB5CCNAME": name.format(path)}, 0))
+    finding = krb5ccname_check.check(path, Machine({"KRB5CCNAME": name.format(path)}, 0))
     assert finding.ok is ok
-    assert told in finding.what
+    assert told in finding.message
 
 
 def test_mount_options() -> None:
     line = "40 28 0:35 / /m rw,nosuid,nodev,relatime - fuse.ccfs ccfs rw,user_id=7,group_id=7\n"
     (mount,) = mountinfo.parse(line)
-    assert mount_checks.options(mount).what == "mounted without noexec"
+    assert mount_checks.check_options(mount).message == "mounted without noexec"
     (mount,) = mountinfo.parse(line.replace("group_id=7", "group_id=7,allow_other"))
-    assert mount_checks.options(mount).what == "mounted without noexec,default_permissions"
+    assert mount_checks.check_options(mount).message == "mounted without noexec,default_permissions"
 
 
 def test_a_daemon_others_can_read() -> None:
@@ -193,13 +199,16 @@ def test_a_daemon_others_can_read() -> None:
     uid = os.getuid() or 64001
     program = subprocess.Popen(["sleep", "60"], user=None if os.getuid() else uid)
     try:
-        first, _ = mount_checks.daemon({"pid": program.pid}, PLAIN)
-        assert first.what == f"others of uid {uid} can read the memory of {program.pid}"
+        first, _ = mount_checks.check_daemon({"pid": program.pid}, PLAIN)
+        assert (
+            first.message
+            == f"other processes of uid {uid} can read the memory of process {program.pid}"
+        )
         assert not first.ok
     finally:
         program.kill()
         program.wait()
-    (gone,) = mount_checks.daemon({"pid": 1 << 30}, PLAIN)
+    (gone,) = mount_checks.check_daemon({"pid": 1 << 30}, PLAIN)
     assert gone.unknown
 
 
@@ -207,7 +216,7 @@ def swapping(tmp_path: Path, *lines: str) -> Machine:
     """A machine with these swap areas."""
     swaps = tmp_path / "swaps"
     swaps.write_text(NO_SWAP + "".join(f"{line}\tpartition\t8\t0\t-2\n" for line in lines))
-    return Machine({}, 1000, swaps=str(swaps), blocks=str(tmp_path))
+    return Machine({}, 1000, proc_swaps=str(swaps), sys_block=str(tmp_path))
 
 
 def test_swap(tmp_path: Path) -> None:
@@ -215,18 +224,18 @@ def test_swap(tmp_path: Path) -> None:
     (tmp_path / "dm-1/dm/uuid").write_text("CRYPT-LUKS2-0123-swap\n")
     (tmp_path / "dm-2/dm").mkdir(parents=True)
     (tmp_path / "dm-2/dm/uuid").write_text("LVM-0123\n")
-    assert machine.swap(swapping(tmp_path)).ok
-    assert machine.swap(swapping(tmp_path, "/dev/zram0", "/dev/dm-1")).ok
-    found = machine.swap(swapping(tmp_path, "/dev/dm-1", "/dev/dm-2", "/swapfile"))
-    assert "/dev/dm-2, /swapfile may get the journal" in found.what
-    assert machine.swap(Machine({}, 0, swaps=str(tmp_path / "none"))).ok
+    assert machine_checks.swap(swapping(tmp_path)).ok
+    assert machine_checks.swap(swapping(tmp_path, "/dev/zram0", "/dev/dm-1")).ok
+    found = machine_checks.swap(swapping(tmp_path, "/dev/dm-1", "/dev/dm-2", "/swapfile"))
+    assert "/dev/dm-2, /swapfile may get the journal" in found.message
+    assert machine_checks.swap(Machine({}, 0, proc_swaps=str(tmp_path / "none"))).ok
 
 
 def test_memory_that_may_be_swapped_out(tmp_path: Path) -> None:
     bare = swapping(tmp_path, "/dev/sda2")
-    assert not mount_checks.locked("0 kB", bare).ok
-    assert mount_checks.locked("8 kB", bare).ok
-    assert mount_checks.locked("0 kB", swapping(tmp_path)).ok
+    assert not mount_checks.check_locked("0 kB", bare).ok
+    assert mount_checks.check_locked("8 kB", bare).ok
+    assert mount_checks.check_locked("0 kB", swapping(tmp_path)).ok
 
 
 @pytest.mark.parametrize(("uid", "areas", "ok"), [(0, 1, True), (1000, 0, True), (1000, 1, False)])
@@ -234,14 +243,14 @@ def test_memlock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, areas: int, ok: bool
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (65536, 8 << 20))
-    here = Machine({}, uid, swaps=swapping(tmp_path, *["/dev/sda2"] * areas).swaps)
-    assert machine.memlock(here).ok is ok
+    here = Machine({}, uid, proc_swaps=swapping(tmp_path, *["/dev/sda2"] * areas).proc_swaps)
+    assert machine_checks.memlock(here).ok is ok
 
 
 def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, ok in ((64, False), (1024, True), (resource.RLIM_INFINITY, True)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=limit: (soft, soft))
-        assert machine.open_files(PLAIN).ok is ok
+        assert machine_checks.open_files(PLAIN).ok is ok
 
 
 @pytest.mark.parametrize(
@@ -254,36 +263,36 @@ def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_fuse_device(device: str, uid: int, told: str) -> None:
-    finding = machine.fuse_device(Machine({}, uid, device=device))
+    finding = machine_checks.fuse_device(Machine({}, uid, fuse_device=device))
     assert finding.ok is (not told)
-    assert told in finding.what
+    assert told in finding.message
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="makes a device: run as root")
 def test_a_fuse_device_of_root_alone(tmp_path: Path) -> None:
     device = tmp_path / "fuse"
     os.mknod(device, 0o020600, os.makedev(*mountpoint.FUSE_NUMBER))
-    finding = machine.fuse_device(Machine({}, 1000, device=str(device)))
-    assert "mode 0600, uid 1000 may not open it" in finding.what
+    finding = machine_checks.fuse_device(Machine({}, 1000, fuse_device=str(device)))
+    assert "mode 0600, uid 1000 may not open it" in finding.message
     assert "chmod 666" in finding.hint
     device.chmod(0o666)
-    assert machine.fuse_device(Machine({}, 1000, device=str(device))).ok
+    assert machine_checks.fuse_device(Machine({}, 1000, fuse_device=str(device))).ok
 
 
 def test_fusermount(tmp_path: Path) -> None:
     here = Machine({"PATH": str(tmp_path)}, 1000)
-    assert "apt install" in machine.fusermount(here).hint
+    assert "apt install" in machine_checks.fusermount(here).hint
     program = tmp_path / "fusermount3"
     program.touch(0o755)
-    assert "not setuid root" in machine.fusermount(here).what
-    assert machine.fusermount(Machine({}, 0)).ok
+    assert "not setuid root" in machine_checks.fusermount(here).message
+    assert machine_checks.fusermount(Machine({}, 0)).ok
 
 
 def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     for release, ok in (("4.19.0-27-amd64", False), ("5.10.0", True), ("6.18.44-fc", True)):
         uname = os.uname_result(("Linux", "h", release, "#1", "x86_64"))
         monkeypatch.setattr(os, "uname", lambda result=uname: result)
-        assert machine.kernel(PLAIN).ok is ok
+        assert machine_checks.kernel(PLAIN).ok is ok
 
 
 @contextlib.contextmanager
@@ -296,19 +305,19 @@ def listening(path: Path) -> Iterator[None]:
 
 def test_another_kcm_server(tmp_path: Path) -> None:
     path = tmp_path / "kcm"
-    here = Machine({}, 1000, kcm=str(path))
-    assert machine.kcm_server(here).ok
+    here = Machine({}, 1000, kcm_socket=str(path))
+    assert kcm_server.check(here).ok
     with listening(path):
-        assert f"process {os.getpid()} serves KCM:" in machine.kcm_server(here).what
+        assert f"process {os.getpid()} serves KCM:" in kcm_server.check(here).message
     assert path.exists()
-    assert machine.kcm_server(here).ok  # a socket that nobody listens at
+    assert kcm_server.check(here).ok  # a socket that nobody listens at
 
 
 def test_many_ccaches(mount: Mounted) -> None:
     for number in range(200):
         (mount.path / "caches" / str(number)).mkdir()
         (mount.path / "caches" / str(number) / "ccache").write_bytes(records.ccache(["host/x"]))
-    assert said(mount)["ccaches"].what.startswith("200, ")
+    assert said(mount)["ccaches"].message.startswith("200, ")
 
 
 def doctor_with(script: str, *arguments: str) -> str:
@@ -342,8 +351,9 @@ set -- setpriv --reuid=64001 --regid=64001 --clear-groups"""
     with listening(path):
         path.chmod(0o666)
         code = (
-            "from ccfs.cli.doctor import machine; import os;"
-            "f = machine.kcm_server(machine.Machine.of(os.environ, 64001)); print(f.unknown, f.ok)"
+            "from ccfs.cli.doctor import kcm_server, machine; import os;"
+            "f = kcm_server.check(machine.Machine.of(os.environ, 64001));"
+            "print(f.unknown, f.ok)"
         )
         line = f"{script}\ncd {PROJECT}; umask 022\n\"$@\" $0 -c '{code}'"
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", line]
@@ -361,52 +371,54 @@ def test_root_on_a_healthy_host() -> None:
 
 
 def test_a_socket_that_systemd_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("ccfs.cli.doctor.machine.listener_pid", lambda _: 1)
-    monkeypatch.setattr(machine, "_program", lambda pid: ("systemd", None))
-    found = machine.kcm_server(PLAIN)
+    monkeypatch.setattr("ccfs.cli.doctor.kcm_server.listener_pid", lambda _: 1)
+    monkeypatch.setattr(kcm_server, "_program", lambda pid: ("systemd", None))
+    found = kcm_server.check(PLAIN)
     assert (found.unknown, found.ok) == (True, True)
     here = Machine({"KRB5CCNAME": "KCM:"}, 1000)
-    assert mount_checks.krb5ccname("/m", here).unknown
+    assert krb5ccname_check.check("/m", here).unknown
 
 
 def test_a_listener_of_another_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccfs.cli.doctor.machine.listener_pid", lambda _: 0)
-    assert machine.kcm_server(PLAIN).unknown
+    monkeypatch.setattr("ccfs.cli.doctor.kcm_server.listener_pid", lambda _: 0)
+    assert kcm_server.check(PLAIN).unknown
 
 
 def test_locked_memory_needs_no_limit(tmp_path: Path) -> None:
     low = Finding("memlock", "the limit is 8, so it may be swapped out", "raise it")
-    (left, _) = doctor.settled([low, Finding("locked", "the daemon's memory is locked")])
+    (left, _) = command.drop_memlock_fault(
+        [low, Finding("locked", "the daemon's memory is locked")]
+    )
     assert left.ok
-    assert doctor.settled([low, Finding("locked", "not", "mend it")])[0] is low
+    assert command.drop_memlock_fault([low, Finding("locked", "not", "mend it")])[0] is low
 
 
 def test_krb5ccname_through_a_link(mount: Mounted, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(mount.path)
     here = Machine({"KRB5CCNAME": f"FILE:{tmp_path}/link/default/ccache"}, 0)
-    assert mount_checks.krb5ccname(str(mount.path), here).ok
+    assert krb5ccname_check.check(str(mount.path), here).ok
 
 
 def test_ccfsd(tmp_path: Path) -> None:
     """Its socket, its owner, its units and the line for PAM."""
     path = tmp_path / "control"
-    (one,) = ccfsd.check(str(path))
+    (one,) = ccfsd_checks.check(str(path))
     assert one.ok
     path.touch()
-    assert not next(ccfsd.check(str(path))).ok
+    assert not next(ccfsd_checks.check(str(path))).ok
     path.unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(str(path))
-        assert not next(ccfsd.check(str(path))).ok  # nobody listens
+        assert not next(ccfsd_checks.check(str(path))).ok  # nobody listens
         server.listen()
-        first, units, _ = ccfsd.check(str(path), str(tmp_path), str(tmp_path))
+        first, units, _ = ccfsd_checks.check(str(path), str(tmp_path), str(tmp_path))
         assert first.ok is (os.getuid() == 0)
         assert units.unknown
         if os.getuid() == 0:
             os.chown(path, 7, 7)
-            assert "uid 7" in next(ccfsd.check(str(path))).what
-    assert ccfsd.pam(str(tmp_path / "none")).unknown
+            assert "uid 7" in next(ccfsd_checks.check(str(path))).message
+    assert ccfsd_checks.check_pam(str(tmp_path / "none")).unknown
     (tmp_path / "su").write_text("session required pam_ccfs.so\n")
-    assert not ccfsd.pam(str(tmp_path)).ok
+    assert not ccfsd_checks.check_pam(str(tmp_path)).ok
     (tmp_path / "su").write_text("session optional pam_ccfs.so\n")
-    assert ccfsd.pam(str(tmp_path)).what == "pam_ccfs.so is in su"
+    assert ccfsd_checks.check_pam(str(tmp_path)).message == "pam_ccfs.so is in su"

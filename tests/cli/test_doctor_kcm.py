@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.cli.doctor import krb5_conf, machine, mount
+from ccfs.cli.doctor import kcm_server, krb5_conf, krb5ccname_check
 from ccfs.cli.doctor.machine import Machine
 from tests.support.mounting import MakeMount, run_ccfs
 
@@ -16,11 +16,11 @@ from tests.support.mounting import MakeMount, run_ccfs
 def test_ccfs_itself_is_fine(make_mount: MakeMount, tmp_path: Path) -> None:
     path = str(tmp_path / "kcm")
     mounted = make_mount("--kcm-socket", path, "--no-journal")
-    found = machine.kcm_server(Machine({}, os.geteuid(), kcm=path))
+    found = kcm_server.check(Machine({}, os.geteuid(), kcm_socket=path))
     assert found.ok
-    assert found.what == f"process {mounted.pid} serves KCM: ccaches at {path}: ccfs"
-    user = Machine({"KRB5CCNAME": "KCM:"}, os.geteuid(), kcm=path)
-    assert mount.krb5ccname(str(mounted.path), user).ok
+    assert found.message == f"process {mounted.pid} serves KCM: ccaches at {path}: ccfs"
+    user = Machine({"KRB5CCNAME": "KCM:"}, os.geteuid(), kcm_socket=path)
+    assert krb5ccname_check.check(str(mounted.path), user).ok
 
 
 def test_somebody_else_is_named(tmp_path: Path) -> None:
@@ -28,10 +28,10 @@ def test_somebody_else_is_named(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
         other.listen()
-        found = machine.kcm_server(Machine({}, os.geteuid(), kcm=path))
+        found = kcm_server.check(Machine({}, os.geteuid(), kcm_socket=path))
     name = Path("/proc/self/comm").read_text().strip()
     assert not found.ok
-    assert found.what == f"process {os.getpid()} serves KCM: ccaches at {path}: {name}"
+    assert found.message == f"process {os.getpid()} serves KCM: ccaches at {path}: {name}"
     assert "docs/admin/kcm.md" in found.hint
 
 
@@ -62,12 +62,12 @@ def test_kcm_without_a_server(tmp_path: Path) -> None:
     """Only where programs would look for one is that a fault."""
     path = tmp_path / "kcm"
     environment = configured(tmp_path, CONFIGURED.format(path))
-    found = machine.kcm_server(Machine.of(environment, 7))
-    assert found.what == f"programs use KCM:, and nobody is at {path}"
+    found = kcm_server.check(Machine.of(environment, 7))
+    assert found.message == f"programs use KCM:, and no process listens at {path}"
     assert f"--kcm-socket {path}" in found.hint
-    assert not mount.krb5ccname("/m", Machine.of(environment, 7)).ok
+    assert not krb5ccname_check.check("/m", Machine.of(environment, 7)).ok
     elsewhere = {**environment, "KRB5CCNAME": "FILE:/m/default/ccache"}
-    assert machine.kcm_server(Machine.of(elsewhere, 7)).ok
+    assert kcm_server.check(Machine.of(elsewhere, 7)).ok
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,19 @@ def test_kcm_without_a_server(tmp_path: Path) -> None:
 )
 def test_names_of_kcm(name: str, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user's name, and one without a user, are served to nobody."""
-    monkeypatch.setattr(mount, "serves_kcm", lambda _: True)
-    for here in (Machine({"KRB5CCNAME": name}, 7), Machine({}, 7, ccname=name)):
-        assert mount.krb5ccname("/m", here).ok is ok
+    monkeypatch.setattr(kcm_server, "is_ccfs", lambda _: True)
+    for here in (Machine({"KRB5CCNAME": name}, 7), Machine({}, 7, default_ccache=name)):
+        assert krb5ccname_check.check("/m", here).ok is ok
 
 
 def test_the_socket_of_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ccfs serves there, but not this mount, which says in `info` where it does."""
-    monkeypatch.setattr(mount, "serves_kcm", lambda _: True)
+    monkeypatch.setattr(kcm_server, "is_ccfs", lambda _: True)
     (tmp_path / "link").symlink_to(tmp_path)
-    here = Machine({"KRB5CCNAME": "KCM:"}, 7, kcm=f"{tmp_path}/link/kcm")
-    assert mount.krb5ccname("/m", here, f"{tmp_path}/kcm").ok
-    found = mount.krb5ccname("/m", here, f"{tmp_path}/other")
-    assert found.what == "KRB5CCNAME=KCM: points elsewhere"
+    here = Machine({"KRB5CCNAME": "KCM:"}, 7, kcm_socket=f"{tmp_path}/link/kcm")
+    assert krb5ccname_check.check("/m", here, f"{tmp_path}/kcm").ok
+    found = krb5ccname_check.check("/m", here, f"{tmp_path}/other")
+    assert found.message == "KRB5CCNAME=KCM: points elsewhere"
     assert found.hint.endswith(f"or set kcm_socket = {tmp_path}/other in krb5.conf")
 
 
@@ -96,7 +96,7 @@ def test_a_directory_that_krb5_conf_names(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     text = f"[libdefaults]\n default_ccache_name = DIR:{tmp_path}/dir\n"
     here = Machine.of(configured(tmp_path, text), 7)
-    assert mount.krb5ccname(str(tmp_path), here).ok
+    assert krb5ccname_check.check(str(tmp_path), here).ok
 
 
 FORMS = {

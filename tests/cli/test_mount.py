@@ -313,7 +313,7 @@ def test_another_user_is_kept_out(mount: Mounted) -> None:
 
 def as_nobody(line: list[str]) -> int:
     """The exit status of `ccfs LINE` run by a user who is nobody here."""
-    for module in ("unmount", "status", "listing", "env", "watch"):
+    for module in ("unmount", "status", "list_", "env", "watch"):
         __import__(f"ccfs.cli.{module}")
     child = os.fork()
     if child == 0:

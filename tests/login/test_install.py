@@ -220,7 +220,7 @@ def options_of(program: str, source: str, pattern: str) -> set[str]:
     [
         ("pam_ccfs.8", "mount-helper/options.c", r'\{"(\w+)", set_'),
         ("ccfsd.8", "ccfs/ccfsd/arguments.py", r'"(--[\w-]+)"'),
-        ("mount.ccfs.8", "ccfs/cli/mount_ccfs.py", r'^    "(\w+)": (?:True|False)'),
+        ("mount.ccfs.8", "ccfs/cli/mount_ccfs_arguments.py", r'^    "(\w+)": (?:True|False)'),
     ],
 )
 def test_the_manual_pages_name_every_option(page: str, source: str, pattern: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.cli.doctor import mount
+from ccfs.cli.doctor import mount_checks
 from ccfs.cli.doctor.machine import Machine
-from ccfs.cli.doctor.mount import proc_status
+from ccfs.cli.doctor.mount_checks import read_proc_status
 from tests.support import isolation
 from tests.support.clients.python import records
 from tests.support.isolation import (
@@ -136,11 +136,11 @@ def test_a_descriptor_is_a_capability(house: House, results: Results) -> None:
 def test_the_daemon_is_undumpable(house: House) -> None:
     """Root owns what /proc has of it, though it is a process of the user's own."""
     for pid in house.pids.values():
-        status = proc_status(f"/proc/{pid}/status")
+        status = read_proc_status(f"/proc/{pid}/status")
         assert status["Uid"].split() == [str(OWNER)] * 4
         assert os.stat(f"/proc/{pid}/mem").st_uid == 0
-        doctor, _ = mount.daemon({"pid": pid}, Machine({}, OWNER))
-        assert doctor.what == f"process {pid} is undumpable"
+        doctor, _ = mount_checks.check_daemon({"pid": pid}, Machine({}, OWNER))
+        assert doctor.message == f"process {pid} is undumpable"
         assert int(status["CapEff"], 16) == 0
         limits = Path(f"/proc/{pid}/limits").read_text()
         (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
@@ -163,5 +163,5 @@ def test_no_core_of_a_daemon_that_crashes(make_mount: MakeMount) -> None:
 def test_root_has_its_memory_locked(make_mount: MakeMount) -> None:
     """Where the limit allows it: root may always."""
     mounted = make_mount()
-    status = proc_status(f"/proc/{mounted.pid}/status")
+    status = read_proc_status(f"/proc/{mounted.pid}/status")
     assert int(status["VmLck"].split()[0]) > 0

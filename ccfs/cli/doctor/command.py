@@ -1,76 +1,78 @@
-"""`ccfs doctor`: what is wrong with the machine or with a mount, and what to do about it.
+"""Run all checks and print their results.
 
-Knows which checks there are and how to say what they found; never how a mount serves.
+Knows which checks there are; never how one works, nor how a mount serves.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from argparse import Namespace
 from collections.abc import Iterator
 
 from ccfs.cli import mountpoint_argument, output
-from ccfs.cli.doctor import ccfsd, machine, mount
+from ccfs.cli.doctor import ccfsd_checks, machine_checks, mount_checks
 from ccfs.cli.doctor.finding import Finding
+from ccfs.cli.doctor.machine import Machine
 from ccfs.errors import Exit, UsageError
 
 
 def run(arguments: Namespace) -> int:
-    """Print a line for each check; FINDINGS unless all is well."""
-    found = settled([*_findings(arguments.mountpoint)])
+    """Print a line for each check; return FINDINGS if one of them found a fault."""
+    findings = drop_memlock_fault([*_findings(arguments.mountpoint)])
     if arguments.json:
-        _print_json(found)
+        print(json.dumps([_json_row(finding) for finding in findings], indent=2))
     else:
-        print(output.table([_row(one) for one in found]), end="")
-    return Exit.OK if all(one.ok for one in found) else Exit.FINDINGS
+        print(output.table([_row(finding) for finding in findings]), end="")
+    return Exit.OK if all(finding.ok for finding in findings) else Exit.FINDINGS
 
 
-def _findings(given: str | None) -> Iterator[Finding]:
-    here = machine.Machine.of(os.environ, os.geteuid())
-    yield from machine.check(here)
-    yield from ccfsd.check()
-    if given is None and here.uid == 0 and not _has_mount():
+def _findings(argument: str | None) -> Iterator[Finding]:
+    machine = Machine.of(os.environ, os.geteuid())
+    yield from machine_checks.check(machine)
+    yield from ccfsd_checks.check()
+    if argument is None and machine.uid == 0 and not _has_mount():
         yield Finding("mount", "root has no mount, and needs none")
         return
     try:
-        path = mountpoint_argument.of(given)
+        path = mountpoint_argument.resolve(argument)
     except UsageError as error:
         yield Finding("mount", error.reason, error.hint)
         return
-    yield from mount.check(path, here, time.time())
+    yield from mount_checks.check(path, machine, time.time())
 
 
-def settled(found: list[Finding]) -> list[Finding]:
-    """The findings, without a fault of the limit `memlock` where the daemon's memory is locked."""
-    if not any(one.check == "locked" and one.ok for one in found):
-        return found
+def drop_memlock_fault(findings: list[Finding]) -> list[Finding]:
+    """Return the findings without a fault of `memlock` if the daemon's memory is locked already."""
+    if not any(finding.check == "locked" and finding.ok for finding in findings):
+        return findings
     return [
-        Finding(one.check, f"{one.what.partition(',')[0]}; the daemon needs no more")
-        if one.check == "memlock" and not one.ok
-        else one
-        for one in found
+        Finding("memlock", f"{finding.message.partition(',')[0]}; the daemon needs no more")
+        if finding.check == "memlock" and not finding.ok
+        else finding
+        for finding in findings
     ]
 
 
 def _has_mount() -> bool:
     try:
-        return mountpoint_argument.is_mounted(mountpoint_argument.of(None))
+        return mountpoint_argument.is_mounted(mountpoint_argument.resolve(None))
     except UsageError:
         return False
 
 
-def _row(found: Finding) -> list[str]:
-    said = found.what if found.ok else f"{found.what}: {found.hint}"
-    state = "unknown" if found.unknown else "ok" if found.ok else "WRONG"
-    return [state, found.check, said]
+def _row(finding: Finding) -> list[str]:
+    text = finding.message if finding.ok else f"{finding.message}: {finding.hint}"
+    state = "unknown" if finding.unknown else "ok" if finding.ok else "WRONG"
+    return [state, finding.check, text]
 
 
-def _print_json(found: list[Finding]) -> None:
-    import json
-
-    rows = [
-        {"check": f.check, "ok": f.ok, "what": f.what, "hint": f.hint, "unknown": f.unknown}
-        for f in found
-    ]
-    print(json.dumps(rows, indent=2))
+def _json_row(finding: Finding) -> dict[str, str | bool]:
+    return {
+        "check": finding.check,
+        "ok": finding.ok,
+        "what": finding.message,
+        "hint": finding.hint,
+        "unknown": finding.unknown,
+    }

@@ -1,4 +1,4 @@
-"""What a check of `ccfs doctor` has found.  Knows words only."""
+"""The result of one check of `ccfs doctor`.  Knows words; never how they were found."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check.
+    """The result of one check.
 
-    `check`: its name, which scripts may rely on; `what` is so, in one line; `hint`: what to do
-    about it, empty where nothing is wrong.  `unknown`: the check can't tell; that is no fault.
+    `check`: the check's name, which scripts may rely on.  `message`: what was found, one line.
+    `hint`: what to do about it, empty if nothing is wrong.  `unknown`: the check had no result,
+    which is no fault.
     """
 
     check: str
-    what: str
+    message: str
     hint: str = ""
     unknown: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if nothing is wrong."""
         return not self.hint

@@ -1,0 +1,178 @@
+"""The supervisor's job for `ccfs mount`: how a daemon is started, with which options.
+
+Knows the command line and what supervisor and daemon take; never how either works.  trio and
+pyfuse3 are imported in the functions that run after the fork.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from argparse import Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ccfs.cli import daemonize
+from ccfs.cli.arguments import parse
+
+if TYPE_CHECKING:
+    from ccfs.daemon import MountOptions
+    from ccfs.kcm.listener import KcmListener
+    from ccfs.supervisor.kcm_acceptor import KcmAcceptor
+    from ccfs.supervisor.reimport import Plain
+    from ccfs.supervisor.supervisor import Job, Life
+
+_LIMITS = {
+    "ccaches": "max_ccaches",
+    "ccache_bytes": "max_ccache_size",
+    "total_bytes": "max_total_size",
+    "credentials": "max_credentials",
+    "events": "max_events",
+    "handles": "max_open",
+}
+"""Options of the command line by fields of `ccfs.store.Limits`."""
+
+
+def job_of(state: Plain) -> Job:
+    """Return the job described by plain values: `arguments`, `path` and `journal`.
+
+    `kcm`: the KCM socket and its connections, from the code that this code replaces in place.
+    """
+    from ccfs.cli import logs
+    from ccfs.supervisor.supervisor import Job
+
+    path, journal = state["path"], state["journal"]
+    # Defaults first: the state may come from a version that lacks an option.
+    arguments = Namespace(**{**vars(parse(["mount"])), **state["arguments"]})
+    kcm = _KcmSocket(arguments.kcm_socket, state.get("kcm", {}))
+
+    def first() -> None:
+        logs.to_syslog(arguments.debug)
+        kcm.open()
+
+    def serve_daemon(ready: Callable[[], None], life: Life) -> int:
+        logs.to_syslog(arguments.debug)
+        return serve(arguments, path, journal, ready, life, kcm.inherited(life))
+
+    def plain_state() -> Plain:
+        return {**state, "job": __name__, "kcm": kcm.plain_state()}
+
+    return Job(
+        daemonize.reporting(serve_daemon),
+        fits=lambda: can_read_journal(journal),
+        warm=preload,
+        first=first,
+        after=kcm.remove,
+        beside=kcm.acceptor,
+        anew=arguments.mount_anew,
+        state=plain_state,
+    )
+
+
+def can_read_journal(journal: str) -> bool:
+    """True if this code can read the journal at a path, which another version wrote."""
+    from ccfs.journal.log import VERSION, version_of
+
+    return not journal or version_of(journal) <= VERSION
+
+
+def preload() -> None:
+    """Import all modules of a daemon, and close what that opened: for the fork server."""
+    from ccfs.cli import logs
+    from ccfs.daemon.preload import load
+
+    os.dup2(0, 2)
+    load()
+    logs.close_syslog()
+
+
+def serve(
+    arguments: Namespace,
+    path: str,
+    journal: str,
+    ready: Callable[[], None],
+    life: Life,
+    kcm: KcmListener | None = None,
+) -> int:
+    """Serve a mount in this process; `path` is the mountpoint that its journal names."""
+    from ccfs import daemon
+
+    options = daemon_options(arguments, journal, life, kcm)
+    return daemon.serve(dataclasses.replace(options, journal_of=path, unmounts=True), ready)
+
+
+def daemon_options(
+    arguments: Namespace, journal: str, life: Life, kcm: KcmListener | None = None
+) -> MountOptions:
+    """Convert the command line, as `arguments.parse` returns it, to the daemon's options.
+
+    `kcm`: the socket for KCM clients, if the supervisor accepts their connections.
+    """
+    from ccfs.daemon import MountOptions
+    from ccfs.store import Limits
+
+    limits = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
+    return MountOptions(
+        mountpoint=life.mountpoint,
+        allow_root=arguments.allow_root,
+        allow_other=arguments.allow_other,
+        debug=arguments.debug,
+        handover=life.handover,
+        keeper=life.keeper,
+        live=life.live,
+        journal=journal,
+        kcm_socket=arguments.kcm_socket or "",
+        kcm_kept=kcm,
+        kcm_keeper=life.given[1] if kcm else -1,
+        held=life.held,
+        device=life.mount.device,
+        mount=life.mount.mount,
+        lock=life.lock,
+        limits=Limits(**{limit: value for limit, value in limits.items() if value is not None}),
+    )
+
+
+class _KcmSocket:
+    """The KCM socket of a mount in its supervisor: opened, accepted at, passed on, removed."""
+
+    def __init__(self, path: str | None, state: Plain) -> None:
+        """`path`: None for no KCM.  `state`: the `plain_state` of the code before, or empty."""
+        self._path = path
+        self._socket = self._adopt(state) if state else None
+        self._connections = state["connections"] if state else []
+        self._acceptor: KcmAcceptor | None = None
+
+    def plain_state(self) -> Plain:
+        """Return the socket and its connections as descriptors, for the code that comes next."""
+        return self._acceptor.to_pass_on() if self._acceptor else {}
+
+    def open(self) -> None:
+        """Listen, before the first daemon starts; KcmSocketError."""
+        if self._path:
+            from ccfs.kcm.listener import KcmListener
+
+            self._socket = KcmListener(self._path)
+
+    def acceptor(self) -> KcmAcceptor | None:
+        """Return what accepts connections in the supervisor, and passes them to daemons."""
+        from ccfs.supervisor.kcm_acceptor import KcmAcceptor
+
+        if self._socket:
+            self._acceptor = KcmAcceptor(self._socket, self._connections)
+        return self._acceptor
+
+    def _adopt(self, state: Plain) -> KcmListener:
+        from ccfs.kcm.listener import KcmListener
+
+        assert self._path
+        file = state["file"]
+        return KcmListener.adopted(self._path, state["listener"], tuple(file) if file else None)
+
+    def inherited(self, life: Life) -> KcmListener | None:
+        """Return the socket in a daemon."""
+        return self._socket.inherited(life.given[0]) if self._socket else None
+
+    def remove(self) -> None:
+        """Remove the socket, when no daemon will follow."""
+        if self._socket:
+            self._socket.remove()
