@@ -1,7 +1,8 @@
-"""setuptools, behind a look at what pip builds pyfuse3 with next.
+"""The build backend: setuptools, after a check for what building pyfuse3 takes.
 
-Without pkg-config or the headers that build ends in a page of output with the reason in its middle.
-`CCFS_NO_CHECK=1` leaves the look out: a wheel of ccfs alone needs none of it.
+pip builds pyfuse3 next.  Without pkg-config or libfuse's headers that build ends in a page of
+output with the reason in its middle.  `CCFS_NO_CHECK=1` skips the check: building a wheel of ccfs
+alone needs neither.
 """
 
 import os
@@ -33,13 +34,13 @@ _HINT = "on Debian: apt-get install gcc pkg-config libfuse3-dev python3-dev"
 
 
 def get_requires_for_build_wheel(settings: object = None) -> list[str]:
-    """What setuptools wants; SystemExit where pyfuse3 can't be built."""
+    """Return setuptools' requirements; SystemExit where pyfuse3 can't be built."""
     _check()
     return list(build_meta.get_requires_for_build_wheel(settings))
 
 
 def get_requires_for_build_editable(settings: object = None) -> list[str]:
-    """What setuptools wants; SystemExit where pyfuse3 can't be built."""
+    """Return setuptools' requirements; SystemExit where pyfuse3 can't be built."""
     _check()
     return list(build_meta.get_requires_for_build_editable(settings))
 
@@ -50,6 +51,6 @@ def _check() -> None:
     program = shutil.which("pkg-config")
     if program is None:
         raise SystemExit(f"ccfs: error: pkg-config is missing\nccfs: hint: {_HINT}")
-    looked = subprocess.run([program, "--exists", "fuse3"], check=False)  # noqa: S603
-    if looked.returncode:
+    found = subprocess.run([program, "--exists", "fuse3"], check=False)  # noqa: S603
+    if found.returncode:
         raise SystemExit(f"ccfs: error: the headers of libfuse3 are missing\nccfs: hint: {_HINT}")
