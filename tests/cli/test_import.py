@@ -13,7 +13,8 @@ from pathlib import Path
 import krb5
 import pytest
 
-from ccfs.cli.import_ import sources
+from ccfs.cli.import_ import residual as residuals
+from ccfs.cli.import_.open_sources import open_sources
 from ccfs.cli.main import main
 from ccfs.errors import Exit, SourceError
 from ccfs.journal import location
@@ -428,7 +429,7 @@ def test_a_directory_with_something_else_in_it(mount: Empty, directory: Path) ->
 
 def test_what_has_changed_since_it_was_read_stays(directory: Path) -> None:
     """Somebody may have stored a ticket there meanwhile."""
-    with sources.opened(f"DIR:{directory}", 1 << 20) as found:
+    with open_sources(f"DIR:{directory}", 1 << 20) as found:
         changed, gone, fine = sorted(found, key=lambda left: left.name)
         assert (changed.name, gone.name, fine.name) == ("tkt%25x", "tktAbC", "work")
         Collection().add(f"DIR::{directory}/tkt%x", "alice")
@@ -443,9 +444,9 @@ def test_what_has_changed_since_it_was_read_stays(directory: Path) -> None:
 
 def test_where_nobody_says_what_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
     """KRB5CCNAME, else libkrb5, else what libkrb5 has built in."""
-    assert sources.default({"KRB5CCNAME": "KCM:"}, 7) == "KCM:"
+    assert residuals.default({"KRB5CCNAME": "KCM:"}, 7) == "KCM:"
     monkeypatch.setitem(sys.modules, "krb5", None)
-    assert sources.default({"KRB5CCNAME": ""}, 7) == "FILE:/tmp/krb5cc_7"
+    assert residuals.default({"KRB5CCNAME": ""}, 7) == "FILE:/tmp/krb5cc_7"
 
 
 def test_a_keyring(mount: Empty) -> None:
