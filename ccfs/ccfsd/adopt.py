@@ -112,7 +112,7 @@ def _group(there: mountinfo.Mount) -> int:
 
 def _daemon(host: Host, known: Mount, there: mountinfo.Mount | None) -> tuple[Process, int] | None:
     """The process that serves a mount, and a pidfd; None where nobody does."""
-    pidfd = processes.hold(known.daemon) if known.daemon else None
+    pidfd = processes.open_pidfd(known.daemon) if known.daemon else None
     if known.daemon is not None and pidfd is not None:
         return known.daemon, pidfd
     # It may have been replaced when that could not be written down.
@@ -144,7 +144,7 @@ def _listener(path: str, uid: int) -> tuple[Process, int] | None:
 
 def _adopt_session(host: Host, session: Session) -> None:
     """Its leader may have ended meanwhile, and its mount may be one that could not be kept."""
-    pidfd = processes.hold(session.leader)
+    pidfd = processes.open_pidfd(session.leader)
     if pidfd is not None:
         host.lead(session, pidfd)
     if pidfd is None or session.mount not in host.registry.mounts:

@@ -65,13 +65,13 @@ def after_helper(loop: Loop, life: int, daemon: Process | None, then: Callable[[
         then()
         return
     leader = daemon.pid if daemon else 0
-    notifier.signal_left(leader, signal.SIGCONT)
+    notifier.signal_orphan(leader, signal.SIGCONT)
 
     def over() -> None:
         limit.cancel()
         loop.forget(life)
         if not _is_closed(life):
-            notifier.signal_left(leader, signal.SIGKILL)
+            notifier.signal_orphan(leader, signal.SIGKILL)
         _close(life)
         then()
 
@@ -85,7 +85,7 @@ def let_helper_end(life: int, daemon: Process | None) -> None:
     It does what it was told before.  Its user may have stopped it.
     """
     if life >= 0 and daemon and not _is_closed(life):
-        notifier.signal_left(daemon.pid, signal.SIGCONT)
+        notifier.signal_orphan(daemon.pid, signal.SIGCONT)
     _close(life)
 
 
@@ -114,13 +114,13 @@ def after_wiping(
     def over() -> None:
         for limit in limits:
             limit.cancel()
-        nursery.ended(wiper.pid)
+        nursery.exit_status(wiper.pid)
         loop.forget(wiper.pidfd)
         os.close(wiper.pidfd)
         then()
 
     loop.watch(wiper.pidfd, over)
-    kill = loop.after(WIPE, lambda: processes.send(wiper.pidfd, signal.SIGKILL))
+    kill = loop.after(WIPE, lambda: processes.send_signal(wiper.pidfd, signal.SIGKILL))
     # Who waits for a file system of the user's own, put over a file there, can't even be killed.
     limits = (kill, loop.after(WIPE + LOST, over))
 

@@ -50,26 +50,26 @@ class Handover:
         self._kept = KcmConnections()
         for name, some in kept.items():
             for one in some:
-                self._kept.keep(socket.socket(fileno=one), name)
+                self._kept.add(socket.socket(fileno=one), name)
         host.passes.append(self._to_pass_on)
         listener.setblocking(False)
         host.loop.watch(listener.fileno(), self._accept)
-        host.loop.watch(self._kept.fileno(), self._kept.drop_ended)
+        host.loop.watch(self._kept.fileno(), self._kept.close_ended)
 
     def _to_pass_on(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for name in self._host.served:
-            if clients := self._kept.all(name):
+            if clients := self._kept.of_mount(name):
                 found[f"kcm-client:{name}"] = [client.fileno() for client in clients]
         return found
 
     def drop(self, served: Served) -> None:
         """Let go of all connections of a mount: it will have no other daemon."""
-        self._kept.drop(served.name)
+        self._kept.close_all(served.name)
 
     def give_all(self, served: Served) -> None:
         """Hand all connections of a mount to its next daemon, then say that these were all."""
-        left = self._kept.all(served.name)
+        left = self._kept.of_mount(served.name)
 
         def go_on(reply: Message | None, why: str) -> None:
             if reply is None:
@@ -110,7 +110,7 @@ class Handover:
                 has_died = not question.refused and why != LATE
                 if reply is None and not (kept and has_died):  # or the next daemon is given it
                     if kept:
-                        self._kept.let_go(kept)
+                        self._kept.close(kept)
                     failed(why)
                 else:
                     over()
@@ -132,14 +132,14 @@ class Handover:
     def _keep(self, client: socket.socket, served: Served) -> socket.socket | None:
         """A copy for the next daemon, where one can take over and there is room."""
         name = served.name
-        has_room = len(self._kept) < KEPT and len(self._kept.all(name)) < KEPT_OF_ONE
+        has_room = len(self._kept) < KEPT and len(self._kept.of_mount(name)) < KEPT_OF_ONE
         if served.link is None or not has_room:
             return None
         try:
             copy = client.dup()
         except OSError:  # no descriptor left
             return None
-        self._kept.keep(copy, name)
+        self._kept.add(copy, name)
         return copy
 
     def _why_not(self, user: int | str, owner: Owner) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ccfs.linux import descriptors, inherited_state, mount_calls, mountinfo, privileges
-from ccfs.mounting import mounter
+from ccfs.mounting import mount_by_root
 
 MOST_MOUNTS = 100_000
 """On one path: a user may mount as many as fusermount3 lets them (the kernel: mount-max)."""
@@ -31,11 +31,11 @@ def attach(path: str, uid: int, gid: int) -> int:
     options += ["default_permissions", "allow_other"]
     dead = mountinfo.topmost(path)
     if dead is not None:
-        device = mounter.beneath(path, dead.id, options, mount_calls.PROTECTED)
+        device = mount_by_root.mount_beneath(path, dead.id, options, mount_calls.PROTECTED)
         if device is not None:
             mount_calls.umount_exactly(path, dead.id, lazy=True)
             return device
-    return mounter.by_root(path, path, options, mount_calls.PROTECTED)
+    return mount_by_root.mount(path, path, options, mount_calls.PROTECTED)
 
 
 def detach(path: str) -> None:

@@ -103,7 +103,7 @@ def _warm_up() -> None:
     gc.disable()
     for name in ("adopt", "clients", "mounts", "kcm_handover", "requests", "restart", "spawner"):
         importlib.import_module(f"ccfs.ccfsd.{name}")
-    daemon.warm()
+    daemon.warm_up()
     inherited_state.clear_environment()
     gc.collect()
     gc.freeze()

@@ -195,7 +195,7 @@ class Served:
                 self._host.started(self)
             self.phase = Phase.ENDING
             self._leaving = True
-            processes.send(self._pidfd, signal.SIGTERM)
+            processes.send_signal(self._pidfd, signal.SIGTERM)
             self._timer = self._host.loop.after(END, lambda: self.kill("it does not end"))
         elif self.phase is Phase.CLEARING:
             self._leaving = True
@@ -212,7 +212,7 @@ class Served:
         self._send_kill()
 
     def _send_kill(self) -> None:
-        processes.send(self._pidfd, signal.SIGKILL)
+        processes.send_signal(self._pidfd, signal.SIGKILL)
         lost = self.process
         self._host.loop.after(LOST, lambda: self._lose(lost))
 
@@ -226,7 +226,7 @@ class Served:
     @property
     def _can_go_on(self) -> bool:
         """Whether another daemon can take the mount over."""
-        return not self._leaving and self.link is not None and self.link.lives
+        return not self._leaving and self.link is not None and self.link.is_alive
 
     def _abort(self) -> None:
         """End the connection: who waits in the mount gets an error."""
@@ -275,7 +275,7 @@ class Served:
             if why == LATE and self._is_busy():
                 self._host.started(self)  # the next one need not wait for it
                 self.ping()
-            elif processes.of(self.process.pid) == self.process if self.process else False:
+            elif processes.find(self.process.pid) == self.process if self.process else False:
                 self.kill(why)
             return
         self._busy_for = 0
@@ -343,7 +343,7 @@ class Served:
     def _ended(self) -> None:
         """The daemon has ended, for whatever reason."""
         daemon = self.process
-        status = self._host.nursery.ended(daemon.pid) if daemon else None
+        status = self._host.nursery.exit_status(daemon.pid) if daemon else None
         self._let_go_of_the_process()
         if self.phase is Phase.STARTING:
             self._host.started(self)

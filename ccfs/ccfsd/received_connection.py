@@ -29,7 +29,7 @@ def link(descriptors: list[int]) -> FuseConnection | None:
     try:
         device, shared = descriptors
         made = FuseConnection(device, shared)
-        if _is_fuse(device) and _is_shared(shared) and made.can_resend and made.lives:
+        if _is_fuse(device) and _is_shared(shared) and made.can_resend and made.is_alive:
             return made
         why = "not what was asked for"
     except (OSError, ValueError) as error:

@@ -188,7 +188,7 @@ class Runtime:
         """Whether a journal is there that nobody has wiped; what a user put over it is let go."""
         path = self.journals(name)
         while (there := mountinfo.topmost(path)) and there.owner is not None:
-            mountpoint.detach(path, lazy=True)
+            mountpoint.unmount(path, lazy=True)
         return overmounts.exists_on(self.journal(name), "tmpfs")
 
     def names(self) -> set[str]:

@@ -20,7 +20,7 @@ from ccfs.errors import Exit, UserError
 from ccfs.journal import location
 from ccfs.linux import capabilities, inherited_state, mount_calls, processes
 from ccfs.linux.processes import Process
-from ccfs.takeover.fork_server import Born, ForkServer
+from ccfs.takeover.fork_server import Child, ForkServer
 from ccfs.takeover.fuse_connection import FuseConnection
 from ccfs.takeover.handover import Handover
 
@@ -69,9 +69,9 @@ def spawn(
                 undo.callback(_unmount, runtime.mountpoint(name))
                 link = given if given.can_resend else None
                 (undo if link else theirs).callback(given.close)
-            born = nursery.bear(values, [held, listener.fileno(), *given.descriptors])
+            born = nursery.fork(values, [held, listener.fileno(), *given.descriptors])
         undo.callback(os.close, born.pidfd)
-        process = processes.of(born.pid, ended=True)
+        process = processes.find(born.pid, ended=True)
         if process is None:
             raise OSError(errno.ESRCH, "the daemon has ended at once")
         spawned = Spawned(process, born.pidfd, life, link)
@@ -79,9 +79,9 @@ def spawn(
         return spawned
 
 
-def wiper(nursery: ForkServer, runtime: Runtime, name: str, owner: Owner) -> Born:
+def wiper(nursery: ForkServer, runtime: Runtime, name: str, owner: Owner) -> Child:
     """Have a journal overwritten that its daemon has left, by a process of its owner."""
-    return nursery.bear({"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}, [])
+    return nursery.fork({"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}, [])
 
 
 def open_nursery() -> ForkServer:
@@ -118,11 +118,11 @@ def _work(values: dict[str, object], passed: list[int]) -> int:
         allow_root=bool(values["allow_root"]),
         allow_other=True,
         journal=str(values["journal"]),
-        held=held,
+        liveness=held,
         device=device,
         control=listener,
         handover=Handover(*shared) if shared else None,
-        live=bool(values["live"]),
+        takes_over=bool(values["live"]),
     )
     logs.speak_as(f"ccfs {name}")
     try:
@@ -147,7 +147,7 @@ def _mount(runtime: Runtime, name: str, owner: Owner, settings: Settings) -> Fus
     if settings.mount_anew:
         return FuseConnection(device)
     try:
-        return FuseConnection.begin(device)
+        return FuseConnection.of_new_mount(device)
     except BaseException:
         os.close(device)
         _unmount(path)

@@ -35,7 +35,7 @@ def run_on_mount(path: str, name: str | None, operation: Callable[[], object]) -
         return b""
 
     with ccache_errors(name):
-        mountpoint.ask(path, run)
+        mountpoint.call(path, run)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ def read_initialised(path: str) -> list[dict[str, info.Value]]:
 
     UserError if the mount doesn't answer.
     """
-    data = mountpoint.ask(path, lambda: _read_all(path), SECONDS)
+    data = mountpoint.call(path, lambda: _read_all(path), SECONDS)
     ccaches = [info.of_ccache(text) for text in data.split(_SEPARATOR) if text]
     return [ccache for ccache in ccaches if ccache.get("initialised")]
 

@@ -24,7 +24,7 @@ def run(arguments: Namespace) -> int:
         raise UsageError("a ccache can't be copied to itself", "name another one")
     with ccache_errors(arguments.name):
         file = os.path.join(source, "ccache")
-        ccache = CcacheBytes(mountpoint.ask(path, lambda: read_file(file)))
+        ccache = CcacheBytes(mountpoint.call(path, lambda: read_file(file)))
 
     def write() -> bytes:
         write_ccache(target, ccache, replace=arguments.replace)
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
 
     try:
         with ccache_errors(arguments.copy):
-            mountpoint.ask(path, write)
+            mountpoint.call(path, write)
     except FileExistsError:
         raise ExistsError(
             f'ccache "{arguments.copy}" has credentials', "add '--replace', or name another"

@@ -21,7 +21,7 @@ from ccfs.linux import descriptors
 
 if TYPE_CHECKING:
     from ccfs.mounting.mounter import Mounter
-    from ccfs.supervisor.supervisor import Job, Life, Serve
+    from ccfs.supervisor.daemon_spec import DaemonSetup, DaemonSpec, Serve
 
 START_SECONDS = 20.0
 
@@ -29,10 +29,10 @@ _READY = b"ready"
 _HINT = "run 'ccfs mount --foreground --debug' for the reason"
 
 
-def start(mounter: Mounter, job: Job) -> int:
+def start(mounter: Mounter, spec: DaemonSpec) -> int:
     """Start a supervisor for the mount of `mounter`; return its pid once the daemon is ready.
 
-    The job's `serve` must come from `reporting`.  Raises the UserError that `first` or `serve`
+    The job's `serve` must come from `reporting`.  Raises the UserError that `set_up` or `serve`
     raised, or one that says how the daemon ended; the supervisor has ended by then, too.
     """
     reader, writer = os.pipe()
@@ -40,7 +40,7 @@ def start(mounter: Mounter, job: Job) -> int:
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _run_child(mounter, job, writer)
+        _run_child(mounter, spec, writer)
     os.close(writer)
     try:
         report = _read_report(reader)
@@ -88,30 +88,30 @@ def _terminate(child: int) -> None:
         os.kill(child, signal.SIGTERM)
 
 
-def _run_child(mounter: Mounter, job: Job, writer: int) -> NoReturn:
+def _run_child(mounter: Mounter, spec: DaemonSpec, writer: int) -> NoReturn:
     """Run the supervisor and exit, without the parent's exit handlers and exceptions."""
     from ccfs.supervisor import reimport
 
     status = int(Exit.UNEXPECTED)
     try:
-        status = reimport.to_the_end(lambda: _run_supervisor(mounter, job, writer))
+        status = reimport.run(lambda: _run_supervisor(mounter, spec, writer))
         if status < 0:
             _kill_self(-status)
     finally:
         os._exit(status)
 
 
-def _run_supervisor(mounter: Mounter, job: Job, writer: int) -> int:
+def _run_supervisor(mounter: Mounter, spec: DaemonSpec, writer: int) -> int:
     stderr_file = _detach_from_terminal(writer, mounter.directory)
     from ccfs.linux import hardening
 
     try:
         hardening.forbid_dumps()  # this process has the descriptor of the FUSE connection
-        job.first()
+        spec.set_up()
     except Exception as error:
         os.write(writer, _report(error, ""))
         return int(Exit.UNEXPECTED)
-    return _supervise(mounter, job, writer, stderr_file)
+    return _supervise(mounter, spec, writer, stderr_file)
 
 
 def _kill_self(number: int) -> None:
@@ -121,7 +121,7 @@ def _kill_self(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _supervise(mounter: Mounter, job: Job, writer: int, stderr_file: int) -> int:
+def _supervise(mounter: Mounter, spec: DaemonSpec, writer: int, stderr_file: int) -> int:
     """Run daemons until the mount ends.  The pipe and the memfd are for the first daemon alone."""
     from ccfs.supervisor.supervisor import Supervisor
 
@@ -131,7 +131,7 @@ def _supervise(mounter: Mounter, job: Job, writer: int, stderr_file: int) -> int
         os.close(writer)
 
     try:
-        return Supervisor(mounter, job).run((writer, stderr_file), close_first_only)
+        return Supervisor(mounter, spec).run((writer, stderr_file), close_first_only)
     except UserError as error:  # no mount, so that no daemon was started
         os.write(writer, _report(error, ""))
         return int(error.status)
@@ -154,18 +154,18 @@ def _detach_from_terminal(*needed: int) -> int:
 def reporting(serve: Serve) -> Serve:
     """Wrap `serve`: the first daemon reports to the command that waits, later ones log errors."""
 
-    def serve_and_report(ready: Callable[[], None], life: Life) -> int:
+    def serve_and_report(ready: Callable[[], None], setup: DaemonSetup) -> int:
         try:
-            return _serve_first(serve, ready, life) if life.first else serve(ready, life)
+            return _serve_first(serve, ready, setup) if setup.startup else serve(ready, setup)
         except Exception as error:
             return _log_end(error)
 
     return serve_and_report
 
 
-def _serve_first(serve: Serve, on_ready: Callable[[], None], life: Life) -> int:
+def _serve_first(serve: Serve, on_ready: Callable[[], None], setup: DaemonSetup) -> int:
     reported = False
-    writer, stderr_file = life.first
+    writer, stderr_file = setup.startup
     os.dup2(stderr_file, 2)
 
     def ready() -> None:
@@ -178,7 +178,7 @@ def _serve_first(serve: Serve, on_ready: Callable[[], None], life: Life) -> int:
         on_ready()
 
     try:
-        return serve(ready, life)
+        return serve(ready, setup)
     except Exception as error:
         if reported:
             return _log_end(error)

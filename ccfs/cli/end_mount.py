@@ -149,7 +149,7 @@ def _filesystem_uid(pid: int) -> int:
 def _detach(path: str, lazy: bool) -> bool:
     """Unmount; return False if the mount is in use.  DeniedError."""
     try:
-        mountpoint.detach(path, lazy)
+        mountpoint.unmount(path, lazy)
     except OSError as error:
         if error.errno == errno.EBUSY and not lazy:
             return False

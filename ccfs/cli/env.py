@@ -19,6 +19,6 @@ def run(arguments: Namespace) -> int:
     if arguments.mountpoint is None:
         path = mountpoint_argument.mount_by_ccfsd()
     path = path or mountpoint_argument.resolve(arguments.mountpoint)
-    mountpoint.ask(path, Path(path, "info").read_bytes)
+    mountpoint.call(path, Path(path, "info").read_bytes)
     print(mountpoint_argument.export_line(path))
     return Exit.OK

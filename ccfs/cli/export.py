@@ -25,7 +25,7 @@ def run(arguments: Namespace) -> int:
     path = mountpoint_argument.resolve(arguments.mountpoint)
     file = os.path.join(directory_of(path, arguments.name), "ccache")
     with ccache_errors(arguments.name):
-        data = mountpoint.ask(path, lambda: read_file(file))
+        data = mountpoint.call(path, lambda: read_file(file))
     if arguments.file == "-":
         return _write_to_stdout(data)
     target = os.path.abspath(arguments.file.removeprefix("FILE:"))

@@ -95,15 +95,15 @@ def _choose_journal(arguments: Namespace, path: str) -> str:
 
 def _serve_in_foreground(arguments: Namespace, mounter: Mounter, journal: str) -> int:
     from ccfs.cli import logs
-    from ccfs.supervisor.supervisor import Life
+    from ccfs.supervisor.daemon_spec import DaemonSetup
 
     logs.to_stderr(arguments.debug)
     path = mounter.path
-    life = Life(-1, mounter.attach(), path, mounter.directory)
+    setup = DaemonSetup(-1, mounter.mount(), path, mounter.directory)
     try:
-        return mount_job.serve(arguments, path, journal, lambda: _print_export_line(path), life)
+        return mount_job.serve(arguments, path, journal, lambda: _print_export_line(path), setup)
     except UserError:
-        mounter.detach(life.mount)
+        mounter.unmount(setup.mount)
         raise
     finally:
         mounter.release()
@@ -114,9 +114,9 @@ def _serve_in_background(arguments: Namespace, mounter: Mounter, journal: str) -
 
     is_new = bool(journal) and not os.path.lexists(journal)
     state = {"arguments": vars(arguments), "path": mounter.path, "journal": journal}
-    job = mount_job.job_of(state)
+    spec = mount_job.spec_of(state)
     try:
-        daemonize.start(mounter, job)
+        daemonize.start(mounter, spec)
     except UserError:
         if is_new:  # no write was acknowledged yet
             location.wipe(journal)

@@ -24,8 +24,8 @@ from ccfs.mounting import mount_directory
 from ccfs.mounting.mounter import Mounter
 
 if TYPE_CHECKING:
-    from ccfs.supervisor.reimport import Plain
-    from ccfs.supervisor.supervisor import Job, Life
+    from ccfs.supervisor.daemon_spec import DaemonSetup, DaemonSpec
+    from ccfs.supervisor.reimport import State
 
 EX_USAGE = 1
 EX_SYSTEM = 2
@@ -58,42 +58,42 @@ def _mount(request: MountRequest) -> int:
     mount_directory.check_descriptors()
     mount_steps.remove_dead_mounts(request.path, replace=True)
     uid, gid = request.user.pw_uid, request.user.pw_gid
-    directory = mount_directory.open_for(request.path, uid)
+    directory = mount_directory.open_for_user(request.path, uid)
     if request.dry_run:
         return 0
     mounter = Mounter(directory, uid, gid, allow_other=True, flags=request.flags)
     state = {"path": request.path, "uid": uid, "given": vars(request.options)}
-    daemonize.start(mounter, job_of(state))
+    daemonize.start(mounter, spec_of(state))
     mount_steps.check_answer(request.path)
     return 0
 
 
-def job_of(state: Plain) -> Job:
-    """Return the supervisor's job described by plain values.
+def spec_of(state: State) -> DaemonSpec:
+    """Return the daemons' spec that is described by plain values.
 
     `path`; `uid` of the user; `given`, the options as `ccfs mount` parses them.
     """
     from ccfs.cli import logs
     from ccfs.linux import capabilities
-    from ccfs.supervisor.supervisor import Job
+    from ccfs.supervisor.daemon_spec import DaemonSpec
 
     user, path = pwd.getpwuid(state["uid"]), state["path"]
     # Defaults first: the state may come from a version that lacks an option.
     options = Namespace(**{**vars(arguments.parse(["mount"])), **state["given"]})
 
-    def first() -> None:
+    def set_up() -> None:
         logs.to_syslog(options.debug)
         capabilities.drop_all_but(capabilities.KEPT_BY_MOUNT_CCFS)
 
-    def serve(ready: Callable[[], None], life: Life) -> int:
-        return _serve(path, user, options, ready, life)
+    def serve(ready: Callable[[], None], setup: DaemonSetup) -> int:
+        return _serve(path, user, options, ready, setup)
 
-    return Job(
+    return DaemonSpec(
         daemonize.reporting(serve),
-        warm=mount_job.preload,
-        first=first,
-        anew=options.mount_anew,
-        state=lambda: {**state, "job": __name__},
+        preload=mount_job.preload,
+        set_up=set_up,
+        mount_anew=options.mount_anew,
+        state=lambda: {**state, "module": __name__},
     )
 
 
@@ -102,7 +102,7 @@ def _serve(
     user: pwd.struct_passwd,
     options: Namespace,
     ready: Callable[[], None],
-    life: Life,
+    setup: DaemonSetup,
 ) -> int:
     """Become the user and serve, in a process that was forked for it."""
     from ccfs import daemon
@@ -113,9 +113,9 @@ def _serve(
     logs.to_syslog(options.debug)
     launch.become(user.pw_uid, user.pw_gid, _open_descriptors())
     journal = location.choose(path, None, on_disk=False)
-    daemon_options = mount_job.daemon_options(options, journal, life)
+    daemon_options = mount_job.daemon_options(options, journal, setup)
     return daemon.serve(
-        dataclasses.replace(daemon_options, allow_other=True, journal_of=path), ready
+        dataclasses.replace(daemon_options, allow_other=True, journal_made_for=path), ready
     )
 
 

@@ -1,4 +1,4 @@
-"""The supervisor's job for `ccfs mount`: how a daemon is started, with which options.
+"""What the supervisor of `ccfs mount` runs: how a daemon is started, with which options.
 
 Knows the command line and what supervisor and daemon take; never how either works.  trio and
 pyfuse3 are imported in the functions that run after the fork.
@@ -18,9 +18,9 @@ from ccfs.cli.arguments import parse
 if TYPE_CHECKING:
     from ccfs.daemon import MountOptions
     from ccfs.kcm.listener import KcmListener
+    from ccfs.supervisor.daemon_spec import DaemonSetup, DaemonSpec
     from ccfs.supervisor.kcm_acceptor import KcmAcceptor
-    from ccfs.supervisor.reimport import Plain
-    from ccfs.supervisor.supervisor import Job, Life
+    from ccfs.supervisor.reimport import State
 
 _LIMITS = {
     "ccaches": "max_ccaches",
@@ -33,38 +33,38 @@ _LIMITS = {
 """Options of the command line by fields of `ccfs.store.Limits`."""
 
 
-def job_of(state: Plain) -> Job:
-    """Return the job described by plain values: `arguments`, `path` and `journal`.
+def spec_of(state: State) -> DaemonSpec:
+    """Return the spec that plain values describe: `arguments`, `path` and `journal`.
 
     `kcm`: the KCM socket and its connections, from the code that this code replaces in place.
     """
     from ccfs.cli import logs
-    from ccfs.supervisor.supervisor import Job
+    from ccfs.supervisor.daemon_spec import DaemonSpec
 
     path, journal = state["path"], state["journal"]
     # Defaults first: the state may come from a version that lacks an option.
     arguments = Namespace(**{**vars(parse(["mount"])), **state["arguments"]})
     kcm = _KcmSocket(arguments.kcm_socket, state.get("kcm", {}))
 
-    def first() -> None:
+    def set_up() -> None:
         logs.to_syslog(arguments.debug)
         kcm.open()
 
-    def serve_daemon(ready: Callable[[], None], life: Life) -> int:
+    def serve_daemon(ready: Callable[[], None], setup: DaemonSetup) -> int:
         logs.to_syslog(arguments.debug)
-        return serve(arguments, path, journal, ready, life, kcm.inherited(life))
+        return serve(arguments, path, journal, ready, setup, kcm.inherited(setup))
 
-    def plain_state() -> Plain:
-        return {**state, "job": __name__, "kcm": kcm.plain_state()}
+    def plain_state() -> State:
+        return {**state, "module": __name__, "kcm": kcm.plain_state()}
 
-    return Job(
+    return DaemonSpec(
         daemonize.reporting(serve_daemon),
-        fits=lambda: can_read_journal(journal),
-        warm=preload,
-        first=first,
-        after=kcm.remove,
-        beside=kcm.acceptor,
-        anew=arguments.mount_anew,
+        is_compatible=lambda: can_read_journal(journal),
+        preload=preload,
+        set_up=set_up,
+        tear_down=kcm.remove,
+        open_acceptor=kcm.acceptor,
+        mount_anew=arguments.mount_anew,
         state=plain_state,
     )
 
@@ -79,10 +79,10 @@ def can_read_journal(journal: str) -> bool:
 def preload() -> None:
     """Import all modules of a daemon, and close what that opened: for the fork server."""
     from ccfs.cli import logs
-    from ccfs.daemon.preload import load
+    from ccfs.daemon.preload import import_all
 
     os.dup2(0, 2)
-    load()
+    import_all()
     logs.close_syslog()
 
 
@@ -91,18 +91,18 @@ def serve(
     path: str,
     journal: str,
     ready: Callable[[], None],
-    life: Life,
+    setup: DaemonSetup,
     kcm: KcmListener | None = None,
 ) -> int:
     """Serve a mount in this process; `path` is the mountpoint that its journal names."""
     from ccfs import daemon
 
-    options = daemon_options(arguments, journal, life, kcm)
-    return daemon.serve(dataclasses.replace(options, journal_of=path, unmounts=True), ready)
+    options = daemon_options(arguments, journal, setup, kcm)
+    return daemon.serve(dataclasses.replace(options, journal_made_for=path, unmounts=True), ready)
 
 
 def daemon_options(
-    arguments: Namespace, journal: str, life: Life, kcm: KcmListener | None = None
+    arguments: Namespace, journal: str, setup: DaemonSetup, kcm: KcmListener | None = None
 ) -> MountOptions:
     """Convert the command line, as `arguments.parse` returns it, to the daemon's options.
 
@@ -113,21 +113,21 @@ def daemon_options(
 
     limits = {limit: getattr(arguments, option) for limit, option in _LIMITS.items()}
     return MountOptions(
-        mountpoint=life.mountpoint,
+        mountpoint=setup.mountpoint,
         allow_root=arguments.allow_root,
         allow_other=arguments.allow_other,
         debug=arguments.debug,
-        handover=life.handover,
-        keeper=life.keeper,
-        live=life.live,
+        handover=setup.handover,
+        supervisor=setup.supervisor,
+        takes_over=setup.takes_over,
         journal=journal,
         kcm_socket=arguments.kcm_socket or "",
-        kcm_kept=kcm,
-        kcm_keeper=life.given[1] if kcm else -1,
-        held=life.held,
-        device=life.mount.device,
-        mount=life.mount.mount,
-        lock=life.lock,
+        kcm_listener=kcm,
+        kcm_acceptor=setup.acceptor[1] if kcm else -1,
+        liveness=setup.liveness,
+        device=setup.mount.device,
+        mount=setup.mount.id,
+        lock=setup.lock,
         limits=Limits(**{limit: value for limit, value in limits.items() if value is not None}),
     )
 
@@ -135,16 +135,16 @@ def daemon_options(
 class _KcmSocket:
     """The KCM socket of a mount in its supervisor: opened, accepted at, passed on, removed."""
 
-    def __init__(self, path: str | None, state: Plain) -> None:
+    def __init__(self, path: str | None, state: State) -> None:
         """`path`: None for no KCM.  `state`: the `plain_state` of the code before, or empty."""
         self._path = path
         self._socket = self._adopt(state) if state else None
         self._connections = state["connections"] if state else []
         self._acceptor: KcmAcceptor | None = None
 
-    def plain_state(self) -> Plain:
+    def plain_state(self) -> State:
         """Return the socket and its connections as descriptors, for the code that comes next."""
-        return self._acceptor.to_pass_on() if self._acceptor else {}
+        return self._acceptor.to_state() if self._acceptor else {}
 
     def open(self) -> None:
         """Listen, before the first daemon starts; KcmSocketError."""
@@ -161,16 +161,16 @@ class _KcmSocket:
             self._acceptor = KcmAcceptor(self._socket, self._connections)
         return self._acceptor
 
-    def _adopt(self, state: Plain) -> KcmListener:
+    def _adopt(self, state: State) -> KcmListener:
         from ccfs.kcm.listener import KcmListener
 
         assert self._path
         file = state["file"]
         return KcmListener.adopted(self._path, state["listener"], tuple(file) if file else None)
 
-    def inherited(self, life: Life) -> KcmListener | None:
+    def inherited(self, setup: DaemonSetup) -> KcmListener | None:
         """Return the socket in a daemon."""
-        return self._socket.inherited(life.given[0]) if self._socket else None
+        return self._socket.inherited(setup.acceptor[0]) if self._socket else None
 
     def remove(self) -> None:
         """Remove the socket, when no daemon will follow."""

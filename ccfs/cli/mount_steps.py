@@ -43,12 +43,16 @@ def remove_dead_mounts(path: str, replace: bool) -> None:
     Raises AlreadyMountedError for a mount that answers, DeadMountError, NoAnswerError.
     """
     while (mount := mountinfo.topmost(path)) and mount.is_ccfs:
-        state = mountpoint.look(mount)
+        state = mountpoint.probe(mount)
         if state is State.ALIVE:
             hint = "use it: see 'ccfs env', or remove it with 'ccfs unmount'"
             raise AlreadyMountedError(f"a ccfs is mounted at {path} already", hint)
         if not (replace or _user_agrees(path, state)):
-            raise mountpoint.dead(path) if state is State.DEAD else mountpoint.no_answer(path)
+            raise (
+                mountpoint.dead_error(path)
+                if state is State.DEAD
+                else mountpoint.no_answer_error(path)
+            )
         end_mount.replace(mount)
 
 
@@ -63,6 +67,6 @@ def _user_agrees(path: str, state: State) -> bool:
 
 def check_answer(path: str) -> None:
     """Raise DeadMountError or NoAnswerError unless the mount at `path` answers."""
-    state = mountpoint.look(mountpoint.find(path))
+    state = mountpoint.probe(mountpoint.find(path))
     if state is not State.ALIVE:
-        raise mountpoint.dead(path) if state is State.DEAD else mountpoint.no_answer(path)
+        raise (mountpoint.error_of(path, state))

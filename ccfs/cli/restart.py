@@ -14,7 +14,7 @@ from ccfs.cli import info, mountpoint_argument
 from ccfs.commandline import messages
 from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError
 from ccfs.mounting import mountpoint
-from ccfs.supervisor.supervisor import RENEW
+from ccfs.supervisor.signals import REIMPORT
 
 RESTART_SECONDS = 30.0
 POLL_SECONDS = 0.05
@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _signal_supervisor(supervisor: int, path: str) -> None:
-    """Send RENEW by a pidfd, after a second look at `info`: the pid may have been reused."""
+    """Send REIMPORT by a pidfd, after a second look at `info`: the pid may have been reused."""
     try:
         process = os.pidfd_open(supervisor)
     except OSError:
@@ -51,7 +51,7 @@ def _signal_supervisor(supervisor: int, path: str) -> None:
     try:
         if str(supervisor) != _read_info(path)["keeper"]:
             raise NoAnswerError(f"the ccfs at {path} is being replaced already", "try again")
-        signal.pidfd_send_signal(process, RENEW)
+        signal.pidfd_send_signal(process, REIMPORT)
     except PermissionError:
         raise DeniedError(
             f"the supervisor of the ccfs at {path} is root's",
@@ -87,5 +87,5 @@ def _read_info(path: str) -> dict[str, str]:
         with open(os.path.join(path, "info"), "rb") as file:
             return file.read()
 
-    values = dict(info.lines(mountpoint.ask(path, read)))
+    values = dict(info.lines(mountpoint.call(path, read)))
     return {key: values.get(key, "") for key in ("pid", "keeper", "version")}

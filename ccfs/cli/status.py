@@ -17,7 +17,7 @@ from ccfs.mounting import mountpoint
 def run(arguments: Namespace) -> int:
     """Print the mountpoint and the mount's `info`; UserError if no mount answers."""
     path = mountpoint_argument.resolve(arguments.mountpoint)
-    data = mountpoint.ask(path, Path(path, "info").read_bytes)
+    data = mountpoint.call(path, Path(path, "info").read_bytes)
     if arguments.json:
         output.print_json({"mountpoint": path, **info.of_mount(data)})
     else:

@@ -21,5 +21,5 @@ def run(arguments: Namespace) -> int:
         poll = select.poll()
         poll.register(fifo, 0)  # POLLHUP alone, which comes when the writer closes the FIFO
         poll.poll()
-    mountpoint.ask(path, lambda: b"")
+    mountpoint.call(path, lambda: b"")
     return Exit.OK

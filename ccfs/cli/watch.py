@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
     """Print events until Ctrl-C or until the mount ends; both end with status 0."""
     path = mountpoint_argument.resolve(arguments.mountpoint)
     events = Path(path, "events")
-    past = mountpoint.ask(path, events.read_bytes)
+    past = mountpoint.call(path, events.read_bytes)
     try:
         _print_lines(past.split(b"\n")[:-1][-arguments.lines :])
         _follow(events, len(past))

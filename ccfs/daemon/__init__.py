@@ -2,6 +2,6 @@
 
 from ccfs.daemon.main import serve
 from ccfs.daemon.options import MountOptions
-from ccfs.daemon.preload import warm
+from ccfs.daemon.preload import warm_up
 
-__all__ = ["MountOptions", "serve", "warm"]
+__all__ = ["MountOptions", "serve", "warm_up"]

@@ -25,7 +25,7 @@ import trio
 
 from ccfs.daemon.cpu_load import Load, Tick
 from ccfs.daemon.handshake import Handshake
-from ccfs.takeover.handover import MARK_STEP, TURNS, Handover, words_of
+from ccfs.takeover.handover import MARK_STEP, PROGRESS, Handover, words_of
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class Loop:
 
     def _renew(self) -> None:
         self._left, self._until = BATCH, time.monotonic() + PATIENCE
-        self._air[TURNS] += 1
+        self._air[PROGRESS] += 1
 
     def _spin(self, now: float) -> bool:
         """Whether a request comes at once, where the last one did and a core has nothing to do."""

@@ -59,12 +59,12 @@ class KcmEndpoint:
 
         Raises KcmSocketError where there is to be a socket, and can't be.
         """
-        if options.kcm_kept:
-            keeper = socket.socket(fileno=options.kcm_keeper)
-            return cls(server, options.kcm_kept, keeper, takes_over=True)
+        if options.kcm_listener:
+            keeper = socket.socket(fileno=options.kcm_acceptor)
+            return cls(server, options.kcm_listener, keeper, takes_over=True)
         if options.kcm_socket:
             return cls(server, KcmListener(options.kcm_socket))
-        takes_over = options.live and options.handover is not None
+        takes_over = options.takes_over and options.handover is not None
         return None if options.control < 0 else cls(server, takes_over=takes_over)
 
     @property

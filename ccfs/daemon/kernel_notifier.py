@@ -46,7 +46,7 @@ class KernelNotifier:
         self._invalidate = pyfuse3.invalidate_inode
         self._invalidate_entry = pyfuse3.invalidate_entry_async
         self._mountpoint = options.mountpoint
-        self._held = options.held
+        self._held = options.liveness
         self._handover = options.handover
         self._pollers = Pollers(options.device, options.handover)
         self.child = child
@@ -128,7 +128,7 @@ class KernelNotifier:
             self._touched.add(ident)
             if self._handover:
                 count = len(self._touched)
-                self._handover.note_one(TOUCHES, count - 1, int(ident, 16) + 1)
+                self._handover.store_one(TOUCHES, count - 1, int(ident, 16) + 1)
         self._news.set()
 
     async def show_news(self) -> None:
@@ -142,7 +142,7 @@ class KernelNotifier:
             for ident in touched:
                 self._send(notifier.TOUCH, ident)
             if self._handover:
-                self._handover.note(TOUCHES, ())
+                self._handover.store(TOUCHES, ())
             await trio.sleep(TOUCH_PAUSE)
 
     async def hear(self) -> None:
@@ -153,8 +153,8 @@ class KernelNotifier:
             if self.child is None:
                 await self._born.wait()
             assert self.child is not None
-            await trio.lowlevel.wait_readable(self.child.answers)
-            data = os.read(self.child.answers, notifier.RECORD * 64)
+            await trio.lowlevel.wait_readable(self.child.completions)
+            data = os.read(self.child.completions, notifier.RECORD * 64)
             if data:
                 self._hear(data)
             else:
@@ -196,7 +196,7 @@ class KernelNotifier:
 
     def _hear(self, data: bytes) -> None:
         self._answers += 1
-        for answer in notifier.answers(data):
+        for answer in notifier.completions(data):
             if answer.kind == notifier.KICK:
                 self._kicked(answer.serial)
         self._note_kicks()
@@ -212,7 +212,7 @@ class KernelNotifier:
     def _note_kicks(self) -> None:
         """Have the next daemon know what the helper has not done yet: it could not, after us."""
         if self._handover:
-            self._handover.note(KICKS, (serial + 1 for serial in self._busy))
+            self._handover.store(KICKS, (serial + 1 for serial in self._busy))
 
     def _send(self, kind: bytes, serial: str) -> bool:
         try:

@@ -55,7 +55,7 @@ def serve(options: MountOptions, ready: Callable[[], None]) -> int:
     if options.control >= 0:  # one of many on this host: no helper before somebody needs it
         return _serve(options, None, ready)
     # Before pyfuse3 is there: the helper must never hold a descriptor of the FUSE device.
-    child = notifier.start(options.mountpoint, options.held)
+    child = notifier.start(options.mountpoint, options.liveness)
     try:
         return _serve(options, child, ready)
     except BaseException:
@@ -114,7 +114,7 @@ def _unmount(options: MountOptions) -> None:
     """Take the mount away, in use or not, unless that has been done."""
     try:
         if _is_mounted(options):
-            mountpoint.detach(options.mountpoint, lazy=True)
+            mountpoint.unmount(options.mountpoint, lazy=True)
     except OSError as error:
         log.warning("cannot unmount %s: %s", options.mountpoint, error.strerror)
 
@@ -139,7 +139,7 @@ def _mount(options: MountOptions, operations: Operations) -> None:
 
 def _resume(options: MountOptions, server: Server, kicker: KernelNotifier) -> None:
     """Go on where the daemon before has ended, if there was one."""
-    if options.live and options.handover:
+    if options.takes_over and options.handover:
         from ccfs.ops import resent_requests
 
         kicker.wake_pollers()
@@ -154,7 +154,7 @@ def _shake_hands(options: MountOptions, server: Server) -> Handshake | None:
         return None
     from ccfs.daemon.handshake import Handshake
 
-    made = server.made_before(options.handover) if options.live else False
+    made = server.made_before(options.handover) if options.takes_over else False
     return Handshake(options.device, options.handover, server.expect_again, made=made)
 
 
@@ -172,7 +172,7 @@ def make_server(
     owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)
     birth = Stamp(time.time(), Client(owner.uid, os.getpid(), "ccfs"))
     store = kept.store(options, birth) if kept else Store(options.limits, birth)
-    if options.live:
+    if options.takes_over:
         store.generations.presume_open()
     else:
         store.open_files.drop_waiting(birth)
@@ -189,10 +189,10 @@ def make_server(
         journal_path=options.journal,
         kcm_socket=options.kcm_socket,
         handover=options.handover,
-        held=CachedInodes(store.last_serial if options.live else 0),
-        live=options.live,
-        told_until=time.time() + TOLD if options.live else 0.0,
-        keeper=options.keeper,
+        held=CachedInodes(store.last_serial if options.takes_over else 0),
+        live=options.takes_over,
+        told_until=time.time() + TOLD if options.takes_over else 0.0,
+        keeper=options.supervisor,
     )
 
 
@@ -242,7 +242,9 @@ async def _run(
         if face:
             await nursery.start(face.run, loop)
         if options.control >= 0:
-            await nursery.start(ControlEndpoint(options.control, server, face, options.link).run)
+            await nursery.start(
+                ControlEndpoint(options.control, server, face, options.connection).run
+            )
         log.info("serving %s as pid %d", server.mountpoint, server.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits

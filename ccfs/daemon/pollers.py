@@ -30,11 +30,11 @@ class Pollers:
     def note(self, polls: Iterable[object]) -> None:
         """These are all of them: pyfuse3's PollHandles."""
         if self._handover:
-            self._handover.note(POLLS, map(_name, polls))
+            self._handover.store(POLLS, map(_name, polls))
 
     def wake(self) -> None:
         """Have all of them ask again."""
-        for name in self._handover.noted(POLLS) if self._handover else ():
+        for name in self._handover.stored(POLLS) if self._handover else ():
             with suppress(OSError):  # it polls no more
                 os.write(self._device, _MESSAGE.pack(_MESSAGE.size, _NOTIFY_POLL, 0, name))
 

@@ -1,4 +1,4 @@
-"""Everything a daemon imports, for a process that forks daemons.
+"""Import everything that a daemon needs, in the process that daemons are forked from.
 
 Knows modules by name; never what is in them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 
-_LATE = (
+_MODULES = (
     "json",
     "encodings.ascii",
     "pyfuse3",
@@ -25,16 +25,16 @@ _LATE = (
     "ccfs.store.restore",
     "trio._core._io_epoll",
 )
-"""What is imported only when it is needed, by `ccfs.daemon` and what stands below it."""
+"""What `ccfs.daemon`, and the layers below it, import only when they need it."""
 
 
-def load() -> None:
+def import_all() -> None:
     """Import it all."""
-    for name in _LATE:
+    for name in _MODULES:
         importlib.import_module(name)
 
 
-def warm() -> None:
-    """Import it all and run what each daemon begins with, so that a fork has it from the start."""
-    load()
-    importlib.import_module("ccfs.daemon.warmup").rehearse()
+def warm_up() -> None:
+    """Import it all and run what each daemon begins with, for forks to share the result."""
+    import_all()
+    importlib.import_module("ccfs.daemon.warmup").run()

@@ -28,7 +28,7 @@ ROUNDS = 10
 """So often is a function called before the interpreter thinks it worth specialising."""
 
 
-def rehearse() -> None:
+def run() -> None:
     """Do it."""
     for _ in range(ROUNDS):
         _once()

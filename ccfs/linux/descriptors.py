@@ -1,4 +1,4 @@
-"""Descriptors: close those that were inherited, and raise the limit of open files.
+"""Descriptors: close those that were inherited, raise the limit of open files, wait for one.
 
 A limit that was lowered later (`ulimit -n`) leaves descriptors above it open, so SC_OPEN_MAX is no
 bound: close_range(2) is used.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -41,6 +42,16 @@ def raise_limit(most: int, own: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     enough = soft == resource.RLIM_INFINITY or soft >= needed
     return most if enough else max(1, soft - own)
+
+
+def wait_readable(descriptor: int, seconds: float | None) -> bool:
+    """Wait until a descriptor can be read or is closed at its other end; False after `seconds`.
+
+    None: as long as it takes.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def _close_range(low: int, high: int) -> None:

@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 from collections.abc import Callable, Sequence
+
+from ccfs.linux.descriptors import wait_readable
 
 SECONDS = 10.0
 
 Wait = Callable[[int, float], bool]
 """Wait until a descriptor can be read or is closed; False after so many seconds."""
-
-
-def wait_readable(descriptor: int, seconds: float | None) -> bool:
-    """Wait for a descriptor and do nothing else meanwhile; None: as long as it takes."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def run(

@@ -56,9 +56,9 @@ def parse(text: str) -> list[Mount]:
     return [mount for mount in mounts if mount is not None]
 
 
-def mounts() -> list[Mount]:
-    """Return the mounts that this process sees."""
-    return parse("\n".join(_lines()))
+def mounts(process: int | str = "self") -> list[Mount]:
+    """Return the mounts that a process sees, by its pid; without one, this process."""
+    return parse("\n".join(_lines(f"/proc/{process}/mountinfo")))
 
 
 def topmost(path: str, among: Iterable[Mount] | None = None) -> Mount | None:
@@ -103,8 +103,8 @@ def device_at(path: str) -> str:
     return before.rpartition(b"\n")[2].split(b" ")[2].decode("ascii") if found else ""
 
 
-def _lines() -> Iterator[str]:
-    with open(PATH, "rb") as file:
+def _lines(path: str = PATH) -> Iterator[str]:
+    with open(path, "rb") as file:
         yield from file.read().decode("utf-8", "surrogateescape").split("\n")
 
 

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 
 _CREDENTIALS = struct.Struct("iII")
-"""struct ucred: a pid, and uid and gid without a sign: there are users with 2^31 and more."""
+"""struct ucred: pid, uid, gid.  The last two have no sign: there are users above 2^31."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,6 @@ class Peer:
 
 
 def peer(connection: socket.socket) -> Peer:
-    """The process at the other end, by the kernel's word.  Raises OSError."""
-    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return Peer(*_CREDENTIALS.unpack(told))
+    """Return the process at the other end, as the kernel has it.  Raises OSError."""
+    value = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return Peer(*_CREDENTIALS.unpack(value))

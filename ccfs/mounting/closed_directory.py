@@ -1,9 +1,11 @@
-"""A directory below a mount that clients can't write to while the mount is being replaced.
+"""Keep clients from writing to the directory below a mount while the mount is being replaced.
 
-Knows modes and names; never the mount.  fusermount3 can't mount over a dead mount, so a user's path
-leads to the directory below for some milliseconds.  It is closed (0500) but for the time in which
-fusermount3 asks whether its user may write there, and then empty directories of mode 0 are where
-Kerberos clients would write.
+fusermount3 can't mount over a dead mount, so that a user's path leads to the directory below for
+some milliseconds.  It is closed (mode 0500) but for the time in which fusermount3 checks that its
+user may write there.  For that time it has directories of mode 0 where Kerberos clients would
+write.
+
+Knows modes and names; never the mount.
 """
 
 from __future__ import annotations
@@ -12,14 +14,14 @@ import os
 import stat
 from contextlib import suppress
 
-OBSTACLES = ("by-id", "caches", "default", "dir")
+BLOCKED = ("by-id", "caches", "default", "dir")
 _OPEN, _CLOSED = 0o700, 0o500
 
 
-def put_obstacles(directory: int) -> None:
-    """Make the directories, by a descriptor of the directory, while a mount still covers it."""
+def block(directory: int) -> None:
+    """Make directories under the names BLOCKED, while a mount still covers `directory`."""
     os.fchmod(directory, _OPEN)
-    for name in OBSTACLES:
+    for name in BLOCKED:
         with suppress(FileExistsError):
             os.mkdir(name, 0, dir_fd=directory)
     os.fchmod(directory, _CLOSED)
@@ -32,27 +34,27 @@ def open_for_mount(directory: int) -> None:
 
 def close(directory: int) -> None:
     """Close a directory that is covered: it is empty then, and can be removed as any other."""
-    _remove_obstacles(directory)
+    _unblock(directory)
     os.fchmod(directory, _CLOSED)
 
 
 def restore(directory: int) -> None:
-    """Make it an ordinary directory again, if it was closed: what else is there stays."""
-    if stat.S_IMODE(os.fstat(directory).st_mode) == _CLOSED or is_closed(directory):
+    """Make it an ordinary directory again, if it was closed; other files in it stay."""
+    if stat.S_IMODE(os.fstat(directory).st_mode) == _CLOSED or _is_blocked(directory):
         os.fchmod(directory, _OPEN)
-        _remove_obstacles(directory)
+        _unblock(directory)
 
 
-def is_closed(directory: int) -> bool:
-    """Whether all obstacles are there, as a process has left them that was killed."""
+def _is_blocked(directory: int) -> bool:
+    """True if all of `block` is there, as a process has left it that was killed."""
     try:
-        found = [os.stat(name, dir_fd=directory, follow_symlinks=False) for name in OBSTACLES]
+        found = [os.stat(name, dir_fd=directory, follow_symlinks=False) for name in BLOCKED]
     except OSError:
         return False
     return all(stat.S_ISDIR(s.st_mode) and not stat.S_IMODE(s.st_mode) for s in found)
 
 
-def _remove_obstacles(directory: int) -> None:
-    for name in OBSTACLES:
+def _unblock(directory: int) -> None:
+    for name in BLOCKED:
         with suppress(OSError):
             os.rmdir(name, dir_fd=directory)

@@ -1,7 +1,9 @@
-"""The directory to mount on: made, checked, opened once and locked.
+"""The directory to mount on: created, checked, opened once and locked.
 
-Knows a directory's fitness for a mount; never the mount.  From here on the directory is the one
-that was opened: root must not be led to another by a user who can change the path.
+From here on the directory is the one that was opened: root must not be led to another by a user who
+can change the path.
+
+Knows what a directory must be for a mount; never the mount.
 """
 
 from __future__ import annotations
@@ -18,19 +20,20 @@ from ccfs.linux.trusted_paths import UntrustedPathError
 from ccfs.mounting import closed_directory, mount_lock, mountpoint
 
 LOCK_SECONDS = 5.0
-"""That an earlier mount at the same place has to end, or another start to get ready."""
-AGAIN = 0.01
+"""That an earlier mount of the same directory has to end, or another start to get ready."""
+LOCK_RETRY = 0.01
+"""Seconds."""
 DESCRIPTORS = 64
-"""What a daemon, its parent and its helper need to start, and to end in order, and more."""
-LEFT = ("dir", "default", "caches", "primary", "tkt", "ccache")
-"""Names that Kerberos clients write where they believe a ccfs to be."""
+"""What a daemon, its supervisor and its notifier need to start, and to end in order, and more."""
+KERBEROS_NAMES = ("dir", "default", "caches", "primary", "tkt", "ccache")
+"""Beginnings of names that Kerberos clients write where KRB5CCNAME names a ccfs."""
 
-_YOURS = "name a directory of yours"
-_ROOTS = "name a place that only root can change; for a user's: mount -t ccfs -o user=USER"
+_OWN_HINT = "name a directory of yours"
+_ROOT_HINT = "name a path that only root can change; for a user's: mount -t ccfs -o user=USER"
 
 
 def resolve(path: str) -> str:
-    """`path` absolute and without symbolic links; root follows none that a user can change.
+    """Make `path` absolute and free of symbolic links; root follows none that a user can change.
 
     Raises MountpointError.
     """
@@ -47,7 +50,7 @@ def resolve(path: str) -> str:
 
 
 def check_descriptors() -> None:
-    """Raise MountError where too few files may be open: a start would fail in the middle."""
+    """Raise MountError where the limit of open files is too low: a start would fail half-way."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= hard < DESCRIPTORS:
         raise MountError(
@@ -65,15 +68,15 @@ def check_trusted(path: str) -> None:
     try:
         os.close(trusted_paths.open_directory(os.path.dirname(path), (0,), private=True))
     except UntrustedPathError as error:
-        raise MountpointError(f"root can't use {path}: {error}", _ROOTS) from None
-    except OSError:  # its user says what is wrong
+        raise MountpointError(f"root can't use {path}: {error}", _ROOT_HINT) from None
+    except OSError:  # reported where the path is used
         return
 
 
 def prepare(path: str) -> int:
-    """Make `path` (as `resolve` gives it) a directory to mount on, and lock it.
+    """Make `path` (of `resolve`) a directory to mount on, and lock it.
 
-    Returns a descriptor of it, which keeps the lock.  Raises MountpointError, AlreadyMountedError.
+    Returns a descriptor of it, which holds the lock.  Raises MountpointError, AlreadyMountedError.
     """
     other = mountinfo.topmost(path)
     if other is not None:
@@ -83,9 +86,9 @@ def prepare(path: str) -> int:
             "unmount that, or name another mountpoint",
         )
     try:
-        directory = _made(path)
+        directory = _create(path)
     except (UntrustedPathError, OSError) as error:
-        _refuse_ccfs(path)  # which was mounted meanwhile
+        _refuse_ccfs(path)  # mounted meanwhile
         raise _unfit(path, error) from None
     try:
         _check_owner(path, directory)
@@ -98,8 +101,8 @@ def prepare(path: str) -> int:
     return directory
 
 
-def open_for(path: str, uid: int) -> int:
-    """Open and lock a directory of root or the user, for root to mount on for the user.
+def open_for_user(path: str, uid: int) -> int:
+    """Open and lock a directory of root's or the user's, which root mounts on for the user.
 
     Returns as `prepare`.  Raises MountpointError, AlreadyMountedError.
     """
@@ -117,24 +120,24 @@ def open_for(path: str, uid: int) -> int:
     return directory
 
 
-def left_below(directory: int) -> list[str]:
-    """The names in the directory below a mount, by its descriptor."""
+def names_below(directory: int) -> list[str]:
+    """Return the names in the directory below a mount, by its descriptor."""
     return sorted(os.listdir(directory))
 
 
-def _made(path: str) -> int:
+def _create(path: str) -> int:
     if os.geteuid() == 0:
         parent = trusted_paths.open_directory(os.path.dirname(path), (0,), private=True)
         try:
-            _make(os.path.basename(path), parent)
+            _create_in(os.path.basename(path), parent)
         finally:
             os.close(parent)
         return trusted_paths.open_directory(path, (0,), private=True)
-    _make(path, None)
+    _create_in(path, None)
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _make(name: str, parent: int | None) -> None:
+def _create_in(name: str, parent: int | None) -> None:
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
@@ -146,15 +149,21 @@ def _lock(path: str, directory: int) -> None:
     deadline = time.monotonic() + LOCK_SECONDS
     while not mount_lock.take(directory):
         mount = mountinfo.topmost(path)
-        if mount is not None and mount.is_ccfs and mountpoint.look(mount) is mountpoint.State.ALIVE:
+        if (
+            mount is not None
+            and mount.is_ccfs
+            and mountpoint.probe(mount) is mountpoint.State.ALIVE
+        ):
             raise AlreadyMountedError(
                 f"a ccfs is mounted at {path} already", "use it: see 'ccfs env'"
             )
         if time.monotonic() > deadline:
             pid = mount_lock.holder(directory)
-            who = f"process {pid} still serves" if pid else "another process mounts, or serves,"
-            raise AlreadyMountedError(f"{who} a ccfs for {path}", "end it, or name another place")
-        time.sleep(AGAIN)
+            holder = f"process {pid} still serves" if pid else "another process mounts, or serves,"
+            raise AlreadyMountedError(
+                f"{holder} a ccfs for {path}", "end it, or name another directory"
+            )
+        time.sleep(LOCK_RETRY)
     _refuse_ccfs(path)
 
 
@@ -168,21 +177,20 @@ def _refuse_ccfs(path: str) -> None:
 def _check_owner(path: str, directory: int) -> None:
     owner = os.fstat(directory).st_uid
     if owner != os.geteuid():
-        raise MountpointError(f"{path} belongs to uid {owner}", _YOURS)
+        raise MountpointError(f"{path} belongs to uid {owner}", _OWN_HINT)
 
 
 def _check_empty(path: str, directory: int) -> None:
     try:
         closed_directory.restore(directory)
-        names = left_below(directory)
+        names = names_below(directory)
     except OSError as error:
         raise MountpointError(f"cannot look into {path}: {_strerror(error)}") from None
     if not names:
         return
-    if left := [name for name in names if name.startswith(LEFT)]:
-        said = ", ".join(left[:3])
+    if stored := [name for name in names if name.startswith(KERBEROS_NAMES)]:
         raise MountpointError(
-            f"{path} is not empty: {said} was stored there while no ccfs was mounted",
+            f"{path} is not empty: {', '.join(stored[:3])} was stored while no ccfs was mounted",
             "if there is a ticket in it, take it over with 'ccfs import' into another mount; then "
             "remove it",
         )
@@ -190,9 +198,9 @@ def _check_empty(path: str, directory: int) -> None:
 
 
 def _unfit(path: str, error: Exception) -> MountpointError:
-    """What to say of a path that can't be mounted on."""
+    """The error for a path that can't be mounted on."""
     if isinstance(error, UntrustedPathError):
-        hint = _ROOTS if os.geteuid() == 0 else _YOURS
+        hint = _ROOT_HINT if os.geteuid() == 0 else _OWN_HINT
         return MountpointError(f"root can't mount at {path}: {error}", hint)
     if isinstance(error, NotADirectoryError):
         return MountpointError(f"{path} is not a directory", "name a directory, or a new name")
@@ -200,10 +208,10 @@ def _unfit(path: str, error: Exception) -> MountpointError:
         parent = os.path.dirname(path)
         if not os.path.isdir(parent):
             return MountpointError(f"{parent} does not exist", "make it, or name another")
-        said = f"cannot make {path}: the file system of {parent} has no place for it"
-        return MountpointError(said, "name a place of your own")
+        reason = f"cannot make {path}: the file system of {parent} doesn't support it"
+        return MountpointError(reason, _OWN_HINT)
     assert isinstance(error, OSError)
-    return MountpointError(f"cannot make {path}: {_strerror(error)}", "name a place of your own")
+    return MountpointError(f"cannot make {path}: {_strerror(error)}", _OWN_HINT)
 
 
 def _strerror(error: OSError) -> str:

@@ -1,7 +1,7 @@
 """The lock of a mountpoint: one `ccfs mount` at a time, and which processes belong to its mount.
 
-Knows flock(2) and record locks (fcntl(2)) on the directory that is mounted on; never the mount.
 The lock is on the directory below the mount, which no path leads to while something is mounted.
+Knows flock(2) and record locks (fcntl(2)); never the mount.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def take(directory: int) -> bool:
 def sign(directory: int) -> None:
     """Let `holder` find this process, until it ends.
 
-    A record lock belongs to one process, and the kernel tells which.  It is gone as soon as the
-    process closes any descriptor of the directory: list it in another process.
+    A record lock belongs to one process, whose pid the kernel reports.  The lock is gone as soon as
+    the process closes any descriptor of the directory: list it in another process.
     """
     record_locks.lock_by_process(directory, record_locks.READ)
 
 
 def holder(directory: int) -> int:
-    """The pid of a process that has signed, 0 for none (or none that this pid namespace has)."""
+    """Return the pid of a process that has signed, 0 for none (or none of this pid namespace)."""
     return record_locks.holder(directory)

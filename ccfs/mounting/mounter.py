@@ -1,7 +1,9 @@
-"""Mount a ccfs on a directory that is held by a descriptor, and take exactly that mount away.
+"""Mount a ccfs on a directory that is held open, and unmount exactly that mount.
 
-Knows mount(2), fusermount3 and the mount table; never the daemon.  The directory is the one that
-was opened, wherever it has been moved since; a path is looked at once, when it is opened.
+The directory is the one that was opened, wherever it has been moved since; a path is looked up
+once, when the directory is opened.
+
+Knows mount(2), fusermount3 and the mount table; never the daemon.
 """
 
 from __future__ import annotations
@@ -12,50 +14,38 @@ import logging
 import os
 import socket
 import stat
-from array import array
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs.errors import MountError
 from ccfs.linux import fusermount, mount_calls, mountinfo
-from ccfs.linux.fusermount import Wait, wait_readable
-from ccfs.mounting import closed_directory, mountpoint
+from ccfs.linux.descriptors import wait_readable
+from ccfs.linux.fusermount import Wait
+from ccfs.mounting import closed_directory, mount_by_root, mountpoint
 from ccfs.mounting.held_requests import HeldRequests
 
 log = logging.getLogger(__name__)
 
 _HINT = "run 'ccfs mount --foreground --debug' to see why"
 
-_WHY = {
-    errno.ENODEV: ("this kernel has no FUSE", "load it with 'modprobe fuse'"),
-    errno.ENXIO: ("this kernel has no FUSE", "load it with 'modprobe fuse'"),
-    errno.ENOENT: (
-        "there is no /dev/fuse",
-        "load it with 'modprobe fuse'; give it to a container with '--device /dev/fuse'",
-    ),
-    errno.EPERM: ("permission denied", "it takes root with CAP_SYS_ADMIN"),
-    errno.EACCES: ("permission denied", "see who may open /dev/fuse"),
-}
-
 
 @dataclass(frozen=True, slots=True)
-class Attached:
-    """A mount of ours.
+class FuseMount:
+    """A mount that this process has made.
 
-    `device`: the descriptor of its FUSE connection, -1 where that is closed.  `mount`,
-    `connection`: its id and the minor number of its device in the mount table.
+    `device`: the descriptor of its FUSE connection, -1 where that is closed.  `id`, `connection`:
+    its id and the minor number of its device in the mount table.
     """
 
     device: int
-    mount: int
+    id: int
     connection: int
 
 
 class Mounter:
     """Mounts a ccfs on `directory`, a descriptor (O_RDONLY) of the mountpoint below all mounts.
 
-    `uid`, `gid`: whose mount it is.  `flags`: of mount(2), beside nosuid, nodev and noexec.
+    `uid`, `gid`: the mount's owner.  `flags`: of mount(2), beside nosuid, nodev and noexec.
     """
 
     def __init__(
@@ -66,8 +56,8 @@ class Mounter:
         self._flags = mount_calls.PROTECTED | flags
         self._allow_other = allow_other
 
-    def state(self) -> dict[str, int]:
-        """What another version of this code makes the same of."""
+    def to_state(self) -> dict[str, int]:
+        """Return values of which another version of this code makes the same."""
         return {
             "directory": self.directory,
             "uid": self._uid,
@@ -77,14 +67,14 @@ class Mounter:
         }
 
     @classmethod
-    def resumed(cls, state: dict[str, int]) -> Mounter:
-        """One that goes on where another version of this code was."""
+    def from_state(cls, state: dict[str, int]) -> Mounter:
+        """Undo `to_state`."""
         uid, gid, others = state["uid"], state["gid"], bool(state["allow_other"])
         return cls(state["directory"], uid, gid, allow_other=others, flags=state["flags"])
 
     @property
-    def covers(self) -> bool:
-        """Whether a mount can be made over, or beneath, another of ours.
+    def can_cover(self) -> bool:
+        """True if a mount can be made over, or beneath, another of this process.
 
         fusermount3 can't: the kernel lets no setuid program look at a user's FUSE file system.
         """
@@ -95,125 +85,116 @@ class Mounter:
         """Where the mountpoint is now."""
         return os.readlink(f"/proc/self/fd/{self.directory}")
 
-    def attach(self, wait: Wait = wait_readable) -> Attached:
-        """Mount over what is mounted there.  `wait` is how to wait for fusermount3.
+    def mount(self, wait: Wait = wait_readable) -> FuseMount:
+        """Mount, over what is mounted there.  `wait` is how to wait for fusermount3.
 
         The mount answers once a process serves its descriptor.  Raises MountError.
         """
         path = self.path
-        if self.covers:
-            device = by_root(
-                f"/proc/self/fd/{self.directory}", path, self._options(), flags=self._flags
-            )
+        if self.can_cover:
+            target = f"/proc/self/fd/{self.directory}"
+            device = mount_by_root.mount(target, path, self._root_options(), flags=self._flags)
         else:
-            device = self._by_fusermount(path, wait)
-        there = mountinfo.topmost(path)
-        if there is None or not there.is_ccfs:
+            device = self._mount_by_fusermount(path, wait)
+        found = mountinfo.topmost(path)
+        if found is None or not found.is_ccfs:
             os.close(device)
             raise MountError(f"{path} was unmounted at once", "see what else is mounted there")
-        return Attached(device, there.id, there.connection)
+        return FuseMount(device, found.id, found.connection)
 
     def release(self) -> None:
-        """Nothing will be mounted any more: give the directory back as it was."""
-        if not self.covers:
-            with suppress(OSError):  # it may be gone
+        """Give the directory back as it was: nothing will be mounted any more."""
+        if not self.can_cover:
+            with suppress(OSError):  # it may be removed
                 closed_directory.restore(self.directory)
 
     def replace(
-        self, piled: list[Attached], holding: HeldRequests, wait: Wait = wait_readable
+        self, mounts: list[FuseMount], requests: HeldRequests, wait: Wait = wait_readable
     ) -> None:
-        """Put a new mount in place of the last in a list of ours, whose daemon is dead.
+        """Put a new mount in place of the last of `mounts`, whose daemon is dead.
 
-        Root mounts beneath it and takes it away: no path leads below.  Before Linux 6.5 root mounts
-        over it; the first such mount stays until the end, and later ones are taken off it.  For a
-        user it is taken away first: the directory below is closed.  Raises MountError.
+        Root mounts beneath it and unmounts it: no path leads below.  Before Linux 6.5 root mounts
+        over it; the first such mount stays until the end, and later ones are unmounted.  For a user
+        it is unmounted first: the directory below is closed.  Raises MountError.
         """
-        dead = piled[-1]
-        if not self.covers:
-            closed_directory.put_obstacles(self.directory)
-            self.try_detach(piled.pop(), wait)
-            piled.append(self.attach(wait))
-            holding.close()
-        elif (beneath := self._attach_beneath(dead)) is not None:
-            self.try_detach(piled.pop(), wait)
-            piled.append(beneath)
-            holding.close()
+        dead = mounts[-1]
+        if not self.can_cover:
+            closed_directory.block(self.directory)
+            self.try_unmount(mounts.pop(), wait)
+            mounts.append(self.mount(wait))
+            requests.close()
+        elif (beneath := self._mount_beneath(dead)) is not None:
+            self.try_unmount(mounts.pop(), wait)
+            mounts.append(beneath)
+            requests.close()
         else:
-            holding.close()  # a request in the root directory would keep mount(2) from its lock
-            piled[-1] = dataclasses.replace(dead, device=-1)
-            if len(piled) > 1:
-                self.try_detach(piled.pop(), wait)
-            piled.append(self.attach(wait))
+            # Not after the mount: mount(2) takes the lock of the root directory, which a client may
+            # hold that waits for a reply.
+            requests.close()
+            mounts[-1] = dataclasses.replace(dead, device=-1)
+            if len(mounts) > 1:
+                self.try_unmount(mounts.pop(), wait)
+            mounts.append(self.mount(wait))
 
-    def _attach_beneath(self, top: Attached) -> Attached | None:
-        """Mount beneath one of ours; None where the kernel can't."""
-        path = self.path
-        before = {one.id for one in mountinfo.mounts()}
-        device = beneath(path, top.mount, self._options(), self._flags)
-        if device is None:
-            return None
-        made = [one for one in mountinfo.mounts() if one.path == path and one.id not in before]
-        return Attached(device, made[-1].id, made[-1].connection)
-
-    def try_detach(self, attached: Attached, wait: Wait = wait_readable) -> None:
-        """Take away a mount of ours; a warning in the log where that fails."""
+    def try_unmount(self, mount: FuseMount, wait: Wait = wait_readable) -> None:
+        """As `unmount`; a warning in the log where that fails."""
         try:
-            self.detach(attached, wait)
+            self.unmount(mount, wait)
         except OSError as error:
             log.warning("cannot unmount %s: %s", self.path, error.strerror)
 
-    def is_attached(self, attached: Attached) -> bool:
-        """Whether a mount of ours is still in the mount table."""
-        return self._find(attached) is not None
+    def is_mounted(self, mount: FuseMount) -> bool:
+        """True if a mount is still in the mount table."""
+        return _find(mount) is not None
 
-    def detach(self, attached: Attached, wait: Wait = wait_readable) -> None:
-        """Take away a mount of ours that is the topmost, in use or not.  Raises OSError."""
-        there = self._find(attached)
-        if there is None:
+    def unmount(self, mount: FuseMount, wait: Wait = wait_readable) -> None:
+        """Unmount a mount that is the topmost, in use or not.  Raises OSError."""
+        found = _find(mount)
+        if found is None:
             return
-        top = mountinfo.topmost(there.path)
-        if top is None or top.id != there.id:
-            raise OSError(errno.EBUSY, "something else is mounted over it", there.path)
+        top = mountinfo.topmost(found.path)
+        if top is None or top.id != found.id:
+            raise OSError(errno.EBUSY, "something else is mounted over it", found.path)
         if os.geteuid() == 0:
-            mount_calls.umount_exactly(there.path, there.id, lazy=True)
+            mount_calls.umount_exactly(found.path, found.id, lazy=True)
         else:
-            fusermount.unmount(there.path, lazy=True, wait=wait)
+            fusermount.unmount(found.path, lazy=True, wait=wait)
 
-    def abort(self, attached: Attached) -> None:
-        """End the connection of a mount of ours."""
-        there = self._find(attached)
-        if there is not None:
-            mountpoint.abort(there)
+    def abort(self, mount: FuseMount) -> None:
+        """End the connection of a mount."""
+        found = _find(mount)
+        if found is not None:
+            mountpoint.abort(found)
 
-    def _find(self, attached: Attached) -> mountinfo.Mount | None:
-        return next(
-            (
-                one
-                for one in mountinfo.mounts()
-                if (one.id, one.connection) == (attached.mount, attached.connection)
-            ),
-            None,
-        )
+    def _mount_beneath(self, top: FuseMount) -> FuseMount | None:
+        """Mount beneath a mount of this process; None where the kernel can't."""
+        path = self.path
+        before = {mount.id for mount in mountinfo.mounts()}
+        device = mount_by_root.mount_beneath(path, top.id, self._root_options(), self._flags)
+        if device is None:
+            return None
+        new = [m for m in mountinfo.mounts() if m.path == path and m.id not in before][-1]
+        return FuseMount(device, new.id, new.connection)
 
-    def _options(self) -> list[str]:
+    def _root_options(self) -> list[str]:
         return [
             f"rootmode={stat.S_IFDIR:o}",
             f"user_id={self._uid}",
             f"group_id={self._gid}",
-            *self._shared_options(),
+            *self._sharing_options(),
         ]
 
-    def _shared_options(self) -> list[str]:
-        """Where only the owner gets in the kernel need not look at modes.
+    def _sharing_options(self) -> list[str]:
+        """Have the kernel check modes only where others than the owner get in.
 
-        For that it would ask for a directory's attributes after each change in it; each handler
-        checks the caller by itself.
+        For that it asks for a directory's attributes after each change in it; each handler checks
+        the caller by itself.
         """
         return ["allow_other", "default_permissions"] if self._allow_other else []
 
-    def _by_fusermount(self, path: str, wait: Wait) -> int:
+    def _mount_by_fusermount(self, path: str, wait: Wait) -> int:
         options = ["fsname=ccfs", "subtype=ccfs", "nosuid", "nodev", "noexec"]
-        options += self._shared_options()
+        options += self._sharing_options()
         closed_directory.open_for_mount(self.directory)
         try:
             return self._run_fusermount(options, path, wait)
@@ -234,68 +215,20 @@ class Mounter:
             except OSError as error:
                 raise MountError(f"cannot mount on {path}: {error.strerror}", _HINT) from None
             theirs.close()
-            return _receive_descriptor(ours, path)
+            return _receive_device(ours, path)
 
 
-def by_root(target: str, shown: str, options: Iterable[str], flags: int) -> int:
-    """Mount with mount(2); returns the FUSE descriptor.  `shown`: the path in messages.
-
-    Raises MountError.
-    """
-    device = _open_device()
-    try:
-        mount_calls.mount(
-            "ccfs", target, mountinfo.FSTYPE, flags, ",".join([f"fd={device}", *options])
-        )
-    except OSError as error:
-        os.close(device)
-        raise _refused(f"cannot mount on {shown}", error) from None
-    return device
+def _find(mount: FuseMount) -> mountinfo.Mount | None:
+    key = (mount.id, mount.connection)
+    return next((m for m in mountinfo.mounts() if (m.id, m.connection) == key), None)
 
 
-def beneath(path: str, top: int, options: Iterable[str], flags: int) -> int | None:
-    """Mount beneath the mount with the id `top`, the topmost at `path`, as root.
-
-    Returns the FUSE descriptor, None where the kernel can't (before Linux 6.5).  Raises MountError.
-    """
-    device = _open_device()
-    pairs = [option.partition("=") for option in options]
-    given = {name: value if equals else None for name, equals, value in pairs}
-    given |= {"source": "ccfs", "subtype": "ccfs", "fd": str(device)}
-    try:
-        root = mount_calls.open_root(path, top)
-        try:
-            mount_calls.mount_beneath(root, "fuse", given, flags)
-        finally:
-            os.close(root)
-    except OSError as error:
-        os.close(device)
-        log.debug("cannot mount beneath %s: %s", path, error.strerror)
-        return None
-    return device
-
-
-def _open_device() -> int:
-    try:
-        return os.open(mountpoint.FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise _refused("cannot open /dev/fuse", error) from None
-
-
-def _receive_descriptor(connection: socket.socket, path: str) -> int:
-    """The descriptor that fusermount3 sends over _FUSE_COMMFD before it ends."""
-    item = array("i")
+def _receive_device(connection: socket.socket, path: str) -> int:
+    """The FUSE descriptor that fusermount3 sends over _FUSE_COMMFD before it ends."""
     with suppress(OSError):
         connection.settimeout(fusermount.SECONDS)
-        _, ancillary, _, _ = connection.recvmsg(1, socket.CMSG_SPACE(item.itemsize))
-        for level, kind, payload in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                item.frombytes(payload[: item.itemsize])
-                os.set_inheritable(item[0], False)
-                return item[0]
+        _, received, _, _ = socket.recv_fds(connection, 1, 1)
+        if received:
+            os.set_inheritable(received[0], False)
+            return received[0]
     raise MountError(f"cannot mount on {path}: fusermount3 gave no descriptor", _HINT)
-
-
-def _refused(what: str, error: OSError) -> MountError:
-    why, hint = _WHY.get(error.errno or 0, ((error.strerror or str(error)).lower(), ""))
-    return MountError(f"{what}: {why}", hint)

@@ -22,7 +22,7 @@ from ccfs.service.caller import COMMAND_UNKNOWN, process_of
 from ccfs.store import Client, Stamp, Store
 from ccfs.store.effects import Effects
 from ccfs.store.errors import DamagedError
-from ccfs.takeover.handover import MARK_NAME, MARK_STEP, OPENED, OWED, Handover, words_of
+from ccfs.takeover.handover import MARK_NAME, MARK_STEP, NOTIFYING, OPENED, Handover, words_of
 
 log = logging.getLogger(__name__)
 
@@ -296,7 +296,7 @@ class Server:
             raise
         finally:
             self.tell(effects)
-            self._air[OWED] = 0
+            self._air[NOTIFYING] = 0
 
     def _show_anew(self, effects: Effects) -> None:
         """The step was made, and its client hears that it wasn't: the kernel is to look again.
@@ -334,7 +334,7 @@ class Server:
                 effects.notes[key] = b""
         self.unwanted.clear()
         self.unkept = True
-        self._air[OWED] = 1
+        self._air[NOTIFYING] = 1
         if note:
             note(*self.journal.mark)
         self.journal.commit(self.store, effects)

@@ -19,7 +19,7 @@ from ccfs.ops.handles import Handle, ListHandle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import Directory, Opening
 from ccfs.store.effects import Effects
-from ccfs.takeover.handover import KICKS, OWED, TOUCHES, Handover
+from ccfs.takeover.handover import KICKS, NOTIFYING, TOUCHES, Handover
 
 if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes, FileInfo, RequestContext
@@ -54,15 +54,15 @@ def reopen(server: Server, number: int, *, to_close: bool = False) -> Handle | N
 
 def resume(server: Server, handover: Handover, last: Effects | None) -> None:
     """Send the other daemon's last notifications; `last`: what its last step has changed."""
-    kicks, touches = handover.noted(KICKS), handover.noted(TOUCHES)
+    kicks, touches = handover.stored(KICKS), handover.stored(TOUCHES)
     server.armed = {0, *(ccache.serial for ccache in server.store.collection.all())}
     server.armed = {
         serial for serial in server.armed if server.kernel.knows(Ref(serial, Slot.CHANGED).inode)
     }
     _forget_unknown(server)
-    if handover.words[OWED] and last is not None:
+    if handover.words[NOTIFYING] and last is not None:
         server.tell(last)
-        handover.words[OWED] = 0
+        handover.words[NOTIFYING] = 0
     for kick in kicks:
         server.kernel.kick(kick - 1)
     for touch in touches:

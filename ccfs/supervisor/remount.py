@@ -1,6 +1,6 @@
-"""The old way to go on after a daemon's death, on kernels that can't give its requests to another.
+"""A new mount after a daemon's death, on kernels that can't resend its requests to another daemon.
 
-The dead mount is replaced by a new one (`Mounter.replace`), and those who wait for an answer look
+The dead mount is replaced by a new one (`Mounter.replace`), and clients that wait for a reply look
 their paths up again there.  Knows processes and mounts; never what a daemon serves.
 """
 
@@ -10,47 +10,44 @@ import select
 import signal
 import time
 
-from ccfs.linux.fusermount import wait_readable
+from ccfs.linux.descriptors import wait_readable
 from ccfs.mounting.held_requests import HeldRequests
-from ccfs.mounting.mounter import Attached, Mounter
+from ccfs.mounting.mounter import FuseMount, Mounter
 from ccfs.takeover import notifier
 
-FAREWELL = 1.0
-"""Seconds that the helper of a dead daemon has to wake those who wait at a FIFO, and to end."""
 
+def remount(mounter: Mounter, mounts: list[FuseMount], liveness: int, daemon: int) -> None:
+    """Replace a dead daemon's mount, the last of `mounts`; its clients go to the new one.
 
-def remount(mounter: Mounter, piled: list[Attached], life: int, daemon: int) -> None:
-    """Mount anew in place of a dead daemon's mount, the last of `piled`; its clients go there.
-
-    `life` reads as closed once the daemon and its helper have ended.  Raises MountError where there
-    can't be a mount.
+    `liveness` reads as closed once the daemon and its notifier have ended.  Raises MountError where
+    no mount can be made.
     """
-    holding = HeldRequests(piled[-1].device, daemon)
-    _let_helper_end(holding, life, daemon)
-    mounter.replace(piled, holding, lambda ready, seconds: _hold(holding, ready, seconds))
+    requests = HeldRequests(mounts[-1].device, daemon)
+    _end_notifier(requests, liveness, daemon)
+    mounter.replace(mounts, requests, lambda ended, seconds: _wait(requests, ended, seconds))
 
 
-def _let_helper_end(holding: HeldRequests, life: int, daemon: int) -> None:
-    """Wait for the helper of a dead daemon, stopped or not, which has its time and no more."""
-    if _hold(holding, life, 0):
+def _end_notifier(requests: HeldRequests, liveness: int, daemon: int) -> None:
+    """Let the notifier of a dead daemon end, which its user may have stopped; then kill it."""
+    if _wait(requests, liveness, 0):
         return
-    notifier.signal_left(daemon, signal.SIGCONT)
-    if not _hold(holding, life, FAREWELL):
-        notifier.signal_left(daemon, signal.SIGKILL)
+    notifier.signal_orphan(daemon, signal.SIGCONT)
+    if not _wait(requests, liveness, notifier.END_SECONDS):
+        notifier.signal_orphan(daemon, signal.SIGKILL)
 
 
-def _hold(holding: HeldRequests, descriptor: int, seconds: float) -> bool:
-    """Wait for a descriptor while clients of the dead mount are held; False after `seconds`."""
-    if holding.closed:
+def _wait(requests: HeldRequests, descriptor: int, seconds: float) -> bool:
+    """Wait for a descriptor and take the dead mount's requests meanwhile; False after `seconds`."""
+    if requests.closed:
         return wait_readable(descriptor, seconds)
     deadline = time.monotonic() + seconds
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    poll.register(holding.device, select.POLLIN)
+    poll.register(requests.device, select.POLLIN)
     while True:
         left = max(0.0, deadline - time.monotonic())
-        found = [number for number, _ in poll.poll(left * 1000)]
-        if descriptor in found or not left:
-            return descriptor in found
-        if holding.device in found and not holding.answer():
-            poll.unregister(holding.device)
+        ready = [number for number, _ in poll.poll(left * 1000)]
+        if descriptor in ready or not left:
+            return descriptor in ready
+        if requests.device in ready and not requests.take_all():
+            poll.unregister(requests.device)

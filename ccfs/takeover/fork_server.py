@@ -1,12 +1,11 @@
-"""The process that daemons are forked from: all imported, nothing done, nothing touched.
+"""The process that daemons are forked from: everything imported, nothing done, nothing touched.
 
 A child shares the memory of its parent as long as neither writes to it, and Python writes wherever
-it looks.  Who keeps daemons is busy: each of them would be left alone with what that one changes
-after the fork.  So a process that was forked before there was anything to do forks them, and a
-daemon that replaces another need not import anything.
+it looks (reference counts).  A supervisor is busy: each daemon that it forked itself would soon
+hold copies of its pages.  So a process that was forked before there was anything to do forks the
+daemons, and a daemon that replaces another need not import anything.
 
-Knows a socket to whoever keeps the daemons, what it is told to fork, and its children; never who
-wanted them.
+Knows a socket to the supervisor, what it is told to fork, and its children; never why.
 """
 
 from __future__ import annotations
@@ -24,90 +23,96 @@ from ccfs.linux import descriptors
 
 log = logging.getLogger(__name__)
 
-_ROOM = 65536
-_ENDED = struct.Struct("i")
 SECONDS = 10.0
-"""That it may take to fork."""
+"""That a reply of the fork server may take."""
+_MESSAGE_MAX = 65536
+_DESCRIPTORS_MAX = 16
+_INT = struct.Struct("i")
+_UNKNOWN = b"?"
 
 Fork = Callable[[dict[str, object], list[int]], int]
-"""Fork a child that does what an order says, given with it: values, and descriptors.
+"""Fork a child that does what an order says: values, and descriptors.
 
-Returns its pid; the nursery closes the descriptors afterwards."""
+Returns its pid; the fork server closes the descriptors afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
-class Born:
-    """A child of the nursery."""
+class Child:
+    """A child of the fork server."""
 
     pid: int
     pidfd: int
 
 
 class ForkServer:
-    """The side of who keeps daemons: orders out, a child back.
+    """The supervisor's side: an order is sent, a child comes back.
 
-    `settle`: what the nursery does first.
+    `prepare`: what the fork server does first.
     """
 
-    def __init__(self, settle: Callable[[], None], fork: Fork) -> None:
-        self._settle = settle
+    def __init__(self, prepare: Callable[[], None], fork: Fork) -> None:
+        self._prepare = prepare
         self._fork = fork
-        self._socket = self._open()
+        self._socket = self._start()
 
-    def bear(self, values: Mapping[str, object], passed: list[int]) -> Born:
-        """Have a child forked.  Raises OSError."""
+    def fork(self, values: Mapping[str, object], passed: list[int]) -> Child:
+        """Have a child forked, with descriptors.  Raises OSError, EOFError."""
         order = json.dumps(values).encode()
         try:
-            return self._bear(order, passed)
+            return self._request(order, passed)
         except TimeoutError:
-            self._renew()  # or its late answer would be taken for another one
+            self._restart()  # its late reply would be taken for that to another order
             raise
         except (ConnectionError, EOFError):
-            self._renew()
-            return self._bear(order, passed)
+            self._restart()
+            return self._request(order, passed)
 
-    def ended(self, pid: int) -> int | None:
-        """How a child has ended that has: its status, negative for a signal; None: unknown."""
+    def exit_status(self, pid: int) -> int | None:
+        """Return the exit status of a child that has ended, negative for a signal; None: unknown.
+
+        Returns once the fork server is prepared.
+        """
         try:
             self._socket.send(json.dumps({"ended": pid}).encode())
-            reply = self._socket.recv(_ROOM)
+            reply = self._socket.recv(_MESSAGE_MAX)
         except OSError:
-            self._renew()
+            self._restart()
             return None
-        return int(_ENDED.unpack(reply)[0]) if len(reply) == _ENDED.size else None
+        return int(_INT.unpack(reply)[0]) if len(reply) == _INT.size else None
 
     def close(self) -> None:
-        """Ask no more: the nursery ends, its children go on."""
+        """Send no more orders: the fork server ends, its children go on."""
         self._socket.close()
 
-    def _renew(self) -> None:
-        """Have another one; this one ends when it sees that nobody asks it any more."""
-        log.warning("the nursery does not answer, there is a new one")
+    def _restart(self) -> None:
+        """Start another one; this one ends when its socket is closed."""
+        log.warning("the fork server does not answer, starting another")
         self._socket.close()
         with suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
-        self._socket = self._open()
+        self._socket = self._start()
 
-    def _bear(self, order: bytes, passed: list[int]) -> Born:
-        room = os.dup(self._socket.fileno())  # for the child's: nobody is born who can't be watched
+    def _request(self, order: bytes, passed: list[int]) -> Child:
+        # Proves that there is a descriptor for the pidfd: no child must be forked without one.
+        spare = os.dup(self._socket.fileno())
         try:
             socket.send_fds(self._socket, [order], passed)
         finally:
-            os.close(room)
-        reply, descriptors, _, _ = socket.recv_fds(self._socket, _ROOM, 1)
+            os.close(spare)
+        reply, received, _, _ = socket.recv_fds(self._socket, _MESSAGE_MAX, 1)
         if not reply:
             raise EOFError
-        if not descriptors:
-            raise OSError(_ENDED.unpack(reply)[0], "cannot fork")
-        os.set_inheritable(descriptors[0], False)
-        return Born(_ENDED.unpack(reply)[0], descriptors[0])
+        if not received:
+            raise OSError(_INT.unpack(reply)[0], "cannot fork")
+        os.set_inheritable(received[0], False)
+        return Child(_INT.unpack(reply)[0], received[0])
 
-    def _open(self) -> socket.socket:
+    def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if os.fork() == 0:
             try:
                 ours.close()
-                _serve(theirs, self._settle, self._fork)
+                _run(theirs, self._prepare, self._fork)
             finally:
                 os._exit(1)
         theirs.close()
@@ -115,12 +120,12 @@ class ForkServer:
         return ours
 
 
-def _serve(orders: socket.socket, settle: Callable[[], None], fork: Fork) -> None:
-    """Be the nursery, until nobody asks it any more."""
-    settle()
+def _run(orders: socket.socket, prepare: Callable[[], None], fork: Fork) -> None:
+    """Be the fork server, until the supervisor closes its end."""
+    prepare()
     descriptors.close_all_but({orders.fileno()})
     while True:
-        data, passed, _, _ = socket.recv_fds(orders, _ROOM, 16)
+        data, passed, _, _ = socket.recv_fds(orders, _MESSAGE_MAX, _DESCRIPTORS_MAX)
         for descriptor in passed:
             os.set_inheritable(descriptor, False)
         if not data:
@@ -129,26 +134,28 @@ def _serve(orders: socket.socket, settle: Callable[[], None], fork: Fork) -> Non
         if "ended" in order:
             orders.send(_reap(order["ended"]))
         else:
-            _bear(orders, order, passed, fork)
+            _fork_child(orders, order, passed, fork)
         for descriptor in passed:
             os.close(descriptor)
 
 
-def _bear(orders: socket.socket, order: dict[str, object], passed: list[int], fork: Fork) -> None:
+def _fork_child(
+    orders: socket.socket, order: dict[str, object], passed: list[int], fork: Fork
+) -> None:
     try:
         pid = fork(order, passed)
         pidfd = os.pidfd_open(pid)
     except OSError as error:
-        orders.send(_ENDED.pack(error.errno or 0))
+        orders.send(_INT.pack(error.errno or 0))
         return
-    socket.send_fds(orders, [_ENDED.pack(pid)], [pidfd])
+    socket.send_fds(orders, [_INT.pack(pid)], [pidfd])
     os.close(pidfd)
 
 
 def _reap(pid: object) -> bytes:
-    """How a child has ended; nothing where it hasn't, or is somebody else's."""
+    """The exit status of a child; _UNKNOWN where it hasn't ended, or is no child."""
     with suppress(OSError):
-        found, status = os.waitpid(int(str(pid)), os.WNOHANG)
-        if found:
-            return _ENDED.pack(os.waitstatus_to_exitcode(status))
-    return b"?"
+        ended, status = os.waitpid(int(str(pid)), os.WNOHANG)
+        if ended:
+            return _INT.pack(os.waitstatus_to_exitcode(status))
+    return _UNKNOWN

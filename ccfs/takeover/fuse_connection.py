@@ -1,7 +1,7 @@
-"""What keeps a FUSE connection alive between two daemons: its descriptor, and their shared memory.
+"""What keeps a FUSE connection alive between two daemons: its descriptor, and the handover page.
 
 The process that starts daemons holds both.  The kernel ends the connection when its last descriptor
-is closed; until then requests wait, and the next daemon answers them.
+is closed; until then requests wait, and the next daemon replies to them.
 
 Knows two descriptors and the kernel's first request; never processes, nor paths.
 """
@@ -13,7 +13,7 @@ import select
 from dataclasses import dataclass
 
 from ccfs.errors import MountError
-from ccfs.linux.fusermount import wait_readable
+from ccfs.linux.descriptors import wait_readable
 from ccfs.takeover import handover
 from ccfs.takeover.handover import Handover
 
@@ -25,54 +25,56 @@ SECONDS = 5.0
 class FuseConnection:
     """One connection.
 
-    `device`: its descriptor.  `shared`: that of the memory (ccfs.takeover.handover), -1 where
-    daemons of this connection leave nothing to the next.
+    `device`: its descriptor of /dev/fuse.  `handover`: the descriptor of the handover page, -1
+    where daemons of this connection leave nothing to the next.
     """
 
     device: int
-    shared: int = -1
+    handover: int = -1
 
     @classmethod
-    def begin(cls, device: int) -> FuseConnection:
-        """The link of a new mount, whose first request is taken.  Raises MountError, OSError."""
-        made = Handover()
+    def of_new_mount(cls, device: int) -> FuseConnection:
+        """Take the first request of a new mount's connection.  Raises MountError, OSError."""
+        page = Handover()
         try:
-            greet(device, made)
+            take_init(device, page)
         except BaseException:
-            os.close(made.descriptor)
+            os.close(page.descriptor)
             raise
         finally:
-            made.unmap()
-        return cls(device, made.descriptor)
+            page.unmap()
+        return cls(device, page.descriptor)
 
     @property
     def descriptors(self) -> list[int]:
-        """What a daemon is to have of it."""
-        return [one for one in (self.device, self.shared) if one >= 0]
+        """What a daemon is given of it."""
+        return [descriptor for descriptor in (self.device, self.handover) if descriptor >= 0]
 
     @property
     def can_resend(self) -> bool:
-        """Whether the kernel gives to the next daemon what the last one has not answered."""
-        return self.shared >= 0 and handover.can_resend(handover.init_in(self.shared))
+        """True if the kernel sends the next daemon what the last one has not replied to."""
+        return self.handover >= 0 and handover.can_resend(handover.init_in(self.handover))
 
     @property
-    def lives(self) -> bool:
-        """Whether the connection was not aborted."""
+    def is_alive(self) -> bool:
+        """True if the connection was not aborted."""
         poll = select.poll()
         poll.register(self.device, 0)
-        return not poll.poll(0)  # POLLERR is told of unasked
+        return not poll.poll(0)  # POLLERR is reported without being asked for
 
     def close(self) -> None:
-        """Let go of it: without a daemon the connection ends."""
-        for one in self.descriptors:
-            os.close(one)
+        """Close both descriptors: without a daemon the connection ends."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
-def greet(device: int, to: Handover) -> None:
-    """Take the kernel's first request (FUSE_INIT) for all daemons of a connection to answer.
+def take_init(device: int, page: Handover) -> None:
+    """Read the kernel's first request (FUSE_INIT) into a handover page; daemons reply to it.
 
     Raises MountError, OSError.
     """
     if not wait_readable(device, SECONDS):
-        raise MountError("the kernel does not begin to speak FUSE", "see the kernel's log: 'dmesg'")
-    to.renew(os.read(device, handover.INIT_MOST))
+        raise MountError(
+            "the kernel does not send its first FUSE request", "see the kernel's log: 'dmesg'"
+        )
+    page.begin(os.read(device, handover.INIT_MAX))

@@ -1,9 +1,9 @@
-"""Connections that are served by a daemon, and stay open when it dies.
+"""KCM connections that are served by a daemon, and stay open when it dies.
 
-Whoever keeps the daemons keeps a descriptor of each, and gives it to one daemon after another.  A
+The supervisor (or ccfsd) keeps a descriptor of each, and gives it to one daemon after another.  A
 connection has ended when the client has closed it, or the daemon has shut it down.
 
-Knows descriptors; never who serves them, nor what is said there.
+Knows descriptors; never which daemon serves them, nor what is sent on them.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ import socket
 
 
 class KcmConnections:
-    """Connections, until they end.  `of`: whose they are, where there is more than one daemon."""
+    """Connections, until they end.  `mount`: the mount of each, where there is more than one."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._kept: dict[int, tuple[socket.socket, str]] = {}
+        self._sockets: dict[int, tuple[socket.socket, str]] = {}
 
     def fileno(self) -> int:
-        """What is readable when some have ended."""
+        """Return a descriptor that is readable when some have ended."""
         return self._epoll.fileno()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._sockets)
 
-    def keep(self, client: socket.socket, of: str = "") -> None:
-        """Keep one until it ends."""
-        self._kept[client.fileno()] = client, of
-        self._epoll.register(client, 0)  # of its end the kernel tells always (EPOLLHUP)
+    def add(self, client: socket.socket, mount: str = "") -> None:
+        """Keep one open until it ends."""
+        self._sockets[client.fileno()] = client, mount
+        self._epoll.register(client, 0)  # the kernel reports the end unasked (EPOLLHUP)
 
-    def all(self, of: str = "") -> list[socket.socket]:
-        """Those that are kept; each is closed once it has ended."""
-        return [client for client, whose in self._kept.values() if whose == of]
+    def of_mount(self, mount: str = "") -> list[socket.socket]:
+        """Return those of a mount; each socket is closed once its connection has ended."""
+        return [client for client, of in self._sockets.values() if of == mount]
 
-    def drop_ended(self) -> None:
-        """Let go of those that have ended."""
+    def close_ended(self) -> None:
+        """Close those that have ended."""
         for descriptor, _ in self._epoll.poll(0):
-            self._drop(descriptor)
+            self._close(descriptor)
 
-    def let_go(self, client: socket.socket) -> None:
-        """Keep one no longer, unless it has ended already."""
-        if client.fileno() in self._kept:
-            self._drop(client.fileno())
+    def close(self, client: socket.socket) -> None:
+        """Close one, unless it has ended already."""
+        if client.fileno() in self._sockets:
+            self._close(client.fileno())
 
-    def drop(self, of: str = "") -> None:
-        """Let go of those that nobody will serve."""
-        for client in self.all(of):
-            self._drop(client.fileno())
+    def close_all(self, mount: str = "") -> None:
+        """Close those of a mount that no daemon will serve."""
+        for client in self.of_mount(mount):
+            self._close(client.fileno())
 
-    def _drop(self, descriptor: int) -> None:
+    def _close(self, descriptor: int) -> None:
         self._epoll.unregister(descriptor)
-        self._kept.pop(descriptor)[0].close()
+        self._sockets.pop(descriptor)[0].close()

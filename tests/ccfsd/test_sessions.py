@@ -122,12 +122,12 @@ def test_one_process_with_several_sessions(here: Place) -> None:
 
 def test_a_number_that_is_another_process_by_now() -> None:
     """Nobody else is taken for one who has ended."""
-    me = processes.of(os.getpid())
+    me = processes.find(os.getpid())
     assert me is not None
-    descriptor = processes.hold(me)
+    descriptor = processes.open_pidfd(me)
     assert descriptor is not None
     os.close(descriptor)
-    assert processes.hold(replace(me, start=me.start - 1)) is None
+    assert processes.open_pidfd(replace(me, start=me.start - 1)) is None
 
 
 def test_who_gives_up_has_no_session(here: Place) -> None:

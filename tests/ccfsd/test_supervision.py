@@ -450,7 +450,7 @@ def test_one_that_works_is_not_hung() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
             served = Served(None, "1", Owner(1, 1))  # type: ignore[arg-type]
-            served.process = processes.of(busy.pid)
+            served.process = processes.find(busy.pid)
             assert served.process is not None
             served._worked = processes.work_done(served.process)
             assert [served._is_busy() for _ in range(BUSY + 1)] == [True] * BUSY + [False]

@@ -10,9 +10,10 @@ import pytest
 from ccfs.cli import daemonize
 from ccfs.cli.daemonize import reporting
 from ccfs.errors import DeadMountError, Exit, NoAnswerError, UserError
-from ccfs.linux.fusermount import Wait, wait_readable
-from ccfs.mounting.mounter import Attached, Mounter
-from ccfs.supervisor.supervisor import Job, Life
+from ccfs.linux.descriptors import wait_readable
+from ccfs.linux.fusermount import Wait
+from ccfs.mounting.mounter import FuseMount, Mounter
+from ccfs.supervisor.daemon_spec import DaemonSetup, DaemonSpec
 
 Ready = Callable[[], None]
 
@@ -20,10 +21,10 @@ Ready = Callable[[], None]
 class NoMount(Mounter):
     """Mounts nothing, so that a daemon which ends is not replaced."""
 
-    def attach(self, wait: Wait = wait_readable) -> Attached:
-        return Attached(os.open(os.devnull, os.O_RDWR), 0, 0)
+    def mount(self, wait: Wait = wait_readable) -> FuseMount:
+        return FuseMount(os.open(os.devnull, os.O_RDWR), 0, 0)
 
-    def is_attached(self, attached: Attached) -> bool:
+    def is_mounted(self, mount: FuseMount) -> bool:
         return False
 
 
@@ -38,11 +39,11 @@ def reap(pid: int) -> int:
 
 
 def test_a_daemon_that_gets_ready_and_ends(nowhere: NoMount) -> None:
-    def serve(ready: Ready, _: Life) -> int:
+    def serve(ready: Ready, _: DaemonSetup) -> int:
         ready()
         return 5
 
-    assert reap(daemonize.start(nowhere, Job(reporting(serve)))) == 5
+    assert reap(daemonize.start(nowhere, DaemonSpec(reporting(serve)))) == 5
 
 
 def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
@@ -50,14 +51,14 @@ def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
 
-    def serve(ready: Ready, _: Life) -> int:
+    def serve(ready: Ready, _: DaemonSetup) -> int:
         alone = os.getsid(0) != os.getpid() and os.getcwd() == "/" and os.umask(0) == 0o077
         ready()
         null = os.stat(os.devnull)
         standard = all(os.path.samestat(os.fstat(number), null) for number in range(3))
         return 0 if alone and standard else 1
 
-    pid = daemonize.start(nowhere, Job(reporting(serve)))
+    pid = daemonize.start(nowhere, DaemonSpec(reporting(serve)))
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)
@@ -65,22 +66,22 @@ def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
 
 
 def test_its_error_is_told_with_hint_and_status(nowhere: NoMount) -> None:
-    def serve(_: Ready, __: Life) -> int:
+    def serve(_: Ready, __: DaemonSetup) -> int:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(reporting(serve)))
+        daemonize.start(nowhere, DaemonSpec(reporting(serve)))
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
 
 def test_what_fusermount3_prints_is_told(nowhere: NoMount) -> None:
-    def serve(_: Ready, __: Life) -> int:
+    def serve(_: Ready, __: DaemonSetup) -> int:
         os.write(2, b"chatter\nfusermount3: user has no write access to mountpoint /m\n")
         raise UserError("cannot mount")
 
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(reporting(serve)))
+        daemonize.start(nowhere, DaemonSpec(reporting(serve)))
     assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
 
 
@@ -92,14 +93,16 @@ def test_what_the_keeper_does_itself(nowhere: NoMount, tmp_path: Path) -> None:
         with done.open("a") as file:
             file.write(f"{what} {os.getpid()}\n")
 
-    def serve(ready: Ready, _: Life) -> int:
+    def serve(ready: Ready, _: DaemonSetup) -> int:
         note("serve")
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError):
         daemonize.start(
             nowhere,
-            Job(reporting(serve), first=lambda: note("first"), after=lambda: note("after")),
+            DaemonSpec(
+                reporting(serve), set_up=lambda: note("first"), tear_down=lambda: note("after")
+            ),
         )
     what, pids = zip(*(line.split() for line in done.read_text().splitlines()), strict=True)
     assert what == ("first", "serve", "after")
@@ -111,34 +114,34 @@ def test_what_the_keeper_cannot_do_is_told_as_well(nowhere: NoMount) -> None:
         raise DeadMountError("it is dead", "bury it")
 
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(reporting(lambda *_: 0), first=refuse))
+        daemonize.start(nowhere, DaemonSpec(reporting(lambda *_: 0), set_up=refuse))
     assert (told.value.reason, told.value.hint) == ("it is dead", "bury it")
     assert told.value.status is Exit.DEAD_MOUNT
 
 
 def test_an_unforeseen_failure_is_one_line(nowhere: NoMount) -> None:
     with pytest.raises(UserError) as told:
-        daemonize.start(nowhere, Job(reporting(lambda *_: 1 // 0)))
+        daemonize.start(nowhere, DaemonSpec(reporting(lambda *_: 1 // 0)))
     assert told.value.reason.startswith("unexpected failure: ZeroDivisionError")
     assert "--foreground --debug" in told.value.hint
     assert told.value.status is Exit.UNEXPECTED
 
 
 def test_a_daemon_that_dies_silently(nowhere: NoMount) -> None:
-    def serve(_: Ready, __: Life) -> int:
+    def serve(_: Ready, __: DaemonSetup) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
     with pytest.raises(UserError, match="ended by signal 9 before it was ready"):
-        daemonize.start(nowhere, Job(reporting(serve)))
+        daemonize.start(nowhere, DaemonSpec(reporting(serve)))
     with pytest.raises(UserError, match="ended with status 0 before it was ready"):
-        daemonize.start(nowhere, Job(reporting(lambda *_: 0)))
+        daemonize.start(nowhere, DaemonSpec(reporting(lambda *_: 0)))
 
 
 def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, not left behind."""
 
-    def serve(_: Ready, __: Life) -> int:
+    def serve(_: Ready, __: DaemonSetup) -> int:
         signal.pause()
         return 0
 
@@ -152,7 +155,7 @@ def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.Mo
     monkeypatch.setattr(daemonize, "START_SECONDS", 0.1)
     monkeypatch.setattr(os, "fork", remembered_fork)
     with pytest.raises(NoAnswerError):
-        daemonize.start(nowhere, Job(reporting(serve)))
+        daemonize.start(nowhere, DaemonSpec(reporting(serve)))
     assert reap(children[0]) == -signal.SIGTERM
 
 

@@ -242,7 +242,7 @@ def test_on_a_terminal_it_asks(mount: Mounted, answer: str, status: Exit) -> Non
         assert process.wait(30) == status
     os.close(ours)
     assert "is dead" in shown
-    assert (mountpoint.look(mountpoint.find(str(mount.path))) is mountpoint.State.ALIVE) == (
+    assert (mountpoint.probe(mountpoint.find(str(mount.path))) is mountpoint.State.ALIVE) == (
         status is Exit.OK
     )
     mount.ccfs("unmount")
@@ -264,10 +264,10 @@ def test_a_mount_that_hangs_is_told_from_a_dead_one(mount: Mounted) -> None:
     found = mountpoint.find(str(mount.path))
     mount.process.send_signal(signal.SIGSTOP)
     try:
-        assert mountpoint.look(found, 0.2) is mountpoint.State.HANGING
+        assert mountpoint.probe(found, 0.2) is mountpoint.State.HANGING
     finally:
         mount.process.send_signal(signal.SIGCONT)
-    assert mountpoint.look(found) is mountpoint.State.ALIVE
+    assert mountpoint.probe(found) is mountpoint.State.ALIVE
 
 
 def test_a_busy_mount_is_detached(place: Path) -> None:

@@ -60,14 +60,14 @@ class House:
             if not ready:
                 return
             if self.keeper in ready:
-                self.keeper.attend()
+                self.keeper.handle_events()
             if daemon and daemon in ready:
                 daemon.answer_all()
         pytest.fail("there is always something")
 
     @property
     def kept(self) -> int:
-        return len(self.keeper._kept)
+        return len(self.keeper._connections)
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from ccfs.linux import mountinfo
-from ccfs.linux.fusermount import Wait, wait_readable
+from ccfs.linux.descriptors import wait_readable
+from ccfs.linux.fusermount import Wait
 from ccfs.mounting.held_requests import HeldRequests
-from ccfs.mounting.mounter import Attached, Mounter
-from ccfs.supervisor.supervisor import Job, Life, Supervisor
+from ccfs.mounting.mounter import FuseMount, Mounter
+from ccfs.supervisor.daemon_spec import DaemonSetup, DaemonSpec
+from ccfs.supervisor.supervisor import Supervisor
 from reliability import kills, load, loops
 from tests.support.background_mount import Place, place
 from tests.support.clients.python import records
@@ -363,7 +365,7 @@ class Scripted:
     def __init__(self, end: int) -> None:
         self.end = end
 
-    def __call__(self, ready: Callable[[], None], _: Life) -> int:
+    def __call__(self, ready: Callable[[], None], _: DaemonSetup) -> int:
         ready()
         return self.end
 
@@ -373,16 +375,16 @@ class PretendedMount(Mounter):
 
     is_there = False
 
-    def attach(self, wait: Wait = wait_readable) -> Attached:
-        return Attached(os.open("/dev/null", os.O_RDWR), 0, 0)
+    def mount(self, wait: Wait = wait_readable) -> FuseMount:
+        return FuseMount(os.open("/dev/null", os.O_RDWR), 0, 0)
 
-    def is_attached(self, attached: Attached) -> bool:
+    def is_mounted(self, mount: FuseMount) -> bool:
         return self.is_there
 
     def replace(
-        self, piled: list[Attached], holding: HeldRequests, wait: Wait = wait_readable
+        self, mounts: list[FuseMount], requests: HeldRequests, wait: Wait = wait_readable
     ) -> None:
-        piled[:] = [self.attach()]
+        mounts[:] = [self.mount()]
 
 
 @pytest.fixture
@@ -395,11 +397,11 @@ def test_what_it_says_of_deaths(
 ) -> None:
     """The log says why there is no daemon any more."""
     caplog.set_level("INFO")
-    status = Supervisor(pretended, Job(Scripted(5))).run((), lambda: None)
+    status = Supervisor(pretended, DaemonSpec(Scripted(5))).run((), lambda: None)
     assert status == 5
     assert caplog.messages == ["the mount was taken away"]
     caplog.clear()
-    assert Supervisor(pretended, Job(Scripted(10))).run((), lambda: None) == 10
+    assert Supervisor(pretended, DaemonSpec(Scripted(10))).run((), lambda: None) == 10
     assert caplog.messages == ["the journal can't be used, giving up"]
 
 

@@ -140,12 +140,12 @@ def unmounted(here: Place) -> None:
 
 
 def taken_away(here: Place) -> None:
-    mountpoint.detach(str(here.path), lazy=True)  # the helper may still be in it
+    mountpoint.unmount(str(here.path), lazy=True)  # the helper may still be in it
 
 
 def taken_away_in_the_gap(here: Place) -> None:
     with gap(here):
-        mountpoint.detach(str(here.path), lazy=True)
+        mountpoint.unmount(str(here.path), lazy=True)
 
 
 def daemon_told(here: Place) -> None:

@@ -111,7 +111,7 @@ def test_many_signals(mount: Mounted) -> None:
 
 def test_an_unmount_by_somebody_else_ends_the_daemon(mount: Mounted) -> None:
     helpers = children(mount.pid)
-    mountpoint.detach(str(mount.path), lazy=False)
+    mountpoint.unmount(str(mount.path), lazy=False)
     assert mount.process.wait(SECONDS) == 0
     wait_until(lambda: not any(is_alive(pid) for pid in helpers), "the helper stays")
 
@@ -198,7 +198,7 @@ def broken(self, number):
 
 Generations.forget = broken
 mounter = Mounter(mount_directory.prepare(sys.argv[1]), os.geteuid(), os.getegid())
-options = daemon.MountOptions(sys.argv[1], device=mounter.attach().device)
+options = daemon.MountOptions(sys.argv[1], device=mounter.mount().device)
 sys.exit(daemon.serve(options, lambda: print("ready", flush=True)))
 """
 

@@ -106,4 +106,4 @@ def clear(here: Place) -> None:
                 os.kill(pid, signal.SIGKILL)
     while (mount := mountinfo.topmost(str(here.path))) is not None:
         mountpoint.abort(mount)
-        mountpoint.detach(str(here.path), lazy=True)
+        mountpoint.unmount(str(here.path), lazy=True)

@@ -215,8 +215,7 @@ class Place:
 
     def mounts(self) -> list[mountinfo.Mount]:
         """What is mounted there below /run/ccfs."""
-        text = Path(f"/proc/{self.keeper}/mountinfo").read_text()
-        found = mountinfo.parse(text)
+        found = mountinfo.mounts(self.keeper)
         return [mount for mount in found if mount.path.startswith("/run/ccfs/")]
 
     def processes(self) -> list[int]:

@@ -179,7 +179,7 @@ def tear_down(path: Path, process: subprocess.Popen[str] | None = None) -> None:
     """Take away whatever is left, whatever state it is in: detach, kill, abort."""
     connection = mountinfo.topmost(str(path))
     while is_mounted(path):
-        mountpoint.detach(str(path), lazy=True)
+        mountpoint.unmount(str(path), lazy=True)
     if process is not None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -28,12 +28,13 @@ IMAGE = records.ccache(["host/one", "host/two"])
 FAULTY = """
 import os, signal, sys
 from ccfs.supervisor import supervisor
+from ccfs.takeover import restart_policy
 from ccfs.cli.main import main
 from ccfs.daemon import main as daemon_main
 from ccfs.ops import directories
 
 supervisor.LOOK = supervisor.PATIENCE = 0.5
-supervisor.BACKOFF = 0.01
+restart_policy.FIRST_PAUSE = 0.01
 FAULT = "{fault}"
 
 
@@ -76,7 +77,7 @@ def kill_at(left):
 
 def broken(serve):
     def served(options, ready):
-        if options.live:
+        if options.takes_over:
             sys.exit(3)
         return serve(options, ready)
 

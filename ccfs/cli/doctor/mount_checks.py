@@ -44,7 +44,7 @@ def check(path: str, machine: Machine, now: float) -> Iterator[Finding]:
     if not state.ok:
         return
     try:
-        values = info.of_mount(mountpoint.ask(path, lambda: mountpoint.read(path, "info")))
+        values = info.of_mount(mountpoint.call(path, lambda: mountpoint.read(path, "info")))
         ccaches = ccache_infos.read_initialised(path)
     except UserError as error:
         yield Finding("access", error.reason, error.hint or "ask the mount's owner to run this")
@@ -56,10 +56,12 @@ def check(path: str, machine: Machine, now: float) -> Iterator[Finding]:
 
 
 def _state(mount: Mount) -> Finding:
-    state = mountpoint.look(mount)
+    state = mountpoint.probe(mount)
     if state is State.ALIVE:
         return Finding("mount", f"the ccfs at {mount.path} answers")
-    error = (mountpoint.dead if state is State.DEAD else mountpoint.no_answer)(mount.path)
+    error = (mountpoint.dead_error if state is State.DEAD else mountpoint.no_answer_error)(
+        mount.path
+    )
     return Finding("mount", error.reason, error.hint)
 
 

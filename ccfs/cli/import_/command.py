@@ -59,7 +59,7 @@ def _make_primary_default(path: str, sources: list[Source], names: list[str]) ->
 
 def _max_ccache_bytes(path: str) -> int:
     """Return the mount's limit of a ccache's size, in bytes."""
-    data = mountpoint.ask(path, lambda: read_file(os.path.join(path, "info")))
+    data = mountpoint.call(path, lambda: read_file(os.path.join(path, "info")))
     limit = info.of_mount(data).get("limit_ccache_bytes")
     return limit if isinstance(limit, int) else 0
 
@@ -67,7 +67,7 @@ def _max_ccache_bytes(path: str) -> int:
 def _default_name(path: str) -> str:
     """Return the name of the mount's default ccache."""
     link = os.path.join(path, "default")
-    target = mountpoint.ask(path, lambda: os.fsencode(os.readlink(link)))
+    target = mountpoint.call(path, lambda: os.fsencode(os.readlink(link)))
     return os.path.basename(os.fsdecode(target))
 
 
@@ -135,7 +135,7 @@ def _has_credentials(path: str, name: str) -> bool:
     directory = directory_of(path, name)
     data = b""
     with suppress(OSError):  # `write_ccache` reports a wrong name
-        data = mountpoint.ask(path, lambda: read_file(os.path.join(directory, "info")))
+        data = mountpoint.call(path, lambda: read_file(os.path.join(directory, "info")))
     return bool(info.of_ccache(data).get("credentials"))
 
 
@@ -177,7 +177,7 @@ def _run_on_mount(
         return b""
 
     try:
-        mountpoint.ask(path, run_operation)
+        mountpoint.call(path, run_operation)
     except FileExistsError:
         raise _exists(name) from None
     except OSError as error:

@@ -442,7 +442,7 @@ def stage() -> Iterator[None]:
         for mount in reversed([one for one in mountinfo.mounts() if one.is_ccfs]):
             mountpoint.abort(mount)
             with contextlib.suppress(OSError):
-                mountpoint.detach(mount.path, lazy=True)
+                mountpoint.unmount(mount.path, lazy=True)
         shutil.rmtree(HOME, ignore_errors=True)
 
 
