@@ -96,7 +96,7 @@ def test_a_dead_mount(mount: Mounted) -> None:
 
 
 def test_a_mount_that_hangs(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mountpoint.look, "__defaults__", (0.3,))
+    monkeypatch.setattr(mountpoint.probe, "__defaults__", (0.3,))
     os.kill(mount.pid, signal.SIGSTOP)
     try:
         found = [*mount_checks.check(str(mount.path), PLAIN, NOW)]
