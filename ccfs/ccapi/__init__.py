@@ -1,14 +1,14 @@
-"""The CCAPI for clients in Python, made of file operations on a mount and of nothing else.
+"""The CCAPI for clients in Python, implemented by file operations on a mount.
 
     with initialize() as context:
         for ccache in context.new_ccache_iterator():
             print(ccache.get_name(), ccache.get_principal(cc_credentials_v5))
 
-Methods have the names of the functions in the header's tables, and take their arguments in its
-order without the object and without the out parameters, whose values they return.  Whatever fails
-raises CCAPIError with the header's number and name.  `ccfs.ccapi.v2` has the calls of version 2.
+Methods have the names of the functions in the header's tables, and take their arguments in the same
+order, without the object and without the out parameters, whose values they return.  Every failure
+is a CCAPIError with the header's number and name.  `ccfs.ccapi.v2` has the calls of version 2.
 
-This package knows the mount's files and the format, never the store behind them.
+Knows the mount's files and the format, never the store.
 """
 
 from ccfs.ccapi import constants

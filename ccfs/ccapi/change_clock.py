@@ -1,50 +1,50 @@
-"""Change times as a whole process sees them: they go up at each change, and never back.
+"""Change times over restarts of a mount: they grow with each change within a process.
 
-It knows numbers and which server said them, never a file.  A new server may count from less than
-the one before it had reached, since change times run ahead of the wall clock under many changes;
-what a caller sees goes on from there.
+Knows numbers and which mount they come from, never a file.  A mount's change times run ahead of the
+wall clock under many changes, so that those of the next mount may begin below them; the clock adds
+the difference.
 """
 
 import threading
 import time
 
 
-class Clock:
-    """The change time of one place.  Its methods may be called from any thread."""
+class ChangeClock:
+    """The change time of one mountpoint.  Its methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._server: str | None = None
-        self._ahead = 0
+        self._mount: str | None = None
+        self._offset = 0
         self._last = 0
 
     @property
     def last(self) -> int:
-        """The last time that was seen, in seconds since the epoch; 0 for none."""
+        """The last change time, in seconds since the epoch; 0 for none."""
         with self._mutex:
             return self._last
 
-    def saw(self, server: str, now: int) -> int:
-        """What to call the time `now` of a server."""
+    def convert(self, mount: str, change_time: int) -> int:
+        """Convert the change time of the mount with identity `mount`; return what callers get."""
         with self._mutex:
-            if server != self._server:
-                self._server = server
-                self._ahead = max(self._last + 1 - now, 0) if self._last else 0
-            self._last = max(self._last, now + self._ahead)
+            if mount != self._mount:
+                self._mount = mount
+                self._offset = max(self._last + 1 - change_time, 0) if self._last else 0
+            self._last = max(self._last, change_time + self._offset)
             return self._last
 
-    def vanished(self) -> None:
-        """A server is gone: that is a change, too."""
+    def count_lost_mount(self) -> None:
+        """Count the loss of the mount as a change."""
         with self._mutex:
-            self._server = None
+            self._mount = None
             self._last = max(self._last + 1, int(time.time()))
 
 
-_clocks: dict[str, Clock] = {}
+_clocks: dict[str, ChangeClock] = {}
 _mutex = threading.Lock()
 
 
-def of(path: str) -> Clock:
-    """The clock of a mount's path."""
+def of(path: str) -> ChangeClock:
+    """Return the clock of a mountpoint."""
     with _mutex:
-        return _clocks.setdefault(path, Clock())
+        return _clocks.setdefault(path, ChangeClock())

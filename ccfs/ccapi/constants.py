@@ -1,6 +1,6 @@
-"""The numbers of CCAPI v3 under the names that its header gives them, and the one error class.
+"""The numbers of CCAPI v3 under the names of its header, and the one error class.
 
-This file knows numbers and names, never a mount.
+Knows numbers and names, never a mount.
 """
 # ruff: noqa: N816 - these are the header's names
 
@@ -110,9 +110,9 @@ _NAMES = {
 
 
 class CCAPIError(Exception):
-    """A call that failed: `code` is the header's number, `name` its name for it.
+    """A call that failed: `code` and `name` are those of the header.
 
-    It never says more than that: a key or a ticket is in no error.
+    Its text is these two and nothing else: no key and no ticket is in an error.
     """
 
     def __init__(self, code: int, name: str = "") -> None:

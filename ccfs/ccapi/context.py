@@ -1,6 +1,6 @@
 """The context: the functions of the header's context table, and the iterator over ccaches.
 
-It knows what each call means in file operations on the mount's root, never the server's side.
+Knows each call as file operations on the mount's root, never the store.
 """
 
 import os
@@ -11,223 +11,229 @@ from typing import ClassVar, Self
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.ccache import CCache
 from ccfs.ccapi.ccache_by_id import CcacheById
+from ccfs.ccapi.change_waiters import CollectionWaiter
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.error_codes import GONE, failures, given, gone
-from ccfs.ccapi.handle import Handle, or_stop
-from ccfs.ccapi.locate import Place
-from ccfs.ccapi.lock_owner import Container
-from ccfs.ccapi.mount_client import Info, Server
-from ccfs.ccapi.names import canonical, checked_version, decoded, encoded
-from ccfs.ccapi.session import Session
-from ccfs.ccapi.waiting import CollectionWaiter
+from ccfs.ccapi.context_state import ContextState
+from ccfs.ccapi.error_codes import MISSING, api_errors, if_missing, required
+from ccfs.ccapi.handle import Handle, next_or_stop
+from ccfs.ccapi.lock_target import LockTarget
+from ccfs.ccapi.mount_client import Info, MountClient
+from ccfs.ccapi.mount_finder import MountFinder
+from ccfs.ccapi.names import canonical, check_version, from_directory, to_directory
 
 VENDOR = "ccfs"
 INITIAL_NAME = "tkt"
-"""The name of the default ccache where no server says another."""
+"""The name of the default ccache if there is no mount."""
 _VERSIONS = range(cc.ccapi_version_2, cc.ccapi_version_max + 1)
 _ATTEMPTS = 100
 """How often the default may change while it is opened."""
 
 
 def initialize(version: int = 3, mount: "str | os.PathLike[str] | None" = None) -> "Context":
-    """A context on the mount at a path, or on the user's own.
+    """Return a context on the mount at a path, or on the user's own.
 
-    ccErrBadAPIVersion for a version that isn't 2 to 7.  No server is asked yet.
+    ccErrBadAPIVersion for a version that isn't 2 to 7.  The mount is not looked for yet.
     """
     if version not in _VERSIONS:
         raise CCAPIError(cc.ccErrBadAPIVersion)
-    return Context(Place(mount))
+    return Context(MountFinder(mount))
 
 
 class Context(Handle):
-    """One client's view of the collection.  It outlives a server's restart.
+    """A client's view of the collection.  It stays valid when the mount is replaced.
 
-    A context is used by one thread at a time; releasing it releases the locks that it holds.
+    A context is used by one thread at a time; releasing it releases its locks.
     """
 
     invalid: ClassVar[int] = cc.ccErrInvalidContext
     supported_version: ClassVar[int] = cc.ccapi_version_max
     vendor: ClassVar[str] = VENDOR
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, finder: MountFinder) -> None:
         super().__init__()
-        self._session = Session(place)
+        self._state = ContextState(finder)
         self._waiter = CollectionWaiter()
 
     def release(self) -> None:
-        """Give the context back, and its locks; ccaches that it opened stay valid."""
+        """Release the context and its locks; handles on ccaches stay valid."""
         super().release()
-        self._session.close()
+        self._state.release()
 
     def get_change_time(self) -> int:
-        """When anything last changed, in seconds; 0 where no server was ever seen.
+        """Return when anything last changed, in seconds; 0 if there never was a mount.
 
-        It goes up at each change and never back within a process, over restarts of the server too.
+        It grows with each change within a process, also when the mount is replaced.
         """
-        server = self._find()
-        clock = self._session.place.time
-        if server is None:
+        mount = self._find()
+        clock = self._state.finder.change_clock
+        if mount is None:
             return clock.last
-        with failures({}):
-            return clock.saw(server.identity, int(server.info("info")["change_time"]))
+        with api_errors({}):
+            return clock.convert(mount.identity, int(mount.info("info")["change_time"]))
 
     def get_default_ccache_name(self) -> str:
-        """The name of the default ccache, initialised or not."""
-        server = self._find()
-        if server is None:
+        """Return the name of the default ccache, initialised or not."""
+        mount = self._find()
+        if mount is None:
             return INITIAL_NAME
-        with failures({}):
-            return decoded(server.info("info")["default"])
+        with api_errors({}):
+            return from_directory(mount.info("info")["default"])
 
     def open_ccache(self, name: str | None) -> CCache:
-        """The ccache of a name; ccErrCCacheNotFound."""
-        path = f"caches/{encoded(given(name))}"
-        with self._looking() as server:
-            return self._existing(server, path)[0]
+        """Return the ccache of a name; ccErrCCacheNotFound."""
+        path = f"caches/{to_directory(required(name))}"
+        with self._lookup() as mount:
+            return self._existing(mount, path)[0]
 
     def open_default_ccache(self) -> CCache:
-        """The default ccache; ccErrCCacheNotFound where that isn't initialised."""
-        with self._looking() as server:
-            return self._default(server)
+        """Return the default ccache; ccErrCCacheNotFound if it isn't initialised."""
+        with self._lookup() as mount:
+            return self._default(mount)
 
     def create_ccache(
         self, name: str | None, credentials_version: int, principal: str | None
     ) -> CCache:
-        """Make the ccache of a name, or reset the one that has it."""
-        directory, text = given(name), given(principal)
-        self._valid()
-        checked_version(credentials_version)
-        return self._create(b"create", encoded(directory).encode("utf-8") + b"\t", text)
+        """Create the ccache of a name, or initialise the one that exists."""
+        directory, text = required(name), required(principal)
+        self._check_valid()
+        check_version(credentials_version)
+        return self._create(b"create", to_directory(directory).encode("utf-8") + b"\t", text)
 
     def create_default_ccache(self, credentials_version: int, principal: str | None) -> CCache:
-        """Reset the default ccache, or make it."""
-        text = given(principal)
-        self._valid()
-        checked_version(credentials_version)
+        """Create the default ccache, or initialise the one that exists."""
+        text = required(principal)
+        self._check_valid()
+        check_version(credentials_version)
         return self._create(b"default", b"", text)
 
     def create_new_ccache(self, credentials_version: int, principal: str | None) -> CCache:
-        """Make a ccache of a name that no other has."""
-        text = given(principal)
-        self._valid()
-        checked_version(credentials_version)
+        """Create a ccache with a name that no other has."""
+        text = required(principal)
+        self._check_valid()
+        check_version(credentials_version)
         return self._create(b"new", b"", text)
 
     def new_ccache_iterator(self) -> "CCacheIterator":
-        """An iterator over the ccaches in list order, the default first."""
-        server = self._find()
-        with failures({}):
-            idents = server.names("by-id") if server else []
-        return CCacheIterator(self._session, server, idents)
+        """Return an iterator over the ccaches in list order, the default first."""
+        mount = self._find()
+        with api_errors({}):
+            idents = mount.names("by-id") if mount else []
+        return CCacheIterator(self._state, mount, idents)
 
     def lock(self, lock_type: int, block: int) -> None:
-        """Lock the collection, which locks no ccache."""
-        with self._container() as container:
-            self._session.owner.lock(container, lock_type, block)
+        """Lock the collection; ccaches are not locked by that."""
+        with self._lock_target() as target:
+            self._state.locks.lock(target, lock_type, block)
 
     def unlock(self) -> None:
-        """Let go of the collection, however it is held."""
-        with self._container() as container:
-            container.check()
-            self._session.owner.unlock(container)
+        """Release the context's lock on the collection, of either mode."""
+        with self._lock_target() as target:
+            target.check()
+            self._state.locks.unlock(target)
 
     def compare(self, other: "Context | None") -> bool:
-        """Whether both have the same server, or none."""
-        second = given(other)
-        return self._server_identity() == second._server_identity()
+        """True if both have the same mount, or none."""
+        second = required(other)
+        return self._mount_identity() == second._mount_identity()
 
     def wait_for_change(self) -> None:
-        """Return once anything has changed since the last call; at once the first time."""
-        self._valid()
-        server = self._session.place.server()
-        with failures({}):
-            self._waiter.wait(server)
+        """Return once anything has changed since the last call; the first call returns at once."""
+        self._check_valid()
+        mount = self._state.finder.require()
+        with api_errors({}):
+            self._waiter.wait(mount)
 
-    def _find(self) -> Server | None:
-        self._valid()
-        return self._session.place.find()
+    def _find(self) -> MountClient | None:
+        self._check_valid()
+        return self._state.finder.find()
 
-    def _server_identity(self) -> str | None:
-        server = self._find()
-        if server is None:
+    def _mount_identity(self) -> str | None:
+        mount = self._find()
+        if mount is None:
             return None
-        with failures({}):
-            server.ping()
-        return server.identity
+        with api_errors({}):
+            mount.ping()
+        return mount.identity
 
     @contextmanager
-    def _looking(self) -> Iterator[Server]:
-        """Look for a ccache: where there is no server there is none."""
-        server = self._find()
-        if server is None:
+    def _lookup(self) -> Iterator[MountClient]:
+        """Yield the mount to look up a ccache; ccErrCCacheNotFound if there is no mount."""
+        mount = self._find()
+        if mount is None:
             raise CCAPIError(cc.ccErrCCacheNotFound)
-        with failures(gone(cc.ccErrCCacheNotFound)):
-            yield server
+        with api_errors(if_missing(cc.ccErrCCacheNotFound)):
+            yield mount
 
-    def _existing(self, server: Server, path: str) -> tuple[CCache, Info]:
-        said = server.info(f"{path}/info")
-        if said["initialised"] != "yes":
+    def _existing(self, mount: MountClient, path: str) -> tuple[CCache, Info]:
+        info = mount.info(f"{path}/info")
+        if info["initialised"] != "yes":
             raise CCAPIError(cc.ccErrCCacheNotFound)
-        return CCache(self._session, CcacheById(server, said["id"])), said
+        return CCache(self._state, CcacheById(mount, info["id"])), info
 
-    def _default(self, server: Server) -> CCache:
-        """One path is more than one request: the default may change between them."""
+    def _default(self, mount: MountClient) -> CCache:
+        """Return the default ccache.
+
+        The kernel resolves `default/info` with several requests, and the default may change between
+        two of them; so the link is compared before and after.
+        """
         for _ in range(_ATTEMPTS):
-            target = server.readlink("default")
+            target = mount.readlink("default")
             try:
-                ccache, said = self._existing(server, target)
+                ccache, info = self._existing(mount, target)
             except (OSError, CCAPIError) as error:
-                if server.readlink("default") == target:
+                if mount.readlink("default") == target:
                     raise error from None
                 continue
-            if said["default"] == "yes":
+            if info["default"] == "yes":
                 return ccache
         raise CCAPIError(cc.ccErrCCacheNotFound)
 
     def _create(self, word: bytes, name: bytes, principal: str) -> CCache:
-        question = word + b" " + name + canonical(principal) + b"\n"
-        server = self._session.place.server()
-        with failures({}):
-            ident = server.transact("new", question).decode("ascii").rstrip("\n")
-        return CCache(self._session, CcacheById(server, ident))
+        request = word + b" " + name + canonical(principal) + b"\n"
+        mount = self._state.finder.require()
+        with api_errors({}):
+            ident = mount.transact("new", request).decode("ascii").rstrip("\n")
+        return CCache(self._state, CcacheById(mount, ident))
 
     @contextmanager
-    def _container(self) -> Iterator[Container]:
-        self._valid()
-        server = self._session.place.server()
-        with failures({}):
-            yield Container(server)
+    def _lock_target(self) -> Iterator[LockTarget]:
+        self._check_valid()
+        mount = self._state.finder.require()
+        with api_errors({}):
+            yield LockTarget(mount)
 
 
 class CCacheIterator(Handle):
-    """The ccaches that were there at the beginning, in list order; what is gone is passed over."""
+    """The ccaches in list order, as of the iterator's creation; those gone since are skipped."""
 
     invalid: ClassVar[int] = cc.ccErrInvalidCCacheIterator
 
-    def __init__(self, session: Session, server: Server | None, idents: Sequence[str]) -> None:
+    def __init__(
+        self, state: ContextState, mount: MountClient | None, idents: Sequence[str]
+    ) -> None:
         super().__init__()
-        self._session = session
-        self._server = server
+        self._state = state
+        self._mount = mount
         self._idents = idents
         self._next = 0
 
     def next(self) -> CCache:
-        """The next ccache; ccIteratorEnd behind the last."""
-        self._valid()
-        if self._server is not None and self._session.place.server() is not self._server:
+        """Return the next ccache; ccIteratorEnd after the last."""
+        self._check_valid()
+        if self._mount is not None and self._state.finder.require() is not self._mount:
             raise CCAPIError(self.invalid)
-        with failures({}):
+        with api_errors({}):
             while self._next < len(self._idents):
                 self._next += 1
-                found = self._at(self._idents[self._next - 1])
-                if found is not None:
-                    return found
+                ccache = self._initialised(self._idents[self._next - 1])
+                if ccache is not None:
+                    return ccache
         raise CCAPIError(cc.ccIteratorEnd)
 
     def clone(self) -> "CCacheIterator":
-        """An iterator of its own that stands where this one does."""
-        self._valid()
-        copy = CCacheIterator(self._session, self._server, self._idents)
+        """Return another iterator at the same position."""
+        self._check_valid()
+        copy = CCacheIterator(self._state, self._mount, self._idents)
         copy._next = self._next
         return copy
 
@@ -235,15 +241,16 @@ class CCacheIterator(Handle):
         return self
 
     def __next__(self) -> CCache:
-        return or_stop(self.next)
+        return next_or_stop(self.next)
 
-    def _at(self, ident: str) -> CCache | None:
-        assert self._server is not None
-        residence = CcacheById(self._server, ident)
+    def _initialised(self, ident: str) -> CCache | None:
+        """Return a handle on a ccache; None if it is gone or has no principal."""
+        assert self._mount is not None
+        ccache = CcacheById(self._mount, ident)
         try:
-            said = residence.info()
+            info = ccache.info()
         except OSError as error:
-            if error.errno in GONE:
+            if error.errno in MISSING:
                 return None
             raise
-        return CCache(self._session, residence) if said["initialised"] == "yes" else None
+        return CCache(self._state, ccache) if info["initialised"] == "yes" else None

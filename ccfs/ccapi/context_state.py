@@ -1,28 +1,28 @@
-"""What a context and all handles that came from it share: the place of the server, and the locks.
+"""The state that a context shares with all handles it has made: mount and locks.
 
-It knows whether the context is still open, never what was asked through it.
+Knows whether the context is released, never what was asked through it.
 """
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.locate import Place
-from ccfs.ccapi.lock_owner import Owner
+from ccfs.ccapi.context_locks import ContextLocks
+from ccfs.ccapi.mount_finder import MountFinder
 
 
-class Session:
-    """One context's own."""
+class ContextState:
+    """The mount finder and the locks of one context."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.owner = Owner()
-        self._open = True
+    def __init__(self, finder: MountFinder) -> None:
+        self.finder = finder
+        self.locks = ContextLocks()
+        self._released = False
 
-    def close(self) -> None:
-        """The context is released: its locks are gone."""
-        self._open = False
-        self.owner.release()
+    def release(self) -> None:
+        """Release the context's locks, for good."""
+        self._released = True
+        self.locks.release()
 
     def check(self) -> None:
-        """Refuse locks for a context that is released: nobody would let go of them."""
-        if not self._open:
+        """Raise ccErrInvalidContext if the context is released: no call would release a lock."""
+        if self._released:
             raise CCAPIError(cc.ccErrInvalidContext)

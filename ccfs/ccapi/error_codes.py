@@ -1,6 +1,6 @@
 """Errors of file operations as errors of the CCAPI: the one table.
 
-It knows errno values and result codes, never which file was asked.
+Knows errno values and result codes, never which file was used.
 """
 
 import errno
@@ -30,20 +30,20 @@ _CODES = {
     errno.EINVAL: cc.ccErrBadParam,
 }
 
-GONE = (errno.ENOENT, errno.ESTALE)
-"""What a name gives whose thing is gone."""
+MISSING = (errno.ENOENT, errno.ESTALE)
+"""The errno values for a name that doesn't exist, or does no more."""
 
 
-def gone(code: int) -> dict[int, int]:
-    """The special cases of a call for which a missing name means `code`."""
-    return dict.fromkeys(GONE, code)
+def if_missing(code: int) -> dict[int, int]:
+    """Return the special cases of a call for which a missing name means `code`."""
+    return dict.fromkeys(MISSING, code)
 
 
 @contextmanager
-def failures(special: Mapping[int, int]) -> Iterator[None]:
-    """Raise CCAPIError for the OSError of a body, or for what in an answer can't be understood.
+def api_errors(special: Mapping[int, int]) -> Iterator[None]:
+    """Raise CCAPIError for an OSError of the body, or a ValueError: a malformed reply.
 
-    `special` goes before the table; what neither knows is ccErrBadInternalMessage.
+    `special` goes before the table; ccErrBadInternalMessage for all others.
     """
     try:
         yield
@@ -55,8 +55,8 @@ def failures(special: Mapping[int, int]) -> Iterator[None]:
         raise CCAPIError(cc.ccErrBadInternalMessage) from error
 
 
-def given(argument: T | None) -> T:
-    """An argument where C wants a pointer: None gives ccErrBadParam."""
+def required(argument: T | None) -> T:
+    """Return an argument that is a pointer in C; ccErrBadParam for None."""
     if argument is None:
         raise CCAPIError(cc.ccErrBadParam)
     return argument

@@ -1,6 +1,6 @@
-"""Waiting for changes: the log of changes, followed from where one has got to.
+"""Follow a mount's log of changes, the file `events`.
 
-It knows lines of the log and positions in it, never what the changes are about.
+Knows lines of the log and positions in it, never what the changes are about.
 """
 
 import errno
@@ -9,26 +9,30 @@ import select
 from dataclasses import dataclass
 from types import TracebackType
 
-from ccfs.ccapi.mount_client import CHUNK, Server
+from ccfs.ccapi.mount_client import CHUNK, MountClient
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a server's log.  `edition`: the log's inode, another one once it was shortened."""
+class LogPosition:
+    """A position in a mount's log.
 
-    server: str
+    `mount`: the mount's identity.  `edition`: the log's inode number, another one once the log was
+    shortened.  `offset`: bytes.
+    """
+
+    mount: str
     edition: int
     offset: int
 
 
-class Watch:
-    """What a server logs from a position on, or from now on.
+class EventLog:
+    """The open log of a mount, read from a position, or from its end.
 
-    Methods raise OSError, ENOTCONN where the server is dead.
+    Methods raise OSError, ENOTCONN if the mount is dead.
     """
 
-    def __init__(self, server: Server, since: Position | None = None) -> None:
-        self._events = server.open("events", os.O_RDONLY)
+    def __init__(self, mount: MountClient, since: LogPosition | None = None) -> None:
+        self._events = mount.open("events", os.O_RDONLY)
         self._poll = select.poll()
         self._poll.register(self._events, select.POLLIN)
         try:
@@ -36,20 +40,20 @@ class Watch:
         except BaseException:
             self.close()
             raise
-        self._place = (server.identity, status.st_ino)
-        known = since is not None and (since.server, since.edition) == self._place
+        self._edition = (mount.identity, status.st_ino)
+        known = since is not None and (since.mount, since.edition) == self._edition
         self._offset = since.offset if since and known else status.st_size
 
     @property
-    def position(self) -> Position:
-        """How far the log was read."""
-        return Position(*self._place, self._offset)
+    def position(self) -> LogPosition:
+        """The position up to which the log was read."""
+        return LogPosition(*self._edition, self._offset)
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Close the log."""
         os.close(self._events)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "EventLog":
         return self
 
     def __exit__(
@@ -60,29 +64,29 @@ class Watch:
     ) -> None:
         self.close()
 
-    def news(self) -> bytes:
-        """The lines that were logged since the last call.
+    def read_new(self) -> bytes:
+        """Return the lines that were logged since the last call, up to the end.
 
-        Only who has read up to the end is told of more.
+        poll(2) reports a longer log only to a client that has read up to its end.
         """
-        chunks = [self._chunk()]
+        chunks = [self._read_chunk()]
         while len(chunks[-1]) == CHUNK:
-            chunks.append(self._chunk())
+            chunks.append(self._read_chunk())
         return b"".join(chunks)
 
     def wait(self, other: int | None = None, seconds: float | None = None) -> bytes:
-        """Wait until something is logged, and return it.
+        """Wait until lines are logged, and return them.
 
-        b"" once `other` is readable, and after `seconds`.
+        b"" once the descriptor `other` is readable, or after `seconds`.
         """
         if other is not None:
             self._poll.register(other, select.POLLIN)
         ready = dict(self._poll.poll(None if seconds is None else seconds * 1000))
         if ready.get(self._events, 0) & ~select.POLLIN:
-            raise OSError(errno.ENOTCONN, "the server is gone")
-        return self.news() if self._events in ready else b""
+            raise OSError(errno.ENOTCONN, "the mount is dead")
+        return self.read_new() if self._events in ready else b""
 
-    def _chunk(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         chunk = os.pread(self._events, CHUNK, self._offset)
         self._offset += len(chunk)
         return chunk

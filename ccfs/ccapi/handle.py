@@ -1,6 +1,6 @@
-"""What all objects that a caller holds have in common: they can be released, once.
+"""The base of all objects of the CCAPI: each can be released, once.
 
-It knows that a handle is released, never what it stands for.
+Knows that a handle is released, never what it refers to.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Handle:
-    """An object of the API.  `invalid`: the code for one that is of no use any more."""
+    """An object of the API.  `invalid`: the code for a handle that can't be used any more."""
 
     invalid: ClassVar[int]
 
@@ -21,12 +21,12 @@ class Handle:
         self._released = False
 
     def release(self) -> None:
-        """Give the object back; what it stands for stays."""
-        self._valid()
+        """Release the handle; the object that it refers to stays."""
+        self._check_valid()
         self._released = True
 
     def __enter__(self) -> Self:
-        self._valid()
+        self._check_valid()
         return self
 
     def __exit__(
@@ -38,13 +38,13 @@ class Handle:
         if not self._released:
             self.release()
 
-    def _valid(self) -> None:
+    def _check_valid(self) -> None:
         if self._released:
             raise CCAPIError(self.invalid)
 
 
-def or_stop(fetch: Callable[[], T]) -> T:
-    """What `fetch` gives, for Python's iteration: ccIteratorEnd is its end."""
+def next_or_stop(fetch: Callable[[], T]) -> T:
+    """Return `fetch()`; StopIteration in place of ccIteratorEnd."""
     try:
         return fetch()
     except CCAPIError as error:

@@ -1,8 +1,8 @@
-"""Locks: one owner's hold on one container, as the kernel keeps it.
+"""Locks of the CCAPI as locks of the kernel on `lock` files.
 
-It knows descriptors of `lock` files, the rules of who may ask for what, and how to wait; never what
-is locked.  The locks are those of an open file description (fcntl(2), F_OFD_SETLK): they go when
-the last descriptor does, so the kernel releases those of the dead.
+Knows descriptors, which lock may follow which, and how to wait; never what is locked.  They are
+locks of an open file description (fcntl(2), F_OFD_SETLK): they end with its last descriptor, so
+that the kernel releases those of a dead process.
 """
 
 import os
@@ -12,51 +12,51 @@ from enum import Enum
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.watching import Watch
+from ccfs.ccapi.event_log import EventLog
 from ccfs.linux import record_locks
 
 
 class Mode(Enum):
-    """What an owner holds."""
+    """The mode of a lock that is held."""
 
     READ = record_locks.READ
     WRITE = record_locks.WRITE
 
 
-STEPS: dict[tuple[Mode | None, int], Mode] = {
+TRANSITIONS: dict[tuple[Mode | None, int], Mode] = {
     (None, cc.cc_lock_read): Mode.READ,
     (None, cc.cc_lock_write): Mode.WRITE,
     (Mode.READ, cc.cc_lock_upgrade): Mode.WRITE,
     (Mode.WRITE, cc.cc_lock_downgrade): Mode.READ,
 }
-"""What an owner who holds the one may ask for, and what it holds then.  All else is refused."""
+"""The mode after a request, by the mode that is held and the request.  All others are refused."""
 
 
-def step(held: Mode | None, lock_type: int) -> Mode:
-    """What a request leads to; ccErrBadLockType."""
-    wanted = STEPS.get((held, lock_type))
-    if wanted is None:
+def next_mode(held: Mode | None, lock_type: int) -> Mode:
+    """Return the mode that a request leads to; ccErrBadLockType."""
+    mode = TRANSITIONS.get((held, lock_type))
+    if mode is None:
         raise CCAPIError(cc.ccErrBadLockType)
-    return wanted
+    return mode
 
 
-def try_lock(descriptor: int, wanted: Mode) -> bool:
-    """Lock if that can be at once; what was held before stays held otherwise."""
-    return record_locks.try_lock(descriptor, wanted.value)
+def try_lock(descriptor: int, mode: Mode) -> bool:
+    """Lock without waiting; on False the lock that was held before stays held."""
+    return record_locks.try_lock(descriptor, mode.value)
 
 
-def wait_for_lock(descriptor: int, wanted: Mode, watch: Watch, check: Callable[[], None]) -> None:
+def wait_for_lock(descriptor: int, mode: Mode, log: EventLog, check: Callable[[], None]) -> None:
     """Lock, however long that takes.
 
-    `check()` runs whenever something has changed, and ends the waiting by raising: the container is
-    gone, or its server.  Where this raises, the descriptor is closed, with what was held through
-    it, now or as soon as the kernel lets go of it.
+    `check()` runs whenever something has changed, and ends the wait by raising: the ccache or the
+    mount is gone.  If this function raises, the descriptor is closed, with the lock that was held
+    through it: at once, or as soon as the kernel returns from the wait.
     """
-    attempt = _Attempt(descriptor, wanted)
+    attempt = _Attempt(descriptor, mode)
     try:
         while not attempt.finished:
             check()
-            watch.wait(attempt.signal)
+            log.wait(attempt.signal)
     except BaseException:
         attempt.abandon()
         raise
@@ -64,16 +64,16 @@ def wait_for_lock(descriptor: int, wanted: Mode, watch: Watch, check: Callable[[
 
 
 class _Attempt:
-    """A thread that waits in the kernel for a lock: nothing can call it back from there.
+    """A thread that waits in the kernel for a lock, where nothing can interrupt it.
 
-    So whoever no longer wants the lock leaves the descriptor to it, to be closed once it returns.
+    A caller that gives up leaves the descriptor to the thread, which closes it when it returns.
     """
 
-    def __init__(self, descriptor: int, wanted: Mode) -> None:
+    def __init__(self, descriptor: int, mode: Mode) -> None:
         self.signal = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.finished = False
         self._descriptor = descriptor
-        self._wanted = wanted
+        self._mode = mode
         self._mutex = threading.Lock()
         self._abandoned = False
         self._error: OSError | None = None
@@ -81,7 +81,7 @@ class _Attempt:
 
     def _run(self) -> None:
         try:
-            record_locks.lock(self._descriptor, self._wanted.value)
+            record_locks.lock(self._descriptor, self._mode.value)
         except OSError as error:
             self._error = error
         with self._mutex:
@@ -92,15 +92,15 @@ class _Attempt:
                 os.eventfd_write(self.signal, 1)
 
     def abandon(self) -> None:
-        """Have the lock released as soon as it is granted, and now if it is."""
+        """Have the lock released: now if it is granted, else as soon as it is."""
         with self._mutex:
             self._abandoned = True
             if self.finished:
                 self._close()
 
     def result(self) -> None:
-        """Raise what went wrong."""
-        with self._mutex:  # the thread has set `finished`, and may not have sent its signal yet
+        """Raise the error of the attempt, if there was one."""
+        with self._mutex:  # the thread sets `finished` before it sends its signal
             if self._error is not None:
                 self._close()
                 raise self._error

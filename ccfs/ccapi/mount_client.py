@@ -1,8 +1,8 @@
-"""One server as a client sees it: the root of its mount, and file operations below that.
+"""A mount as a client sees it: its root, and file operations below that.
 
-It knows paths and bytes, never what they mean to the CCAPI.  The descriptor of the root is one
-server's for ever: when that dies every operation fails, whatever is mounted on the path by then.
-Every method raises OSError.
+Knows paths and bytes, never what they mean to the CCAPI.  The descriptor of the root belongs to one
+mount for ever: when its daemon dies for good every operation fails, whatever is mounted at the path
+by then.  Every method raises OSError.
 """
 
 import errno
@@ -19,14 +19,14 @@ _numbers = count()
 
 
 class Info(dict[str, str]):
-    """The lines of an `info` file; OSError (EIO) for one that isn't there."""
+    """The lines of an `info` file; a missing key raises OSError (EIO)."""
 
     def __missing__(self, key: str) -> str:
         raise OSError(errno.EIO, f"no {key} in info")
 
 
-class Server:
-    """A living mount.  `root`: an O_PATH descriptor of its root, which this object owns."""
+class MountClient:
+    """A mount that answers.  `root`: an O_PATH descriptor of its root, which this object owns."""
 
     def __init__(self, root: int) -> None:
         weakref.finalize(self, os.close, root)
@@ -35,15 +35,15 @@ class Server:
         self.identity = self.info("info")["server_id"]
 
     def ping(self) -> None:
-        """Raise OSError where nobody serves any more."""
+        """Raise OSError if the mount is dead."""
         self.readlink("default")
 
     def open(self, path: str, flags: int) -> int:
-        """A descriptor; a new file is the owner's alone."""
+        """Open a file and return its descriptor; a new file has mode 0600."""
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o600, dir_fd=self._root)
 
     def read(self, path: str) -> bytes:
-        """All bytes of a file."""
+        """Return all bytes of a file."""
         descriptor = self.open(path, os.O_RDONLY)
         try:
             return read_all(descriptor)
@@ -51,17 +51,17 @@ class Server:
             os.close(descriptor)
 
     def info(self, path: str) -> Info:
-        """The `key: value` lines of a file; the value of a key without one is empty."""
+        """Return the `key: value` lines of a file; the value of an empty one is ""."""
         text = self.read(path).decode("utf-8", "surrogateescape")
         pairs = (line.partition(":") for line in text.split("\n"))
         return Info((key, value.removeprefix(" ")) for key, colon, value in pairs if colon)
 
     def readlink(self, path: str) -> str:
-        """Where a symbolic link points."""
+        """Return the target of a symbolic link."""
         return os.readlink(path, dir_fd=self._root)
 
     def names(self, path: str) -> list[str]:
-        """The entries of a directory in its own order, as they were at one moment."""
+        """Return the entries of a directory in its own order, as of one moment."""
         descriptor = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             return os.listdir(descriptor)
@@ -69,32 +69,32 @@ class Server:
             os.close(descriptor)
 
     def unlink(self, path: str) -> None:
-        """Remove what is no directory."""
+        """Remove a name that is not a directory's."""
         os.unlink(path, dir_fd=self._root)
 
     def replace_link(self, path: str, target: str) -> None:
-        """Put a symbolic link in the place of another in one step."""
-        beside = unique("." + path)
-        os.symlink(target, beside, dir_fd=self._root)
+        """Replace a symbolic link by another in one step."""
+        scratch = unique("." + path)
+        os.symlink(target, scratch, dir_fd=self._root)
         try:
-            os.rename(beside, path, src_dir_fd=self._root, dst_dir_fd=self._root)
+            os.rename(scratch, path, src_dir_fd=self._root, dst_dir_fd=self._root)
         except OSError:
             with suppress(OSError):
-                os.unlink(beside, dir_fd=self._root)
+                os.unlink(scratch, dir_fd=self._root)
             raise
 
-    def transact(self, path: str, question: bytes) -> bytes:
-        """Write a question and read its answer, both in one piece."""
+    def transact(self, path: str, request: bytes) -> bytes:
+        """Write a request to a file and return the reply, each in one operation."""
         descriptor = self.open(path, os.O_RDWR)
         try:
-            os.write(descriptor, question)
+            os.write(descriptor, request)
             return os.pread(descriptor, CHUNK, 0)
         finally:
             os.close(descriptor)
 
 
 def read_all(descriptor: int) -> bytes:
-    """All bytes from where a descriptor stands."""
+    """Read from a descriptor's offset to the end of the file."""
     chunks = [os.read(descriptor, CHUNK)]
     while len(chunks[-1]) == CHUNK:
         chunks.append(os.read(descriptor, CHUNK))
@@ -102,12 +102,12 @@ def read_all(descriptor: int) -> bytes:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write everything."""
+    """Write all of `data`."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def unique(name: str) -> str:
-    """A file name that no other client makes at the same time."""
+    """Return a file name that no other client makes at the same time."""
     return f"{name}.{os.getpid()}.{threading.get_native_id()}.{next(_numbers)}"

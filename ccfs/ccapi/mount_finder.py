@@ -1,110 +1,115 @@
-"""The place where a user's server is: finding the mount, checking it, seeing it replaced.
+"""Find a user's mount, check it, and notice that it was replaced.
 
-It knows paths and the order in which they are tried, never what a server holds.
+Knows paths and the order in which they are tried, never what a mount holds.
 """
 
 import errno
 import os
 from pathlib import Path
 
-from ccfs.ccapi import change_clock, trusted_mount
+from ccfs.ccapi import change_clock, mount_trust
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.error_codes import failures
-from ccfs.ccapi.mount_client import Server
-from ccfs.control import messages, paths
+from ccfs.ccapi.error_codes import api_errors
+from ccfs.ccapi.mount_client import MountClient
 from ccfs.control.client import own_mount
+from ccfs.control.messages import RefusedError
+from ccfs.control.paths import RUNTIME
 
-ASK_SECONDS = 5.0
-"""How long ccfsd may take to make a mount."""
-_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR)
+CCFSD_SECONDS = 5.0
+"""Bound for ccfsd to make a mount."""
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
-class Place:
-    """Where one context looks for its server: the mount it was given, or the user's own."""
+class MountFinder:
+    """Finds the mount of one context: the one it was given, or the user's own."""
 
     def __init__(self, mount: "str | os.PathLike[str] | None") -> None:
         self._paths = [os.path.abspath(mount)] if mount is not None else default_paths()
         self._path = self._paths[0]
-        self._may_ask = mount is None
-        self._server: Server | None = None
+        self._may_ask_ccfsd = mount is None
+        self._mount: MountClient | None = None
 
     @property
-    def time(self) -> change_clock.Clock:
-        """The change time of this place, which all of the process share."""
+    def change_clock(self) -> change_clock.ChangeClock:
+        """The change clock of this mountpoint, one for the whole process."""
         return change_clock.of(self._path)
 
-    def find(self) -> Server | None:
-        """The server that is there now; None where nothing is mounted.
+    def find(self) -> MountClient | None:
+        """Return the current mount; None if nothing is mounted.
 
-        ccErrServerInsecure where something else is, ccErrServerUnavailable where it is dead.
+        ccErrServerInsecure if another file system is mounted, ccErrServerUnavailable if the mount
+        is dead.
         """
-        with failures({}):
-            if self._server is None or not self._same(self._server):
+        with api_errors({}):
+            if self._mount is None or not self._is_current(self._mount):
                 self._connect()
-        return self._server
+        return self._mount
 
-    def server(self) -> Server:
-        """The server that is there now, started if ccfsd can do that for the caller.
+    def require(self) -> MountClient:
+        """Return the current mount, made by ccfsd if the caller has none and ccfsd can make it.
 
-        ccErrServerUnavailable where nothing is mounted.
+        ccErrServerUnavailable if there is none.
         """
-        found = self.find() or self._ask()
-        if found is None:
+        mount = self.find() or self._ask_ccfsd()
+        if mount is None:
             raise CCAPIError(cc.ccErrServerUnavailable)
-        return found
+        return mount
 
-    def _ask(self) -> Server | None:
-        """Have ccfsd mount for the caller, whose own mount is wanted, and none is there."""
+    def _ask_ccfsd(self) -> MountClient | None:
+        """Have ccfsd make the caller's mount, unless the context was given another."""
         try:
-            path = own_mount(seconds=ASK_SECONDS) if self._may_ask else None
-        except messages.RefusedError:
+            path = own_mount(seconds=CCFSD_SECONDS) if self._may_ask_ccfsd else None
+        except RefusedError:
             return None
         return self.find() if path in self._paths else None
 
-    def _same(self, server: Server) -> bool:
-        """Whether a server is still what one finds here: our descriptor keeps its device alive."""
+    def _is_current(self, mount: MountClient) -> bool:
+        """True if `mount` is still the one at the path.
+
+        The device number tells: it isn't reused while `mount` has a descriptor.
+        """
         try:
-            return os.stat(self._path).st_dev == server.device
+            return os.stat(self._path).st_dev == mount.device
         except OSError as error:
-            if error.errno in _NOTHING_THERE:
+            if error.errno in _MISSING:
                 return False
             raise
 
     def _connect(self) -> None:
-        lost, self._server = self._server, None
+        lost, self._mount = self._mount, None
         for path in self._paths:
-            self._server = connect(path)
-            if self._server is not None:
+            self._mount = connect(path)
+            if self._mount is not None:
                 self._path = path
                 return
         if lost is not None:
-            self.time.vanished()
+            self.change_clock.count_lost_mount()
 
 
-def connect(path: str) -> Server | None:
-    """The server mounted at a path; None where nothing is mounted.  OSError, CCAPIError."""
+def connect(path: str) -> MountClient | None:
+    """Return the mount at a path; None if nothing is mounted.  OSError, CCAPIError."""
     try:
         root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in _MISSING:
             return None
         raise
     try:
-        # Without its mount a login's place is closed, so that there is no way up from it.
-        if path.startswith(f"{paths.RUNTIME}/") and not trusted_mount.is_ccfs(root):
+        # Without a mount, a login's mountpoint has mode 0: `..` below it can't be opened.
+        if path.startswith(f"{RUNTIME}/") and not mount_trust.is_ccfs(root):
             return None
-        if not trusted_mount.is_mountpoint(root):
+        if not mount_trust.is_mountpoint(root):
             return None
-        if not trusted_mount.is_trusted(root):
+        if not mount_trust.is_trusted(root):
             raise CCAPIError(cc.ccErrServerInsecure)
-        return Server(os.dup(root))
+        return MountClient(os.dup(root))
     finally:
         os.close(root)
 
 
 def default_paths() -> list[str]:
-    """Where a user's mount may be, in the order in which to look."""
-    at_login = f"{paths.RUNTIME}/{os.geteuid()}"
+    """Return the mountpoints of a user's own mount, in the order in which they are tried."""
+    login = f"{RUNTIME}/{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return [str(Path(runtime) / "ccfs"), at_login] if runtime else [at_login]
+    return [str(Path(runtime) / "ccfs"), login] if runtime else [login]

@@ -1,8 +1,8 @@
-"""Whom a client may trust: what the kernel says of the file system behind a descriptor.
+"""Whether a client may trust a mount, by the kernel's mount table.
 
-It knows the mount table, never what a mount holds.  Nothing that a file in a mount says counts
-here: type, owner and place are the kernel's word, looked up by the mount that a descriptor is of,
-so that nobody can put another one in between.
+Knows the mount table, never what a mount holds.  No file in a mount says whose the mount is: type,
+owner and root are looked up by the mount that a descriptor is in, so that no other process can
+exchange the mount meanwhile.
 """
 
 import os
@@ -11,7 +11,7 @@ from ccfs.linux import mountinfo
 
 
 def is_mountpoint(descriptor: int) -> bool:
-    """Whether a directory's descriptor is the root of a mount."""
+    """True if a directory's descriptor is the root of a mount."""
     above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
     try:
         return mountinfo.id_of(above) != mountinfo.id_of(descriptor)
@@ -26,9 +26,9 @@ def is_ccfs(descriptor: int) -> bool:
 
 
 def is_trusted(descriptor: int) -> bool:
-    """Whether a descriptor is the root of a ccfs that serves the caller's own uid.
+    """True if a descriptor is the root of a ccfs that serves the caller's own uid.
 
-    Its daemon runs as the caller, or as root, who could do anything anyway.
+    Its daemon runs as the caller, or as root, which could read the caller's memory anyway.
     """
     mount, uid = mountinfo.of_descriptor(descriptor), os.geteuid()
     return (

@@ -1,7 +1,7 @@
-"""Names and principals between a caller's strings and what the mount's files hold.
+"""Names and principals as a caller's strings, and as the mount's files have them.
 
-It knows how they are written, never which exist.  Bytes that are not UTF-8 travel in strings as
-lone surrogates ("surrogateescape").
+Knows how they are written, never which exist.  Bytes that are not UTF-8 are lone surrogates in
+strings ("surrogateescape").
 """
 
 from ccfs.ccapi import constants as cc
@@ -12,12 +12,12 @@ from ccfs.format.principal import parse_name, unparse_name
 
 NAME_MAX = 255
 PRINCIPAL_MAX = 64 * 1024
-"""The most bytes of a principal: it must reach the server in one piece."""
+"""The most bytes of a principal: it is written to the mount in one operation."""
 _RESERVED = "tkt."
 
 
-def encoded(name: str) -> str:
-    """The directory name of a ccache; ccErrBadName where no ccache can have the name."""
+def to_directory(name: str) -> str:
+    """Return the directory name of a ccache; ccErrBadName if no ccache can have the name."""
     try:
         text = encode_name(_bytes(name))
     except ValueError:
@@ -27,13 +27,13 @@ def encoded(name: str) -> str:
     return text
 
 
-def decoded(text: str) -> str:
-    """The name that a directory name stands for.  FormatError where it stands for none."""
+def from_directory(text: str) -> str:
+    """Return the ccache name of a directory name; FormatError if it has none."""
     return decode_name(text).decode("utf-8", "surrogateescape")
 
 
 def canonical(principal: str) -> bytes:
-    """A principal as the server writes it; ccErrBadParam where it can't be parsed."""
+    """Return a principal as the mount writes it; ccErrBadParam if it can't be parsed."""
     try:
         text = unparse_name(parse_name(_bytes(principal)))
     except (FormatError, UnicodeEncodeError):
@@ -43,8 +43,8 @@ def canonical(principal: str) -> bytes:
     return text
 
 
-def checked_version(version: int) -> None:
-    """Credentials are of version 5 and no other: ccErrBadCredentialsVersion."""
+def check_version(version: int) -> None:
+    """Raise ccErrBadCredentialsVersion unless the version of credentials is 5."""
     if version != cc.cc_credentials_v5:
         raise CCAPIError(cc.ccErrBadCredentialsVersion)
 

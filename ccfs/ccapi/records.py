@@ -1,15 +1,15 @@
-"""A credential between the CCAPI's record and the bytes that a mount stores.
+"""Credentials as records of the CCAPI, and as bytes that a mount stores.
 
-It knows both forms, never a file.  What the FILE format has no place for (a type over 16 bits, a
-ticket's type) is refused, so that what is read back is what was stored.
+Knows both forms, never a file.  A value that the FILE format can't hold (a type over 16 bits, a
+ticket's type) is refused, so that a credential is read as it was stored.
 """
 
 from collections.abc import Sequence
 
 from ccfs.ccapi import constants as cc
 from ccfs.ccapi.constants import CCAPIError
-from ccfs.ccapi.error_codes import given
-from ccfs.ccapi.names import checked_version
+from ccfs.ccapi.error_codes import required
+from ccfs.ccapi.names import check_version
 from ccfs.ccapi.values import cc_credentials_union, cc_credentials_v5_t, cc_data
 from ccfs.format.credential import (
     Credential,
@@ -28,12 +28,12 @@ _SIGN = 1 << 31
 
 
 def encode(union: cc_credentials_union) -> bytes:
-    """The marshalled bytes (FILE version 4) of a credential.
+    """Encode a credential in FILE version 4.
 
-    ccErrBadCredentialsVersion, or ccErrBadParam for what no record can hold.
+    ccErrBadCredentialsVersion, or ccErrBadParam for a value that no record can hold.
     """
-    checked_version(union.version)
-    record = given(union.credentials_v5)
+    check_version(union.version)
+    record = required(union.credentials_v5)
     try:
         return encode_credential(_credential(record), DIALECT_V4)
     except (FormatError, UnicodeEncodeError):
@@ -41,7 +41,7 @@ def encode(union: cc_credentials_union) -> bytes:
 
 
 def decode(data: bytes) -> cc_credentials_union:
-    """The credential of marshalled bytes.  FormatError where they are none."""
+    """Decode a credential in FILE version 4; FormatError."""
     c, _ = decode_credential(data, DIALECT_V4)
     record = cc_credentials_v5_t(
         client=_text(c.client),
@@ -53,10 +53,10 @@ def decode(data: bytes) -> cc_credentials_union:
         renew_till=c.times.renew_till,
         is_skey=c.is_skey,
         ticket_flags=c.ticket_flags,
-        addresses=_list(c.addresses),
+        addresses=_cc_data_list(c.addresses),
         ticket=cc_data(0, c.ticket),
         second_ticket=cc_data(0, c.second_ticket),
-        authdata=_list(c.authdata),
+        authdata=_cc_data_list(c.authdata),
     )
     return cc_credentials_union(cc.cc_credentials_v5, record)
 
@@ -66,46 +66,46 @@ def _credential(record: cc_credentials_v5_t) -> Credential:
     return Credential(
         client=_principal(r.client),
         server=_principal(r.server),
-        keyblock=Keyblock(signed(given(r.keyblock).type), r.keyblock.data),
+        keyblock=Keyblock(signed(required(r.keyblock).type), r.keyblock.data),
         times=Times(r.authtime, r.starttime, r.endtime, r.renew_till),
         is_skey=r.is_skey,
         ticket_flags=r.ticket_flags,
-        addresses=_typed(r.addresses or ()),
-        authdata=_typed(r.authdata or ()),
-        ticket=_untyped(r.ticket),
-        second_ticket=_untyped(r.second_ticket),
+        addresses=_typed_data(r.addresses or ()),
+        authdata=_typed_data(r.authdata or ()),
+        ticket=_ticket_bytes(r.ticket),
+        second_ticket=_ticket_bytes(r.second_ticket),
     )
 
 
 def signed(number: int) -> int:
-    """A 32-bit number that C has as unsigned and the format as signed; else ccErrBadParam."""
+    """Convert an unsigned 32-bit number of C to a signed one of the format; ccErrBadParam."""
     if not 0 <= number < _U32:
         raise CCAPIError(cc.ccErrBadParam)
     return number - _U32 if number >= _SIGN else number
 
 
 def unsigned(number: int) -> int:
-    """The other way round."""
+    """Convert a signed 32-bit number of the format to an unsigned one of C."""
     return number % _U32
 
 
 def _principal(text: str | None) -> Principal:
-    return parse_name(given(text).encode("utf-8", "surrogateescape"))
+    return parse_name(required(text).encode("utf-8", "surrogateescape"))
 
 
 def _text(principal: Principal) -> str:
     return unparse_name(principal).decode("utf-8", "surrogateescape")
 
 
-def _list(items: Sequence[TypedData]) -> tuple[cc_data, ...]:
+def _cc_data_list(items: Sequence[TypedData]) -> tuple[cc_data, ...]:
     return tuple(cc_data(item.type, item.contents) for item in items)
 
 
-def _typed(items: Sequence[cc_data]) -> tuple[TypedData, ...]:
-    return tuple(TypedData(given(item).type, item.data) for item in items)
+def _typed_data(items: Sequence[cc_data]) -> tuple[TypedData, ...]:
+    return tuple(TypedData(required(item).type, item.data) for item in items)
 
 
-def _untyped(item: cc_data) -> bytes:
-    if given(item).type != 0:
+def _ticket_bytes(item: cc_data) -> bytes:
+    if required(item).type != 0:
         raise CCAPIError(cc.ccErrBadParam)
     return item.data

@@ -1,8 +1,8 @@
 """The calls of CCAPI v2, by their names, on contexts from `initialize(2)`.
 
-Each is made of calls of v3; this file knows how their arguments and results differ, never a file.
-Errors are CCAPIError with the numbers and names of v2's header.  Memory is Python's: the calls that
-free something only check their argument.
+Each calls v3.  Knows how arguments and results of the two differ, never a file.  Errors are
+CCAPIError with the numbers and names of v2's header.  Python frees memory: the calls that free
+something only check their argument.
 """
 # ruff: noqa: N801, N802 - these are the header's names
 
@@ -17,7 +17,7 @@ from ccfs.ccapi.ccache import CCache
 from ccfs.ccapi.constants import CCAPIError, cc_credentials_v5
 from ccfs.ccapi.context import CCacheIterator, Context
 from ccfs.ccapi.credentials import Credentials, CredentialsIterator
-from ccfs.ccapi.error_codes import given
+from ccfs.ccapi.error_codes import required
 from ccfs.ccapi.values import cc_credentials_union, cc_credentials_v5_t
 
 P = ParamSpec("P")
@@ -78,7 +78,7 @@ _CODES = {
     v3.ccErrClientNotFound: CC_IO,
     v3.ccErrNotImplemented: CC_NOT_SUPP,
 }
-"""What a code of v3 is in v2; CC_BAD_PARM for all others."""
+"""Codes of v2 by codes of v3; CC_BAD_PARM for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class cred_union:
 
 @dataclass(frozen=True, slots=True)
 class infoNC:
-    """What cc_get_NC_info says of a ccache."""
+    """A ccache in the result of cc_get_NC_info."""
 
     name: str
     principal: str
@@ -99,12 +99,12 @@ class infoNC:
 
 
 def error(code: int) -> CCAPIError:
-    """The error of a v2 code."""
+    """Return the error of a v2 code."""
     return CCAPIError(code, _NAMES[code])
 
 
 def from_v3(code: int) -> int:
-    """The v2 code of a v3 code; those of v2 itself pass."""
+    """Return the v2 code of a v3 code; a v2 code is returned as it is."""
     return code if code in _NAMES else _CODES.get(code, CC_BAD_PARM)
 
 
@@ -117,7 +117,7 @@ def _errors() -> Iterator[None]:
 
 
 def _call(function: Callable[P, T]) -> Callable[P, T]:
-    """A function of v2: what fails in v3's terms fails in v2's."""
+    """Decorate a function of v2: convert errors of v3 to errors of v2."""
 
     @wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
@@ -127,13 +127,13 @@ def _call(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _checked_type(cred_type: int) -> None:
+def _check_type(cred_type: int) -> None:
     if cred_type != CC_CRED_V5:
         raise error(CC_ERR_CRED_VERSION)
 
 
-def _of_v2(ccache: CCache) -> CCache:
-    """Mark a handle as one of v2's: only those have a version for v2."""
+def _mark_v2(ccache: CCache) -> CCache:
+    """Mark a handle as made by v2: only such a handle has a version in v2."""
     ccache.compat_version = CC_CRED_V5
     return ccache
 
@@ -141,74 +141,74 @@ def _of_v2(ccache: CCache) -> CCache:
 @_call
 def cc_shutdown(ctx: Context | None) -> None:
     """Release a context."""
-    given(ctx).release()
+    required(ctx).release()
 
 
 @_call
 def cc_get_change_time(ctx: Context | None) -> int:
-    """When anything last changed, in seconds."""
-    return given(ctx).get_change_time()
+    """Return when anything last changed, in seconds."""
+    return required(ctx).get_change_time()
 
 
 @_call
 def cc_get_NC_info(ctx: Context | None) -> list[infoNC]:
-    """All ccaches as they are in one pass."""
-    found = []
-    for ccache in given(ctx).new_ccache_iterator():
+    """Return all ccaches, read one after the other."""
+    infos = []
+    for ccache in required(ctx).new_ccache_iterator():
         try:
             principal = ccache.get_principal(cc_credentials_v5)
-            found.append(infoNC(ccache.get_name(), principal, CC_CRED_V5))
+            infos.append(infoNC(ccache.get_name(), principal, CC_CRED_V5))
         except CCAPIError as problem:
             if problem.code != v3.ccErrInvalidCCache:
                 raise
-    return found
+    return infos
 
 
 @_call
 def cc_open(ctx: Context | None, name: str | None, version: int, flags: int) -> CCache:
-    """The ccache of a name; CC_NO_EXIST.  `flags` mean nothing."""
-    context, text = given(ctx), given(name)
-    _checked_type(version)
-    return _of_v2(context.open_ccache(text))
+    """Return the ccache of a name; CC_NO_EXIST.  `flags` are ignored."""
+    context, text = required(ctx), required(name)
+    _check_type(version)
+    return _mark_v2(context.open_ccache(text))
 
 
 @_call
 def cc_create(
     ctx: Context | None, name: str | None, principal: str | None, version: int, flags: int
 ) -> CCache:
-    """Make or reset the ccache of a name.  `flags` mean nothing."""
-    context, text, client = given(ctx), given(name), given(principal)
-    _checked_type(version)
-    return _of_v2(context.create_ccache(text, cc_credentials_v5, client))
+    """Create or initialise the ccache of a name.  `flags` are ignored."""
+    context, text, client = required(ctx), required(name), required(principal)
+    _check_type(version)
+    return _mark_v2(context.create_ccache(text, cc_credentials_v5, client))
 
 
 @_call
 def cc_destroy(ctx: Context | None, ccache: CCache | None) -> None:
-    """Remove a ccache; its handle is released."""
-    given(ctx)
-    given(ccache).destroy()
+    """Remove a ccache and release its handle."""
+    required(ctx)
+    required(ccache).destroy()
 
 
 @_call
 def cc_close(ctx: Context | None, ccache: CCache | None) -> None:
     """Release the handle of a ccache."""
-    given(ctx)
-    given(ccache).release()
+    required(ctx)
+    required(ccache).release()
 
 
 @_call
 def cc_get_name(ctx: Context | None, ccache: CCache | None) -> str:
-    """The name of a ccache."""
-    given(ctx)
-    return given(ccache).get_name()
+    """Return the name of a ccache."""
+    required(ctx)
+    return required(ccache).get_name()
 
 
 @_call
 def cc_get_cred_version(ctx: Context | None, ccache: CCache | None) -> int:
-    """CC_CRED_V5 for a handle that v2 made, by the handle alone; else CC_ERR_CRED_VERSION."""
-    given(ctx)
-    handle = given(ccache)
-    _checked_type(handle.compat_version)
+    """Return CC_CRED_V5 for a handle that v2 made; CC_ERR_CRED_VERSION for others."""
+    required(ctx)
+    handle = required(ccache)
+    _check_type(handle.compat_version)
     return handle.compat_version
 
 
@@ -217,38 +217,38 @@ def cc_set_principal(
     ctx: Context | None, ccache: CCache | None, version: int, principal: str | None
 ) -> None:
     """Set the client principal of a ccache."""
-    given(ctx)
-    handle, text = given(ccache), given(principal)
-    _checked_type(version)
-    _checked_type(handle.compat_version)
+    required(ctx)
+    handle, text = required(ccache), required(principal)
+    _check_type(version)
+    _check_type(handle.compat_version)
     handle.set_principal(cc_credentials_v5, text)
 
 
 @_call
 def cc_get_principal(ctx: Context | None, ccache: CCache | None) -> str:
-    """The client principal of a ccache."""
-    given(ctx)
-    return given(ccache).get_principal(cc_credentials_v5)
+    """Return the client principal of a ccache."""
+    required(ctx)
+    return required(ccache).get_principal(cc_credentials_v5)
 
 
 @_call
 def cc_store(ctx: Context | None, ccache: CCache | None, cred: cred_union | None) -> None:
     """Add a credential."""
-    given(ctx)
-    handle, union = given(ccache), given(cred)
-    _checked_type(union.cred_type)
+    required(ctx)
+    handle, union = required(ccache), required(cred)
+    _check_type(union.cred_type)
     handle.store_credentials(cc_credentials_union(cc_credentials_v5, union.cred))
 
 
 @_call
 def cc_remove_cred(ctx: Context | None, ccache: CCache | None, cred: cred_union | None) -> None:
     """Remove the first credential of the same client, server and start time; CC_NOTFOUND."""
-    given(ctx)
-    handle, union = given(ccache), given(cred)
-    _checked_type(union.cred_type)
-    wanted = _key(given(union.cred))
+    required(ctx)
+    handle, union = required(ccache), required(cred)
+    _check_type(union.cred_type)
+    key = _key(required(union.cred))
     for stored in handle.new_credentials_iterator():
-        if _key(given(stored.data.credentials_v5)) == wanted:
+        if _key(required(stored.data.credentials_v5)) == key:
             handle.remove_credentials(stored)
             return
     raise error(CC_NOTFOUND)
@@ -256,15 +256,15 @@ def cc_remove_cred(ctx: Context | None, ccache: CCache | None, cred: cred_union 
 
 @_call
 def cc_seq_fetch_NCs_begin(ctx: Context | None) -> CCacheIterator:
-    """An iterator over the ccaches."""
-    return given(ctx).new_ccache_iterator()
+    """Return an iterator over the ccaches."""
+    return required(ctx).new_ccache_iterator()
 
 
 @_call
 def cc_seq_fetch_NCs_next(ctx: Context | None, iterator: CCacheIterator | None) -> CCache:
-    """The next ccache; CC_END behind the last."""
-    given(ctx)
-    return _of_v2(given(iterator).next())
+    """Return the next ccache; CC_END after the last."""
+    required(ctx)
+    return _mark_v2(required(iterator).next())
 
 
 @_call
@@ -272,24 +272,24 @@ def cc_seq_fetch_NCs_end(
     ctx: Context | None, iterator: CCacheIterator | CredentialsIterator | None
 ) -> None:
     """Release an iterator."""
-    given(ctx)
-    given(iterator).release()
+    required(ctx)
+    required(iterator).release()
 
 
 @_call
 def cc_seq_fetch_creds_begin(ctx: Context | None, ccache: CCache | None) -> CredentialsIterator:
-    """An iterator over the credentials of a ccache."""
-    given(ctx)
-    return given(ccache).new_credentials_iterator()
+    """Return an iterator over the credentials of a ccache."""
+    required(ctx)
+    return required(ccache).new_credentials_iterator()
 
 
 @_call
 def cc_seq_fetch_creds_next(
     ctx: Context | None, iterator: CredentialsIterator | None
 ) -> cred_union:
-    """The next credential; CC_END behind the last."""
-    given(ctx)
-    fetched: Credentials = given(iterator).next()
+    """Return the next credential; CC_END after the last."""
+    required(ctx)
+    fetched: Credentials = required(iterator).next()
     return cred_union(CC_CRED_V5, fetched.data.credentials_v5)
 
 
@@ -298,44 +298,44 @@ def cc_seq_fetch_creds_end(
     ctx: Context | None, iterator: CredentialsIterator | CCacheIterator | None
 ) -> None:
     """Release an iterator."""
-    given(ctx)
-    given(iterator).release()
+    required(ctx)
+    required(iterator).release()
 
 
 @_call
 def cc_lock_request(ctx: Context | None, ccache: CCache | None, lock_type: int) -> None:
-    """CC_NOT_SUPP: v2's locks were never built; those of v3 are."""
-    given(ctx)
-    given(ccache)
+    """Raise CC_NOT_SUPP: v2 has no locks here, v3 has."""
+    required(ctx)
+    required(ccache)
     raise error(CC_NOT_SUPP)
 
 
 @_call
 def cc_free_principal(ctx: Context | None, principal: str | None) -> None:
-    """Nothing to free."""
-    given(ctx)
-    given(principal)
+    """Check the argument; Python frees it."""
+    required(ctx)
+    required(principal)
 
 
 @_call
 def cc_free_name(ctx: Context | None, name: str | None) -> None:
-    """Nothing to free."""
-    given(ctx)
-    given(name)
+    """Check the argument; Python frees it."""
+    required(ctx)
+    required(name)
 
 
 @_call
 def cc_free_creds(ctx: Context | None, creds: cred_union | None) -> None:
-    """Nothing to free."""
-    given(ctx)
-    given(creds)
+    """Check the argument; Python frees it."""
+    required(ctx)
+    required(creds)
 
 
 @_call
 def cc_free_NC_info(ctx: Context | None, info: list[infoNC] | None) -> None:
-    """Nothing to free."""
-    given(ctx)
-    given(info)
+    """Check the argument; Python frees it."""
+    required(ctx)
+    required(info)
 
 
 def _key(record: cc_credentials_v5_t) -> tuple[str | None, str | None, int]:

@@ -1,7 +1,7 @@
-"""The records of CCAPI v3: what a credential consists of, in the header's field names.
+"""The records of CCAPI v3, with the header's field names.
 
-This file knows values, never where they are stored.  No `repr` shows what a key, a ticket or
-authorization data holds.
+Knows values, never where they are stored.  No `repr` shows the bytes of a key, a ticket or
+authorization data.
 """
 # ruff: noqa: N801 - these are the header's names
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class cc_data:
-    """Bytes with a type: a key's enctype, the type of an address; 0 for tickets.
+    """Bytes with a type: a key's enctype, an address's type, 0 for a ticket.
 
     `type`: unsigned 32 bits.
     """
@@ -20,7 +20,7 @@ class cc_data:
     data: bytes = field(repr=False)
 
 
-_NOTHING = cc_data(0, b"")
+_EMPTY = cc_data(0, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class cc_credentials_v5_t:
 
     client: str | None
     server: str | None
-    keyblock: cc_data = _NOTHING
+    keyblock: cc_data = _EMPTY
     authtime: int = 0
     starttime: int = 0
     endtime: int = 0
@@ -42,8 +42,8 @@ class cc_credentials_v5_t:
     is_skey: int = 0
     ticket_flags: int = 0
     addresses: Sequence[cc_data] | None = ()
-    ticket: cc_data = _NOTHING
-    second_ticket: cc_data = _NOTHING
+    ticket: cc_data = _EMPTY
+    second_ticket: cc_data = _EMPTY
     authdata: Sequence[cc_data] | None = ()
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class cc_credentials_v5_t:
 
 @dataclass(frozen=True, slots=True)
 class cc_credentials_union:
-    """A credential and the version it is of: `cc_credentials_v5` is the only one."""
+    """A credential and its version: `cc_credentials_v5` is the only one."""
 
     version: int
     credentials_v5: cc_credentials_v5_t | None

@@ -129,7 +129,7 @@ CHECKS: dict[str, Callable[[Place, str], bool]] = {
     "cc_context_new_ccache_iterator": lambda p, said: (
         said.split() == [p.info("default/info", "id"), p.ident]
     ),
-    "cc_context_compare": lambda p, said: said == p.context._session.place.server().identity,
+    "cc_context_compare": lambda p, said: said == p.context._state.finder.require().identity,
     "cc_ccache_iterator_next": lambda p, said: said == "work",
     "cc_ccache_iterator_clone": lambda p, said: said.split("\n")[0].split()[1] == p.ident,
     "cc_ccache_destroy": lambda p, said: (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccfs import ccapi as cc
-from ccfs.ccapi import locate, mount_client
+from ccfs.ccapi import mount_client, mount_finder
 from ccfs.mounting.mountpoint import detach
 from tests.support.ccapi import (
     ALICE,
@@ -116,11 +116,11 @@ def test_where_the_mount_is_by_default(
     mount: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert locate.default_paths() == [f"{tmp_path}/ccfs", f"/run/ccfs/{os.geteuid()}"]
+    assert mount_finder.default_paths() == [f"{tmp_path}/ccfs", f"/run/ccfs/{os.geteuid()}"]
     (tmp_path / "ccfs").symlink_to(mount.path)
     assert cc.initialize().compare(cc.initialize(mount=mount.path))
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert locate.default_paths() == [f"/run/ccfs/{os.geteuid()}"]
+    assert mount_finder.default_paths() == [f"/run/ccfs/{os.geteuid()}"]
 
 
 CLIENT = """
@@ -169,7 +169,7 @@ def test_garbled_info_is_a_bad_message(mount: Mounted, monkeypatch: pytest.Monke
     context = cc.initialize(mount=mount.path)
     ccache = context.create_default_ccache(V5, ALICE)
     for said in (b"", b"no colon", b"change_time: soon\nid: 1\n"):
-        monkeypatch.setattr(mount_client.Server, "read", lambda self, path, said=said: said)
+        monkeypatch.setattr(mount_client.MountClient, "read", lambda self, path, said=said: said)
         refuses(cc.ccErrBadInternalMessage, context.get_change_time)
         refuses(cc.ccErrBadInternalMessage, ccache.get_name)
 

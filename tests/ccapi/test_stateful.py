@@ -356,7 +356,7 @@ class CCAPI(RuleBasedStateMachine):
     def uninitialise(self, handle: Handle) -> None:
         """Another program removes the file."""
         if handle.model.usable:
-            (self.mounted.path / handle.real._residence.link / "ccache").unlink()
+            (self.mounted.path / handle.real._ccache.link / "ccache").unlink()
             handle.model.reset(None)
             self.model.changed(handle.model)
 

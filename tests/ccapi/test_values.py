@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ccfs import ccapi as cc
 from ccfs.ccapi import change_clock, names, records, v2
-from ccfs.ccapi.error_codes import failures
+from ccfs.ccapi.error_codes import api_errors
 from ccfs.format.credential import encode_credential
 from ccfs.format.dialect import DIALECT_V4
 from tests.support.ccapi import ALICE, V5, credential, refuses
@@ -109,7 +109,7 @@ def test_offsets_are_unsigned_for_the_caller(number: int) -> None:
     "name", ["tkt.x", "tkt.", "a\0b", "x" * 256, "/" * 86, "\ud800", "é" * 128]
 )
 def test_names_that_no_ccache_has(name: str) -> None:
-    refuses(cc.ccErrBadName, names.encoded, name)
+    refuses(cc.ccErrBadName, names.to_directory, name)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_names_that_no_ccache_has(name: str) -> None:
     [("", "%00"), ("a b", "a b"), (".", "%2E"), ("x/y%~", "x%2Fy%25%7E"), ("tkt", "tkt")],
 )
 def test_names_of_directories(name: str, directory: str) -> None:
-    assert names.encoded(name) == directory
-    assert names.decoded(directory) == name
+    assert names.to_directory(name) == directory
+    assert names.from_directory(directory) == name
 
 
 def test_names_that_are_no_utf8_keep_their_bytes() -> None:
     name = b"\xff\xfe".decode("utf-8", "surrogateescape")
-    assert names.encoded(name) == "%FF%FE"
-    assert names.decoded("%FF%FE") == name
+    assert names.to_directory(name) == "%FF%FE"
+    assert names.from_directory("%FF%FE") == name
 
 
 @pytest.mark.parametrize("principal", ["", "alice", "a@b@c", "a\0@R", "a\\", "\ud800@R"])
@@ -161,28 +161,28 @@ def test_codes_of_v3_in_v2() -> None:
 
 
 def test_failures_never_say_more_than_a_number() -> None:
-    with pytest.raises(cc.CCAPIError) as caught, failures({}):
+    with pytest.raises(cc.CCAPIError) as caught, api_errors({}):
         raise OSError(28, "secret", "secret")
     assert caught.value.code == cc.ccErrNoMem
     assert "secret" not in str(caught.value)
-    with pytest.raises(cc.CCAPIError) as caught, failures({}):
+    with pytest.raises(cc.CCAPIError) as caught, api_errors({}):
         int("garbled")
     assert caught.value.code == cc.ccErrBadInternalMessage
 
 
 def test_change_times_never_go_back() -> None:
-    times = change_clock.Clock()
+    times = change_clock.ChangeClock()
     assert times.last == 0
-    assert times.saw("first", 1000) == 1000
-    assert times.saw("first", 999) == 1000
-    assert times.saw("first", 1003) == 1003
-    assert times.saw("second", 500) == 1004, "a new server is a change"
-    assert times.saw("second", 500) == 1004
-    assert times.saw("second", 501) == 1005, "and so is each of its changes"
-    times.vanished()
+    assert times.convert("first", 1000) == 1000
+    assert times.convert("first", 999) == 1000
+    assert times.convert("first", 1003) == 1003
+    assert times.convert("second", 500) == 1004, "a new server is a change"
+    assert times.convert("second", 500) == 1004
+    assert times.convert("second", 501) == 1005, "and so is each of its changes"
+    times.count_lost_mount()
     gone = times.last
     assert gone > 1005
-    assert times.saw("third", gone + 50) == gone + 50
+    assert times.convert("third", gone + 50) == gone + 50
 
 
 def test_change_times_are_one_for_all_threads() -> None:
@@ -192,7 +192,7 @@ def test_change_times_are_one_for_all_threads() -> None:
     seen: list[list[int]] = [[] for _ in range(4)]
 
     def look(mine: list[int]) -> None:
-        mine += [shared.saw("server", now) for now in range(1, 500)]
+        mine += [shared.convert("server", now) for now in range(1, 500)]
 
     threads = [threading.Thread(target=look, args=(mine,)) for mine in seen]
     for thread in threads:
