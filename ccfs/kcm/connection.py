@@ -5,7 +5,7 @@ clients, nor what a message says.
 
 A turn answers one request at most, so that nobody has more of a round than others, however many
 requests were written at once.  A request stays in the socket until its reply is sent, so that the
-next daemon finds it where this one is killed (ccfs.kcm.inflight).  Three have no room there: a
+next daemon finds it where this one is killed (ccfs.kcm.request_progress).  Three have no room there: a
 request of more than SMALL bytes, one whose pieces are so small that they fill the socket, and the
 rest of a reply that the client doesn't read.  They are in our memory; the socket says so by its
 priority, which nothing else uses, and the next daemon ends that connection.
@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from ccfs.errors import redaction
 from ccfs.kcm import wire
-from ccfs.kcm.inflight import MOST, cookie
+from ccfs.kcm.request_progress import MOST, cookie
 from ccfs.kcm.service import TOO_LARGE, Peer, Service
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal, decode_principal
 from ccfs.format.wire import read_count, read_data, read_int
 from ccfs.kcm import records, uuids
+from ccfs.kcm.client_view import View
 from ccfs.kcm.codes import EndError, NoMatchError, UnsupportedError
 from ccfs.kcm.matching import Matcher, decode_tag
-from ccfs.kcm.peer_view import View
 from ccfs.kcm.wire import MAX_REPLY
 
 NUL = b"\0"

@@ -9,10 +9,10 @@ import logging
 
 from ccfs.errors import redaction
 from ccfs.kcm import wire
+from ccfs.kcm.client_view import Host, View
 from ccfs.kcm.codes import UNKEPT, UNSUPPORTED, Code, code_of
-from ccfs.kcm.inflight import InFlight
 from ccfs.kcm.opcodes import OPERATIONS, Operation
-from ccfs.kcm.peer_view import Host, View
+from ccfs.kcm.request_progress import InFlight
 from ccfs.takeover.handover import Handover
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ import pytest
 
 import ccfs
 from ccfs.journal.journal import Journal
-from ccfs.kcm.inflight import InFlight
+from ccfs.kcm.request_progress import InFlight
 from ccfs.kcm.server import KcmServer
 from ccfs.kcm.service import Service
 from ccfs.linux.message_counts import Counted
@@ -40,7 +40,12 @@ NAME = b"%d:tkt\0" % UID
 FIRST, OTHER, LARGE = credential("first@R"), credential("other@R"), credential(ticket=bytes(90_000))
 SECONDS = 20.0
 ROOT = os.path.dirname(ccfs.__file__)
-BY_OPCODE = ("kcm/connection.py", "kcm/inflight.py", "kcm/server.py", "linux/message_counts.py")
+BY_OPCODE = (
+    "kcm/connection.py",
+    "kcm/request_progress.py",
+    "kcm/server.py",
+    "linux/message_counts.py",
+)
 """Where it is killed before each opcode of Python's; elsewhere before each line."""
 
 STORE = request(kcm.STORE, NAME, OTHER)
