@@ -26,7 +26,8 @@ from bench import credentials
 from bench.work import wire
 from ccfs.journal.journal import Journal
 from ccfs.kcm.server import KcmServer
-from ccfs.kcm.service import Service
+from ccfs.kcm.service import KcmService
+from ccfs.service.info import Owner
 from ccfs.store import Store
 from ccfs.store.effects import Effects
 from tests.support.direct import UID, Caller, FileSystem
@@ -44,14 +45,16 @@ class Steps:
 
     def __init__(self, directory: str) -> None:
         self.fs, self.caller = FileSystem(root=True), Caller(pid=os.getpid())
-        self.fs.server.clock = time.time
+        self.fs.committer.clock = time.time
         self.commits: list[float] = []
         journal = Journal(f"{directory}/journal", fresh=True)
-        journal.create("/mount", UID, self.fs.server.store)
+        journal.create("/mount", UID, self.fs.file_system.store)
         self._commit = journal.commit
         journal.commit = self._timed  # type: ignore[method-assign]
-        self.fs.server.journal = journal
-        self._kcm = KcmServer(Service(self.fs.server, UID, root=True), limit=1 << 20, room=1 << 22)
+        self.fs.committer.journal = journal
+        self._kcm = KcmServer(
+            KcmService(self.fs.committer, Owner(UID, UID, root=True)), limit=1 << 20, budget=1 << 22
+        )
         self._client, theirs = socket.socketpair()
         self._kcm.serve_connection(theirs)
         caches = self.fs.walk("caches", self.caller)

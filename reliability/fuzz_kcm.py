@@ -25,15 +25,16 @@ from pathlib import Path
 
 from ccfs.kcm.codes import Code
 from ccfs.kcm.opcodes import OPERATIONS
-from ccfs.kcm.service import TOO_LARGE, Peer, Service
-from ccfs.kcm.wire import Pieces, ProtocolError, Room, TooLarge, size_of
+from ccfs.kcm.service import TOO_LARGE, KcmService, Responder
+from ccfs.kcm.wire import MemoryBudget, PartialRequest, ProtocolError, TooLarge, size_of
 from ccfs.ops import inodes
+from ccfs.service.info import Owner
 from ccfs.store import Limits
 from reliability.fuzz_ops import Complaints, blocks, peak, resident
 from tests.support import kcm, mounting
 from tests.support.direct import UID, FileSystem
 from tests.support.kcm import credential, lengthed, principal, request, tag, u32
-from tests.support.kcm_fresh import check_kept
+from tests.support.kcm_fresh import check_cached
 from tests.support.mounting import mounts
 from tests.support.storing import check
 
@@ -164,9 +165,9 @@ class Run:
     def __init__(self, number: int) -> None:
         self.choose = random.Random(number)
         self.fs = FileSystem(limits=LIMITS)
-        self.service = Service(self.fs.server, UID)
+        self.service = KcmService(self.fs.committer, Owner(UID, UID))
         self.maker = Maker(self.choose, UID)
-        self.room = Room(50_000)
+        self.room = MemoryBudget(50_000)
         self.replies = 0
         self.last = b""
 
@@ -180,14 +181,14 @@ class Run:
                     break
         self._end()
 
-    def _answer(self, peer: Peer, message: bytes) -> bytes:
+    def _answer(self, peer: Responder, message: bytes) -> bytes:
         reply = peer.answer(message)
-        check_kept(peer)
+        check_cached(peer)
         return reply
 
     def _connection_ends(self) -> bool:
         """A connection with some messages; whether it was ended, by whomever."""
-        peer = self.service.peer(UID, 1)
+        peer = self.service.responder(UID, 1)
         assert peer is not None
         self.last = self.maker.message()
         data, whole = self.last, True
@@ -208,11 +209,11 @@ class Run:
         """A request as it comes in pieces, and whether all of it has come."""
         if not size:
             return None, False
-        taken = Pieces(size, 20_000, self.room)
+        taken = PartialRequest(size, 20_000, self.room)
         for piece in pieces(data, self.choose):
             taken.feed(piece)
         if not taken.missing:
-            return taken.whole(), True
+            return taken.finish(), True
         taken.close()
         return None, False
 
@@ -223,8 +224,8 @@ class Run:
         self.maker.learn(reply.payload)
 
     def _end(self) -> None:
-        check(self.fs.server.store)
-        assert self.room.left == 50_000
+        check(self.fs.file_system.store)
+        assert self.room.available == 50_000
         for path in self.fs.all_paths():
             self.fs.stat(path)
 
@@ -258,7 +259,7 @@ def held() -> int:
     for one in gc.get_objects():
         if isinstance(one, functools._lru_cache_wrapper):
             one.cache_clear()
-    inodes._KNOWN.clear()
+    inodes._REFS.clear()
     return blocks()
 
 

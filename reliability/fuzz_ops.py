@@ -207,19 +207,19 @@ class Sequence:
 
     def end(self) -> None:
         """Check the store, close everything, read everything, check it again."""
-        server = self.fs.server
-        check(server.store, self._files())
+        committer, store = self.fs.committer, self.fs.file_system.store
+        check(store, self._files())
         self.fs.clock.now += self.choose.choice((0, 1, 700))
-        server.store.expire(self.fs.clock())
-        server.store.announce_expiry(int(self.fs.clock()), server.asking)
-        server.settle()
-        for handle in list(server.handles):
+        store.expire(self.fs.clock())
+        store.announce_expiry(int(self.fs.clock()), committer.client)
+        committer.commit()
+        for handle in list(self.fs.file_system.handles.by_number):
             self.fs.call("release", handle)
         self._look()
-        check(server.store)
+        check(store)
 
     def _files(self) -> list[Any]:
-        handles = self.fs.server.handles.values()
+        handles = self.fs.file_system.handles.by_number.values()
         return [handle._file for handle in handles if isinstance(handle, BytesHandle)]
 
     def _look(self) -> None:
@@ -348,7 +348,8 @@ class Sequence:
 
     def _forget(self) -> Any:
         """What the kernel may forget is what it was given."""
-        given = [(Ref(serial, Slot.BYTES).inode, n) for serial, n in self.fs.server.known.items()]
+        lookups = self.fs.file_system.kernel_cache.lookups.items()
+        given = [(Ref(serial, Slot.BYTES).inode, n) for serial, n in lookups]
         return ([self.choose.choice(given)],) if given else None
 
     def _statfs(self) -> Any:

@@ -24,7 +24,7 @@ from ccfs.linux.peer_credentials import peer
 if TYPE_CHECKING:
     from ccfs.daemon.kcm_endpoint import KcmEndpoint
     from ccfs.daemon.login_import import Importer
-    from ccfs.ops.file_system import Server
+    from ccfs.ops.file_system import FileSystem
     from ccfs.store.ccache import Ccache
     from ccfs.takeover.fuse_connection import FuseConnection
 
@@ -50,13 +50,13 @@ class ControlEndpoint:
     def __init__(
         self,
         descriptor: int,
-        server: Server,
+        fs: FileSystem,
         face: KcmEndpoint | None,
         link: FuseConnection | None = None,
     ) -> None:
         self._listener = socket.socket(fileno=descriptor)
         self._listener.listen(BACKLOG)
-        self._server = server
+        self._fs = fs
         self._face = face
         self._link = link
         self._importer: Importer | None = None
@@ -175,7 +175,7 @@ class ControlEndpoint:
         face = self._face
         idle = (
             self._requests() == self._seen
-            and not self._server.handles
+            and not self._fs.handles
             and not (face and face.connections)
             and not self._valid()
         )
@@ -186,16 +186,16 @@ class ControlEndpoint:
 
     def _valid(self) -> int:
         """How many credentials may still be of use."""
-        now = self._server.clock()
-        return sum(valid_credentials(one, now) for one in self._server.store.collection.all())
+        now = self._fs.committer.clock()
+        return sum(valid_credentials(one, now) for one in self._fs.store.collection.all())
 
     def _requests(self) -> int:
-        return sum(self._server.requests.values())
+        return sum(self._fs.committer.requests.values())
 
     def _imports(self) -> Importer:
         from ccfs.daemon.login_import import Importer
 
-        self._importer = self._importer or Importer(self._server)
+        self._importer = self._importer or Importer(self._fs.committer, self._fs.info.owner)
         return self._importer
 
 

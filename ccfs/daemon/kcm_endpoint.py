@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from ccfs.daemon.fuse_loop import Loop
     from ccfs.daemon.options import MountOptions
-    from ccfs.ops.file_system import Server
+    from ccfs.service.commit import Committer
+    from ccfs.service.info import Owner
 
 MOST_CONNECTIONS = 1024
 OWN_DESCRIPTORS = 64
@@ -28,7 +29,8 @@ class KcmEndpoint:
 
     def __init__(
         self,
-        server: Server,
+        committer: Committer,
+        owner: Owner,
         listening: KcmListener | None = None,
         keeper: socket.socket | None = None,
         *,
@@ -40,32 +42,32 @@ class KcmEndpoint:
         `takes_over`: there are connections of an earlier daemon, which are given first.
         """
         from ccfs.kcm.server import KcmServer
-        from ccfs.kcm.service import Service
+        from ccfs.kcm.service import KcmService
 
-        limits, owner = server.store.limits, server.owner
+        limits = committer.store.limits
         self._listening = listening
         self._keeper = keeper
         self._kcm = KcmServer(
-            Service(server, owner.uid, root=owner.root, handover=server.handover),
+            KcmService(committer, owner),
             limit=limits.ccache_bytes + limits.ccache_bytes // 4,
-            room=limits.total_bytes,
-            most=_most_connections(),
+            budget=limits.total_bytes,
+            max_connections=_most_connections(),
             takes_over=takes_over,
         )
 
     @classmethod
-    def of(cls, options: MountOptions, server: Server) -> KcmEndpoint | None:
+    def of(cls, options: MountOptions, committer: Committer, owner: Owner) -> KcmEndpoint | None:
         """The one that the options ask for: a socket, or somebody who hands connections over.
 
         Raises KcmSocketError where there is to be a socket, and can't be.
         """
         if options.kcm_listener:
             keeper = socket.socket(fileno=options.kcm_acceptor)
-            return cls(server, options.kcm_listener, keeper, takes_over=True)
+            return cls(committer, owner, options.kcm_listener, keeper, takes_over=True)
         if options.kcm_socket:
-            return cls(server, KcmListener(options.kcm_socket))
+            return cls(committer, owner, KcmListener(options.kcm_socket))
         takes_over = options.takes_over and options.handover is not None
-        return None if options.control < 0 else cls(server, takes_over=takes_over)
+        return None if options.control < 0 else cls(committer, owner, takes_over=takes_over)
 
     @property
     def connections(self) -> int:
@@ -74,9 +76,9 @@ class KcmEndpoint:
 
     async def run(self, loop: Loop, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve until cancelled, by the loop where it does that."""
-        attended = loop.answer(self._kcm.fileno(), self._kcm.answer_all)
+        driven = loop.answer(self._kcm.fileno(), self._kcm.answer_all)
         self._kcm.open(self._listening.listener if self._listening else None, self._keeper)
-        await self._kcm.run(attended=attended, task_status=task_status)
+        await self._kcm.run(driven=driven, task_status=task_status)
 
     def serve_connection(self, client: socket.socket) -> None:
         """Serve a client that is connected already; only while `run` runs."""
@@ -84,7 +86,7 @@ class KcmEndpoint:
 
     def begin(self) -> None:
         """All connections of the daemon before were given."""
-        self._kcm.begin()
+        self._kcm.start()
 
     def close(self, *, wanted: bool) -> None:
         """Serve there no more.  `wanted`: nobody will, so that the socket goes from its place.

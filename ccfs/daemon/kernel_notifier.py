@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ccfs.daemon.options import MountOptions
-    from ccfs.ops.file_system import Poll, Server
+    from ccfs.ops.notifications import Poll
+    from ccfs.ops.waiters import Waiters
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +62,14 @@ class KernelNotifier:
         self._idle = trio.Event()
         self._born = trio.Event()
         self.ending = False
-        self.server: Server | None = None
+        self.waiters: Waiters | None = None
 
     def invalidate(self, inode: int) -> None:
         """Have the kernel ask for the attributes again; it may not know the inode at all."""
         with suppress(OSError):
             self._invalidate(inode, attr_only=True)
 
-    def knows(self, inode: int) -> bool:
+    def has_inode(self, inode: int) -> bool:
         """Whether the kernel has an inode; it asks for the attributes again."""
         try:
             self._invalidate(inode, attr_only=True)
@@ -76,19 +77,19 @@ class KernelNotifier:
             return False
         return True
 
-    def note_polls(self, polls: Iterable[Poll]) -> None:
-        """These are all who poll a file."""
+    def record_polls(self, polls: Iterable[Poll]) -> None:
+        """Record all polls in the handover page, for the next daemon to wake."""
         self._pollers.note(polls)
 
     def wake_pollers(self) -> None:
         """Have those ask again who have polled a file when another daemon served."""
         self._pollers.wake()
 
-    def forget_name(self, directory: int, name: bytes) -> None:
+    def invalidate_entry(self, directory: int, name: bytes) -> None:
         """Have the kernel look a name up again, once it has our answer to the present request."""
         self._invalidate_entry(directory, name, ignore_enoent=True)
 
-    def kick(self, serial: int) -> None:
+    def wake_fifo(self, serial: int) -> None:
         """Wake those who wait at the FIFO of a serial number."""
         if serial in self._busy:
             self._again.add(serial)
@@ -97,7 +98,7 @@ class KernelNotifier:
             self._note_kicks()
             self._asked.set()
 
-    def expect(self, due: float | None) -> None:
+    def schedule(self, due: float | None) -> None:
         """There will be something to do at `due`: who rests may have to get up sooner."""
         if due is not None and due < self._due:
             self._due = due
@@ -118,11 +119,11 @@ class KernelNotifier:
             with trio.move_on_after(left):
                 await self._sooner.wait()
 
-    def learn(self, serial: int) -> None:
+    def locate_fifo(self, serial: int) -> None:
         """Somebody may wait at this FIFO: have the helper know the way there."""
         self._send(notifier.LEARN, format(serial, "x"))
 
-    def touch(self, ident: str) -> None:
+    def touch_file(self, ident: str) -> None:
         """Show those who watch the file of a ccache that there is news of it."""
         if ident not in self._touched:
             self._touched.add(ident)
@@ -189,8 +190,8 @@ class KernelNotifier:
         import trio
 
         self._idle = trio.Event()
-        for serial in self.server.armed if self.server else ():
-            self.kick(serial)
+        for serial in self.waiters.fifos if self.waiters else ():
+            self.wake_fifo(serial)
         if self._busy:
             await self._idle.wait()
 
@@ -207,7 +208,7 @@ class KernelNotifier:
         self._busy.discard(serial)
         if serial in self._again:
             self._again.discard(serial)
-            self.kick(serial)
+            self.wake_fifo(serial)
 
     def _note_kicks(self) -> None:
         """Have the next daemon know what the helper has not done yet: it could not, after us."""
@@ -231,8 +232,8 @@ class KernelNotifier:
 
     def _start_child(self) -> notifier.Notifier:
         child = notifier.start(self._mountpoint, self._held, hardening.lock_fork)
-        if self.server:
-            self.server.helper = child.pid
+        if self.waiters:
+            self.waiters.notifier_pid = child.pid
         return child
 
     def _replace_child(self) -> None:
@@ -240,9 +241,9 @@ class KernelNotifier:
         if self.child is not None:
             self.child.end()
         self.child = self._start_child()
-        for serial in self.server.armed if self.server else ():
-            self.learn(serial)
+        for serial in self.waiters.fifos if self.waiters else ():
+            self.locate_fifo(serial)
         lost = self._busy | self._again
         self._busy, self._again = set(), set()
         for serial in lost:
-            self.kick(serial)
+            self.wake_fifo(serial)

@@ -1,6 +1,6 @@
 """What a login brings: a ccache in a file moves into the mount, and goes with its session.
 
-Knows the server and files that were left for it; never FUSE, nor who asks.  The file is looked at
+Knows the store and files that were left for it; never FUSE, nor who asks.  The file is looked at
 in a thread of its own, because it may be on a file system that doesn't answer; the store is changed
 in the loop.  Before the file is removed its content is in the journal: whatever ends us in between,
 it is in one of the two, or in both.
@@ -25,7 +25,8 @@ from ccfs.store import Client, Stamp
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
 
 if TYPE_CHECKING:
-    from ccfs.ops.file_system import Server
+    from ccfs.service.commit import Committer
+    from ccfs.service.info import Owner
     from ccfs.store.ccache import Ccache
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,11 @@ class _Job:
 
 
 class Importer:
-    """Imports for one server, one at a time."""
+    """Imports into one store, one at a time."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, committer: Committer, owner: Owner) -> None:
+        self._committer = committer
+        self._uid = owner.uid
         self._one = trio.CapacityLimiter(1)
 
     async def take(
@@ -95,8 +97,8 @@ class Importer:
         """Destroy the ccache of a name; none is fine.  UserError where the journal fails."""
         found = self._find(name)
         if found is not None:
-            self._server.store.destroy(found, self._stamp())
-            self._settle()
+            self._committer.store.destroy(found, self._stamp())
+            self._commit()
 
     async def _run(self, job: _Job) -> None:
         try:
@@ -111,7 +113,7 @@ class Importer:
 
     def _move(self, job: _Job) -> None:
         """In the thread: nothing here but what may wait for the file."""
-        with foreign_file.opened(job.path, self._server.store.limits.ccache_bytes) as source:
+        with foreign_file.opened(job.path, self._committer.store.limits.ccache_bytes) as source:
             if _is_ours(source.device()):
                 raise SourceError(f"{foreign_file.shown(job.path)} is in a ccfs already")
             if trio.from_thread.run_sync(self._store, job, source.data):
@@ -128,15 +130,15 @@ class Importer:
         target = self._target(job)
         if job.over or target is None or not job.waits():
             return False
-        is_new = self._server.store.collection.find(target) is None
+        is_new = self._committer.store.collection.find(target) is None
         try:
-            made = self._server.store.put(target, data, self._stamp())
+            made = self._committer.store.put(target, data, self._stamp())
         except StoreError as error:
-            self._server.refuse(error)
-            self._settle()
+            self._committer.log_refusal(error)
+            self._commit()
             raise _refusal(job, error) from None
         try:
-            self._settle()
+            self._commit()
         except JournalError:
             if is_new:
                 self._take_back(made)
@@ -146,31 +148,35 @@ class Importer:
 
     def _take_back(self, made: Ccache) -> None:
         """Nobody hears of a ccache that could not be kept."""
-        self._server.store.destroy(made, self._stamp())
+        self._committer.store.destroy(made, self._stamp())
         with contextlib.suppress(JournalError):
-            self._settle()
+            self._commit()
 
-    def _settle(self) -> None:
+    def _commit(self) -> None:
         try:
-            self._server.settle()
+            self._committer.commit()
         except Exception as error:
-            log.error("settle failed: %s", redaction.describe(error))
+            log.error("commit failed: %s", redaction.describe(error))
             raise JournalError("the journal could not keep it") from None
 
     def _target(self, job: _Job) -> bytes | None:
         """The name of the ccache that is to have it; None where that has something already."""
         found = self._find(job.into)
-        if job.when is When.IF_EMPTY and found and valid_credentials(found, self._server.clock()):
+        if (
+            job.when is When.IF_EMPTY
+            and found
+            and valid_credentials(found, self._committer.clock())
+        ):
             return None
         return found.name if found else _bytes(job.into)
 
     def _find(self, name: str) -> Ccache | None:
-        collection = self._server.store.collection
+        collection = self._committer.store.collection
         return collection.default if name == DEFAULT else collection.find(_bytes(name))
 
     def _stamp(self) -> Stamp:
-        self._server.asking = Client(self._server.owner.uid, 0, _COMMAND)
-        return Stamp(self._server.clock(), self._server.asking)
+        self._committer.client = Client(self._uid, 0, _COMMAND)
+        return Stamp(self._committer.clock(), self._committer.client)
 
 
 def _is_ours(device: int) -> bool:

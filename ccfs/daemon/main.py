@@ -30,15 +30,13 @@ if TYPE_CHECKING:
     from ccfs.daemon.kernel_notifier import KernelNotifier
     from ccfs.daemon.lazy_journal import LazyJournal
     from ccfs.daemon.open_journal import OpenJournal
-    from ccfs.ops.file_system import Server
+    from ccfs.ops.file_system import FileSystem
     from ccfs.ops.operations import Operations
 
 log = logging.getLogger(__name__)
 
 HOUSEKEEPING = 30.0
 """Seconds between two looks at scratch files that nobody uses."""
-TOLD = 2.0
-"""Seconds for which a client may be on its way with a name that it looks up once more."""
 FAREWELL = 1.0
 """Seconds that those who wait at a FIFO have to be woken at the end."""
 
@@ -80,13 +78,14 @@ def _serve(
         mount_lock.sign(options.lock)
     kicker = KernelNotifier(child, options)
     kept = keep(options)
-    kicker.server = server = make_server(options, child, kicker, kept)
+    fs = make_file_system(options, child, kicker, kept)
+    kicker.waiters = fs.waiters
     gc.freeze()
     gc.enable()
-    face = KcmEndpoint.of(options, server)
-    handshake = _shake_hands(options, server)
+    face = KcmEndpoint.of(options, fs.committer, fs.info.owner)
+    handshake = _shake_hands(options, fs)
     try:
-        _mount(options, Operations(server))
+        _mount(options, Operations(fs))
     except MountError:
         if face:
             face.close(wanted=False)
@@ -95,7 +94,7 @@ def _serve(
         signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
     wanted = False
     try:
-        _run_loop(options, server, kicker, face, ready, handshake)
+        _run_loop(options, fs, kicker, face, ready, handshake)
         wanted = kicker.ending or not _is_mounted(options)
     finally:
         # In this order: who is about to wait at a FIFO is woken while the way there is known.
@@ -137,36 +136,36 @@ def _mount(options: MountOptions, operations: Operations) -> None:
         ) from None
 
 
-def _resume(options: MountOptions, server: Server, kicker: KernelNotifier) -> None:
+def _resume(options: MountOptions, fs: FileSystem, kicker: KernelNotifier) -> None:
     """Go on where the daemon before has ended, if there was one."""
     if options.takes_over and options.handover:
-        from ccfs.ops import resent_requests
+        from ccfs.ops import resume
 
         kicker.wake_pollers()
-        resent_requests.resume(
-            server, options.handover, server.journal.last if server.journal else None
-        )
+        journal = fs.committer.journal
+        resume.resume(fs, options.handover, journal.last if journal else None)
 
 
-def _shake_hands(options: MountOptions, server: Server) -> Handshake | None:
+def _shake_hands(options: MountOptions, fs: FileSystem) -> Handshake | None:
     """How to begin where the supervisor has read FUSE_INIT; None where libfuse is to read it."""
     if options.handover is None:
         return None
     from ccfs.daemon.handshake import Handshake
 
-    made = server.made_before(options.handover) if options.takes_over else False
-    return Handshake(options.device, options.handover, server.expect_again, made=made)
+    made = fs.committer.has_made_request() if options.takes_over else False
+    return Handshake(options.device, options.handover, fs.expect_resent, made=made)
 
 
-def make_server(
+def make_file_system(
     options: MountOptions,
     child: notifier.Notifier | None,
     kicker: KernelNotifier,
     kept: OpenJournal | LazyJournal | None,
-) -> Server:
-    """What all handlers share, with the store that the journal has or a new one."""
-    from ccfs.ops.cached_inodes import CachedInodes
-    from ccfs.ops.file_system import Owner, Server
+) -> FileSystem:
+    """Make the file system, with the store that the journal has or a new one."""
+    from ccfs.ops.file_system import FileSystem
+    from ccfs.service.commit import Committer
+    from ccfs.service.info import MountInfo, Owner
     from ccfs.store import Client, Stamp, Store
 
     owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)
@@ -177,22 +176,22 @@ def make_server(
     else:
         store.open_files.drop_waiting(birth)
         store.generations.drop_unopened()
-    return Server(
-        store=store,
+    committer = Committer(store, journal=kept.journal if kept else None, handover=options.handover)
+    info = MountInfo(
         owner=owner,
         mountpoint=options.mountpoint,
         ident=secrets.token_hex(16),
         pid=os.getpid(),
-        kernel=kicker,
-        helper=child.pid if child else 0,
-        journal=kept.journal if kept else None,
         journal_path=options.journal,
         kcm_socket=options.kcm_socket,
-        handover=options.handover,
-        held=CachedInodes(store.last_serial if options.takes_over else 0),
-        live=options.takes_over,
-        told_until=time.time() + TOLD if options.takes_over else 0.0,
-        keeper=options.supervisor,
+        supervisor_pid=options.supervisor,
+    )
+    return FileSystem(
+        committer,
+        info,
+        kicker,
+        notifier_pid=child.pid if child else 0,
+        taken_over=options.takes_over,
     )
 
 
@@ -203,7 +202,7 @@ def fuse_options(options: MountOptions) -> set[str]:
 
 def _run_loop(
     options: MountOptions,
-    server: Server,
+    fs: FileSystem,
     kicker: KernelNotifier,
     face: KcmEndpoint | None,
     ready: Callable[[], None],
@@ -216,13 +215,13 @@ def _run_loop(
 
     with Loop(options.handover) as loop:
         if handshake:
-            loop.begin(handshake, lambda: _resume(options, server, kicker))
-        trio.run(_run, options, server, kicker, face, ready, loop, instruments=[loop.runnable])
+            loop.begin(handshake, lambda: _resume(options, fs, kicker))
+        trio.run(_run, options, fs, kicker, face, ready, loop, instruments=[loop.runnable])
 
 
 async def _run(
     options: MountOptions,
-    server: Server,
+    fs: FileSystem,
     kicker: KernelNotifier,
     face: KcmEndpoint | None,
     ready: Callable[[], None],
@@ -238,14 +237,12 @@ async def _run(
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
         nursery.start_soon(kicker.keep_child_going)
-        nursery.start_soon(keep_house, server, kicker)
+        nursery.start_soon(keep_house, fs, kicker)
         if face:
             await nursery.start(face.run, loop)
         if options.control >= 0:
-            await nursery.start(
-                ControlEndpoint(options.control, server, face, options.connection).run
-            )
-        log.info("serving %s as pid %d", server.mountpoint, server.pid)
+            await nursery.start(ControlEndpoint(options.control, fs, face, options.connection).run)
+        log.info("serving %s as pid %d", fs.info.mountpoint, fs.info.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits
         signal.setitimer(signal.ITIMER_REAL, 0)  # trio closes first what signals are written to
@@ -268,12 +265,13 @@ async def watch_signals(kicker: KernelNotifier, task_status: object = None) -> N
             return
 
 
-async def keep_house(server: Server, kicker: KernelNotifier) -> None:
-    """Announce what expires, and let scratch files go that nobody uses."""
-    nobody = server.stamp(server.owner.uid, 0).client
+async def keep_house(fs: FileSystem, kicker: KernelNotifier) -> None:
+    """Add events for credentials that expire, and drop scratch files that are not used."""
+    committer = fs.committer
+    nobody = committer.stamp(fs.info.owner.uid, 0).client
     while True:
-        await kicker.rest(HOUSEKEEPING, server.store.next_deadline())
-        now = server.clock()
-        server.store.announce_expiry(now, nobody)
-        server.store.expire(now, nobody)
-        server.tend()
+        await kicker.rest(HOUSEKEEPING, committer.store.next_deadline())
+        now = committer.clock()
+        committer.store.announce_expiry(now, nobody)
+        committer.store.expire(now, nobody)
+        committer.commit_or_warn()

@@ -21,7 +21,7 @@ from ccfs.daemon.kcm_endpoint import KcmEndpoint
 from ccfs.daemon.kernel_notifier import KernelNotifier
 from ccfs.daemon.lazy_journal import keep
 from ccfs.daemon.options import MountOptions
-from ccfs.ops.file_system import Server
+from ccfs.ops.file_system import FileSystem
 from ccfs.ops.operations import Operations
 
 ROUNDS = 10
@@ -42,23 +42,24 @@ def _once() -> None:
         options = MountOptions("/", allow_other=True, journal=nowhere, control=listener.fileno())
         kicker = KernelNotifier(None, options)
         kept = keep(options)
-        kicker.server = server = main.make_server(options, None, kicker, kept)
-        Operations(server)
-        face = KcmEndpoint.of(options, server)
+        fs = main.make_file_system(options, None, kicker, kept)
+        kicker.waiters = fs.waiters
+        Operations(fs)
+        face = KcmEndpoint.of(options, fs.committer, fs.info.owner)
         assert face is not None
-        keeper = ControlEndpoint(listener.detach(), server, face)
+        keeper = ControlEndpoint(listener.detach(), fs, face)
         with closing(keeper), Loop() as loop:
-            trio.run(_run, kicker, server, face, keeper, loop, instruments=[loop.runnable])
+            trio.run(_run, kicker, fs, face, keeper, loop, instruments=[loop.runnable])
 
 
 async def _run(
-    kicker: KernelNotifier, server: Server, face: KcmEndpoint, keeper: ControlEndpoint, loop: Loop
+    kicker: KernelNotifier, fs: FileSystem, face: KcmEndpoint, keeper: ControlEndpoint, loop: Loop
 ) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(main.watch_signals, kicker)
         nursery.start_soon(kicker.hear)
         nursery.start_soon(kicker.show_news)
-        nursery.start_soon(main.keep_house, server, kicker)
+        nursery.start_soon(main.keep_house, fs, kicker)
         await nursery.start(face.run, loop)
         await nursery.start(keeper.run)
         main.fuse_options(MountOptions("/"))

@@ -1,4 +1,4 @@
-"""The KCM protocol over the store: what a client of a Unix socket sees of the same ccaches.
+"""The KCM protocol over the store: the same ccaches for clients of a Unix socket.
 
 Knows messages, names and rules of matching; never FUSE, inodes or the mount.
 """

@@ -1,9 +1,8 @@
-"""What a request is answered: the codes of com_err that KCM clients know.
+"""Status codes of KCM replies: com_err codes of libkrb5, and the refusal that each stands for.
 
-Knows numbers and which refusal each stands for; never what was refused.
-
-Three of them (CC_IO, FCC_INTERNAL, CC_NOSUPP) are taken by MIT's client for "this server can't do
-that", upon which it does the same in several steps.  So none of them stands for a real failure.
+MIT's client (cc_kcm.c) takes three of them (CC_IO, FCC_INTERNAL, CC_NOSUPP) for "the server does
+not know the opcode", and does the same in several requests then.  So none of them stands for a
+failure.
 """
 
 from enum import IntEnum
@@ -27,25 +26,25 @@ class Code(IntEnum):
 
 
 UNSUPPORTED = Code.FCC_INTERNAL
-"""How Heimdal's and SSSD's servers say that they don't know an opcode."""
-UNKEPT = Code.CC_WRITE
-"""A step that is not in the journal, or that failed in a way nobody thought of."""
+"""The reply of Heimdal's and SSSD's servers to an opcode that they don't know."""
+FAILED = Code.CC_WRITE
+"""A step that is not in the journal, or that raised an unexpected exception."""
 
 
 class KcmError(Exception):
-    """A refusal by the protocol itself, before the store is asked."""
+    """A refusal by the protocol, before the store is asked."""
 
 
 class NoMatchError(KcmError):
-    """No credential is as it was asked for."""
+    """No credential matches."""
 
 
 class EndError(KcmError):
-    """What this identifier meant is gone."""
+    """The ccache or credential of a UUID was removed."""
 
 
 class UnsupportedError(KcmError):
-    """The client had better ask in another way."""
+    """The client is to use other opcodes instead."""
 
 
 CODES: dict[type[Exception], Code] = {
@@ -64,5 +63,5 @@ CODES: dict[type[Exception], Code] = {
 
 
 def code_of(error: Exception) -> Code | None:
-    """The code of a refusal; None for what is none."""
+    """Return the code of a refusal; None for any other exception."""
     return CODES.get(type(error))

@@ -1,14 +1,18 @@
-"""One client of the KCM service: its socket, and the bytes on their way in and out of it.
+"""One client's connection to the KCM service: its socket, and the bytes in and out of it.
 
-Knows what is complete, what waits to be sent, and what the epoll has to be told of; never other
-clients, nor what a message says.
+A turn answers one request at most, so that no client has more of a round than others, however many
+requests it has written at once.  A request stays in the socket until its reply is sent, so that the
+next daemon finds it there if this one is killed (ccfs.kcm.request_progress).  Three things can't:
 
-A turn answers one request at most, so that nobody has more of a round than others, however many
-requests were written at once.  A request stays in the socket until its reply is sent, so that the
-next daemon finds it where this one is killed (ccfs.kcm.request_progress).  Three have no room there: a
-request of more than SMALL bytes, one whose pieces are so small that they fill the socket, and the
-rest of a reply that the client doesn't read.  They are in our memory; the socket says so by its
-priority, which nothing else uses, and the next daemon ends that connection.
+    a request of more than SMALL bytes
+    a request in parts so small that they fill the socket's buffer
+    the rest of a reply that the client doesn't read
+
+These are in this daemon's memory.  SO_PRIORITY of the socket, which nothing else uses, says so, and
+the next daemon closes such a connection.
+
+Knows what is complete, what is to be sent, and what the epoll waits for; never other clients, nor
+what a request asks.
 """
 
 import logging
@@ -18,44 +22,44 @@ from contextlib import suppress
 
 from ccfs.errors import redaction
 from ccfs.kcm import wire
-from ccfs.kcm.request_progress import MOST, cookie
-from ccfs.kcm.service import TOO_LARGE, Peer, Service
+from ccfs.kcm.request_progress import MAX_IN_SOCKET, cookie
+from ccfs.kcm.service import TOO_LARGE, KcmService, Responder
 
 log = logging.getLogger(__name__)
 
-FIRST = 4096
-"""Bytes that are looked at where a request may begin: clients send one after the other."""
-PIECE = 256 * 1024
-"""Bytes that are read at a time of a request that is taken in pieces."""
-LITTLE = 128
-"""Bytes that fit into any socket, a byte at a time: each of them takes 768 there."""
+PEEK = 4096
+"""Bytes to peek at for a request: clients send one and wait for its reply."""
+PART = 256 * 1024
+"""Bytes to read at a time of a request that is read in parts."""
+FITS = 128
+"""Bytes that fit into any socket, also one by one: the kernel uses 768 bytes for each then."""
 
-_ASKS = select.EPOLLIN | select.EPOLLRDHUP
-_ASKS_MORE = _ASKS | select.EPOLLET
-_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_READABLE = select.EPOLLIN | select.EPOLLRDHUP
+_MORE_READABLE = _READABLE | select.EPOLLET
+_CLOSED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class Connection:
-    """One client's.
+    """One client's connection.
 
-    `used`: when it last asked for something, in the server's ticks.  `cookie`: of its socket.
+    `used`: when its last turn was, in the server's ticks.  `cookie`: of its socket.
     """
 
     __slots__ = (
+        "_budget",
         "_descriptor",
+        "_epoll",
         "_events",
-        "_have",
-        "_held",
-        "_inflight",
+        "_in_memory",
         "_limit",
-        "_midway",
-        "_moved",
-        "_peer",
-        "_pieces",
-        "_ready",
-        "_rest",
-        "_room",
+        "_partial",
+        "_peeked",
+        "_progress",
+        "_progressed",
+        "_reserved",
+        "_responder",
         "_socket",
+        "_unsent",
         "cookie",
         "used",
     )
@@ -63,51 +67,51 @@ class Connection:
     def __init__(
         self,
         client: socket.socket,
-        peer: Peer,
-        service: Service,
-        ready: select.epoll,
+        responder: Responder,
+        service: KcmService,
+        epoll: select.epoll,
         limit: int,
-        room: wire.Room,
+        budget: wire.MemoryBudget,
     ) -> None:
         self._socket = client
         self._descriptor = client.fileno()
-        self._peer = peer
-        self._inflight = service.inflight
-        self._ready = ready
+        self._responder = responder
+        self._progress = service.progress
+        self._epoll = epoll
         self._limit = limit
-        self._room = room
-        self._pieces: wire.Pieces | None = None
-        self._rest = memoryview(b"")
-        self._held = 0
-        self._have = 0
-        self._midway = False
-        self._moved = False
+        self._budget = budget
+        self._partial: wire.PartialRequest | None = None
+        self._unsent = memoryview(b"")
+        self._reserved = 0
+        self._peeked = 0
+        self._in_memory = False
+        self._progressed = False
         self._events = 0
         self.used = 0
         self.cookie = cookie(client)
 
     def fileno(self) -> int:
-        """The socket's descriptor."""
+        """Return the socket's descriptor."""
         return self._descriptor
 
-    def attend(self) -> None:
-        """Have the epoll tell when it asks."""
-        self._events = _ASKS
-        self._ready.register(self._socket, self._events)
+    def register(self) -> None:
+        """Have the epoll wait for requests."""
+        self._events = _READABLE
+        self._epoll.register(self._socket, self._events)
 
     def turn(self, events: int) -> bool:
-        """Do what can be done without waiting, a request at most; False where this is the end.
+        """Do what is possible without waiting, one request at most; False to close the connection.
 
-        That is so when the client leaves or breaks the protocol; and when something fails in a way
-        that nobody thought of.
+        That is so when the client closes it or breaks the protocol, and after an unexpected
+        exception.
         """
         try:
-            if self._midway:
-                return self._go_on()
-            data = self._socket.recv(FIRST, socket.MSG_PEEK)
-            if wire.single(data):
+            if self._in_memory:
+                return self._continue()
+            data = self._socket.recv(PEEK, socket.MSG_PEEK)
+            if wire.is_one_request(data):
                 return self._answer(data[4:], len(data))
-            return self._look(data, events)
+            return self._examine(data, events)
         except (BlockingIOError, InterruptedError):
             return True
         except OSError:
@@ -119,185 +123,185 @@ class Connection:
         return False
 
     def take_over(self) -> bool:
-        """Finish what another daemon has begun; False where this is the end."""
-        inflight, descriptor = self._inflight, self._descriptor
-        reply = inflight.reply
+        """Finish the request that the last daemon began; False to close the connection."""
+        progress, descriptor = self._progress, self._descriptor
+        reply = progress.reply
         try:
-            if not inflight.sent:
+            if not progress.sent:
                 if reply is None:
-                    return self._try_again()
-                inflight.answer_made(descriptor, reply)
-            if not inflight.sent_all:
+                    return self._retry()
+                progress.answer_made(descriptor, reply)
+            if not progress.sent_all:
                 return False
-            inflight.take_out(descriptor)
+            progress.remove(descriptor)
             return True
         except OSError:
             log.debug("a client has gone")
             return False
 
-    def stalls(self) -> bool:
-        """Whether a reply or a request is no further than when this was last asked."""
-        moved, self._moved = self._moved, False
-        return (self._midway or self._have > 0) and not moved
+    def is_stalled(self) -> bool:
+        """Whether a reply or a request has made no progress since the last call."""
+        progressed, self._progressed = self._progressed, False
+        return (self._in_memory or self._peeked > 0) and not progressed
 
     @property
-    def fills(self) -> bool:
-        """Whether a part of a request waits in the socket, and may leave no room for the rest."""
-        return self._have > LITTLE
+    def may_fill(self) -> bool:
+        """Whether the part of a request in the socket may leave no space for the rest."""
+        return self._peeked > FITS
 
-    def take_in(self) -> None:
-        """Take a request in pieces, from now on."""
-        data = self._socket.recv(LITTLE, socket.MSG_PEEK)
-        self._take_pieces(wire.size_of(data))
+    def read_parts(self) -> None:
+        """Read the request in parts from now on."""
+        data = self._socket.recv(FITS, socket.MSG_PEEK)
+        self._start_partial(wire.size_of(data))
 
     def close(self) -> None:
-        """End the connection for its client, too, though other processes have its socket."""
-        if self._pieces:
-            self._pieces.close()
+        """Close the connection for its client, too, though other processes have the socket."""
+        if self._partial:
+            self._partial.close()
         self._release()
         if self._events:
-            self._ready.unregister(self._socket)
+            self._epoll.unregister(self._socket)
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        if self._inflight.cookie == self.cookie:
-            self._inflight.end()
+        if self._progress.cookie == self.cookie:
+            self._progress.end()
         self._socket.close()
 
-    def _try_again(self) -> bool:
-        """Answer a request that a daemon has died on, but no second one."""
-        inflight = self._inflight
-        if not inflight.try_again():
-            opcode = wire.opcode_of(self._socket.recv(FIRST, socket.MSG_PEEK))
+    def _retry(self) -> bool:
+        """Answer a request that one daemon has died on; refuse one that two have died on."""
+        progress = self._progress
+        if not progress.start_retry():
+            opcode = wire.opcode_of(self._socket.recv(PEEK, socket.MSG_PEEK))
             log.error("two daemons have died on a KCM request (opcode %d), it is refused", opcode)
             return False
-        alive = self.turn(0)
-        inflight.has_lived()
-        return alive
+        open_still = self.turn(0)
+        progress.end_retry()
+        return open_still
 
-    def _look(self, data: bytes, events: int) -> bool:
-        """What has come is not one request: it is more, or less, or the end."""
+    def _examine(self, data: bytes, events: int) -> bool:
+        """Handle what is not exactly one request: more, less, or the end of the stream."""
         if not data:
             return False
         size = wire.size_of(data)
-        if FIRST < size <= MOST and len(data) == FIRST:
+        if PEEK < size <= MAX_IN_SOCKET and len(data) == PEEK:
             data = self._socket.recv(size, socket.MSG_PEEK)
         if 0 < size <= len(data):
             return self._answer(data[4:size], size)
-        if events & _ENDED:
+        if events & _CLOSED:
             return False
-        self._moved = self._moved or len(data) != self._have
-        if size > MOST:
-            self._take_pieces(size)
+        self._progressed = self._progressed or len(data) != self._peeked
+        if size > MAX_IN_SOCKET:
+            self._start_partial(size)
             return True
-        self._have = len(data)
-        self._watch(_ASKS_MORE)
+        self._peeked = len(data)
+        self._wait_for(_MORE_READABLE)
         return True
 
     def _answer(self, request: bytes, size: int) -> bool:
-        """Answer the request that the socket has first, `size` bytes of it."""
-        inflight, descriptor = self._inflight, self._descriptor
-        inflight.begin(self.cookie, size)
-        reply = self._peer.answer(request)
+        """Answer the first request in the socket, of `size` bytes."""
+        progress, descriptor = self._progress, self._descriptor
+        progress.begin(self.cookie, size)
+        reply = self._responder.answer(request)
         if len(reply) > wire.SMALL:
-            reply = self._hold(reply)
-        sent = inflight.answer(descriptor, reply)
+            reply = self._reserve(reply)
+        sent = progress.answer(descriptor, reply)
         if sent < len(reply):
-            self._keep_rest(reply, sent)
-            inflight.take_out(descriptor)
-            inflight.end()
-        elif self._held:
+            self._send_later(reply, sent)
+            progress.remove(descriptor)
+            progress.end()
+        elif self._reserved:
             self._release()
-        if self._have:
-            self._have = 0
-            if not self._rest:
-                self._watch(_ASKS)
+        if self._peeked:
+            self._peeked = 0
+            if not self._unsent:
+                self._wait_for(_READABLE)
         return True
 
-    def _go_on(self) -> bool:
-        """Where the last turn has ended in the middle of a reply, or of a request in pieces."""
-        if self._rest:
+    def _continue(self) -> bool:
+        """Continue with a reply, or with a request in parts, that an earlier turn has begun."""
+        if self._unsent:
             self._send_more()
         elif not self._read_more():
             return False
-        if not self._rest and self._pieces is None:
-            self._mark(midway=False)
-            self._watch(_ASKS)
+        if not self._unsent and self._partial is None:
+            self._mark(in_memory=False)
+            self._wait_for(_READABLE)
         return True
 
     def _read_more(self) -> bool:
-        """More of a request in pieces, and the answer where it is complete; False at the end."""
-        pieces = self._pieces
-        assert pieces is not None
-        data = self._socket.recv(min(pieces.missing, PIECE))
+        """Read more of a request, and answer it if it is complete; False at the stream's end."""
+        partial = self._partial
+        assert partial is not None
+        data = self._socket.recv(min(partial.missing, PART))
         if not data:
             return False
-        self._moved = True
-        pieces.feed(data)
-        if not pieces.missing:
-            request = pieces.whole()
-            self._pieces = None
+        self._progressed = True
+        partial.feed(data)
+        if not partial.missing:
+            request = partial.finish()
+            self._partial = None
             if isinstance(request, wire.TooLarge):
-                self._keep_rest(TOO_LARGE, 0)
+                self._send_later(TOO_LARGE, 0)
             else:
-                self._keep_rest(self._hold(self._peer.answer(request)), 0)
+                self._send_later(self._reserve(self._responder.answer(request)), 0)
             self._send_more()
         return True
 
-    def _take_pieces(self, size: int) -> None:
-        """Take what is in the socket, and what will come, of a request of `size` bytes."""
-        self._pieces = wire.Pieces(size, self._limit, self._room)
-        self._have = 0
-        self._mark(midway=True)
-        self._watch(_ASKS)
+    def _start_partial(self, size: int) -> None:
+        """Begin to read a request of `size` bytes in parts."""
+        self._partial = wire.PartialRequest(size, self._limit, self._budget)
+        self._peeked = 0
+        self._mark(in_memory=True)
+        self._wait_for(_READABLE)
 
-    def _hold(self, reply: bytes) -> bytes:
-        """A reply, which takes some of the room where it is large; another where there is none."""
-        if len(reply) > wire.SMALL and not self._room.take(len(reply)):
+    def _reserve(self, reply: bytes) -> bytes:
+        """Reserve memory for a large reply and return it; TOO_LARGE where there is none."""
+        if len(reply) > wire.SMALL and not self._budget.reserve(len(reply)):
             return TOO_LARGE
-        self._held = len(reply) if len(reply) > wire.SMALL else 0
+        self._reserved = len(reply) if len(reply) > wire.SMALL else 0
         return reply
 
-    def _keep_rest(self, reply: bytes, sent: int) -> None:
-        """Keep what the kernel can't take of a reply until the client reads."""
-        self._mark(midway=True)
-        self._rest, self._moved = memoryview(reply)[sent:], True
-        self._watch(select.EPOLLOUT)
+    def _send_later(self, reply: bytes, sent: int) -> None:
+        """Buffer what the kernel did not accept of a reply until the client reads."""
+        self._mark(in_memory=True)
+        self._unsent, self._progressed = memoryview(reply)[sent:], True
+        self._wait_for(select.EPOLLOUT)
 
     def _send_more(self) -> None:
-        """Go on sending."""
+        """Send more of a buffered reply."""
         try:
-            sent = self._socket.send(self._rest)
+            sent = self._socket.send(self._unsent)
         except BlockingIOError:
             return
-        self._rest, self._moved = self._rest[sent:], self._moved or sent > 0
-        if not self._rest:
+        self._unsent, self._progressed = self._unsent[sent:], self._progressed or sent > 0
+        if not self._unsent:
             self._release()
 
-    def _mark(self, *, midway: bool) -> None:
-        """Note at the socket itself whether the next daemon could go on with it."""
-        if midway is not self._midway:
-            self._midway = midway
-            mark_midway(self._socket, midway=midway)
+    def _mark(self, *, in_memory: bool) -> None:
+        """Note at the socket whether this daemon has bytes of the stream in its memory."""
+        if in_memory is not self._in_memory:
+            self._in_memory = in_memory
+            mark_in_memory(self._socket, in_memory=in_memory)
 
-    def _watch(self, events: int) -> None:
-        """Have the epoll tell when the next turn can do anything.
+    def _wait_for(self, events: int) -> None:
+        """Have the epoll report these events.
 
-        Of a request that is complete in part it is to tell only when more of it comes.
+        With an incomplete request in the socket it is edge-triggered: it reports only more bytes.
         """
         if events != self._events:
             self._events = events
-            self._ready.modify(self._socket, events)
+            self._epoll.modify(self._socket, events)
 
     def _release(self) -> None:
-        self._room.give(self._held)
-        self._held = 0
+        self._budget.release(self._reserved)
+        self._reserved = 0
 
 
-def mark_midway(client: socket.socket, *, midway: bool) -> None:
-    """Note at a socket that the daemon has bytes of it in its memory."""
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, midway)
+def mark_in_memory(client: socket.socket, *, in_memory: bool) -> None:
+    """Note at a socket whether a daemon has bytes of its stream in memory."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, in_memory)
 
 
-def is_midway(client: socket.socket) -> bool:
-    """Whether a daemon has noted that."""
+def is_in_memory(client: socket.socket) -> bool:
+    """Whether a daemon had bytes of a socket's stream in memory."""
     return client.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY) != 0

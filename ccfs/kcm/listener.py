@@ -1,10 +1,10 @@
-"""Where the KCM clients of one mount connect: a socket at a path, for as long as the mount lives.
+"""The listening socket of the KCM clients of one mount, at a path, as long as the mount lives.
 
-Knows the path, and who else may be there; never who serves at it, nor what clients ask.
+The supervisor makes it and keeps it open while one daemon after another serves.  So connect(2)
+always succeeds: libkrb5 connects again when a daemon has died, and where that fails it continues
+with the number of a descriptor that it has closed, which another file may have by then.
 
-Who makes it holds it while one daemon after another serves at it.  There is always somebody to
-connect to: libkrb5 connects again when a daemon has died, and where that fails it goes on with the
-number of a descriptor that it has closed, which may be another one's by then.
+Knows the path, and what else may be there; never which process serves, nor what clients ask.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ccfs.linux.socket_listener import listener_pid
 
 BACKLOG = 1024
 LONGEST_PATH = 107
-"""Bytes that a Unix socket's address has room for (unix(7))."""
+"""Bytes of the longest path in a Unix socket's address (unix(7))."""
 
 
 class KcmListener:
-    """A socket that listens at `path`, in place of one that nobody listens at any more.
+    """A socket that listens at `path`, in place of an old one without a listening process.
 
-    `file`: the device and inode of what it has there.  Raises KcmSocketError.  Processes that are
-    forked have it too, a program that is run has not.
+    `file`: device and inode of the socket at the path.  Raises KcmSocketError.  Inherited over
+    fork(2), closed on execve(2).
     """
 
     def __init__(self, path: str) -> None:
@@ -47,27 +47,27 @@ class KcmListener:
 
     @classmethod
     def adopted(cls, path: str, descriptor: int, file: tuple[int, int] | None) -> KcmListener:
-        """One that listens already, by its descriptor; `file`: what there was at its path."""
-        made = cls.__new__(cls)
-        made.path, made.file = path, file
-        made.listener = socket.socket(fileno=descriptor)
-        return made
+        """Wrap a listening descriptor; `file`: device and inode of the socket at its path."""
+        listener = cls.__new__(cls)
+        listener.path, listener.file = path, file
+        listener.listener = socket.socket(fileno=descriptor)
+        return listener
 
     def inherited(self, descriptor: int) -> KcmListener:
-        """The same in a process that has been given it by this descriptor."""
+        """Return the same in a process that has inherited it as this descriptor."""
         return KcmListener.adopted(self.path, descriptor, self.file)
 
     def remove(self) -> None:
-        """Take it off the path, unless another is in its place.
+        """Unlink the path, unless another file is there.
 
-        As long as somebody has it open no other file has its number.
+        While the socket is open no other file has its inode number.
         """
         if self.file is not None and _identity(self.path) == self.file:
             with suppress(OSError):
                 os.unlink(self.path)
 
     def close(self) -> None:
-        """Let go of it; who waits to be served is turned away when all have."""
+        """Close it; waiting clients are refused when all processes have closed it."""
         self.listener.close()
 
 
@@ -82,7 +82,7 @@ def _check(path: str) -> None:
 
 
 def _clear(path: str) -> None:
-    """Take away a socket of ours that nobody listens at."""
+    """Unlink a socket of this user without a listening process."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -100,7 +100,7 @@ def _clear(path: str) -> None:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Which file is at a path."""
+    """Return device and inode of the file at a path; None for none."""
     try:
         status = os.lstat(path)
     except OSError:

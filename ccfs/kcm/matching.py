@@ -1,13 +1,13 @@
-"""Which credentials a client means: the tags of RETRIEVE and REMOVE_CRED.
+"""Matching of credentials: the tags of RETRIEVE and REMOVE_CRED.
 
-Knows the bytes of tags and of credentials (FILE version 4), and the rules of both libraries; never
-the ccache that holds the credentials.
+Knows the bytes of tags and of credentials (FILE version 4), and the rules of MIT's and Heimdal's
+libraries (krb5_cc_retrieve_cred); never the ccache that has the credentials.
 
     tag = header(u32) [client] [server] [keyblock] times is_skey(u8) flags(u32)
           [addresses] [authdata] [ticket] [second ticket]      in brackets: where its bit is set
 
-A principal is compared as bytes, but for its name type: lengths stand before their contents, so
-that one encoding is never the beginning of another.
+Principals are compared as bytes, without their name type.  Lengths precede their contents, so that
+no encoding is a prefix of another.
 """
 
 from collections.abc import Callable
@@ -36,12 +36,12 @@ MATCH_IS_SKEY = 1 << 22
 
 _U32 = BIG.u32
 _NAME_TYPE = 4
-_NOTHING = Keyblock(0, b"")
+_NO_KEYBLOCK = Keyblock(0, b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """What a credential must be like.
+    """What a credential must match.
 
     `client` and `server`: an encoded principal without its name type, None for any.
     """
@@ -57,12 +57,12 @@ class Tag:
 
 
 def decode_tag(data: bytes, at: int) -> Tag:
-    """The tag at `at`, whatever stands behind it.  Raises FormatError."""
+    """Decode the tag at `at`, and ignore what follows it.  Raises FormatError."""
     header = read_int(data, at, _U32, "a tag's header")
     at += 4
     client, at = _principal(data, at) if header & HAS_CLIENT else (None, at)
     server, at = _principal(data, at) if header & HAS_SERVER else (None, at)
-    keyblock, at = _keyblock(data, at) if header & HAS_KEYBLOCK else (_NOTHING, at)
+    keyblock, at = _keyblock(data, at) if header & HAS_KEYBLOCK else (_NO_KEYBLOCK, at)
     try:
         times = Times(*BIG.u32x4.unpack_from(data, at))
         is_skey = data[at + 16] != 0
@@ -104,15 +104,15 @@ def _typed(data: bytes, at: int) -> tuple[tuple[TypedData, ...], int]:
 
 Record = bytes | bytearray
 EndOf = Callable[[Record, int], int]
-"""Where the principals of the record at an offset end; -1 where they aren't those wanted."""
+"""Returns the end of the principals of the record at an offset; -1 where they don't match."""
 
 
 class Matcher:
-    """A tag, and the flags that say how much of it counts.
+    """A tag, and the flags that select what of it must match.
 
-    `with_skeys`: whether a credential with `is_skey` counts where MATCH_IS_SKEY doesn't ask for
-    it: for Heimdal it does, for MIT it doesn't.  `part`: bytes that are somewhere in every record
-    that is meant, None where nothing is known of that.
+    `with_skeys`: whether a credential with `is_skey` matches without MATCH_IS_SKEY: with Heimdal it
+    does, with MIT it doesn't.  `part`: bytes that each matching record contains; None where no such
+    bytes are known.
     """
 
     __slots__ = ("_criteria", "_end_of", "_skeys", "_tag", "part")
@@ -121,27 +121,27 @@ class Matcher:
         self._tag = tag
         self.part = None if flags & (DONT_MATCH_REALM | MATCH_SRV_NAMEONLY) else tag.server
         self._end_of = _principals(tag.client, tag.server, flags)
-        self._criteria = [holds for flag, holds in CRITERIA.items() if flags & flag]
+        self._criteria = [matches for flag, matches in CRITERIA.items() if flags & flag]
         self._skeys = with_skeys or bool(flags & MATCH_IS_SKEY)
 
     def __call__(self, data: Record, at: int) -> bool:
-        """Whether the complete record at `at` of `data` is meant."""
+        """Whether the complete record at `at` of `data` matches."""
         end = self._end_of(data, at)
         if end < 0 or not (self._skeys or _without_skey(data, end)):
             return False
         if not self._criteria:
             return True
         credential, _ = decode_credential(memoryview(data), DIALECT_V4, at)
-        return all(holds(self._tag, credential) for holds in self._criteria)
+        return all(matches(self._tag, credential) for matches in self._criteria)
 
 
 def _principals(client: bytes | None, server: bytes | None, flags: int) -> EndOf:
     any_realm = bool(flags & DONT_MATCH_REALM)
     any_server_realm = any_realm or bool(flags & MATCH_SRV_NAMEONLY)
     if client and server and not any_server_realm:
-        return _both(client, server)
-    client_end = _one(client, any_realm)
-    server_end = _one(server, any_server_realm)
+        return _client_and_server(client, server)
+    client_end = _principal_end(client, any_realm)
+    server_end = _principal_end(server, any_server_realm)
 
     def end_of(data: Record, at: int) -> int:
         end = client_end(data, at)
@@ -150,8 +150,12 @@ def _principals(client: bytes | None, server: bytes | None, flags: int) -> EndOf
     return end_of
 
 
-def _both(client: bytes, server: bytes) -> EndOf:
-    """Both as they are.  The server is looked at first, where it is if the client is the one."""
+def _client_and_server(client: bytes, server: bytes) -> EndOf:
+    """Match client and server with their realms.
+
+    The server is compared first, at its offset behind a client of this length: most records of a
+    ccache have the same client.
+    """
     to_server = 2 * _NAME_TYPE + len(client)
     size = to_server + len(server)
 
@@ -163,13 +167,13 @@ def _both(client: bytes, server: bytes) -> EndOf:
     return end_of
 
 
-def _one(wanted: bytes | None, any_realm: bool) -> EndOf:
-    if wanted is None:
+def _principal_end(principal: bytes | None, any_realm: bool) -> EndOf:
+    if principal is None:
         return lambda data, at: skip_principal(data, at, DIALECT_V4, len(data))
     if not any_realm:
-        size = _NAME_TYPE + len(wanted)
-        return lambda data, at: at + size if data.startswith(wanted, at + _NAME_TYPE) else -1
-    count, components = wanted[:4], wanted[8 + _U32.unpack_from(wanted, 4)[0] :]
+        size = _NAME_TYPE + len(principal)
+        return lambda data, at: at + size if data.startswith(principal, at + _NAME_TYPE) else -1
+    count, components = principal[:4], principal[8 + _U32.unpack_from(principal, 4)[0] :]
 
     def end_of(data: Record, at: int) -> int:
         names = at + _NAME_TYPE + 8 + _U32.unpack_from(data, at + _NAME_TYPE + 4)[0]
@@ -187,18 +191,18 @@ def _without_skey(data: Record, key: int) -> bool:
 
 
 def _times_reach(tag: Tag, credential: Credential) -> bool:
-    """Valid and renewable for as long as the tag says, where it says so."""
-    wanted, have = tag.times, credential.times
-    return wanted.endtime <= have.endtime and wanted.renew_till <= have.renew_till
+    """Whether a credential is valid and renewable as long as the tag asks; 0 asks for nothing."""
+    least, times = tag.times, credential.times
+    return least.endtime <= times.endtime and least.renew_till <= times.renew_till
 
 
 CRITERIA: dict[int, Callable[[Tag, Credential], bool]] = {
-    MATCH_KEYTYPE: lambda tag, have: tag.enctype == have.keyblock.enctype,
-    MATCH_FLAGS_EXACT: lambda tag, have: tag.ticket_flags == have.ticket_flags,
-    MATCH_FLAGS: lambda tag, have: tag.ticket_flags & ~have.ticket_flags == 0,
-    MATCH_TIMES_EXACT: lambda tag, have: tag.times == have.times,
+    MATCH_KEYTYPE: lambda tag, credential: tag.enctype == credential.keyblock.enctype,
+    MATCH_FLAGS_EXACT: lambda tag, credential: tag.ticket_flags == credential.ticket_flags,
+    MATCH_FLAGS: lambda tag, credential: tag.ticket_flags & ~credential.ticket_flags == 0,
+    MATCH_TIMES_EXACT: lambda tag, credential: tag.times == credential.times,
     MATCH_TIMES: _times_reach,
-    MATCH_AUTHDATA: lambda tag, have: tag.authdata == have.authdata,
-    MATCH_2ND_TKT: lambda tag, have: tag.second_ticket == have.second_ticket,
-    MATCH_IS_SKEY: lambda tag, have: tag.is_skey == (have.is_skey != 0),
+    MATCH_AUTHDATA: lambda tag, credential: tag.authdata == credential.authdata,
+    MATCH_2ND_TKT: lambda tag, credential: tag.second_ticket == credential.second_ticket,
+    MATCH_IS_SKEY: lambda tag, credential: tag.is_skey == (credential.is_skey != 0),
 }

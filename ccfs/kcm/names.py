@@ -1,14 +1,14 @@
-"""Names of ccaches as KCM has them: `UID:x` is the ccache x, a bare `UID` the default.
+"""Names of ccaches in KCM: `UID:x` is the ccache x, `UID` alone or an empty name the default.
 
-So is no name at all: Heimdal's programs send what stands behind `KCM:`, MIT's ask for a name.
-Knows one uid and the text of names; never which ccaches there are.
+Heimdal's programs send the residual behind `KCM:`, which may be empty; MIT's ask for the default's
+name.  Knows one uid and the text of names; never which ccaches exist.
 """
 
 from ccfs.store.errors import BadNameError
 
 
 class Names:
-    """The names that belong to one uid, in the one form of its number."""
+    """The names of one uid: its number in decimal, without leading zeros."""
 
     __slots__ = ("bare", "prefix")
 
@@ -17,9 +17,9 @@ class Names:
         self.prefix = b"%d:" % uid
 
     def ccache(self, name: bytes) -> bytes | None:
-        """The ccache's own name, None for the default's.
+        """Return the name of the ccache; None for the default ccache.
 
-        Raises BadNameError for a name without the uid, or of another one.
+        Raises BadNameError for a name without the uid, or with another.
         """
         if name.startswith(self.prefix):
             return name[len(self.prefix) :]
@@ -28,5 +28,5 @@ class Names:
         raise BadNameError("a name that begins with the caller's uid and a colon")
 
     def of(self, ccache: bytes) -> bytes:
-        """The name under which KCM clients know a ccache."""
+        """Return the KCM name of a ccache."""
         return self.prefix + ccache

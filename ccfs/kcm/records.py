@@ -1,7 +1,7 @@
-"""The records of a ccache as KCM has them: FILE version 4, whatever the ccache is written in.
+"""The records of a ccache in KCM's form: FILE version 4, whatever the version of the ccache.
 
-Knows images and their bytes; never names of ccaches or who asks.  In version 4, which nearly all
-ccaches are in, bytes are only ever copied.
+Of a ccache in version 4, as nearly all are, bytes are only copied.  Knows images and their bytes;
+never names of ccaches or clients.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from ccfs.kcm.matching import Matcher
 from ccfs.store.image import Image
 
 Located = tuple[int, bytes | bytearray, int, int]
-"""A live record: its serial number, what holds it, where it begins and ends there."""
+"""A record that was not removed: serial number, a buffer, begin and end in the buffer."""
 
 _HEADER = 4
 
 
 def principal(image: Image) -> bytes:
-    """The client principal of an initialised ccache."""
+    """Return the client principal of an initialised ccache."""
     if image.dialect is DIALECT_V4:
         data = image.data
         return bytes(data[_HEADER + BIG.u16.unpack_from(data, 2)[0] : image.body])
@@ -28,7 +28,7 @@ def principal(image: Image) -> bytes:
 
 
 def located(image: Image) -> Iterator[Located]:
-    """The live records in their order."""
+    """Yield the records in their order."""
     if image.dialect is DIALECT_V4:
         data = image.data
         for span in image.spans:
@@ -37,18 +37,18 @@ def located(image: Image) -> Iterator[Located]:
         return
     for record, stored in image.records():
         if stored is not None:
-            made = _in_version_4(record, image)
-            yield stored.serial, made, 0, len(made)
+            encoded = _in_version_4(record, image)
+            yield stored.serial, encoded, 0, len(encoded)
 
 
 def record(image: Image, serial: int) -> bytes | None:
-    """One live record."""
-    found = image.record(serial)
-    return found if found is None or image.dialect is DIALECT_V4 else _in_version_4(found, image)
+    """Return a record by its serial number; None where it was removed."""
+    data = image.record(serial)
+    return data if data is None or image.dialect is DIALECT_V4 else _in_version_4(data, image)
 
 
 def listing(image: Image) -> bytes:
-    """All live records behind their count, each behind its length: GET_CRED_LIST."""
+    """Return the count of records, then each record after its length: GET_CRED_LIST."""
     pack = BIG.u32.pack
     parts: list[bytes | bytearray] = [b""]
     add = parts.append
@@ -60,32 +60,33 @@ def listing(image: Image) -> bytes:
                 add(pack(end - start))
                 add(data[start:end])
     else:
-        for _, made, _, end in located(image):
-            parts += (pack(end), made)
+        for _, encoded, _, end in located(image):
+            parts += (pack(end), encoded)
     parts[0] = pack(len(parts) // 2)
     return b"".join(parts)
 
 
 def first(image: Image, matcher: Matcher) -> bytes | None:
-    """The first live record that matches."""
-    found = next(_meant(image, matcher), None)
-    return found and bytes(found[1][found[2] : found[3]])
+    """Return the first record that matches; None for none."""
+    for _, data, start, end in _matches(image, matcher):
+        return bytes(data[start:end])
+    return None
 
 
 def matching(image: Image, matcher: Matcher) -> list[int]:
-    """The serial numbers of all live records that match."""
-    return [found[0] for found in _meant(image, matcher)]
+    """Return the serial numbers of all records that match."""
+    return [serial for serial, *_ in _matches(image, matcher)]
 
 
-def _meant(image: Image, matcher: Matcher) -> Iterator[Located]:
-    near = matcher.part and image.dialect is DIALECT_V4
-    for found in _holding(image, matcher.part or b"") if near else located(image):
-        if matcher(found[1], found[2]):
-            yield found
+def _matches(image: Image, matcher: Matcher) -> Iterator[Located]:
+    part = matcher.part if image.dialect is DIALECT_V4 else None
+    for record in _containing(image, part) if part else located(image):
+        if matcher(record[1], record[2]):
+            yield record
 
 
-def _holding(image: Image, part: bytes) -> Iterator[Located]:
-    """The live records that have these bytes somewhere."""
+def _containing(image: Image, part: bytes) -> Iterator[Located]:
+    """Yield the records that contain these bytes."""
     data, find = image.data, image.data.find
     at = find(part, image.body, image.complete)
     while at >= 0:

@@ -1,14 +1,14 @@
-"""KCM on Unix sockets: many connections, none of which holds up another.
+"""KCM on Unix sockets: many connections, none of which delays another.
 
-Knows who has asked and whose turn it is; never what a message says, nor where one ends.
+An epoll descriptor is readable when any client has sent something, and `answer_all` answers without
+waiting.  A task of trio waits for the descriptor, unless the daemon's own loop does, which is
+faster than a pass through trio.  Each client that has sent a request has a turn of one request;
+after TURN_SECONDS the others have theirs in the next call.  While a client does not read its reply
+no request of it is read.  A client that stops in the middle of a request or a reply is
+disconnected. A request or reply that exceeds the memory for all connections is answered with an
+error.
 
-There is one descriptor that is readable when anybody has something to ask, and one function that
-answers them without waiting: a task of trio waits for the descriptor, unless whoever runs the
-server has a shorter way than a pass through trio and does so itself.  Who has asked is answered one
-request, then whoever else has asked is; after PATIENCE the rest of them have their turn in the next
-call.  A client that does not read its reply is read from no more until it does, and one that stops
-in the middle of anything is let go after a while; of what is too large to be held for all
-connections at a time there is an answer that says so.
+Knows connections and whose turn it is; never what a message means, nor where one ends.
 """
 
 import os
@@ -21,56 +21,56 @@ from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 import trio
 
 from ccfs.kcm import wire
-from ccfs.kcm.connection import Connection, is_midway
-from ccfs.kcm.service import Service
+from ccfs.kcm.connection import Connection, is_in_memory
+from ccfs.kcm.service import KcmService
 from ccfs.linux import peer_credentials
 
 CONNECTIONS = 1024
-"""How many there may be; the one that has asked for nothing for longest makes room for another."""
-AT_ONCE = 16
-"""Connections that have a turn before it is looked who else has asked."""
-PATIENCE = 0.001
-"""Seconds after which a call answers nobody more: there is more to do here than KCM."""
-STALLED = 60.0
-"""Seconds, or up to twice that, after which a client that stops in the middle is let go."""
-FULL = 0.1
-"""Seconds that a part of a request stays in its socket, where the rest may not fit beside it."""
+"""How many there may be; for one more the one that was idle longest is closed."""
+BATCH = 16
+"""Connections that have a turn before the epoll is asked again."""
+TURN_SECONDS = 0.001
+"""Seconds after which `answer_all` returns: the same thread serves FUSE requests."""
+STALL_SECONDS = 60.0
+"""A client that stops in the middle is disconnected after this time, or up to twice of it."""
+PART_SECONDS = 0.1
+"""For how long a part of a request stays in a socket that may have no space for the rest."""
 ALL = b"all"
-"""What a keeper says after the connections of the daemon before."""
+"""The acceptor's message after the connections of the last daemon."""
 
-_SHORT = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
+_NO_DESCRIPTORS = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
 
 
 class KcmServer:
-    """Serves connections, those that it accepts and those that it is given.
+    """Serves connections that it accepts, and others that it gets from the acceptor or ccfsd.
 
-    `limit`: the most bytes of a request; `room`: what all connections may hold of large messages;
-    `most`: how many connections there may be.  `takes_over`: no request is read before
-    `begin`, which tells that all connections of the daemon before were given.
+    `limit`: bytes of the largest request; `budget`: bytes of large messages of all connections;
+    `max_connections`: how many there may be.  `takes_over`: no request is read before `start`,
+    which says that all connections of the last daemon are here.
     """
 
     def __init__(
         self,
-        service: Service,
+        service: KcmService,
         *,
         limit: int,
-        room: int,
-        most: int = CONNECTIONS,
+        budget: int,
+        max_connections: int = CONNECTIONS,
         takes_over: bool = False,
     ) -> None:
         self._service = service
         self._limit = limit
-        self._most = most
-        self._ready = select.epoll()
+        self._max_connections = max_connections
+        self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
-        self._asking: list[tuple[int, int]] = []
+        self._waiting: list[tuple[int, int]] = []
         self._listener: socket.socket | None = None
-        self._keeper: socket.socket | None = None
-        self._hears = False
-        self._begun = not takes_over
-        self._parts = trio.Event()
+        self._acceptor: socket.socket | None = None
+        self._accepts = False
+        self._started = not takes_over
+        self._parts_waiting = trio.Event()
         self._tick = 0
-        self.room = wire.Room(room)
+        self.budget = wire.MemoryBudget(budget)
 
     @property
     def connections(self) -> int:
@@ -78,184 +78,194 @@ class KcmServer:
         return len(self._connections)
 
     def fileno(self) -> int:
-        """What is readable when `answer_all` has something to do."""
-        return self._ready.fileno()
+        """Return the epoll, which is readable when `answer_all` has something to do."""
+        return self._epoll.fileno()
 
     def open(
-        self, listener: socket.socket | None = None, keeper: socket.socket | None = None
+        self, listener: socket.socket | None = None, acceptor: socket.socket | None = None
     ) -> None:
-        """Serve who connects at `listener`.
+        """Serve the clients that connect to `listener`.
 
-        `keeper`: a socket to the process that accepts them there
-        (ccfs.supervisor.kcm_acceptor); we accept them where there is none, or when it has gone.
+        `acceptor`: a socket to the process that accepts them (ccfs.supervisor.kcm_acceptor).  This
+        process accepts them where there is none, and when it has ended.
         """
-        self._listener, self._keeper = listener, keeper
-        for one in (listener, keeper):
-            if one is not None:
-                one.setblocking(False)
-        self._hear(True)
+        self._listener, self._acceptor = listener, acceptor
+        for source in (listener, acceptor):
+            if source is not None:
+                source.setblocking(False)
+        self._accept_more(True)
 
     async def run(
         self,
         *,
-        attended: bool = False,
+        driven: bool = False,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled.
 
-        `attended`: somebody else calls `answer_all` whenever there is something to answer.
+        `driven`: the daemon's loop calls `answer_all` when the epoll is readable.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._look_after)
-            nursery.start_soon(self._make_room)
+            nursery.start_soon(self._close_stalled)
+            nursery.start_soon(self._read_parts)
             task_status.started()
-            while not attended:
-                await trio.lowlevel.wait_readable(self._ready.fileno())
+            while not driven:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self.answer_all()
 
     def close(self, *, ends: bool = True) -> None:
-        """Serve no more.  `ends`: no other daemon will, so that clients are told."""
+        """Stop serving.  `ends`: no other daemon follows, so that the connections are closed."""
         for connection in list(self._connections.values()) if ends else ():
             self._close(connection)
-        self._ready.close()
+        self._epoll.close()
 
     def serve_connection(self, client: socket.socket) -> None:
-        """Serve a connected client from now on; one who has nothing to ask here is let go.
+        """Serve a connected client from now on; disconnect one that has no access.
 
-        The kernel says who it is, also of a socket that was handed over.
+        SO_PEERCRED identifies the client, also of a socket that another process has accepted.
         """
-        told = peer_credentials.peer(client)
-        peer = self._service.peer(told.uid, told.pid)
-        if peer is None or is_midway(client):
+        peer = peer_credentials.peer(client)
+        responder = self._service.responder(peer.uid, peer.pid)
+        if responder is None or is_in_memory(client):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
             client.close()
             return
-        if self.connections >= self._most:
-            self._dismiss()
+        if self.connections >= self._max_connections:
+            self._close_idlest()
         client.setblocking(False)
-        made = Connection(client, peer, self._service, self._ready, self._limit, self.room)
-        self._connections[client.fileno()] = made
+        connection = Connection(
+            client, responder, self._service, self._epoll, self._limit, self.budget
+        )
+        self._connections[client.fileno()] = connection
         self._tick += 1
-        made.used = self._tick
-        if self._begun:
-            made.attend()
+        connection.used = self._tick
+        if self._started:
+            connection.register()
 
-    def begin(self) -> None:
-        """Finish what the daemon before has begun, then serve all that were given."""
-        if self._begun:
+    def start(self) -> None:
+        """Finish the request that the last daemon began, then serve all its connections."""
+        if self._started:
             return
-        self._begun = True
-        inflight = self._service.inflight
+        self._started = True
+        progress = self._service.progress
         for connection in list(self._connections.values()):
-            connection.attend()
-            if connection.cookie == inflight.cookie and not connection.take_over():
+            connection.register()
+            if connection.cookie == progress.cookie and not connection.take_over():
                 self._close(connection)
-        inflight.end()
+        progress.end()
 
     def answer_all(self) -> int:
-        """Answer who has asked, each one request, for PATIENCE; never waits, never raises.
+        """Answer a request of each client that waits, for TURN_SECONDS; never waits, never raises.
 
-        Returns how many have had a turn, 0 only where nobody had asked.
+        Returns the number of turns: 0 only where no client waits.
         """
-        asking = self._asking or self._ready.poll(0, AT_ONCE)
-        if len(asking) > 1:
-            return self._answer_some(asking)
-        self._asking = []
-        for descriptor, events in asking:
+        waiting = self._waiting or self._epoll.poll(0, BATCH)
+        if len(waiting) > 1:
+            return self._answer_some(waiting)
+        self._waiting = []
+        for descriptor, events in waiting:
             self._turn(descriptor, events)
-        return len(asking)
+        return len(waiting)
 
-    def _answer_some(self, asking: list[tuple[int, int]]) -> int:
-        """Answer for PATIENCE, at least one; the next call is for those who are left.
+    def _answer_some(self, waiting: list[tuple[int, int]]) -> int:
+        """Answer for TURN_SECONDS, at least one request; the next call goes on with the others.
 
-        The epoll tells first of those it has not told of for longest, and is not asked again before
-        all of them have had their turn: so everybody has one.
+        The epoll reports descriptors in the order of their last report, and is not asked again
+        before all have had their turn: so each client gets one.
         """
-        until, turns = time.monotonic() + PATIENCE, 0
-        for descriptor, events in asking:
+        until, turns = time.monotonic() + TURN_SECONDS, 0
+        for descriptor, events in waiting:
             self._turn(descriptor, events)
             turns += 1
             if time.monotonic() >= until:
                 break
-        self._asking = asking[turns:]
+        self._waiting = waiting[turns:]
         return turns
 
     def _turn(self, descriptor: int, events: int) -> None:
-        """The turn of a client, or of who connects; of nobody where one was let go since."""
+        """Handle an event of a connection, or of a source of new ones.
+
+        The descriptor may have been closed since the epoll reported it.
+        """
         connection = self._connections.get(descriptor)
         if connection is None:
-            self._take(descriptor)
+            self._accept(descriptor)
             return
         self._tick += 1
         connection.used = self._tick
         if not connection.turn(events):
             self._close(connection)
-        elif connection.fills:
-            self._parts.set()
+        elif connection.may_fill:
+            self._parts_waiting.set()
 
-    def _take(self, descriptor: int) -> None:
-        """Take who is there: of who isn't we might hear that there is no descriptor."""
-        if self._keeper and descriptor == self._keeper.fileno():
-            self._hear_keeper(self._keeper)
+    def _accept(self, descriptor: int) -> None:
+        """Accept a connection that the epoll has reported.
+
+        Only then: accept(2) fails with EMFILE before it looks whether there is a connection.
+        """
+        if self._acceptor and descriptor == self._acceptor.fileno():
+            self._receive(self._acceptor)
         elif self._listener and descriptor == self._listener.fileno():
             try:
                 client, _ = self._listener.accept()
             except OSError as error:
-                self._endure(error)
+                self._accept_failed(error)
             else:
                 self.serve_connection(client)
 
-    def _hear_keeper(self, keeper: socket.socket) -> None:
-        """Take what the keeper says: a connection, or that there are no more of before."""
+    def _receive(self, acceptor: socket.socket) -> None:
+        """Receive a connection from the acceptor, or ALL."""
         try:
-            os.close(os.dup(keeper.fileno()))  # without a descriptor a connection would be lost
-            said, given, _, _ = socket.recv_fds(keeper, 16, 1)
+            # Fails where no descriptor is free: recvmsg(2) would drop the connection then.
+            os.close(os.dup(acceptor.fileno()))
+            message, descriptors, _, _ = socket.recv_fds(acceptor, 16, 1)
         except BlockingIOError:
             return
         except OSError as error:
-            self._endure(error)
+            self._accept_failed(error)
             return
-        if not said:
-            self._do_without_keeper(keeper)
-        for descriptor in given:
+        if not message:
+            self._accept_without(acceptor)
+        for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
             self.serve_connection(socket.socket(fileno=descriptor))
-        if said == ALL:
-            self.begin()
+        if message == ALL:
+            self.start()
 
-    def _do_without_keeper(self, keeper: socket.socket) -> None:
-        """Accept clients ourselves: the process that did has gone."""
-        self._hear(False)
-        self._keeper = None
-        keeper.close()
-        self.begin()
+    def _accept_without(self, acceptor: socket.socket) -> None:
+        """Accept connections in this process: the acceptor has ended."""
+        self._accept_more(False)
+        self._acceptor = None
+        acceptor.close()
+        self.start()
         if self._listener:
             self._listener.listen(CONNECTIONS)
-        self._hear(True)
+        self._accept_more(True)
 
-    def _endure(self, error: OSError) -> None:
-        """No client, one who has gone already, or no descriptor for one.
+    def _accept_failed(self, error: OSError) -> None:
+        """Handle that a client has gone again, or that no descriptor is free for it.
 
-        Where there is nobody whose descriptor could be taken, the next try is after a while.
+        In the latter case a connection is closed; where there is none, `_close_stalled` tries
+        again.
         """
-        if error.errno in _SHORT and not self._dismiss():
-            self._hear(False)
+        if error.errno in _NO_DESCRIPTORS and not self._close_idlest():
+            self._accept_more(False)
 
-    def _hear(self, clients: bool) -> None:
-        """Look whether anybody connects, or don't."""
-        door = self._keeper or self._listener
-        if door and clients is not self._hears:
-            if clients:
-                self._ready.register(door, select.EPOLLIN)
+    def _accept_more(self, accepts: bool) -> None:
+        """Have the epoll report new connections, or not."""
+        source = self._acceptor or self._listener
+        if source and accepts is not self._accepts:
+            if accepts:
+                self._epoll.register(source, select.EPOLLIN)
             else:
-                self._ready.unregister(door)
-            self._hears = clients
+                self._epoll.unregister(source)
+            self._accepts = accepts
 
-    def _dismiss(self) -> bool:
-        """Close the connection that was quiet for longest; False where there is none.
+    def _close_idlest(self) -> bool:
+        """Close the connection that was idle longest; False where there is none.
 
-        Clients know servers that close idle connections, and connect again.
+        Clients connect again: other KCM servers close idle connections, too.
         """
         if not self._connections:
             return False
@@ -266,21 +276,21 @@ class KcmServer:
         del self._connections[connection.fileno()]
         connection.close()
 
-    async def _look_after(self) -> None:
-        """Let go of who stalls, and try again what could not be done for want of descriptors."""
+    async def _close_stalled(self) -> None:
+        """Close stalled connections, and accept again after a lack of descriptors."""
         while True:
-            await trio.sleep(STALLED)
+            await trio.sleep(STALL_SECONDS)
             for connection in list(self._connections.values()):
-                if connection.stalls():
+                if connection.is_stalled():
                     self._close(connection)
-            self._hear(True)
+            self._accept_more(True)
 
-    async def _make_room(self) -> None:
-        """Take in parts of requests that may keep their clients from sending the rest."""
+    async def _read_parts(self) -> None:
+        """Read parts of requests that leave no space in their sockets for the rest."""
         while True:
-            await self._parts.wait()
-            await trio.sleep(FULL)
-            self._parts = trio.Event()
+            await self._parts_waiting.wait()
+            await trio.sleep(PART_SECONDS)
+            self._parts_waiting = trio.Event()
             for connection in list(self._connections.values()):
-                if connection.fills:
-                    connection.take_in()
+                if connection.may_fill:
+                    connection.read_parts()

@@ -1,115 +1,126 @@
-"""A request of a peer in, the reply's bytes out.
+"""Answers KCM requests: bytes of a request in, bytes of a reply out.
 
-Knows the order of things: the step, then its keeping, then the answer.  Nothing that a request
-holds raises anything but ProtocolError; what nobody thought of is logged, without its message,
-which might hold what nobody should read.
+Knows the order: the step, its commit, the reply.  A request raises nothing but ProtocolError.  Any
+exception that is no refusal is logged without its message, which might contain secrets.
 """
 
 import logging
 
 from ccfs.errors import redaction
 from ccfs.kcm import wire
-from ccfs.kcm.client_view import Host, View
-from ccfs.kcm.codes import UNKEPT, UNSUPPORTED, Code, code_of
+from ccfs.kcm.client_view import ClientView
+from ccfs.kcm.codes import FAILED, UNSUPPORTED, Code, code_of
 from ccfs.kcm.opcodes import OPERATIONS, Operation
-from ccfs.kcm.request_progress import InFlight
-from ccfs.takeover.handover import Handover
+from ccfs.kcm.reply_cache import ReplyCache
+from ccfs.kcm.request_progress import RequestProgress
+from ccfs.service.commit import Committer
+from ccfs.service.info import Owner
+from ccfs.store.effects import Effects
 
 log = logging.getLogger(__name__)
 
 UNKNOWN = "kcm_unknown"
-"""What opcodes without a row are counted as."""
+"""What `stats` counts requests by whose opcode has no row."""
 
-_REFUSALS = {code: wire.reply(code) for code in Code}
+_STATUS_REPLIES = {code: wire.reply(code) for code in Code}
 _BY_HEAD = {wire.head(opcode): operation for opcode, operation in OPERATIONS.items()}
-TOO_LARGE = _REFUSALS[Code.CC_NOMEM]
-"""The reply to a request that was passed over, and in place of one there is no room for."""
+TOO_LARGE = _STATUS_REPLIES[Code.CC_NOMEM]
+"""The reply to a request that was skipped, and in place of a reply that there is no memory for."""
 
 
-class Service:
-    """KCM over one user's ccaches, for that user (and for root, where root may).
+class KcmService:
+    """KCM over one user's ccaches.
 
-    `inflight`: the request that is being answered; at first what the daemon before has left.
+    `progress`: of the request that is being answered; at first of the last daemon's.
     """
 
-    def __init__(
-        self, host: Host, owner: int, *, root: bool = False, handover: Handover | None = None
-    ) -> None:
-        self._host = host
-        self.inflight = InFlight(handover)
-        self.inflight.look(host.has_made)
+    def __init__(self, committer: Committer, owner: Owner) -> None:
+        self._committer = committer
         self._owner = owner
-        self._root = root
+        self.progress = RequestProgress(committer.handover)
+        self.progress.look_up_step(committer.has_made)
+        self.replies = ReplyCache()
+        committer.subscribe(self._clear_replies)
         counted = [operation.name for operation in OPERATIONS.values()]
-        host.requests.update(dict.fromkeys([*counted, UNKNOWN], 0))
+        committer.requests.update(dict.fromkeys([*counted, UNKNOWN], 0))
 
-    def peer(self, uid: int, pid: int) -> "Peer | None":
-        """Whoever asks, by the kernel's word; None for one who has nothing to ask here."""
-        if uid != self._owner and not (self._root and uid == 0):
+    def _clear_replies(self, _: Effects) -> None:
+        self.replies.clear()
+
+    def responder(self, uid: int, pid: int) -> "Responder | None":
+        """Return what answers a client with these peer credentials; None where it has no access."""
+        if not self._owner.admits(uid):
             return None
-        return Peer(self._host, View(self._host, self._owner, uid, pid), self.inflight)
+        view = ClientView(self._committer, self._owner.uid, uid, pid)
+        return Responder(self._committer, view, self.progress, self.replies)
 
 
-class Peer:
-    """One connection's requests."""
+class Responder:
+    """Answers the requests of one connection."""
 
-    __slots__ = ("_host", "_inflight", "_memo", "_requests", "_view")
+    __slots__ = ("_committer", "_progress", "_replies", "_requests", "_view")
 
-    def __init__(self, host: Host, view: View, inflight: InFlight) -> None:
-        self._host = host
-        self._inflight = inflight
-        self._memo = host.store.reply_cache
-        self._requests = host.requests
+    def __init__(
+        self,
+        committer: Committer,
+        view: ClientView,
+        progress: RequestProgress,
+        replies: ReplyCache,
+    ) -> None:
+        self._committer = committer
+        self._progress = progress
+        self._replies = replies
+        self._requests = committer.requests
         self._view = view
 
     def answer(self, request: bytes) -> bytes:
-        """The reply to a request (from its version on).  Raises ProtocolError.
+        """Return the reply to a request (from its version on).  Raises ProtocolError.
 
-        A change is kept, and known to all who have to know, before there is a reply.
+        A change is in the journal and published before this returns.
         """
         operation = _BY_HEAD.get(request[: wire.HEAD])
         if operation is None:
             return self._unknown(request)
         self._requests[operation.name] += 1
-        made = self._memo.find(request) if operation.repeats else None
-        return made or self._perform(operation, request)
+        cached = self._replies.find(request) if operation.cacheable else None
+        return cached or self._perform(operation, request)
 
     def _unknown(self, request: bytes) -> bytes:
-        """The reply to an opcode without a row; ProtocolError for no opcode at all."""
+        """Reply to an opcode without a row; ProtocolError for another version of the protocol."""
         wire.check_version(request)
         self._requests[UNKNOWN] += 1
-        return _REFUSALS[UNSUPPORTED]
+        return _STATUS_REPLIES[UNSUPPORTED]
 
     def _perform(self, operation: Operation, request: bytes) -> bytes:
         try:
             payload = operation.handle(self._view, request, wire.HEAD)
         except Exception as error:
-            return _REFUSALS[self._refused(error, operation)]
-        if operation.changes and not self._settle(Code.OK):
-            return _REFUSALS[UNKEPT]
+            return _STATUS_REPLIES[self._refused(error, operation)]
+        if operation.changes and not self._commit(Code.OK):
+            return _STATUS_REPLIES[FAILED]
         reply = wire.reply(0, payload)
-        if operation.repeats:
-            self._memo.keep(request, reply)
+        if operation.cacheable:
+            self._replies.add(request, reply)
         return reply
 
     def _refused(self, error: Exception, operation: Operation) -> Code:
-        """The code for a refusal; what a step did before it was refused is settled."""
-        self._host.refuse(error)
+        """Return the code of a refusal; commit what the step did before it was refused."""
+        self._committer.log_refusal(error)
         code = code_of(error)
         if code is None:
             log.error("%s failed: %s", operation.name, redaction.describe(error))
-            code = UNKEPT
-        return code if not operation.changes or self._settle(code) else UNKEPT
+            code = FAILED
+        return code if not operation.changes or self._commit(code) else FAILED
 
-    def _settle(self, code: Code) -> bool:
-        """Whether all that was done is kept, and may be answered with `code`."""
-        host, inflight = self._host, self._inflight
-        host.store.mark_changed_outside_fuse()
-        inflight.status = code
+    def _commit(self, code: Code) -> bool:
+        """Commit; returns whether the request may be answered with `code`."""
+        committer, progress = self._committer, self._progress
+        committer.store.mark_changed_outside_fuse()
+        progress.status = code
         try:
-            host.settle(note=inflight.note_step)
+            committer.commit(mark_step=progress.mark_step)
         except Exception as error:
-            log.error("settle failed: %s", redaction.describe(error))
+            log.error("commit failed: %s", redaction.describe(error))
             return False
-        inflight.keep()
+        progress.confirm_step()
         return True

@@ -1,7 +1,7 @@
-"""UUIDs of ccaches and credentials: their serial numbers, made to look like nothing.
+"""UUIDs of ccaches and credentials: their serial numbers, multiplied so that they look random.
 
-Knows numbers only.  A serial number is never reused and survives a restart, so its UUID does, too;
-and it can be turned back, so nobody has to remember any.
+A serial number is never reused and survives a restart, and so does its UUID.  The serial number can
+be computed from the UUID: no table is needed.  Knows numbers only.
 
     uuid = serial * _FACTOR mod 2**128, in 16 bytes
 """
@@ -16,15 +16,15 @@ _INVERSE = pow(_FACTOR, -1, 2**128)
 
 
 def uuid(serial: int) -> bytes:
-    """The UUID of a serial number."""
+    """Return the UUID of a serial number."""
     return (serial * _FACTOR & _MASK).to_bytes(SIZE, "big")
 
 
 def listing(serials: Iterable[int]) -> bytes:
-    """The UUIDs of many, one behind the other."""
+    """Return the UUIDs of serial numbers, concatenated."""
     return b"".join([(serial * _FACTOR & _MASK).to_bytes(SIZE, "big") for serial in serials])
 
 
 def serial(data: bytes) -> int:
-    """The serial number of a UUID; of one that was never given it is some large number."""
+    """Return the serial number of a UUID; of a random UUID it is some large number."""
     return int.from_bytes(data, "big") * _INVERSE & _MASK

@@ -1,13 +1,12 @@
-"""KCM messages as bytes on a stream.
+"""KCM messages as bytes on a stream: framing of requests, encoding of replies.
 
-Knows where a request begins and ends, and how a reply is put together; never a socket, nor what a
-request means.
+Never knows a socket, nor what a request means.
 
-    request = length(u32) version(u16) opcode(u16) payload      length: of what is behind it
+    request = length(u32) version(u16) opcode(u16) payload      length: of what follows
     reply   = length(u32) outer(i32)=0 status(i32) payload      length: of status and payload
     version = 02 00
 
-The outer status is always 0: MIT's client does not read on behind another one.
+The outer status is always 0: MIT's client reads no payload after any other.
 """
 
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from struct import Struct
 
 VERSION = 0x0200
 SMALL = 64 * 1024
-"""Bytes of a message that every connection may hold at any time."""
+"""Bytes of a message that every connection may buffer at any time."""
 MAX_REPLY = 10 * 1024 * 1024
-"""The longest reply that MIT's client takes, status included."""
+"""Bytes of the longest reply that MIT's client accepts, status included."""
 
 _LENGTH = Struct(">I")
 _HEAD = Struct(">HH")
@@ -26,73 +25,73 @@ HEAD = _HEAD.size
 
 
 class ProtocolError(Exception):
-    """These bytes are no KCM: there is nothing to be in step with.  Says what was wanted."""
+    """No KCM request: where the next one begins is unknown.  The message says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """A request that was passed over, for its length in bytes."""
+    """A request that was skipped, for its length in bytes."""
 
     length: int
 
 
-class Room:
-    """How many bytes of large messages all connections together may hold."""
+class MemoryBudget:
+    """Limits the bytes of large messages that all connections together buffer."""
 
     def __init__(self, size: int) -> None:
-        self.left = size
+        self.available = size
 
-    def take(self, size: int) -> bool:
-        """Whether there was room for `size` bytes, which are taken then."""
-        if size > self.left:
+    def reserve(self, size: int) -> bool:
+        """Reserve `size` bytes; returns whether they were available."""
+        if size > self.available:
             return False
-        self.left -= size
+        self.available -= size
         return True
 
-    def give(self, size: int) -> None:
-        """Give back what was taken."""
-        self.left += size
+    def release(self, size: int) -> None:
+        """Release reserved bytes."""
+        self.available += size
 
 
-class Pieces:
-    """A request that is taken in as it comes, `size` bytes with its length.
+class PartialRequest:
+    """A request that is read from its socket in parts: `size` bytes, its length field included.
 
-    `limit`: the most bytes of a request.  One that is longer, or that finds no room, is passed
-    over without being kept, so that the stream stays in step.  `missing`: bytes still to come.
+    `limit`: the largest length.  A longer request, or one that the budget has no memory for, is
+    read and dropped, so that the next one is found.  `missing`: bytes that were not read yet.
     """
 
-    __slots__ = ("_buffer", "_length", "_room", "_taken", "missing")
+    __slots__ = ("_budget", "_buffer", "_length", "_reserved", "missing")
 
-    def __init__(self, size: int, limit: int, room: Room) -> None:
+    def __init__(self, size: int, limit: int, budget: MemoryBudget) -> None:
         self.missing = size
         self._length = length = size - _LENGTH.size
-        self._room = room
-        self._taken = length if SMALL < length <= limit and room.take(length) else 0
-        self._buffer = bytearray() if length <= SMALL or self._taken else None
+        self._budget = budget
+        self._reserved = length if SMALL < length <= limit and budget.reserve(length) else 0
+        self._buffer = bytearray() if length <= SMALL or self._reserved else None
 
     def feed(self, data: bytes) -> None:
-        """More bytes of it, `missing` at most."""
+        """Add more bytes, `missing` at most."""
         self.missing -= len(data)
         if self._buffer is not None:
             self._buffer += data
 
-    def whole(self) -> bytes | TooLarge:
-        """The request, from its version on, once nothing is missing."""
+    def finish(self) -> bytes | TooLarge:
+        """Return the request, from its version on, once nothing is missing."""
         self.close()
         if self._buffer is None:
             return TooLarge(self._length)
         return bytes(memoryview(self._buffer)[_LENGTH.size :])
 
     def close(self) -> None:
-        """Give back the room that it has taken."""
-        self._room.give(self._taken)
-        self._taken = 0
+        """Release its part of the budget."""
+        self._budget.release(self._reserved)
+        self._reserved = 0
 
 
 def size_of(data: bytes) -> int:
-    """Bytes of the request that `data` begins with, 0 where its length has not come.
+    """Return the size in bytes of the request that `data` begins with; 0 before its length field.
 
-    Raises ProtocolError for a length that has no room for a version and an opcode.
+    Raises ProtocolError for a length too small for a version and an opcode.
     """
     if len(data) < _LENGTH.size:
         return 0
@@ -103,26 +102,26 @@ def size_of(data: bytes) -> int:
 
 
 def opcode_of(data: bytes) -> int:
-    """The opcode of the request that `data` begins with; -1 where it has not come."""
+    """Return the opcode of the request that `data` begins with; -1 where that is incomplete."""
     return int(_HEAD.unpack_from(data, _LENGTH.size)[1]) if len(data) >= _LENGTH.size + HEAD else -1
 
 
-def single(data: bytes) -> bool:
-    """Whether `data` is one request from its length to its end: nearly always it is."""
+def is_one_request(data: bytes) -> bool:
+    """Whether `data` is exactly one request, as it nearly always is."""
     return len(data) >= 8 and _LENGTH.unpack_from(data)[0] == len(data) - 4
 
 
 def head(opcode: int) -> bytes:
-    """How a request of an opcode begins, behind its length."""
+    """Return the version and opcode of a request, which follow its length."""
     return _HEAD.pack(VERSION, opcode)
 
 
 def check_version(request: bytes) -> None:
-    """ProtocolError for a request (from its version on) of another version."""
+    """Raise ProtocolError for a request (from its version on) of another version."""
     if _HEAD.unpack_from(request)[0] != VERSION:
         raise ProtocolError("version 2.0")
 
 
 def reply(status: int, payload: bytes = b"") -> bytes:
-    """The bytes of a reply.  `status`: 0, or a code of `ccfs.kcm.codes`."""
+    """Encode a reply.  `status`: 0, or a code of `ccfs.kcm.codes`."""
     return _REPLY.pack(4 + len(payload), 0, status) + payload

@@ -1,14 +1,14 @@
-"""Attributes in the form that pyfuse3 wants them in.
+"""Attributes of inodes as pyfuse3 takes them.
 
-Knows its fields, never what has them.
+Knows the fields of struct fuse_attr and fuse_entry_out; never what has them.
 """
 
 from typing import Any, cast
 
 from pyfuse3 import EntryAttributes
 
-from ccfs.ops.file_system import Owner
 from ccfs.ops.node import Attributes
+from ccfs.service.info import Owner
 
 BLOCK = 4096
 """Bytes of `st_blksize`: C libraries read and write that much at a time, or more."""
@@ -16,50 +16,52 @@ _UNIT = 512
 """Bytes of a block that `st_blocks` counts (stat(2))."""
 
 
-def attributes(owner: Owner, inode: int, mode: int, said: Attributes) -> EntryAttributes:
-    """The attributes of one inode."""
-    size, _, nlink, attr_timeout, entry_timeout, _, _ = said
+def entry_attributes(
+    owner: Owner, inode: int, mode: int, attributes: Attributes
+) -> EntryAttributes:
+    """Return the attributes of one inode."""
+    size, _, nlink, attr_timeout, entry_timeout, _, _ = attributes
     entry: Any = EntryAttributes()
     entry.st_ino, entry.st_mode, entry.st_nlink = inode, mode, nlink
     entry.st_uid, entry.st_gid = owner.uid, owner.gid
     entry.st_blksize, entry.st_size, entry.st_blocks = BLOCK, size, -(-size // _UNIT)
-    _put_times(entry, said)
+    _set_times(entry, attributes)
     entry.attr_timeout, entry.entry_timeout = attr_timeout, entry_timeout
     return cast(EntryAttributes, entry)
 
 
-class Entry:
-    """The attributes of one inode after the other, as a listing has them.
+class ReusedEntry:
+    """One EntryAttributes for all entries of a listing.
 
-    It sets only what differs from what it had before.
+    Assigns only the fields that differ from the entry before: each costs a conversion in pyfuse3.
     """
 
-    __slots__ = ("_mode", "_said", "attributes")
+    __slots__ = ("_attributes", "_mode", "entry")
 
     def __init__(self, owner: Owner) -> None:
-        self._mode, self._said = 0, Attributes()
-        self.attributes = attributes(owner, 0, self._mode, self._said)
+        self._mode, self._attributes = 0, Attributes()
+        self.entry = entry_attributes(owner, 0, self._mode, self._attributes)
 
-    def fill(self, inode: int, mode: int, said: Attributes) -> None:
-        """Have the attributes of another inode."""
-        entry: Any = self.attributes
-        before, self._said = self._said, said
+    def fill(self, inode: int, mode: int, attributes: Attributes) -> None:
+        """Make `entry` that of an inode."""
+        entry: Any = self.entry
+        before, self._attributes = self._attributes, attributes
         entry.st_ino = inode
         if mode != self._mode:
             entry.st_mode = self._mode = mode
-        if said.size != before.size:
-            entry.st_size, entry.st_blocks = said.size, -(-said.size // _UNIT)
-        if said.mtime != before.mtime or said.set_times != before.set_times:
-            _put_times(entry, said)
-        if said.nlink != before.nlink:
-            entry.st_nlink = said.nlink
-        if said.attr_timeout != before.attr_timeout:
-            entry.attr_timeout = said.attr_timeout
-        if said.entry_timeout != before.entry_timeout:
-            entry.entry_timeout = said.entry_timeout
+        if attributes.size != before.size:
+            entry.st_size, entry.st_blocks = attributes.size, -(-attributes.size // _UNIT)
+        if attributes.mtime != before.mtime or attributes.set_times != before.set_times:
+            _set_times(entry, attributes)
+        if attributes.nlink != before.nlink:
+            entry.st_nlink = attributes.nlink
+        if attributes.attr_timeout != before.attr_timeout:
+            entry.attr_timeout = attributes.attr_timeout
+        if attributes.entry_timeout != before.entry_timeout:
+            entry.entry_timeout = attributes.entry_timeout
 
 
-def _put_times(entry: Any, said: Attributes) -> None:
-    changed = int(said.mtime * 1e9)
+def _set_times(entry: Any, attributes: Attributes) -> None:
+    changed = int(attributes.mtime * 1e9)
     entry.st_ctime_ns = changed
-    entry.st_atime_ns, entry.st_mtime_ns = said.set_times or (changed, changed)
+    entry.st_atime_ns, entry.st_mtime_ns = attributes.set_times or (changed, changed)

@@ -1,8 +1,7 @@
-"""What every handler stands behind.
+"""The barrier that every FUSE handler is called through.
 
-No input and no bug may take the mount down: pyfuse3 ends it for any exception but FUSEError.  A
-refusal becomes its errno value; anything unexpected is logged, without its message, which might
-hold what nobody should read, and becomes EIO.
+pyfuse3 ends the mount for any exception but FUSEError.  A refusal becomes its errno value; any
+other exception is logged without its message, which might contain secrets, and becomes EIO.
 """
 
 import errno
@@ -17,7 +16,7 @@ import pyfuse3
 from ccfs.errors import redaction
 from ccfs.ops import resent_requests
 from ccfs.ops.errnos import errno_of
-from ccfs.ops.file_system import Server
+from ccfs.ops.file_system import FileSystem
 
 log = logging.getLogger(__name__)
 
@@ -29,94 +28,100 @@ HANDLERS: list[str] = []
 """The names of all handlers, as `stats` counts them."""
 
 
-class HasServer(Protocol):
-    """What handlers are methods of."""
+class HasFileSystem(Protocol):
+    """An object whose methods are handlers."""
 
-    server: Server
+    fs: FileSystem
 
 
-S = TypeVar("S", bound=HasServer)
+H = TypeVar("H", bound=HasFileSystem)
 
 CHANGES = frozenset(("setattr", "mkdir", "symlink", "unlink", "rmdir", "rename", "create", "write"))
-"""Handlers that are asked for a change, and may find that it was made already."""
+"""Handlers of changes.  Asked again for a change that was made they have no effects."""
 ADDS = frozenset(("mkdir", "symlink", "rename", "create", "write"))
-"""Those that may add something: not while the journal has no room for what was done before."""
+"""Handlers that may add data: refused while the journal can't take an earlier step."""
 NAMES: dict[str, tuple[tuple[int, int], ...]] = {
     **dict.fromkeys(("mkdir", "symlink", "unlink", "rmdir", "create"), ((0, 1),)),
     "rename": ((0, 1), (2, 3)),
 }
-"""Which of their arguments are a directory and a name that they change."""
+"""Indices of the arguments that are a directory and a name that the handler changes."""
 
 
 def handler(
-    function: Callable[[S, *Ts], R],
-) -> Callable[[S, *Ts], Coroutine[Any, Any, R]]:
-    """Make a plain method a pyfuse3 handler: counted, and nothing escapes but FUSEError.
+    function: Callable[[H, *Ts], R],
+) -> Callable[[H, *Ts], Coroutine[Any, Any, R]]:
+    """Make a plain method a pyfuse3 handler: counted, and raising FUSEError only.
 
-    Afterwards the outside is told what has changed, also by a step that was refused half way.
+    The effects are committed before the reply, also those of a step that was refused midway.
     """
     name = function.__name__
     changes, adds, names = name in CHANGES, name in ADDS, NAMES.get(name, ())
     HANDLERS.append(name)
 
     @functools.wraps(function)
-    async def guarded(self: S, /, *args: *Ts) -> R:
-        server = self.server
-        server.requests[name] += 1
-        if adds and server.unkept and not _settle(server):
+    async def guarded(self: H, /, *args: *Ts) -> R:
+        fs, committer = self.fs, self.fs.committer
+        committer.requests[name] += 1
+        if adds and committer.journal_behind and not _commit(fs):
             raise pyfuse3.FUSEError(errno.EIO)
-        act: Callable[..., R] = function
-        if server.again:
-            server.again = False
-            act = resent_requests.of(name, function)
+        call: Callable[..., R] = function
+        if fs.resent:
+            fs.resent = False
+            call = resent_requests.answer_of(name, function)
         try:
-            result = act(self, *args)
+            result = call(self, *args)
         except Exception as error:
-            server.refuse(error)
-            _settle(server)
-            known = error.errno if isinstance(error, pyfuse3.FUSEError) else _errno(error, name)
-            raise pyfuse3.FUSEError(known) from None
-        wanted = server.unsettled or (changes and server.unkept)
-        if wanted and not _settle(server, asked=True):
-            for directory, entry in names:  # an error tells the kernel nothing of a step
-                server.kernel.forget_name(args[directory], args[entry])  # type: ignore[arg-type]
+            committer.log_refusal(error)
+            _commit(fs)
+            number = error.errno if isinstance(error, pyfuse3.FUSEError) else _errno(error, name)
+            raise pyfuse3.FUSEError(number) from None
+        commits = committer.has_effects or (changes and committer.journal_behind)
+        if commits and not _commit(fs, for_request=True):
+            # The kernel drops no dentry for a request that fails.
+            invalidate: Callable[..., None] = fs.notifications.invalidate_entry
+            for directory, entry in names:
+                invalidate(args[directory], args[entry])
             raise pyfuse3.FUSEError(errno.EIO)
         return result
 
     return guarded
 
 
-def notice(
-    function: Callable[[S, *Ts], None],
-) -> Callable[[S, *Ts], Coroutine[Any, Any, None]]:
-    """Make a plain method a handler that answers nobody: not even FUSEError may escape it."""
+def handler_without_reply(
+    function: Callable[[H, *Ts], None],
+) -> Callable[[H, *Ts], Coroutine[Any, Any, None]]:
+    """Make a plain method the handler of a request without reply: it raises nothing at all."""
     guarded = handler(function)
 
     @functools.wraps(function)
-    async def silenced(self: S, /, *args: *Ts) -> None:
+    async def silenced(self: H, /, *args: *Ts) -> None:
         with suppress(pyfuse3.FUSEError):
             await guarded(self, *args)
 
     return silenced
 
 
-def _settle(server: Server, *, asked: bool = False) -> bool:
-    """Whether all that was done is kept, and may be said to be done."""
+def _commit(fs: FileSystem, *, for_request: bool = False) -> bool:
+    """Commit; returns whether it succeeded.
+
+    `for_request`: the step is the present request's, and is marked as such for the next daemon.
+    """
+    committer = fs.committer
     try:
-        server.settle(note=server.note_asked if asked else None)
+        committer.commit(mark_step=committer.mark_request if for_request else None)
     except Exception as error:
-        _report(error, "settle")
+        _log(error, "commit")
         return False
     return True
 
 
 def _errno(error: Exception, name: str) -> int:
-    known = errno_of(error)
-    if known is not None:
-        return known
-    _report(error, name)
+    number = errno_of(error)
+    if number is not None:
+        return number
+    _log(error, name)
     return errno.EIO
 
 
-def _report(error: Exception, name: str) -> None:
+def _log(error: Exception, name: str) -> None:
     log.error("%s failed: %s", name, redaction.describe(error))

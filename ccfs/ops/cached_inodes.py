@@ -1,42 +1,47 @@
-"""The inodes whose attributes the kernel may hold.
+"""The inodes whose attributes the kernel may have cached.
 
-Knows numbers only.  What it held of the daemon before nobody knows: all numbers that were given
-until then are taken for held, until it has been told.
+After a take-over the kernel may have cached any inode that an earlier daemon gave out: all of these
+count as cached until they are invalidated.  Knows numbers only.
 """
 
 from collections.abc import Collection, Iterator
 
-from ccfs.ops.inodes import among, numbers, serial_of
+from ccfs.ops.inodes import among, inodes_of, serial_of
 
 
 class CachedInodes:
-    """A set of inode numbers.  `before`: the last serial number of an earlier daemon's."""
+    """A set of inode numbers.
 
-    def __init__(self, before: int = 0) -> None:
-        self._before = before
-        self._held: set[int] = set()
-        self._told: set[int] = set()
+    `last_serial`: the last serial number that an earlier daemon gave out; 0 for none.
+    """
+
+    def __init__(self, last_serial: int = 0) -> None:
+        self._last_serial = last_serial
+        self._cached: set[int] = set()
+        self._invalidated: set[int] = set()
 
     def __contains__(self, inode: int) -> bool:
-        return inode in self._held or (serial_of(inode) <= self._before and inode not in self._told)
+        return inode in self._cached or (
+            serial_of(inode) <= self._last_serial and inode not in self._invalidated
+        )
 
     def add(self, inode: int) -> None:
-        """The kernel gets it."""
-        self._held.add(inode)
+        """The kernel gets attributes of an inode."""
+        self._cached.add(inode)
 
     def discard(self, inode: int) -> None:
-        """The kernel has been told, and holds it no more."""
-        self._held.discard(inode)
-        if serial_of(inode) <= self._before:
-            self._told.add(inode)
+        """The kernel's attributes of an inode are invalidated."""
+        self._cached.discard(inode)
+        if serial_of(inode) <= self._last_serial:
+            self._invalidated.add(inode)
 
     def among(self, serials: Collection[int], slots: Collection[int]) -> Iterator[int]:
-        """Those that are one of some slots of one of some serial numbers."""
-        yield from among(self._held, serials, slots)
-        old = [serial for serial in serials if serial <= self._before]
-        for inode in numbers(old, slots):
-            if inode not in self._held and inode not in self._told:
+        """Yield the members that are one of these slots of one of these serial numbers."""
+        yield from among(self._cached, serials, slots)
+        old = [serial for serial in serials if serial <= self._last_serial]
+        for inode in inodes_of(old, slots):
+            if inode not in self._cached and inode not in self._invalidated:
                 yield inode
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._cached)

@@ -1,103 +1,129 @@
-"""The file `ccache` and scratch files: bytes, one inode a generation."""
+"""The file `ccache` and scratch files: bytes, one inode number a generation."""
 
-from ccfs.ops.file_system import Server
-from ccfs.ops.handle_numbers import opened
+from ccfs.ops import handle_numbers
+from ccfs.ops.file_system import FileSystem
 from ccfs.ops.handles import BytesHandle, Handle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.node import LONG, Attributes, Node, Opening
 from ccfs.store import Stamp
-from ccfs.store.errors import GoneError, NotFoundError
+from ccfs.store.ccache import Ccache
+from ccfs.store.errors import ExistsError, GoneError, NotFoundError
 from ccfs.store.generation import Generation
 
-_ANOTHER = 1
-"""Stands for a number that was given, and is nobody's any more."""
+_FORMER_NUMBER = 1
+"""In place of the number of a superseded generation that no name leads to any more."""
 
 
 class Bytes(Node):
     """A generation."""
 
-    def attributes(self, server: Server, serial: int) -> Attributes:
-        generation = _known(server, serial)
-        if _named(generation):
+    def attributes(self, fs: FileSystem, serial: int) -> Attributes:
+        generation = _generation(fs, serial)
+        if _is_named(generation):
             return _attributes(generation)
         current = generation.ccache.current if generation.ccache else None
         if current and (generation.rewritten or not generation.handles):
             return _superseded(generation, current)
-        held = generation
+        opened = generation
         if not generation.handles and generation.followers:
-            held = generation.followers[-1].generation
-        if not held.handles:
+            opened = generation.followers[-1].generation
+        if not opened.handles:
             raise GoneError("a file that is gone")
-        return Attributes(len(held.data), held.mtime, 0, 0.0, 0.0)
+        return Attributes(len(opened.data), opened.mtime, 0, 0.0, 0.0)
 
-    def open(self, server: Server, serial: int, opening: Opening) -> Handle:
-        generation = known = _known(server, serial)
-        if not _named(known):
-            generation = _successor(server, known, opening.task)
+    def open(self, fs: FileSystem, serial: int, opening: Opening) -> Handle:
+        generation = opened = _generation(fs, serial)
+        if _is_named(opened):
+            fs.kernel_cache.retries.complete(opening.task)
         else:
-            server.retries.pop(opening.task, None)
+            generation = _successor(fs, opened, opening.task)
         if opening.truncate:
-            server.store.open_files.truncate(generation, 0, opening.at)
-        found = known if known is not generation else None
-        return open_generation(server, generation, opening, found)
+            fs.store.open_files.truncate(generation, 0, opening.at)
+        superseded = opened if opened is not generation else None
+        return open_generation(fs, generation, opening, superseded)
 
-    def reopen(self, server: Server, serial: int, opening: Opening, number: int) -> Handle:
-        said = opened(number)
-        file = server.store.open_files.reopen(
+    def reopen(self, fs: FileSystem, serial: int, opening: Opening, number: int) -> Handle:
+        decoded = handle_numbers.decode(number)
+        file = fs.store.open_files.reopen(
             serial,
             number,
             opening.at.client,
             writes=opening.writes,
             append=opening.append,
-            known_by=_ANOTHER if said and said.elsewhere else 0,
+            known_by=_FORMER_NUMBER if decoded and decoded.redirected else 0,
         )
-        return BytesHandle(server.store, file, direct=True)
+        return BytesHandle(fs.store, file, direct=True)
 
-    def truncate(self, server: Server, serial: int, size: int, at: Stamp) -> None:
-        server.store.open_files.truncate(_known(server, serial), size, at)
+    def truncate(self, fs: FileSystem, serial: int, size: int, at: Stamp) -> None:
+        fs.store.open_files.truncate(_generation(fs, serial), size, at)
 
 
 def open_generation(
-    server: Server, generation: Generation, opening: Opening, found: Generation | None = None
+    fs: FileSystem,
+    generation: Generation,
+    opening: Opening,
+    superseded: Generation | None = None,
 ) -> Handle:
-    """A handle on a generation; `found`: the superseded one by whose number it was found."""
-    file = server.store.open_files.open(
-        generation, opening.at.client, writes=opening.writes, append=opening.append, found=found
+    """Open a generation; `superseded`: the one whose inode number the client used, if another."""
+    client, writes, append = opening.at.client, opening.writes, opening.append
+    file = fs.store.open_files.open(
+        generation, client, writes=writes, append=append, found=superseded
     )
-    return BytesHandle(server.store, file, direct=found is not None)
+    return BytesHandle(fs.store, file, direct=superseded is not None)
 
 
-def _known(server: Server, serial: int) -> Generation:
-    generation = server.store.generations.find(serial)
+def create(fs: FileSystem, ccache: Ccache, opening: Opening) -> tuple[Ref, Handle]:
+    """Create the file of a ccache that has none."""
+    if ccache.current is not None:
+        raise ExistsError("the file exists")
+    generation = fs.store.generations.start(ccache, opening.at)
+    handle = open_generation(fs, generation, opening)
+    return Ref(generation.number, Slot.BYTES), handle
+
+
+def create_scratch(
+    fs: FileSystem, directory: int, name: bytes, opening: Opening
+) -> tuple[Ref, Handle]:
+    """Create a scratch file in the directory of a ccache, or in `dir/`."""
+    generation = fs.store.create_scratch(directory, name, opening.at)
+    handle = open_generation(fs, generation, opening)
+    return Ref(generation.number, Slot.BYTES), handle
+
+
+def _generation(fs: FileSystem, serial: int) -> Generation:
+    generation = fs.store.generations.find(serial)
     if generation is None:
         raise GoneError("a number nobody knows")
     return generation
 
 
-def _named(generation: Generation) -> bool:
-    """Whether a name leads to it, and not only what is open."""
+def _is_named(generation: Generation) -> bool:
+    """Whether a name leads to it; otherwise only handles do."""
     ccache = generation.ccache
     return ccache.current is generation if ccache is not None else generation.named
 
 
-def _successor(server: Server, generation: Generation, task: int) -> Generation:
-    """What to open instead: nothing at first, so that the kernel looks the name up again."""
-    if not server.retries_again(generation.number, task):
+def _successor(fs: FileSystem, generation: Generation, task: int) -> Generation:
+    """Return the generation to open in place of a superseded one.
+
+    Raises GoneError (ESTALE) first, so that the kernel looks the name up again.
+    """
+    if not fs.kernel_cache.retries.is_retry(generation.number, task):
         raise GoneError("a superseded generation")
     current = generation.ccache.current if generation.ccache else None
     if current is None:
-        raise gone(server, generation.number)
+        raise removed(fs, generation.number)
     return current
 
 
-def gone(server: Server, serial: int) -> Exception:
-    """What to say of a file that is not there, to whom "look again" was said before.
+def removed(fs: FileSystem, serial: int) -> Exception:
+    """Return the refusal of a removed file for a task that was answered with ESTALE before.
 
-    Where the ccache itself is gone its name may mean another one by now: it is said again.
+    ESTALE once more where the ccache is destroyed: its name may lead to another ccache by now.
     """
-    generation = server.store.generations.find(serial)
+    generation = fs.store.generations.find(serial)
     ccache = generation.ccache if generation else None
-    if ccache is not None and server.store.collection.by_serial(ccache.serial) is ccache:
+    if ccache is not None and fs.store.collection.by_serial(ccache.serial) is ccache:
         return NotFoundError("no such file")
     return GoneError("a ccache that is gone")
 
@@ -107,11 +133,11 @@ def _attributes(generation: Generation) -> Attributes:
 
 
 def _superseded(old: Generation, current: Generation) -> Attributes:
-    """The current attributes, for who asks by an older number.
+    """Return the current attributes for a getattr by an older number.
 
-    The kernel cuts what it has cached to the size that it hears, and a reader of the old bytes
-    with it, or gives them zeros up to it: while there is one the size stays theirs, unless a
-    restart has lost the bytes.
+    The kernel truncates cached pages to a smaller size that it gets, and gives zeros up to a larger
+    one.  So while a reader has the old bytes open the size stays theirs, unless a restart has lost
+    the bytes.
     """
     size = len(old.data) if old.handles and not old.unknown else len(current.data)
     inode = Ref(current.number, Slot.BYTES).inode

@@ -1,36 +1,33 @@
-"""The one place where a refusal becomes an errno value."""
+"""Refusals and their errno values: the one table that FUSE replies take them from."""
 
 import errno
 
+from ccfs.service.errors import HandleLimitError
 from ccfs.store import errors
 
 
 class OpsError(Exception):
-    """A refusal by the tree itself, before the store is asked."""
+    """A refusal by the tree, before the store is asked."""
 
 
 class AccessError(OpsError):
-    """This caller may not."""
+    """The caller may not do this."""
 
 
 class BadDescriptorError(OpsError):
-    """The handle isn't open for this."""
-
-
-class HandleLimitError(OpsError):
-    """Too many files and directories would be open."""
+    """The handle is not open for this."""
 
 
 class BadMessageError(OpsError):
-    """A file can't take the place of another: mv(1) has a wrong explanation of EINVAL."""
+    """A file can't take the place of another: mv(1) explains EINVAL wrongly."""
 
 
 class WrongKindError(OpsError):
-    """A directory was wanted, or a link."""
+    """The inode is no directory, or no symbolic link, where one is needed."""
 
 
 class IsDirectoryError(OpsError):
-    """Something else than a directory was wanted."""
+    """The inode is a directory where a file is needed."""
 
 
 ERRNO: dict[type[Exception], int] = {
@@ -52,10 +49,6 @@ ERRNO: dict[type[Exception], int] = {
 }
 
 
-LIMITS = (errors.CcacheLimitError, errors.TotalLimitError, HandleLimitError)
-"""What users should see in the log: their messages hold numbers alone."""
-
-
 def errno_of(error: Exception) -> int | None:
-    """The errno value of a refusal; None for what is none."""
+    """Return the errno value of a refusal; None for any other exception."""
     return ERRNO.get(type(error))

@@ -1,8 +1,8 @@
-"""HandleNumbers of open files: each says what it is of, so that the next daemon knows it, too.
+"""Handle numbers (`fh`): each says what file it is a handle of, for the daemon after this one.
 
     bits 0 - 2    whether it writes, whether it appends, whether it was opened by another inode
     bits 3 - 48   the inode number
-    bits 49 - 63  a number that tells it from others of the same inode: as many as may be open
+    bits 49 - 63  a counter that distinguishes handles of one inode: as many as may be open
 
 Knows numbers only.
 """
@@ -12,51 +12,57 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import NamedTuple
 
-from ccfs.ops.errnos import HandleLimitError
-from ccfs.ops.inodes import Ref, ref
+from ccfs.ops.inodes import Ref, ref_of
+from ccfs.service.errors import HandleLimitError
 
-_WRITES, _APPENDS, _ELSEWHERE = 1, 2, 4
-_TURN = 49
-_INODE = (1 << _TURN - 3) - 1
-TURNS = 1 << 64 - _TURN
-"""How many numbers there are for files of one inode that are open in the same way."""
+_WRITES, _APPENDS, _REDIRECTED = 1, 2, 4
+_COUNTER = 49
+_INODE = (1 << _COUNTER - 3) - 1
+MAX_HANDLES = 1 << 64 - _COUNTER
+"""How many handles of one inode with the same flags may be open."""
 
 
-class Opened(NamedTuple):
-    """What a number says."""
+class HandleNumber(NamedTuple):
+    """A handle number, decoded.
 
-    found: Ref
+    `redirected`: the handle was opened by the number of a superseded generation, and is of `ref`.
+    """
+
+    ref: Ref
     writes: bool
     append: bool
-    elsewhere: bool
+    redirected: bool
 
 
 class HandleNumbers:
-    """Gives them out, `taken` ones excepted.
+    """Gives out handle numbers that are not in `in_use`.
 
-    The turn is counted in a word that the next daemon goes on with: of another daemon's open files
-    it takes over only those that are used.
+    The counter is a word of the handover page, so that the next daemon continues it: it does not
+    know the handles of this one before they are used.
     """
 
-    def __init__(self, taken: Container[int], words: memoryview[int], turn: int) -> None:
-        self._taken, self._words, self._turn = taken, words, turn
+    def __init__(self, in_use: Container[int], words: memoryview[int], counter: int) -> None:
+        self._in_use, self._words, self._counter = in_use, words, counter
 
-    def give(
-        self, found: Ref, *, writes: bool = False, append: bool = False, elsewhere: bool = False
+    def allocate(
+        self, ref: Ref, *, writes: bool = False, append: bool = False, redirected: bool = False
     ) -> int:
-        """A number that no other open file has.  Raises HandleLimitError: others have them all."""
-        said = writes * _WRITES | append * _APPENDS | elsewhere * _ELSEWHERE | found.inode << 3
-        for _ in range(TURNS):
-            turn = self._words[self._turn] = (self._words[self._turn] + 1) % TURNS
-            number = turn << _TURN | said
-            if number not in self._taken:
+        """Return a number that no open handle has.
+
+        Raises HandleLimitError where MAX_HANDLES of the same inode and flags are open.
+        """
+        low = writes * _WRITES | append * _APPENDS | redirected * _REDIRECTED | ref.inode << 3
+        for _ in range(MAX_HANDLES):
+            count = self._words[self._counter] = (self._words[self._counter] + 1) % MAX_HANDLES
+            number = count << _COUNTER | low
+            if number not in self._in_use:
                 return number
-        raise HandleLimitError(f"over {TURNS} open files of one inode")
+        raise HandleLimitError(f"over {MAX_HANDLES} open files of one inode")
 
 
-def opened(number: int) -> Opened | None:
-    """What a number says; None where it is none that was ever given."""
-    found = ref(number >> 3 & _INODE)
-    if found is None:
+def decode(number: int) -> HandleNumber | None:
+    """Decode a handle number; None where no handle can have it."""
+    ref = ref_of(number >> 3 & _INODE)
+    if ref is None:
         return None
-    return Opened(found, *(bool(number & bit) for bit in (_WRITES, _APPENDS, _ELSEWHERE)))
+    return HandleNumber(ref, *(bool(number & bit) for bit in (_WRITES, _APPENDS, _REDIRECTED)))

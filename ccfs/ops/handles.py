@@ -1,12 +1,13 @@
 """Open files: what a read or a write of a handle does.
 
-Every handle can do everything; what makes no sense for it is refused.
+The base class accepts every operation, or refuses it with an errno value.
 """
 
 from collections.abc import Callable
 
 from ccfs.ops.errnos import BadDescriptorError
 from ccfs.ops.inodes import Ref, Slot
+from ccfs.service.notes import Notes
 from ccfs.store import Client, Store
 from ccfs.store.errors import BadContentError
 from ccfs.store.event_log import Edition, Reader
@@ -14,35 +15,37 @@ from ccfs.store.open_files import OpenFile
 
 
 class Handle:
-    """One open file.  `direct`: whether reads go past the page cache; `who`: who opened it."""
+    """One open file."""
 
     direct = True
-    who = Client(0, 0, "-")
-    instead: Ref | None = None
-    """What it is of, where that is another inode than the one that was opened."""
+    """Whether reads bypass the page cache (FOPEN_DIRECT_IO)."""
+    client = Client(0, 0, "-")
+    """The process that opened it."""
+    redirected_to: Ref | None = None
+    """The inode of its bytes, where that is not the inode that was opened."""
     grows = False
-    """Whether it becomes readable without its reader's doing."""
+    """Whether it can become readable by a change that its reader does not make."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes at `offset`."""
+        """Return at most `size` bytes at `offset`."""
         return b""
 
     def write(self, offset: int, data: bytes, now: float) -> int:
-        """Write; returns how many bytes were taken."""
+        """Write; returns how many bytes were accepted."""
         raise BadDescriptorError
 
-    def known_as(self, number: int) -> None:
-        """The number that the kernel knows it by."""
+    def set_number(self, number: int) -> None:
+        """Take the handle number that the kernel knows the file by."""
 
     def sync(self, now: float) -> None:
-        """Have all that was written be kept, or refuse it."""
+        """fsync(2): make sure that all that was written is durable, or refuse."""
 
     def readable(self) -> bool:
-        """Whether a read would give something that was not there before."""
+        """poll(2): whether a read would return data that was not read yet."""
         return True
 
     def release(self, now: float) -> None:
-        """Closed for the last time."""
+        """Handle the last close (RELEASE)."""
 
 
 class BytesHandle(Handle):
@@ -53,9 +56,9 @@ class BytesHandle(Handle):
         self._store = store
         self._file = file
         if file.number != file.generation.number:
-            self.instead = Ref(file.generation.number, Slot.BYTES)
+            self.redirected_to = Ref(file.generation.number, Slot.BYTES)
 
-    def known_as(self, number: int) -> None:
+    def set_number(self, number: int) -> None:
         self._file.ident = number
 
     def read(self, offset: int, size: int) -> bytes:
@@ -82,20 +85,20 @@ class TextHandle(Handle):
         return self._text[offset : offset + size]
 
 
-Commit = Callable[[bytes, float], None]
-Complete = Callable[[bytes, float], bool]
+Apply = Callable[[bytes, float], None]
+"""Apply the whole content of a file at a time (seconds)."""
 
 
-class CommitHandle(TextHandle):
-    """A small file that is taken as a whole at each write.
+class WholeFileHandle(TextHandle):
+    """A small file that is applied as a whole at each write.
 
-    `commit(content, now)` gets all that was written through this handle so far, and refuses it at
-    once: nothing can be refused at close.
+    `apply(content, now)` gets all that was written through this handle.  It refuses bad content at
+    once: close(2) can't, since the kernel ignores the reply to RELEASE and asks no FLUSH.
     """
 
-    def __init__(self, text: bytes, commit: Commit) -> None:
+    def __init__(self, text: bytes, apply: Apply) -> None:
         super().__init__(text)
-        self._commit = commit
+        self._apply = apply
         self._written = b""
 
     @property
@@ -104,37 +107,41 @@ class CommitHandle(TextHandle):
         return len(self._written)
 
     def write(self, offset: int, data: bytes, now: float) -> int:
-        at = offset if offset <= len(self._written) else len(self._written)
+        at = min(offset, len(self._written))
         content = self._written[:at] + data + self._written[at + len(data) :]
-        self._commit(content, now)
+        self._apply(content, now)
         self._written = content
         return len(data)
 
 
-class PendingHandle(CommitHandle):
-    """A new file that is nothing until what is written to it is complete.
+ApplyIfComplete = Callable[[bytes, float], bool]
+"""Apply the content of a new file where it is complete; returns whether it is."""
 
-    `commit` returns False where that is not complete; `dropped(now)`: what was written is lost,
-    since the file is closed; `done()`: it is closed.  `written`: what was written to it before.
+
+class UnfinishedHandle(WholeFileHandle):
+    """A new file that nothing is made of until its content is complete.
+
+    `dropped(now)` is called where it is closed incomplete, `closed()` in any case.  `written`: what
+    was written to it through an earlier daemon.
     """
 
     def __init__(
         self,
-        commit: Complete,
+        apply: ApplyIfComplete,
         dropped: Callable[[float], None],
-        done: Callable[[], None],
+        closed: Callable[[], None],
         written: bytes = b"",
         *,
         complete: bool = True,
     ) -> None:
-        super().__init__(b"", self._take)
+        super().__init__(b"", self._apply_if_complete)
         self._written = written
         self._complete = complete or not written
-        self._try = commit
+        self._try = apply
         self._dropped = dropped
-        self._done = done
+        self._closed = closed
 
-    def _take(self, content: bytes, now: float) -> None:
+    def _apply_if_complete(self, content: bytes, now: float) -> None:
         self._complete = self._try(content, now)
 
     def sync(self, now: float) -> None:
@@ -144,44 +151,42 @@ class PendingHandle(CommitHandle):
     def release(self, now: float) -> None:
         if not self._complete:
             self._dropped(now)
-        self._done()
+        self._closed()
 
 
-Note = Callable[[bytes, bytes], None]
-"""Note a value down under a key, for the next daemon; b"": it is wanted no more."""
 _LENGTH = 8
 
 
 def transaction_key(number: int) -> bytes:
-    """What the transaction of an open file is noted under."""
+    """Return the key of the note on the transaction of an open file."""
     return b"transaction %x" % number
 
 
 class TransactionHandle(Handle):
-    """One question, one answer: what is written first is carried out, then the answer is read.
+    """One request, one answer: the first write is carried out, then the answer is read.
 
-    It is read from offset 0, or from where the question ended: a shell can't seek.
+    The answer is read from offset 0, or from the end of the request: a shell can't seek.
     """
 
     def __init__(
-        self, transact: Callable[[bytes, float], bytes], note: Note, said: bytes = b""
+        self, transact: Callable[[bytes, float], bytes], notes: Notes, earlier: bytes = b""
     ) -> None:
-        """`said`: what was noted of an earlier transaction of this open file."""
+        """`earlier`: the note of a transaction of this open file with an earlier daemon."""
         self._transact = transact
-        self._note = note
-        self._answer: bytes | None = said[_LENGTH:] if said else None
-        self._asked = int.from_bytes(said[:_LENGTH], "big")
+        self._notes = notes
+        self._answer: bytes | None = earlier[_LENGTH:] if earlier else None
+        self._request_end = int.from_bytes(earlier[:_LENGTH], "big")
         self._start: int | None = None
         self._key = b""
 
-    def known_as(self, number: int) -> None:
+    def set_number(self, number: int) -> None:
         self._key = transaction_key(number)
 
     def read(self, offset: int, size: int) -> bytes:
         if self._answer is None:
             return b""
         if self._start is None:
-            self._start = self._asked if offset == self._asked else 0
+            self._start = self._request_end if offset == self._request_end else 0
         at = max(offset - self._start, 0)
         return self._answer[at : at + size]
 
@@ -189,16 +194,16 @@ class TransactionHandle(Handle):
         if self._answer is not None:
             raise BadContentError("one open is one transaction")
         self._answer = self._transact(data, now)
-        self._asked = offset + len(data)
-        self._note(self._key, self._asked.to_bytes(_LENGTH, "big") + self._answer)
+        self._request_end = offset + len(data)
+        self._notes.save(self._key, self._request_end.to_bytes(_LENGTH, "big") + self._answer)
         return len(data)
 
     def release(self, now: float) -> None:
-        self._note(self._key, b"")
+        self._notes.save(self._key, b"")
 
 
 class LogHandle(Handle):
-    """The log of changes, read by position; b"" at its end."""
+    """The event log, read by position; b"" at its end."""
 
     grows = True
 
@@ -214,7 +219,7 @@ class LogHandle(Handle):
 
 
 class LockHandle(Handle):
-    """A file that is only there to be locked: it stays empty."""
+    """A file for locks, which the kernel keeps: it stays empty."""
 
     def write(self, offset: int, data: bytes, now: float) -> int:
         raise BadContentError("a lock file stays empty")

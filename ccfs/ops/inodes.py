@@ -1,7 +1,8 @@
-"""Inode numbers: which thing of the store a number means, and which face of it.
+"""Inode numbers: a serial number of the store and a slot.
 
-A number is a serial number of the store (0 for the mount itself) and a slot.  Serial numbers are
-never reused, so neither are inode numbers.  This file knows numbers only.
+    inode = serial << 5 | slot        serial: 0 for the mount itself
+
+Serial numbers are never reused, so neither are inode numbers.  Knows numbers only.
 """
 
 from collections.abc import Collection, Iterator
@@ -12,10 +13,10 @@ _SHIFT = 5
 
 
 class Slot(IntEnum):
-    """The face of a thing that an inode shows.
+    """Which of the inodes of one serial number.
 
-    Each request looks several up: they hash as the numbers that they are, not as an Enum does, and
-    who asks for one often keeps it under a name of its own.
+    Slots are looked up in dictionaries several times in each request: they hash as int, which is
+    faster than Enum's hash.  Hot code binds the ones it needs to module names.
     """
 
     __hash__ = int.__hash__
@@ -46,11 +47,11 @@ class Slot(IntEnum):
     TEXT = 16
     RAW = 17
     VALUE = 18
-    # a generation of bytes, an edition of the log, a scratch link, a file still being written
+    # a generation of bytes, an edition of the log, a scratch link, a new file that is not complete
     BYTES = 19
     EVENTS = 20
     LINK = 21
-    PENDING = 22
+    UNFINISHED = 22
 
 
 class Ref(NamedTuple):
@@ -61,50 +62,48 @@ class Ref(NamedTuple):
 
     @property
     def inode(self) -> int:
-        """Its number."""
+        """The inode number."""
         return self.serial << _SHIFT | self.slot
 
 
 def serial_of(inode: int) -> int:
-    """The serial number of an inode number."""
+    """Return the serial number in an inode number."""
     return inode >> _SHIFT
 
 
-def numbers(serials: Collection[int], slots: Collection[int]) -> Iterator[int]:
-    """The inodes of these slots of these serial numbers."""
+def inodes_of(serials: Collection[int], slots: Collection[int]) -> Iterator[int]:
+    """Return the inode numbers of all these slots of all these serial numbers."""
     return (serial << _SHIFT | slot for slot in slots for serial in serials)
 
 
 def among(inodes: set[int], serials: Collection[int], slots: Collection[int]) -> list[int]:
-    """Those of some inodes that are one of these slots of one of these serial numbers.
+    """Return those of `inodes` that are one of these slots of one of these serial numbers.
 
-    There may be thousands of either: whichever are fewer are gone through.
+    Both sets may have thousands of members: the smaller one is iterated.
     """
     if len(inodes) < len(serials) * len(slots):
-        wanted = set(serials)
-        return [i for i in inodes if i & _MASK in slots and i >> _SHIFT in wanted]
-    return [inode for inode in numbers(serials, slots) if inode in inodes]
+        serial_set = set(serials)
+        return [i for i in inodes if i & _MASK in slots and i >> _SHIFT in serial_set]
+    return [inode for inode in inodes_of(serials, slots) if inode in inodes]
 
-
-ROOT = Ref(0, Slot.ROOT)
 
 _SLOTS = {int(slot): slot for slot in Slot}
 _MASK = (1 << _SHIFT) - 1
-_KNOWN: dict[int, Ref] = {}
-_MOST = 4096
-"""How many refs are kept for the next who asks."""
+_REFS: dict[int, Ref] = {}
+_MAX_REFS = 4096
+"""How many refs are cached by inode number."""
 
 
-def ref(inode: int) -> Ref | None:
-    """The thing that a number means; None for a number that was never given."""
-    return _KNOWN.get(inode) or _new(inode)
+def ref_of(inode: int) -> Ref | None:
+    """Return the ref of an inode number; None where its slot is unknown."""
+    return _REFS.get(inode) or _cache_ref(inode)
 
 
-def _new(inode: int) -> Ref | None:
+def _cache_ref(inode: int) -> Ref | None:
     slot = _SLOTS.get(inode & _MASK)
     if slot is None:
         return None
-    if len(_KNOWN) >= _MOST:
-        _KNOWN.clear()
-    made = _KNOWN[inode] = Ref(inode >> _SHIFT, slot)
-    return made
+    if len(_REFS) >= _MAX_REFS:
+        _REFS.clear()
+    ref = _REFS[inode] = Ref(inode >> _SHIFT, slot)
+    return ref

@@ -1,7 +1,4 @@
-"""Which inodes a step has changed the attributes of.
-
-Knows numbers only: what the kernel holds of them is the server's to know.
-"""
+"""Which inodes the effects of a step make stale in the kernel.  Knows numbers only."""
 
 from collections.abc import Collection
 
@@ -9,7 +6,7 @@ from ccfs.ops.cached_inodes import CachedInodes
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.store.effects import Effects, Listing
 
-_GROUP = (
+_OF_A_CCACHE = (
     Slot.CCACHE,
     Slot.PRINCIPAL,
     Slot.CREDENTIALS,
@@ -21,28 +18,26 @@ _GROUP = (
     Slot.IDS,
     Slot.ID_LINK,
 )
+_OF_A_RECORD = (int(Slot.TEXT), int(Slot.VALUE))
 
 
-_RECORD = (int(Slot.TEXT), int(Slot.VALUE))
-
-
-def stale_records(serials: Collection[int], held: CachedInodes) -> list[int]:
-    """Those of `held` that are records': mostly there is none."""
-    return list(held.among(serials, _RECORD)) if serials else []
+def stale_records(serials: Collection[int], cached: CachedInodes) -> list[int]:
+    """Return the cached inodes of removed credentials and entries: mostly there is none."""
+    return list(cached.among(serials, _OF_A_RECORD)) if serials else []
 
 
 def stale(effects: Effects) -> list[Ref]:
-    """The inodes but for records whose attributes the kernel may hold and are not so any more."""
+    """Return the inodes, those of records excepted, whose attributes have changed."""
     refs = [Ref(number, Slot.BYTES) for number in effects.superseded]
     if effects.destroyed:
-        refs += [Ref(serial, slot) for serial in effects.destroyed for slot in _GROUP]
+        refs += [Ref(serial, slot) for serial in effects.destroyed for slot in _OF_A_CCACHE]
     if effects.listings:
         refs += _stale_listings(effects.listings)
     return refs
 
 
 def _stale_listings(listings: set[int | Listing]) -> list[Ref]:
-    """Directories whose entries have changed."""
+    """Return the directories whose entries have changed."""
     refs = [Ref(serial, Slot.CCACHE) for serial in listings if isinstance(serial, int)]
     if Listing.COLLECTION in listings:
         refs.append(Ref(0, Slot.CACHES))

@@ -1,60 +1,58 @@
-"""Directories that the kernel takes for removed although they are there.
+"""Directories that exist under another inode number than their own.
 
-Knows numbers only.  When a removal is accepted without effect, or another directory is renamed
-over one that keeps its identity, the kernel marks the inode as dead for as long as anybody has
-something open below it, and finds nothing in it any more.  The directory goes on under a new
-number; the old one still means it.
+The kernel marks a directory's inode as dead when rmdir succeeds or when another directory is
+renamed over it, and finds no names in it while any process has a file open below it.  Where the
+removal has no effect, or the directory keeps its identity in a rename, it gets a new inode
+number.  The old number still refers to it.  Knows numbers only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from struct import Struct
 
-from ccfs.ops.handles import Note
 from ccfs.ops.inodes import Ref, Slot
+from ccfs.service.notes import Notes
 
 _KEY = b"face "
 _VALUE = Struct(">QB")
 
 
 class ReissuedInodes:
-    """Which number stands for a directory now, and which directory a number means.
+    """Maps directories to their present inode, and back.  Notes keep it over a take-over."""
 
-    `notes`: what an earlier daemon has noted down; `note`: notes it for the next.
-    """
-
-    def __init__(self, note: Note, notes: Mapping[bytes, bytes]) -> None:
-        self._note = note
-        self._shown: dict[Ref, Ref] = {}
-        self._meant: dict[Ref, Ref] = {}
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._inodes: dict[Ref, Ref] = {}
+        self._directories: dict[Ref, Ref] = {}
         for key, value in notes.items():
             if key.startswith(_KEY):
                 serial, slot = _VALUE.unpack(value)
-                self._renew(Ref(serial, Slot(slot)), int(key.removeprefix(_KEY), 16))
+                self._map(Ref(serial, Slot(slot)), int(key.removeprefix(_KEY), 16))
 
-    def renew(self, directory: Ref, number: int) -> None:
-        """Show a directory under a serial number that was never given before."""
-        self._renew(directory, number)
-        self._note(_KEY + b"%x" % number, _VALUE.pack(*directory))
+    def reissue(self, directory: Ref, number: int) -> None:
+        """Give a directory the inode of a serial number that was never used."""
+        self._map(directory, number)
+        self._notes.save(_KEY + b"%x" % number, _VALUE.pack(*directory))
 
-    def _renew(self, directory: Ref, number: int) -> None:
-        face = Ref(number, directory.slot)
-        self._shown[directory] = face
-        self._meant[face] = directory
+    def _map(self, directory: Ref, number: int) -> None:
+        inode = Ref(number, directory.slot)
+        self._inodes[directory] = inode
+        self._directories[inode] = directory
 
-    def shown(self, directory: Ref) -> Ref:
-        """What the kernel gets to see for anything."""
-        return self._shown.get(directory, directory) if self._shown else directory
+    def inode_of(self, ref: Ref) -> Ref:
+        """Return the inode to give to the kernel for a ref."""
+        return self._inodes.get(ref, ref) if self._inodes else ref
 
-    def meant(self, face: Ref) -> Ref:
-        """What the kernel means with anything it has seen."""
-        return self._meant.get(face, face) if self._meant else face
+    def resolve(self, inode: Ref) -> Ref:
+        """Return the ref that an inode of the kernel stands for."""
+        return self._directories.get(inode, inode) if self._directories else inode
 
     def forget(self, serials: Iterable[int]) -> None:
-        """These ccaches are gone."""
-        gone = set(serials)
-        if self._meant and gone:
-            for face, ref in self._meant.items():
-                if ref.serial in gone:
-                    self._note(_KEY + b"%x" % face.serial, b"")
-            self._shown = {ref: face for ref, face in self._shown.items() if ref.serial not in gone}
-            self._meant = {face: ref for face, ref in self._meant.items() if ref.serial not in gone}
+        """Forget the directories of destroyed ccaches."""
+        destroyed = set(serials)
+        if not self._directories or not destroyed:
+            return
+        for inode, ref in list(self._directories.items()):
+            if ref.serial in destroyed:
+                self._notes.save(_KEY + b"%x" % inode.serial, b"")
+                del self._directories[inode]
+                self._inodes.pop(ref, None)

@@ -1,55 +1,52 @@
-"""Names of the table that a client has removed.
+"""Fixed names that a client has removed.
 
-`rm -r` of a ccache must get through, and what it removes is part of the mount and stays.  So a
-removal is accepted, and the name is gone for a moment: long enough for a client to make it anew,
-as `tar x`, `install` and `mv` do, which opens what is there.
+`rm -r` of a ccache must succeed, but its fixed names (`principal`, `credentials`...) can't be
+removed. So an unlink is accepted and the name is hidden for HIDDEN_SECONDS: long enough for `tar
+x`, `install` and `mv` to create it again, which opens the file that is there.
 
 Knows directories, names and times; never what a name stands for.
 """
 
-from collections.abc import Mapping
 from struct import Struct
 
-from ccfs.ops.handles import Note
 from ccfs.ops.inodes import Ref, Slot
+from ccfs.service.notes import Notes
 
 _KEY = b"removed"
-_ONE = Struct(">QBdH")
-LASTS = 2.0
-"""Seconds for which a removed name is gone, unless its directory is listed before."""
+_HEAD = Struct(">QBdH")
+HIDDEN_SECONDS = 2.0
+"""For how long a removed name is hidden, unless its directory is listed before."""
 
 
 class RemovedNames:
-    """The removed names, and when they come back.
+    """The removed names, and until when they are hidden.  A note keeps them over a take-over."""
 
-    `notes`: what an earlier daemon has noted down; `note`: notes it for the next.
-    """
-
-    def __init__(self, note: Note, notes: Mapping[bytes, bytes]) -> None:
-        self._note = note
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
         self._until: dict[tuple[Ref, bytes], float] = {}
-        noted, at = notes.get(_KEY, b""), 0
-        while at < len(noted):
-            serial, slot, until, size = _ONE.unpack_from(noted, at)
-            at += _ONE.size + size
-            self._until[Ref(serial, Slot(slot)), noted[at - size : at]] = until
+        data, at = notes.get(_KEY), 0
+        while at < len(data):
+            serial, slot, until, size = _HEAD.unpack_from(data, at)
+            at += _HEAD.size + size
+            self._until[Ref(serial, Slot(slot)), data[at - size : at]] = until
 
     def add(self, parent: Ref, name: bytes, now: float) -> None:
-        """A client has removed a name."""
+        """Hide a name that a client removes."""
         self._until = {key: until for key, until in self._until.items() if until > now}
-        self._until[parent, name] = now + LASTS
-        names = self._until.items()
-        self._note(_KEY, b"".join(_ONE.pack(*ref, until, len(n)) + n for (ref, n), until in names))
+        self._until[parent, name] = now + HIDDEN_SECONDS
+        items = self._until.items()
+        records = [_HEAD.pack(*ref, until, len(n)) + n for (ref, n), until in items]
+        self._notes.save(_KEY, b"".join(records))
 
     def has(self, parent: Ref, name: bytes, now: float) -> bool:
-        """Whether a name is gone."""
+        """Whether a name is hidden."""
         return bool(self._until) and self._until.get((parent, name), 0.0) > now
 
-    def take_back(self, parent: Ref, name: bytes, now: float) -> bool:
-        """A client makes a name; whether it had been removed."""
+    def restore(self, parent: Ref, name: bytes, now: float) -> bool:
+        """Show a name that a client creates; returns whether it was hidden."""
         return bool(self._until) and self._until.pop((parent, name), 0.0) > now
 
-    def show(self, parent: Ref) -> None:
-        """A client lists a directory: all that is there is there."""
+    def restore_all(self, parent: Ref) -> None:
+        """Show all names of a directory that a client lists."""
         if self._until:
             self._until = {key: until for key, until in self._until.items() if key[0] != parent}

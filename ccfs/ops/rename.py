@@ -1,20 +1,22 @@
-"""`rename`: what it means depends on what is moved and on what it is moved to.
+"""`rename`: its step depends on the kinds of the old and the new name.
 
-A rename is looked up in one table by the two kinds; what isn't in it is refused, never EXDEV: mv
-would copy then.
+Both kinds are looked up in one table.  A pair that is not in it is refused with EPERM, never EXDEV:
+mv(1) would copy then.
 """
 
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
-from ccfs.ops.credentials import rename_entry
-from ccfs.ops.directories import CCACHE, is_current, link_target
+from ccfs.ops.config_entries import rename_entry
+from ccfs.ops.dir_collection import has_ccache
+from ccfs.ops.directories import CCACHE
 from ccfs.ops.errnos import BadMessageError
-from ccfs.ops.file_system import Server
+from ccfs.ops.file_system import FileSystem
 from ccfs.ops.inodes import Ref, Slot
+from ccfs.ops.links import linked_ccache
 from ccfs.ops.node import ccache_of, decoded
-from ccfs.ops.texts import raw_name, write_kdc_offset, write_primary, write_principal
+from ccfs.ops.texts import ccache_of_file, write_kdc_offset, write_primary, write_principal
 from ccfs.ops.tree import fixed
 from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
@@ -23,7 +25,7 @@ from ccfs.store.errors import BadContentError, BadNameError, NotFoundError, NotP
 
 
 class Kind(Enum):
-    """What a name in a directory may stand for, in a rename."""
+    """What a name of a rename stands for."""
 
     DIRECTORY = auto()  # caches/NAME
     CONTENT = auto()  # caches/NAME/ccache
@@ -37,8 +39,8 @@ class Kind(Enum):
     FIXED = auto()  # the rest of the table
 
 
-class Place(NamedTuple):
-    """A name in a directory.  `name` is as the file system has it."""
+class Entry(NamedTuple):
+    """A name in a directory.  `serial`: of the directory's ccache, 0 for the mount's."""
 
     kind: Kind
     serial: int
@@ -46,41 +48,44 @@ class Place(NamedTuple):
 
     @property
     def scratch(self) -> tuple[int, bytes]:
-        """The key of the scratch file that may be here."""
+        """The key of the scratch file that may have this name."""
         return self.serial, self.name
 
 
-def rename(server: Server, source: tuple[Ref, bytes], target: tuple[Ref, bytes], at: Stamp) -> None:
-    """Carry a rename out, or refuse it."""
-    old, new = _source(server, *source), _place(server, *target)
+def rename(fs: FileSystem, source: tuple[Ref, bytes], target: tuple[Ref, bytes], at: Stamp) -> None:
+    """Rename `source` to `target`, each a directory and a name."""
+    old, new = _source_entry(fs, *source), _entry(fs, *target)
     step = STEPS.get((old.kind, new.kind))
     if step is None:
         raise NotPermittedError("this is not renamed to that")
     try:
-        step(server, old, new, at)
+        step(fs, old, new, at)
     except BadContentError:
         raise BadMessageError from None
-    except BadNameError:  # mv(1) takes EINVAL for a move of a directory into itself
+    except BadNameError:  # mv(1) explains EINVAL as a move of a directory into itself
         raise NotPermittedError("no name of a ccache") from None
 
 
-def _place(server: Server, parent: Ref, name: bytes) -> Place:
-    """What a name is, in a directory that is still there: the kernel may not know that it isn't."""
+def _entry(fs: FileSystem, parent: Ref, name: bytes) -> Entry:
+    """Return the kind of a name; GoneError where the directory's ccache was destroyed.
+
+    The kernel may have the dentry of a destroyed ccache still.
+    """
     if parent.serial:
-        ccache_of(server, parent.serial)
-    return Place(_kind(server, parent, name), parent.serial, name)
+        ccache_of(fs, parent.serial)
+    return Entry(_kind(fs, parent, name), parent.serial, name)
 
 
-def _kind(server: Server, parent: Ref, name: bytes) -> Kind:
-    known = fixed(parent, name)
-    if known is not None:
-        return _FIXED.get(known.slot, Kind.FIXED)
+def _kind(fs: FileSystem, parent: Ref, name: bytes) -> Kind:
+    entry = fixed(parent, name)
+    if entry is not None:
+        return _FIXED.get(entry.slot, Kind.FIXED)
     if parent.slot is Slot.CCACHE:
         return Kind.CONTENT if name == CCACHE else Kind.SCRATCH
     if parent.slot is Slot.DIR:
         if name == PRIMARY:
             return Kind.PRIMARY
-        return Kind.SCRATCH if raw_name(server, name) is None else Kind.LISTED
+        return Kind.SCRATCH if ccache_of_file(fs, name) is None else Kind.LISTED
     if parent.slot is Slot.CONFIG:
         return Kind.CONFIG
     return _TOP.get(parent.slot, Kind.FIXED) if name != b"events" else Kind.FIXED
@@ -90,114 +95,114 @@ _FIXED = {Slot.DEFAULT: Kind.DEFAULT, Slot.PRINCIPAL: Kind.TEXT, Slot.KDC_OFFSET
 _TOP = {Slot.ROOT: Kind.LINK, Slot.CACHES: Kind.DIRECTORY}
 
 
-def _source(server: Server, parent: Ref, name: bytes) -> Place:
-    """A name that is there: in `dir/` a ccache's name may still be scratch."""
-    place = _place(server, parent, name)
-    if place.kind is Kind.LISTED and not is_current(server, name):
-        return place._replace(kind=Kind.SCRATCH)
-    return place
+def _source_entry(fs: FileSystem, parent: Ref, name: bytes) -> Entry:
+    """Return the entry of a name that exists: a ccache's name in `dir/` may be a scratch file's."""
+    entry = _entry(fs, parent, name)
+    if entry.kind is Kind.LISTED and not has_ccache(fs, name):
+        return entry._replace(kind=Kind.SCRATCH)
+    return entry
 
 
-def _ccache(server: Server, place: Place) -> Ccache:
-    collection = server.store.collection
-    if place.kind is Kind.CONTENT:
-        found = collection.by_serial(place.serial)
+def _ccache(fs: FileSystem, entry: Entry) -> Ccache:
+    collection = fs.store.collection
+    if entry.kind is Kind.CONTENT:
+        ccache = collection.by_serial(entry.serial)
     else:
-        listed = place.kind is Kind.LISTED
-        name = raw_name(server, place.name) if listed else decoded(place.name)
-        found = collection.find(name) if name is not None else None
-    if found is None:
+        listed = entry.kind is Kind.LISTED
+        name = ccache_of_file(fs, entry.name) if listed else decoded(entry.name)
+        ccache = collection.find(name) if name is not None else None
+    if ccache is None:
         raise NotFoundError("no such ccache")
-    return found
+    return ccache
 
 
-def _file(server: Server, place: Place) -> Ccache:
-    """The ccache whose file is moved; it may have lost it since the kernel looked."""
-    found = _ccache(server, place)
-    if found.current is None:
+def _initialised(fs: FileSystem, entry: Entry) -> Ccache:
+    """Return the ccache whose file is moved; the file may be gone since the kernel's lookup."""
+    ccache = _ccache(fs, entry)
+    if ccache.current is None:
         raise NotFoundError("no ccache file")
-    return found
+    return ccache
 
 
-def _replace(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.replace(old.scratch, _ccache(server, new), at)
-
-
-def _replace_listed(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.replace_new(old.scratch, _listed(server, new), at)
-    _clear(server, new)
-
-
-def _rename_scratch(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.rename_scratch(old.scratch, new.scratch, at)
-
-
-def _set_primary(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    write_primary(server, 0, bytes(server.store.scratch.get(*old.scratch).data), at)
-    server.store.unlink_scratch(*old.scratch)
-
-
-def _set_text(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    write = write_principal if new.name == b"principal" else write_kdc_offset
-    write(server, new.serial, bytes(server.store.scratch.get(*old.scratch).data), at)
-    server.store.unlink_scratch(*old.scratch)
-
-
-def _rename_config(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    """`sed -i` makes the new value under another name beside; entries stay in their ccache."""
-    if old.serial != new.serial:
-        raise NotPermittedError("an entry is not moved to another ccache")
-    if old.name != new.name:
-        rename_entry(server, old.serial, old.name, new.name, at)
-
-
-def _move(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.move_file(_file(server, old), _ccache(server, new), at)
-
-
-def _move_listed(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.move_to_name(_file(server, old), _listed(server, new), at)
-    _clear(server, new)
-
-
-def _listed(server: Server, place: Place) -> bytes:
-    name = raw_name(server, place.name)
+def _ccache_name(fs: FileSystem, entry: Entry) -> bytes:
+    name = ccache_of_file(fs, entry.name)
     if name is None:
         raise NotFoundError("no name of a ccache")
     return name
 
 
-def _clear(server: Server, place: Place) -> None:
-    """A scratch file that had the name is replaced, too."""
-    if server.store.scratch.find(*place.scratch):
-        server.store.unlink_scratch(*place.scratch)
+def _unlink_hidden(fs: FileSystem, entry: Entry) -> None:
+    """Remove a scratch file that had the name of the new ccache file."""
+    if fs.store.scratch.find(*entry.scratch):
+        fs.store.unlink_scratch(*entry.scratch)
 
 
-def _move_directory(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    target = server.store.collection.find(decoded(new.name))
-    server.store.move_to_name(_ccache(server, old), decoded(new.name), at)
+def _replace(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    fs.store.replace(old.scratch, _ccache(fs, new), at)
+
+
+def _replace_listed(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    fs.store.replace_new(old.scratch, _ccache_name(fs, new), at)
+    _unlink_hidden(fs, new)
+
+
+def _rename_scratch(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    fs.store.rename_scratch(old.scratch, new.scratch, at)
+
+
+def _set_primary(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    write_primary(fs, 0, bytes(fs.store.scratch.get(*old.scratch).data), at)
+    fs.store.unlink_scratch(*old.scratch)
+
+
+def _set_text(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    write = write_principal if new.name == b"principal" else write_kdc_offset
+    write(fs, new.serial, bytes(fs.store.scratch.get(*old.scratch).data), at)
+    fs.store.unlink_scratch(*old.scratch)
+
+
+def _rename_config(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    """Rename an entry within its ccache: `sed -i` writes the new value under another name."""
+    if old.serial != new.serial:
+        raise NotPermittedError("an entry is not moved to another ccache")
+    if old.name != new.name:
+        rename_entry(fs, old.serial, old.name, new.name, at)
+
+
+def _move(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    fs.store.move_file(_initialised(fs, old), _ccache(fs, new), at)
+
+
+def _move_listed(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    fs.store.move_to_name(_initialised(fs, old), _ccache_name(fs, new), at)
+    _unlink_hidden(fs, new)
+
+
+def _move_directory(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    target = fs.store.collection.find(decoded(new.name))
+    fs.store.move_to_name(_ccache(fs, old), decoded(new.name), at)
     if target is not None:
-        server.revive(Ref(target.serial, Slot.CCACHE))
+        fs.kernel_cache.reissue(Ref(target.serial, Slot.CCACHE))
 
 
-def _put_aside(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.put_aside(_file(server, old), new.scratch, at)
+def _put_aside(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    fs.store.put_aside(_initialised(fs, old), new.scratch, at)
 
 
-def _set_default(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    links = server.store.scratch.links
+def _set_default(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    links = fs.store.scratch.links
     if old.name not in links:
         raise NotFoundError("no such link")
-    target = link_target(server, links[old.name].target)
-    server.store.collection.set_default(target, at)
-    server.store.drop_link(old.name)
+    target = linked_ccache(fs, links[old.name].target)
+    fs.store.collection.set_default(target, at)
+    fs.store.drop_link(old.name)
 
 
-def _rename_link(server: Server, old: Place, new: Place, at: Stamp) -> None:
-    server.store.rename_link(old.name, new.name)
+def _rename_link(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
+    fs.store.rename_link(old.name, new.name)
 
 
-Step = Callable[[Server, Place, Place, Stamp], None]
+Step = Callable[[FileSystem, Entry, Entry, Stamp], None]
 
 STEPS: dict[tuple[Kind, Kind], Step] = {
     (Kind.SCRATCH, Kind.CONTENT): _replace,

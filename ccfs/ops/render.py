@@ -1,6 +1,6 @@
-"""The texts that describe the mount and its ccaches: README, info, stats, principal, kdc_offset.
+"""The texts of the mount: README, info, stats, ids, principal, kdc_offset, primary.
 
-Knows what the lines say; never who reads them.
+Knows the lines of each text; never how a file is opened or read.
 """
 
 import json
@@ -10,7 +10,7 @@ from ccfs import __version__
 from ccfs.format.names import encode_name
 from ccfs.format.principal import unparse_name
 from ccfs.format.text import principal_text, timestamp
-from ccfs.ops.file_system import Server
+from ccfs.ops.file_system import FileSystem
 from ccfs.store.ccache import Ccache
 from ccfs.store.dir_names import shown_name
 
@@ -33,30 +33,30 @@ Secrets are in `ccache` and in credentials/ID.raw, nowhere else.
 """
 
 
-def readme(server: Server, _: int = 0) -> bytes:
-    """What is here and how to use it, with this mount's own paths."""
-    text = _README.format(uid=server.owner.uid, pid=server.pid, mount=server.mountpoint)
+def readme(fs: FileSystem, _: int = 0) -> bytes:
+    """Describe the mount and its use, with its own paths."""
+    text = _README.format(uid=fs.info.owner.uid, pid=fs.info.pid, mount=fs.info.mountpoint)
     return text.encode("utf-8", "surrogateescape")
 
 
-def info(server: Server, serial: int) -> bytes:
-    """The `key: value` lines of the mount (serial 0) or of a ccache."""
-    ccache = server.store.collection.by_serial(serial)
-    lines = _ccache_info(server, ccache) if ccache else _mount_info(server)
+def info(fs: FileSystem, serial: int) -> bytes:
+    """Return the `key: value` lines of the mount (serial 0) or of a ccache."""
+    ccache = fs.store.collection.by_serial(serial)
+    lines = _ccache_info(fs, ccache) if ccache else _mount_info(fs)
     return "".join(f"{key}: {value}\n" for key, value in lines).encode("utf-8", "surrogateescape")
 
 
-def _mount_info(server: Server) -> list[tuple[str, object]]:
-    store, limits = server.store, server.store.limits
+def _mount_info(fs: FileSystem) -> list[tuple[str, object]]:
+    store, limits = fs.store, fs.store.limits
     ccaches = [c for c in store.collection.all() if c.initialised]
     return [
-        ("server_id", server.ident),
+        ("server_id", fs.info.ident),
         ("start_time", int(store.start_time)),
-        ("pid", server.pid),
-        ("keeper", server.keeper),
+        ("pid", fs.info.pid),
+        ("keeper", fs.info.supervisor_pid),
         ("version", __version__),
-        ("journal", server.journal_path.replace("\n", "%0A")),
-        ("kcm_socket", server.kcm_socket.replace("\n", "%0A")),
+        ("journal", fs.info.journal_path.replace("\n", "%0A")),
+        ("kcm_socket", fs.info.kcm_socket.replace("\n", "%0A")),
         ("default", encode_name(store.collection.default.name)),
         ("change_time", store.change_time),
         ("ccaches", len(ccaches)),
@@ -72,7 +72,7 @@ def _mount_info(server: Server) -> list[tuple[str, object]]:
     ]
 
 
-def _ccache_info(server: Server, ccache: Ccache) -> list[tuple[str, object]]:
+def _ccache_info(fs: FileSystem, ccache: Ccache) -> list[tuple[str, object]]:
     prefix, expires = ccache.prefix, ccache.expires()
     offset = prefix.header.kdc_offset if prefix else None
     return [
@@ -80,7 +80,7 @@ def _ccache_info(server: Server, ccache: Ccache) -> list[tuple[str, object]]:
         ("name", encode_name(ccache.name)),
         ("principal", principal_text(prefix.principal) if prefix else ""),
         ("initialised", _yes(ccache.initialised)),
-        ("default", _yes(ccache is server.store.collection.default)),
+        ("default", _yes(ccache is fs.store.collection.default)),
         ("version", prefix.header.dialect.version if prefix else ""),
         ("change_time", ccache.change_time),
         ("lineage", ccache.lineage),
@@ -93,9 +93,9 @@ def _ccache_info(server: Server, ccache: Ccache) -> list[tuple[str, object]]:
     ]
 
 
-def ids(server: Server, serial: int) -> bytes:
-    """A line for each credential and configuration entry in stored order: its id and its file."""
-    ccache = server.store.collection.by_serial(serial)
+def ids(fs: FileSystem, serial: int) -> bytes:
+    """Return a line with id and file for each credential and entry, in stored order."""
+    ccache = fs.store.collection.by_serial(serial)
     image = ccache.image if ccache else None
     lines = (
         (f"{s.ident}\t{_DIRECTORY[s.config]}/{s.name}\n" for s in image.stored()) if image else ()
@@ -106,45 +106,48 @@ def ids(server: Server, serial: int) -> bytes:
 _DIRECTORY = {False: "credentials", True: "config"}
 
 
-def principal(server: Server, serial: int) -> bytes:
-    """The client principal and a newline; empty where the ccache is uninitialised."""
-    ccache = server.store.collection.by_serial(serial)
+def principal(fs: FileSystem, serial: int) -> bytes:
+    """Return the client principal and a newline; b"" where the ccache is uninitialised."""
+    ccache = fs.store.collection.by_serial(serial)
     prefix = ccache.prefix if ccache else None
     return unparse_name(prefix.principal) + b"\n" if prefix else b""
 
 
-def kdc_offset(server: Server, serial: int) -> bytes:
-    """Seconds and a newline; empty where it is not set."""
-    ccache = server.store.collection.by_serial(serial)
+def kdc_offset(fs: FileSystem, serial: int) -> bytes:
+    """Return the KDC offset in seconds and a newline; b"" where it is not set."""
+    ccache = fs.store.collection.by_serial(serial)
     offset = ccache.prefix.header.kdc_offset if ccache and ccache.prefix else None
     return b"%d\n" % offset[0] if offset else b""
 
 
-def primary(server: Server, _: int) -> bytes:
-    """The file name in `dir/` of the default ccache, as DIR: ccaches have it."""
-    return shown_name(server.store.collection.default) + b"\n"
+def primary(fs: FileSystem, _: int) -> bytes:
+    """Return the file name in `dir/` of the default ccache, as in a DIR ccache's `primary`."""
+    return shown_name(fs.store.collection.default) + b"\n"
 
 
-def stats(server: Server, _: int) -> bytes:
-    """JSON: requests by operation, what is held, and since when."""
-    store = server.store
+def stats(fs: FileSystem, _: int) -> bytes:
+    """Return JSON: requests by operation, the sizes of the store, and the uptime."""
+    store = fs.store
     ccaches = [c for c in store.collection.all() if c.initialised]
-    held = {
+    sizes = {
         "ccaches": len(ccaches),
         "credentials": sum(len(c.credentials) for c in ccaches),
         "bytes": store.used_bytes,
         "scratch_files": store.scratch.count,
-        "open_handles": len(server.handles),
+        "open_handles": len(fs.handles),
         "events": store.events.sequence,
-        "uptime": int(server.clock() - store.start_time),
+        "uptime": int(fs.committer.clock() - store.start_time),
     }
-    requests = ",\n".join(_numbers(server.requests, "    "))
-    lines = [f'  "requests": {{\n{requests}\n  }}', *_numbers(held, "  ")]
+    requests = ",\n".join(_numbers(fs.committer.requests, "    "))
+    lines = [f'  "requests": {{\n{requests}\n  }}', *_numbers(sizes, "  ")]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
 
 
 def _numbers(values: Mapping[str, int], indent: str) -> list[str]:
-    """JSON members in columns: `stat` is a request, too, and the size must stay what it said."""
+    """Return JSON members in columns.
+
+    The size is the same for larger numbers: reading `stats` after stat(2) is a request, too.
+    """
     return [
         f"{indent}{json.dumps(key)}:{value:>{14 + 14 - len(key)}}" for key, value in values.items()
     ]

@@ -1,26 +1,50 @@
-"""Who asks: the process of a thread that the kernel names, and its command.
+"""The caller of a request: its process and command, by the thread id that the kernel gives.
 
-A FUSE server hears the id of the asking thread.  Knows /proc only (proc(5), /proc/PID/status).
+FUSE puts the id of the calling thread into each request (`pid` in struct fuse_in_header).  Reads
+/proc/PID/status (proc(5)); knows nothing else.
 """
 
 import os
 
 COMMAND_UNKNOWN = "-"
+CACHE_SECONDS = 0.005
+"""For how long the process of a thread is cached: the kernel reuses no thread id so soon."""
+
+
+class CallerLookup:
+    """Looks up the process of a thread, and caches the last one for CACHE_SECONDS.
+
+    A client makes several requests for one operation (lookup, open, write, release), one after the
+    other.
+    """
+
+    def __init__(self) -> None:
+        self._thread = 0
+        self._process = (0, COMMAND_UNKNOWN)
+        self._looked_up = 0.0
+
+    def process(self, thread: int, now: float) -> tuple[int, str]:
+        """Return the process id and the command of a thread."""
+        if thread != self._thread or not 0 <= now - self._looked_up < CACHE_SECONDS:
+            self._process = process_of(thread)
+            self._thread, self._looked_up = thread, now
+        return self._process
 
 
 def process_of(thread: int) -> tuple[int, str]:
-    """The process that a thread belongs to, and the command of that.
+    """Read the process id and the command of a thread from /proc.
 
-    The thread's own id and COMMAND_UNKNOWN where it has ended, or is in no pid namespace of ours.
+    Returns the thread's own id and COMMAND_UNKNOWN where it has ended, or is not in our pid
+    namespace.
     """
     status = _read(f"/proc/{thread}/status")
     name, _, rest = status.partition(b"\n")
-    _, found, after = rest.partition(b"\nTgid:\t")
-    if not found:
+    _, tgid, after = rest.partition(b"\nTgid:\t")
+    if not tgid:
         return thread, COMMAND_UNKNOWN
     process = int(after.partition(b"\n")[0])
     command = name.removeprefix(b"Name:\t")
-    if process != thread or b"\\" in command:  # a thread's own name, or one that is quoted
+    if process != thread or b"\\" in command:  # a thread's own name, or an escaped one
         command = _read(f"/proc/{process}/comm").rstrip(b"\n")
     return process, command.decode("utf-8", "surrogateescape") or COMMAND_UNKNOWN
 
@@ -32,7 +56,7 @@ def _read(path: str) -> bytes:
         return b""
     try:
         return os.read(descriptor, 512)
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process ended after the open
         return b""
     finally:
         os.close(descriptor)

@@ -11,7 +11,6 @@ from ccfs.store.effects import Effects
 from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.event_log import EventLog
 from ccfs.store.generation import Generation
-from ccfs.store.reply_cache import ReplyCache
 from ccfs.store.values import Client, EventKind, Limits, Stamp, Stored
 
 REFUSALS = 1.0
@@ -22,7 +21,6 @@ NO_CCACHE = b"-"
 class Ledger:
     """The store's one counter of everything.
 
-    `memo`: what the layer above has made of the content, as long as no step has had an effect.
     `notes`: what the layer above has noted down to have it after a restart.
 
     Serial numbers begin with the start time in milliseconds, so that they are not met again after
@@ -36,7 +34,6 @@ class Ledger:
         self.effects = Effects()
         self.register = Register(int(now * 1000), limits.credentials)
         self.events = EventLog(limits.events, self.number)
-        self.memo = ReplyCache()
         self.notes: dict[bytes, bytes] = {}
         self._refused = -math.inf
 
@@ -49,7 +46,6 @@ class Ledger:
         if not self.effects:
             return None
         taken, self.effects = self.effects, Effects()
-        self.memo.clear()
         self.register.prune()
         return taken
 

@@ -25,7 +25,6 @@ from ccfs.store.generations import Generations
 from ccfs.store.image import count_records, whole
 from ccfs.store.ledger import NO_CCACHE, Ledger
 from ccfs.store.open_files import OpenFile, OpenFiles
-from ccfs.store.reply_cache import ReplyCache
 from ccfs.store.restore import restore
 from ccfs.store.scratch import COLLECTION, KEPT, Link, Scratch
 from ccfs.store.snapshot import Saved
@@ -85,11 +84,6 @@ class Store:
     def last_serial(self) -> int:
         """The highest serial number that was given."""
         return self.ledger.register.last
-
-    @property
-    def reply_cache(self) -> ReplyCache:
-        """Replies made of the content, until a step changes it."""
-        return self.ledger.memo
 
     def take_effects(self) -> Effects | None:
         """Return what steps have changed since the last call; None for nothing."""

@@ -15,9 +15,9 @@ it.  It is written by single stores, so that it is right at any moment of a kill
     128 - 191 FIFOs whose readers are to be woken: serial numbers plus one; 0: none
     192 - 255 ccaches that are to be touched, the same
 
-A page behind it, from word KCM on, is about the present KCM request (ccfs.kcm.request_progress): it has
-nothing to do with a FUSE connection, and stays when there is another one.  All is locked in memory
-as the daemon is.
+A page behind it, from word KCM on, is about the present KCM request (ccfs.kcm.request_progress): it
+has nothing to do with a FUSE connection, and stays when there is another one.  All is locked in
+memory as the daemon is.
 
 Knows words and bytes; never what a request asks.
 """

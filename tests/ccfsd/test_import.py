@@ -19,7 +19,9 @@ from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError
 from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
 from ccfs.linux import foreign_file
-from ccfs.ops.file_system import Owner, Server
+from ccfs.ops.waiters import Waiters
+from ccfs.service.commit import Committer
+from ccfs.service.info import Owner
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from tests.support.direct import Outside
@@ -43,6 +45,7 @@ from tests.support.vectors import BROKEN, vector
 DELEGATED = whole(record(TGT, endtime=int(NOW) + 3600), config(b"fast_avail"), principal=BOB)
 MINE = whole(record(TGT, endtime=int(NOW) + 60))
 UID = os.getuid()
+OWNER = Owner(UID, UID)
 SECONDS = 20.0
 SHORT = 0.3
 
@@ -58,17 +61,9 @@ class Daemon:
         self.journal = Journal(str(directory / "journal"), fresh=True)
         self.store = Store(limits or Limits(), at())
         self.journal.create("/m", UID, self.store)
-        self.server = Server(
-            self.store,
-            Owner(UID, UID),
-            "/m",
-            "id",
-            1,
-            self.outside,
-            clock=lambda: NOW,
-            journal=self.journal,
-        )
-        self.server.settle()
+        self.committer = Committer(self.store, journal=self.journal, clock=lambda: NOW)
+        self.committer.subscribe(Waiters(self.store, self.outside).wake)
+        self.committer.commit()
 
     def leave(self, data: bytes) -> None:
         self.left.write_bytes(data)
@@ -78,7 +73,8 @@ class Daemon:
         self, into: str = "session-7", when: When = When.ALWAYS, seconds: float = SECONDS
     ) -> str | None:
         async def run() -> str | None:
-            return await Importer(self.server).take(f"FILE:{self.left}", into, when, seconds)
+            importer = Importer(self.committer, OWNER)
+            return await importer.take(f"FILE:{self.left}", into, when, seconds)
 
         return trio.run(run)
 
@@ -219,7 +215,7 @@ def test_hostile_sources(daemon: Daemon, caplog: pytest.LogCaptureFixture, kind:
 @pytest.mark.parametrize("residual", ["KEYRING:session:x", "krb5cc", "FILE:", ""])
 def test_other_residuals(daemon: Daemon, residual: str) -> None:
     with pytest.raises(SourceError):
-        trio.run(Importer(daemon.server).take, residual, "default", When.ALWAYS)
+        trio.run(Importer(daemon.committer, OWNER).take, residual, "default", When.ALWAYS)
 
 
 def test_a_name_that_no_ccache_can_have(daemon: Daemon) -> None:
@@ -260,7 +256,7 @@ def test_a_journal_without_room(
         patched.setattr(Log, "append", full)
         assert daemon.refused(JournalError) == "the journal could not keep it"
     assert daemon.left.read_bytes() == big
-    assert "settle failed: DamagedError at " in caplog.text
+    assert "commit failed: DamagedError at " in caplog.text
     assert KEY.decode() not in caplog.text
     assert daemon.take() == "session-7"
     assert daemon.kept()[b"session-7"] == big
@@ -282,13 +278,13 @@ def test_a_source_that_cannot_be_removed(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The import is done, and the log says what stays."""
-    settle = daemon.server.settle
+    commit = daemon.committer.commit
 
     def and_meanwhile() -> None:
-        settle()
+        commit()
         daemon.leave(MINE)
 
-    monkeypatch.setattr(daemon.server, "settle", and_meanwhile)
+    monkeypatch.setattr(daemon.committer, "commit", and_meanwhile)
     assert daemon.take() == "session-7"
     assert daemon.left.read_bytes() == MINE
     assert f"{daemon.left} has changed since it was read, and stays" in caplog.text
@@ -354,7 +350,7 @@ def test_a_source_that_does_not_answer(daemon: Daemon, make_mount: MakeMount) ->
     before = len(os.listdir("/proc/self/fd"))
 
     async def scene() -> None:
-        importer = Importer(daemon.server)
+        importer = Importer(daemon.committer, OWNER)
         take = functools.partial(importer.take, into="default", when=When.ALWAYS)
         os.kill(mount.pid, signal.SIGSTOP)
         try:
@@ -379,7 +375,7 @@ def test_one_that_nobody_waits_for_any_more_is_not_stored(
     """The thread comes back late: its file stays, and no ccache appears behind anybody's back."""
 
     async def scene() -> None:
-        importer, late = Importer(daemon.server), trio.Event()
+        importer, late = Importer(daemon.committer, OWNER), trio.Event()
         reading, go_on = trio.Event(), threading.Event()
         opened = foreign_file.opened
 
@@ -414,7 +410,7 @@ def test_destroyed_with_its_session(daemon: Daemon) -> None:
     daemon.take()
 
     async def scene() -> None:
-        importer = Importer(daemon.server)
+        importer = Importer(daemon.committer, OWNER)
         importer.destroy("session-7")
         importer.destroy("session-7")
 

@@ -47,14 +47,14 @@ def test_a_step_without_room_has_not_been_and_the_next_one_mends(
             for _ in range(2):
                 with pytest.raises(DamagedError, match="no space left"):
                     journaled.commit()
-                journaled.server.tend()
-                assert journaled.server.unkept
+                journaled.committer.commit_or_warn()
+                assert journaled.committer.journal_behind
         restarted = journaled.restart_after_kill()
         assert durable_state(restarted.store) == before
         restarted.close()
         journaled.store.collection.create(b"other", at(60))
         journaled.commit()
-        assert not journaled.server.unkept
+        assert not journaled.committer.journal_behind
         assert_survives_kill(journaled)
 
 
@@ -70,8 +70,8 @@ def test_what_could_not_be_kept_is_kept_with_the_next_look(
             patched.setattr(Log, "append", raise_enospc)
             with pytest.raises(DamagedError):
                 journaled.commit()
-        journaled.server.tend()
-        assert not journaled.server.unkept
+        journaled.committer.commit_or_warn()
+        assert not journaled.committer.journal_behind
         assert_survives_kill(journaled)
 
 
@@ -156,11 +156,11 @@ def test_a_full_file_system(tmp_path: Path) -> None:
         journaled.store.edits.store(ccache, big, at())
         with pytest.raises(DamagedError):
             journaled.commit()
-        journaled.server.tend()
+        journaled.committer.commit_or_warn()
         ballast.unlink()
         journaled.store.edits.store(ccache, record(b"host/www@R"), at())
         journaled.commit()
-        journaled.server.tend()
+        journaled.committer.commit_or_warn()
         journaled.close()
         restarted = JournaledStore(place / "journal")
         assert durable_state(restarted.store) == durable_state(journaled.store)

@@ -14,7 +14,7 @@ from ccfs.daemon.open_journal import OpenJournal
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
-from ccfs.ops.file_system import Owner, Server
+from ccfs.service.commit import Committer
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.effects import Effects, Listing
@@ -22,11 +22,9 @@ from ccfs.store.errors import BadContentError, DamagedError, GoneError
 from ccfs.store.event_log import Reader
 from ccfs.store.open_files import OpenFile
 from ccfs.store.scratch import COLLECTION
-from tests.support.direct import Outside
 from tests.support.journal_history import History, secret
 from tests.support.journals import (
     MOUNT,
-    UID,
     JournaledStore,
     durable_state,
     journaled_store,
@@ -387,7 +385,7 @@ def test_marks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [restarted.journal.has_made(one) for one in (first, second)] == [True, False]
         assert restarted.journal.mark == second
         restarted.close()
-        journaled.server.tend()
+        journaled.committer.commit_or_warn()
         journaled.journal._most = 0
         third = journaled.journal.mark
         journaled.store.edits.store(ccache, LATE, at())
@@ -406,11 +404,11 @@ def test_the_mark_of_a_journal_that_is_not_made_yet(tmp_path: Path) -> None:
     options = MountOptions(MOUNT, journal=str(path), control=3)
     late = LazyJournal(options)
     store = late.store(options, at())
-    server = Server(store, Owner(UID, UID), MOUNT, "id", 1, Outside(), journal=late)
-    server.tend()
+    committer = Committer(store, journal=late)
+    committer.commit_or_warn()
     assert (late.mark, late.has_made((0, 0)), path.exists()) == ((0, 0), False, False)
     store.log_refusal(at(), "why")
-    server.settle()
+    committer.commit()
     assert late.has_made((0, 0))
     name, number = late.mark
     assert (name > 0, number, late.has_made((name, number))) == (True, 2, False)

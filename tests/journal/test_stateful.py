@@ -260,7 +260,7 @@ class Survives(RuleBasedStateMachine):
 
     @rule()
     def idle(self) -> None:
-        self.made.server.tend()
+        self.made.committer.commit_or_warn()
 
     @invariant()
     def comes_back(self) -> None:

@@ -13,7 +13,8 @@ import pytest
 from ccfs.kcm import server as serving
 from ccfs.kcm.listener import KcmListener
 from ccfs.kcm.server import KcmServer
-from ccfs.kcm.service import Service
+from ccfs.kcm.service import KcmService
+from ccfs.service.info import Owner
 from ccfs.supervisor.kcm_acceptor import ALL, KcmAcceptor
 from tests.support import kcm
 from tests.support.direct import FileSystem
@@ -46,8 +47,10 @@ class House:
 
     def daemon(self, most: int = 2000) -> KcmServer:
         """A new one, which has heard nothing yet."""
-        service = Service(FileSystem().server, os.geteuid())
-        made = KcmServer(service, limit=1 << 20, room=1 << 22, most=most, takes_over=True)
+        service = KcmService(FileSystem().committer, Owner(os.geteuid(), 0))
+        made = KcmServer(
+            service, limit=1 << 20, budget=1 << 22, max_connections=most, takes_over=True
+        )
         _, theirs = self.keeper.descriptors_for_daemon()
         made.open(None, socket.socket(fileno=theirs))
         return made
@@ -188,8 +191,8 @@ def test_a_keeper_that_goes(house: House, monkeypatch: pytest.MonkeyPatch) -> No
     """The daemon accepts clients itself then."""
     client = house.connect()
     house.work()
-    service = Service(FileSystem().server, os.geteuid())
-    daemon = KcmServer(service, limit=1 << 20, room=1 << 22, takes_over=True)
+    service = KcmService(FileSystem().committer, Owner(os.geteuid(), 0))
+    daemon = KcmServer(service, limit=1 << 20, budget=1 << 22, takes_over=True)
     listener, theirs = house.keeper.descriptors_for_daemon()
     daemon.open(socket.socket(fileno=os.dup(listener)), socket.socket(fileno=theirs))
     house.keeper._drop_daemon()

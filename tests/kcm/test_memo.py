@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from ccfs.kcm import reply_cache
 from ccfs.kcm.opcodes import OPERATIONS
-from ccfs.kcm.service import Peer, Service
-from ccfs.store import reply_cache
-from ccfs.store.reply_cache import ReplyCache
+from ccfs.kcm.reply_cache import ReplyCache
+from ccfs.kcm.service import KcmService, Responder
+from ccfs.service.info import Owner
 from tests.support import kcm
 from tests.support.direct import UID, FileSystem
 from tests.support.kcm import credential, lengthed, principal, request, split, tag, u32
-from tests.support.kcm_fresh import check_kept
+from tests.support.kcm_fresh import check_cached
 
 ALICE, BOB = principal("alice@R"), principal("bob@R")
 TKT, OTHER = b"%d:tkt\0" % UID, b"%d:other\0" % UID
@@ -34,7 +35,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.fs = FileSystem()
-        self.service = Service(self.fs.server, UID)
+        self.service = KcmService(self.fs.committer, Owner(UID, UID))
         self.peer = self.connect()
         self.call(kcm.INITIALIZE, TKT + ALICE)
         self.call(kcm.STORE, TKT + credential("krbtgt/R@R"))
@@ -46,8 +47,8 @@ class Scene:
         self.reads[kcm.GET_CRED_BY_UUID] = TKT + first
         self.reads[kcm.GET_CACHE_BY_UUID] = ccache
 
-    def connect(self, pid: int = 1) -> Peer:
-        peer = self.service.peer(UID, pid)
+    def connect(self, pid: int = 1) -> Responder:
+        peer = self.service.responder(UID, pid)
         assert peer is not None
         return peer
 
@@ -56,25 +57,25 @@ class Scene:
         assert reply.status == 0
         return reply.payload
 
-    def ask_all(self, peer: Peer | None = None) -> dict[int, bytes]:
+    def ask_all(self, peer: Responder | None = None) -> dict[int, bytes]:
         asked = {opcode: request(opcode, load)[4:] for opcode, load in self.reads.items()}
         return {opcode: (peer or self.peer).answer(data) for opcode, data in asked.items()}
 
 
 def test_all_that_repeats_is_asked() -> None:
-    assert set(READS) == {opcode for opcode, row in OPERATIONS.items() if row.repeats}
-    assert not any(row.repeats and row.changes for row in OPERATIONS.values())
+    assert set(READS) == {opcode for opcode, row in OPERATIONS.items() if row.cacheable}
+    assert not any(row.cacheable and row.changes for row in OPERATIONS.values())
 
 
 def test_the_same_again_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """By nobody, and counted all the same."""
     scene = Scene()
     said = scene.ask_all()
-    assert check_kept(scene.peer) == len(READS)
+    assert check_cached(scene.peer) == len(READS)
     monkeypatch.setattr("ccfs.kcm.opcodes.name_at", None)
-    before = scene.fs.server.requests["kcm_retrieve"]
+    before = scene.fs.committer.requests["kcm_retrieve"]
     assert scene.ask_all() == scene.ask_all(scene.connect(2)) == said
-    assert scene.fs.server.requests["kcm_retrieve"] == before + 2
+    assert scene.fs.committer.requests["kcm_retrieve"] == before + 2
 
 
 def _complete_a_record(scene: Scene) -> None:
@@ -130,40 +131,40 @@ def test_after_a_change_everything_is_made_anew(change: str) -> None:
     before = scene.ask_all()
     make, concerns = CHANGES[change]
     make(scene)
-    assert check_kept(scene.peer) == 0
+    assert check_cached(scene.peer) == 0
     after = scene.ask_all()
     assert {opcode for opcode in concerns if before[opcode] == after[opcode]} == set()
-    check_kept(scene.peer)
+    check_cached(scene.peer)
 
 
 def test_a_refusal_is_not_kept() -> None:
     scene = Scene()
     refused = request(kcm.GET_PRINCIPAL, b"%d:none\0" % UID)[4:]
-    before = check_kept(scene.peer)
+    before = check_cached(scene.peer)
     assert split(scene.peer.answer(refused)).status == kcm.NOFILE
-    assert check_kept(scene.peer) == before
+    assert check_cached(scene.peer) == before
 
 
 def test_what_is_too_large_is_not_kept() -> None:
     kept = ReplyCache()
-    kept.keep(b"a", bytes(reply_cache.LARGEST))
+    kept.add(b"a", bytes(reply_cache.LARGEST))
     assert kept.find(b"a") is None
 
 
 def test_it_never_grows_beyond_its_room() -> None:
     """The newest is kept, and what was there before has made room."""
     kept, piece = ReplyCache(), bytes(reply_cache.LARGEST // 2)
-    for number in range(5 * reply_cache.ROOM // len(piece)):
-        kept.keep(b"%d" % number, piece)
+    for number in range(5 * reply_cache.CAPACITY // len(piece)):
+        kept.add(b"%d" % number, piece)
         assert kept.find(b"%d" % number) == piece
-        assert sum(map(len, kept._made.values())) <= reply_cache.ROOM
+        assert sum(map(len, kept._replies.values())) <= reply_cache.CAPACITY
 
 
 def test_cleared_it_has_all_its_room() -> None:
     kept = ReplyCache()
     for _ in range(3):
-        for number in range(reply_cache.ROOM // reply_cache.LARGEST):
-            kept.keep(b"%d" % number, bytes(reply_cache.LARGEST - reply_cache.OVERHEAD - 8))
-        assert len(kept._made) == reply_cache.ROOM // reply_cache.LARGEST
+        for number in range(reply_cache.CAPACITY // reply_cache.LARGEST):
+            kept.add(b"%d" % number, bytes(reply_cache.LARGEST - reply_cache.OVERHEAD - 8))
+        assert len(kept._replies) == reply_cache.CAPACITY // reply_cache.LARGEST
         kept.clear()
     assert kept.find(b"0") is None

@@ -20,7 +20,8 @@ import trio
 from ccfs.kcm import server as serving
 from ccfs.kcm import wire
 from ccfs.kcm.server import KcmServer
-from ccfs.kcm.service import Service
+from ccfs.kcm.service import KcmService
+from ccfs.service.info import Owner
 from tests.support import kcm
 from tests.support.direct import FileSystem
 from tests.support.kcm import Reply, credential, lengthed, principal, request, split, tag, u32
@@ -40,8 +41,8 @@ class House:
     def __init__(self, directory: Path, **bounds: int) -> None:
         self.fs = FileSystem()
         self.path = str(directory / "kcm")
-        limits: dict[str, int] = {"limit": 1 << 20, "room": 1 << 22, **bounds}
-        service = Service(self.fs.server, os.geteuid())
+        limits: dict[str, int] = {"limit": 1 << 20, "budget": 1 << 22, **bounds}
+        service = KcmService(self.fs.committer, Owner(os.geteuid(), 0))
         self.kcm = KcmServer(service, **limits)
 
     async def connect(self) -> "Talk":
@@ -50,7 +51,7 @@ class House:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Serve, with a bound to it all; afterwards nobody is connected and nothing is held."""
-        room = self.kcm.room.left
+        room = self.kcm.budget.available
         with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
             listener.bind(self.path)
             listener.listen(128)
@@ -63,8 +64,8 @@ class House:
                 await self.until(lambda: self.kcm.connections == 0)
                 nursery.cancel_scope.cancel()
         self.kcm.close()
-        assert self.kcm.room.left == room
-        check(self.fs.server.store)
+        assert self.kcm.budget.available == room
+        check(self.fs.file_system.store)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the server do its work; `open` has the bound."""
@@ -176,7 +177,7 @@ def test_requests_in_a_row_hold_up_no_task(tmp_path: Path) -> None:
     count = 400
 
     async def scene(house: House) -> None:
-        requests, seen = house.fs.server.requests, [0]
+        requests, seen = house.fs.committer.requests, [0]
 
         async def watch() -> None:
             while seen[-1] < count:
@@ -202,8 +203,8 @@ class Hand:
 
     def __init__(self, stack: contextlib.ExitStack, *, most: int = 100) -> None:
         self.fs = FileSystem()
-        service = Service(self.fs.server, os.geteuid())
-        self.kcm = KcmServer(service, limit=1 << 20, room=1 << 22, most=most)
+        service = KcmService(self.fs.committer, Owner(os.geteuid(), 0))
+        self.kcm = KcmServer(service, limit=1 << 20, budget=1 << 22, max_connections=most)
         self._stack = stack
 
     def connect(self, data: bytes = b"") -> socket.socket:
@@ -217,7 +218,7 @@ class Hand:
     @property
     def answered(self) -> int:
         """How many NOOPs."""
-        return self.fs.server.requests["kcm_noop"]
+        return self.fs.committer.requests["kcm_noop"]
 
     def answer(self) -> None:
         """Until nobody asks."""
@@ -233,7 +234,7 @@ class Hand:
     def end(self) -> None:
         """Nobody is connected, nothing is held, nobody has anything to ask."""
         assert self.kcm.connections == 0
-        assert self.kcm.room.left == 1 << 22
+        assert self.kcm.budget.available == 1 << 22
         assert self.nobody_asks()
 
 
@@ -275,7 +276,7 @@ def test_who_has_asked_much_and_who_has_asked_once(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They take turns; and one call is over after its time, with one turn at least."""
-    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    monkeypatch.setattr(serving, "TURN_SECONDS", 0.0)
     many, other = hand.connect(NOOPS * 10), hand.connect()
     for _ in range(400):
         other.sendall(request(kcm.NOOP))
@@ -286,7 +287,7 @@ def test_who_has_asked_much_and_who_has_asked_once(
 def test_all_are_served_however_short_a_call_is(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    monkeypatch.setattr(serving, "TURN_SECONDS", 0.0)
     clients = [hand.connect(request(kcm.NOOP)) for _ in range(40)]
     for number in range(1, 41):
         assert hand.kcm.answer_all() == 1
@@ -298,7 +299,7 @@ def test_all_are_served_however_short_a_call_is(
 @pytest.mark.parametrize("many", [0, 1, 20, 39, 40])
 def test_nobody_starves(hand: Hand, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
     """Of forty clients who never stop asking, some of them many things at once."""
-    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    monkeypatch.setattr(serving, "TURN_SECONDS", 0.0)
     clients = [hand.connect(NOOPS if number < many else b"") for number in range(40)]
     turns = [0] * 40
     for client in clients[many:]:
@@ -317,7 +318,7 @@ def test_the_time_is_looked_at_between_connections(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock on which each look takes two fifths of the time there is."""
-    ticks = itertools.count(0.0, serving.PATIENCE * 0.4)
+    ticks = itertools.count(0.0, serving.TURN_SECONDS * 0.4)
     monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     for _ in range(10):
         hand.connect(request(kcm.NOOP))
@@ -382,7 +383,7 @@ def test_a_client_that_only_stops_writing_is_answered(hand: Hand) -> None:
 @pytest.mark.parametrize("patience", [0.0, 60.0])
 def test_one_who_goes_on_is_dismissed(monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
     """Also one whose turn was to be next: the newcomers, with its descriptor, are served."""
-    monkeypatch.setattr(serving, "PATIENCE", patience)
+    monkeypatch.setattr(serving, "TURN_SECONDS", patience)
     with contextlib.ExitStack() as stack:
         hand = Hand(stack, most=3)
         gone = [hand.connect(NOOPS) for _ in range(3)]
@@ -496,7 +497,7 @@ def test_a_megabyte_there_and_back(tmp_path: Path) -> None:
             listing = await talk.ask(request(kcm.GET_CRED_LIST, NAME))
             assert kcm.entries(listing.payload) == [credential(), large]
 
-    play(tmp_path, scene, limit=2 << 20, room=8 << 20)
+    play(tmp_path, scene, limit=2 << 20, budget=8 << 20)
 
 
 def test_clients_that_do_not_read(tmp_path: Path) -> None:
@@ -509,7 +510,7 @@ def test_clients_that_do_not_read(tmp_path: Path) -> None:
             slow = [await stack.enter_async_context(await house.connect()) for _ in range(8)]
             for talk in slow:
                 await talk.stream.send_all(asked * 2)
-            await house.until(lambda: house.kcm.room.left < 900_000)
+            await house.until(lambda: house.kcm.budget.available < 900_000)
             async with await house.connect() as other:
                 for _ in range(20):
                     assert (await other.ask(request(kcm.GET_PRINCIPAL, NAME))).status == 0
@@ -526,7 +527,7 @@ def test_clients_that_do_not_read(tmp_path: Path) -> None:
 def test_a_client_that_never_reads_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "STALLED", 0.05)
+    monkeypatch.setattr(serving, "STALL_SECONDS", 0.05)
 
     async def scene(house: House) -> None:
         await fill(house, 3)
@@ -544,17 +545,17 @@ def test_a_client_that_never_ends_its_request_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int
 ) -> None:
     """What it has taken of the room is there for others again, and quiet ones may stay."""
-    monkeypatch.setattr(serving, "STALLED", 0.05)
+    monkeypatch.setattr(serving, "STALL_SECONDS", 0.05)
     large = request(kcm.STORE, NAME, bytes(500_000))
 
     async def scene(house: House) -> None:
-        room = house.kcm.room.left
+        room = house.kcm.budget.available
         async with await house.connect() as quiet, await house.connect() as talk:
             await quiet.ask(request(kcm.NOOP))
             await talk.stream.send_all(large[:sent])
             with pytest.raises(ENDED):
                 await talk.receive()
-            await house.until(lambda: house.kcm.room.left == room)
+            await house.until(lambda: house.kcm.budget.available == room)
             assert house.kcm.connections == 1
             assert (await quiet.ask(request(kcm.NOOP))).status == 0
 
@@ -598,7 +599,7 @@ def test_one_more_takes_the_place_of_the_quietest(tmp_path: Path) -> None:
                 for talk in (talks[0], talks[2]):
                     assert (await talk.ask(request(kcm.NOOP))).status == 0
 
-    play(tmp_path, scene, most=3)
+    play(tmp_path, scene, max_connections=3)
 
 
 def test_a_connection_that_was_handed_over(tmp_path: Path) -> None:
@@ -644,7 +645,9 @@ def test_a_client_leaves_while_the_giver_still_has_its_socket(tmp_path: Path) ->
 def test_somebody_else_is_let_go(tmp_path: Path) -> None:
     """Without an answer: there is nothing for them here."""
     house = House(tmp_path)
-    house.kcm = KcmServer(Service(house.fs.server, os.geteuid() + 1), limit=1000, room=1000)
+    house.kcm = KcmServer(
+        KcmService(house.fs.committer, Owner(os.geteuid() + 1, 0)), limit=1000, budget=1000
+    )
 
     async def run() -> None:
         with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
@@ -665,14 +668,14 @@ def test_somebody_else_is_let_go(tmp_path: Path) -> None:
 def test_a_bug_ends_one_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    single, fatal = wire.single, request(98)
+    is_one_request, fatal = wire.is_one_request, request(98)
 
     def broken(data: bytes) -> bool:
         if data == fatal:
             raise ValueError("a secret that must not be seen")
-        return single(data)
+        return is_one_request(data)
 
-    monkeypatch.setattr(wire, "single", broken)
+    monkeypatch.setattr(wire, "is_one_request", broken)
 
     async def scene(house: House) -> None:
         async with await house.connect() as talk, await house.connect() as other:

@@ -8,14 +8,15 @@ import pytest
 
 from ccfs.format.ccache import decode_ccache
 from ccfs.kcm.opcodes import OPERATIONS
-from ccfs.kcm.service import Peer, Service
+from ccfs.kcm.service import KcmService, Responder
 from ccfs.kcm.wire import ProtocolError
 from ccfs.ops.handles import BytesHandle
+from ccfs.service.info import Owner
 from ccfs.store import Limits
 from tests.support import kcm
 from tests.support.direct import UID, FileSystem
 from tests.support.kcm import Reply, credential, lengthed, principal, request, split, tag, u32
-from tests.support.kcm_fresh import check_kept
+from tests.support.kcm_fresh import check_cached
 from tests.support.storing import V3, Refusing, check, record, whole
 
 ALICE = principal("alice@R")
@@ -27,11 +28,11 @@ class Kcm:
 
     def __init__(self, **limits: int) -> None:
         self.fs = FileSystem(limits=Limits(**limits))
-        self.service = Service(self.fs.server, UID)
+        self.service = KcmService(self.fs.committer, Owner(UID, UID))
         self.peer = self.connect()
 
-    def connect(self, pid: int = 4242) -> Peer:
-        peer = self.service.peer(UID, pid)
+    def connect(self, pid: int = 4242) -> Responder:
+        peer = self.service.responder(UID, pid)
         assert peer is not None
         return peer
 
@@ -42,9 +43,9 @@ class Kcm:
 
     def check(self) -> None:
         """The store is what it should be, with all that is open in it, and so is what is kept."""
-        check_kept(self.peer)
-        handles = self.fs.server.handles.values()
-        check(self.fs.server.store, [h._file for h in handles if isinstance(h, BytesHandle)])
+        check_cached(self.peer)
+        handles = self.fs.file_system.handles.by_number.values()
+        check(self.fs.file_system.store, [h._file for h in handles if isinstance(h, BytesHandle)])
 
     def call(self, opcode: int, *payload: bytes) -> bytes:
         reply = self.ask(opcode, *payload)
@@ -266,7 +267,7 @@ def test_replace_is_one_step(kc: Kcm) -> None:
 
 
 def ident_of(kc: Kcm, name: str) -> str:
-    found = kc.fs.server.store.collection.find(name.encode())
+    found = kc.fs.file_system.store.collection.find(name.encode())
     assert found is not None
     return found.ident
 
@@ -464,7 +465,7 @@ def test_changes_are_told_like_any_others(kc: Kcm) -> None:
     """Waiters are kicked, stale numbers invalidated, the file that nobody wrote to touched."""
     kc.initialize()
     fs = kc.fs
-    ccache = fs.server.store.collection.default
+    ccache = fs.file_system.store.collection.default
     fs.walk("changed"), fs.walk("caches/tkt/changed")
     number = fs.walk("caches/tkt/ccache")
     out = fs.outside
@@ -518,8 +519,8 @@ def test_each_connection_is_somebody(kc: Kcm) -> None:
 )
 def test_who_is_served(uid: int, root: bool, served: bool) -> None:
     """The owner, and root where root may; whoever it is, the names are the owner's."""
-    service = Service(FileSystem(root=root).server, UID, root=root)
-    peer = service.peer(uid, 1)
+    service = KcmService(FileSystem(root=root).committer, Owner(UID, UID, root=root))
+    peer = service.responder(uid, 1)
     assert (peer is not None) is served
     if peer is not None:
         assert split(peer.answer(request(kcm.GET_DEFAULT_CACHE)[4:])).payload == n("tkt")
@@ -552,9 +553,9 @@ def test_what_is_not_kept_is_not_said_to_be_done(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("a secret that must not be seen")
 
-    kc.fs.server._keep = fail  # type: ignore[method-assign]
+    kc.fs.committer._write_journal = fail  # type: ignore[method-assign]
     assert kc.status(opcode, payload) == kcm.WRITE
-    assert "settle failed: OSError" in caplog.text
+    assert "commit failed: OSError" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -568,7 +569,7 @@ def test_what_was_not_kept_is_not_done_when_it_is_asked_for_again(
     """Although it changes nothing any more: not before the journal has it."""
     journal = Refusing()
     kc.initialize()
-    kc.fs.server.journal = journal
+    kc.fs.committer.journal = journal
     assert [kc.status(opcode, payload) for _ in range(2)] == [kcm.WRITE] * 2
     assert kc.call(kcm.GET_PRINCIPAL, n("tkt")) == ALICE
     journal.refuses = False
@@ -597,7 +598,7 @@ def test_requests_are_counted(kc: Kcm) -> None:
     kc.initialize()
     kc.store("a@R", "b@R")
     kc.ask(99)
-    counted = kc.fs.server.requests
+    counted = kc.fs.committer.requests
     assert counted["kcm_store"] == 2
     assert counted["kcm_initialize"] == counted["kcm_unknown"] == 1
     assert b'"kcm_store":' in kc.fs.read("stats")

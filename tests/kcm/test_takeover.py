@@ -24,15 +24,16 @@ import pytest
 
 import ccfs
 from ccfs.journal.journal import Journal
-from ccfs.kcm.request_progress import InFlight
+from ccfs.kcm.request_progress import RequestProgress
 from ccfs.kcm.server import KcmServer
-from ccfs.kcm.service import Service
+from ccfs.kcm.service import KcmService
 from ccfs.linux.message_counts import Counted
-from ccfs.ops.file_system import Owner, Server
+from ccfs.service.commit import Committer
+from ccfs.service.info import Owner
 from ccfs.store import Client, Limits, Stamp, Store
 from ccfs.takeover.handover import Handover
 from tests.support import kcm
-from tests.support.direct import MOUNT, NOW, Outside
+from tests.support.direct import MOUNT, NOW
 from tests.support.kcm import credential, request, tag, u32
 
 UID = os.geteuid()
@@ -103,20 +104,20 @@ class House:
     def _serve(self, kill_at: int, prepare: Callable[[], None]) -> None:
         prepare()
         server = KcmServer(
-            Service(self.server(), UID, handover=self.handover),
+            KcmService(self.committer(), Owner(UID, os.getegid())),
             limit=1 << 20,
-            room=1 << 22,
+            budget=1 << 22,
             takes_over=True,
         )
         server.serve_connection(self.kept.dup())
         if kill_at:
             sys.settrace(Killer(kill_at))
-        server.begin()
+        server.start()
         while select.select([server], [], [], 0 if kill_at else None)[0]:
             server.answer_all()
         os._exit(0)
 
-    def server(self) -> Server:
+    def committer(self) -> Committer:
         """What a daemon makes of the journal."""
         at, fresh = Stamp(NOW, Client(UID, 1, "ccfs")), not self.journal.exists()
         journal = Journal(str(self.journal), fresh=fresh)
@@ -125,16 +126,7 @@ class House:
             journal.create(MOUNT, UID, store)
         else:
             store = Store(Limits(), at, journal.load(MOUNT, UID))
-        return Server(
-            store=store,
-            owner=Owner(UID, os.getegid()),
-            mountpoint=MOUNT,
-            ident="0" * 32,
-            pid=os.getpid(),
-            kernel=Outside(),
-            journal=journal,
-            handover=self.handover,
-        )
+        return Committer(store, journal=journal, handover=self.handover)
 
     def receive(self, size: int) -> bytes:
         """So many bytes of replies; fewer at the end of the connection."""
@@ -254,7 +246,7 @@ def test_the_next_one_is_killed_too(tmp_path: Path, point: str) -> None:
 def test_a_request_that_kills(tmp_path: Path, deaths: int) -> None:
     """It is tried twice, and then its connection ends."""
     said = tmp_path / "log"
-    die = dying_after(InFlight, "begin")
+    die = dying_after(RequestProgress, "begin")
     with house(tmp_path) as here:
         here.client.sendall(STORE)
         for _ in range(deaths):

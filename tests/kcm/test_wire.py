@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfs.kcm import wire
-from ccfs.kcm.wire import Pieces, ProtocolError, Room, TooLarge
+from ccfs.kcm.wire import MemoryBudget, PartialRequest, ProtocolError, TooLarge
 from tests.support.kcm import NOOP, STORE, lengthed, request
 
 LIMIT = 200_000
 
 
-def begun(size: int, room: int = 1_000_000) -> tuple[Pieces, Room]:
+def begun(size: int, room: int = 1_000_000) -> tuple[PartialRequest, MemoryBudget]:
     """A request of `size` bytes with its length, of which nothing has come."""
-    left = Room(room)
-    return Pieces(size, LIMIT, left), left
+    left = MemoryBudget(room)
+    return PartialRequest(size, LIMIT, left), left
 
 
 MESSAGES = [request(NOOP), request(STORE, b"0:a\0", b"x" * 300), request(8, b"0\0")]
@@ -52,7 +52,7 @@ def test_any_cut(body: bytes, data: st.DataObject) -> None:
         assert taken.missing == len(stream) - start
         taken.feed(stream[start:end])
     assert not taken.missing
-    assert taken.whole() == body
+    assert taken.finish() == body
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 10_000_000])
@@ -62,34 +62,34 @@ def test_a_request_over_the_limit_is_passed_over(length: int) -> None:
     while taken.missing:
         taken.feed(bytes(min(taken.missing, 65_536)))
         assert taken._buffer is None
-    assert taken.whole() == TooLarge(length)
-    assert room.left == 1_000_000
+    assert taken.finish() == TooLarge(length)
+    assert room.available == 1_000_000
 
 
 def test_large_requests_share_the_room() -> None:
     """The second finds none while the first is on its way; then there is some again."""
-    room, body = Room(150_000), b"b" * 100_000
-    first, second = (Pieces(4 + len(body), LIMIT, room) for _ in range(2))
+    room, body = MemoryBudget(150_000), b"b" * 100_000
+    first, second = (PartialRequest(4 + len(body), LIMIT, room) for _ in range(2))
     for one in (first, second):
         one.feed(lengthed(body))
-    assert second.whole() == TooLarge(100_000)
-    assert first.whole() == body
-    assert room.left == 150_000
+    assert second.finish() == TooLarge(100_000)
+    assert first.finish() == body
+    assert room.available == 150_000
 
 
 def test_a_small_request_needs_no_room() -> None:
     taken, _ = begun(4 + wire.SMALL, room=0)
     taken.feed(lengthed(b"c" * wire.SMALL))
-    assert taken.whole() == b"c" * wire.SMALL
+    assert taken.finish() == b"c" * wire.SMALL
 
 
 def test_who_leaves_gives_the_room_back() -> None:
     taken, room = begun(100_004)
     taken.feed(lengthed(b"d" * 50_000))
-    assert room.left == 900_000
+    assert room.available == 900_000
     taken.close()
     taken.close()
-    assert room.left == 1_000_000
+    assert room.available == 1_000_000
 
 
 @pytest.mark.parametrize("version", [b"\1\0", b"\2\1", b"\0\2", b"\x7f\xff"])
@@ -116,4 +116,4 @@ def test_what_a_reply_looks_like() -> None:
     ],
 )
 def test_whether_a_piece_is_one_request(data: bytes, single: bool) -> None:
-    assert wire.single(data) is single
+    assert wire.is_one_request(data) is single

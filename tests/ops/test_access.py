@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pyfuse3
 import pytest
 
-from ccfs.ops import file_system, set_times
+from ccfs.ops import set_times
 from ccfs.ops.inodes import Ref, Slot
+from ccfs.service import caller
 from tests.support.clients.python import records
 from tests.support.direct import UID, Caller, Fields, FileSystem, refused
 
@@ -77,16 +78,16 @@ def fs() -> FileSystem:
 
 def test_every_handler_is_here(fs: FileSystem) -> None:
     """A new one must say who may."""
-    assert set(fs.server.requests) == set(USES) | set(REFUSED_TO_ALL) | NO_CALLER
+    assert set(fs.committer.requests) == set(USES) | set(REFUSED_TO_ALL) | NO_CALLER
 
 
 @pytest.mark.parametrize("handler", [*USES, *REFUSED_TO_ALL])
 @pytest.mark.parametrize("who", [OTHER, ROOT], ids=["other", "root"])
 def test_others_may_nothing(fs: FileSystem, handler: str, who: Caller) -> None:
-    log, used = fs.lines(), fs.server.store.used_bytes
+    log, used = fs.lines(), fs.file_system.store.used_bytes
     with refused(errno.EACCES):
         (USES | REFUSED_TO_ALL)[handler](fs, who)
-    assert (fs.lines(), fs.server.store.used_bytes) == (log, used)
+    assert (fs.lines(), fs.file_system.store.used_bytes) == (log, used)
     assert fs.read("caches/tkt/ccache") == IMAGE
 
 
@@ -249,25 +250,25 @@ def test_a_copy_that_is_renamed_over_a_ccache_keeps_its_time(fs: FileSystem) -> 
 
 
 def test_only_so_many_have_set_times(fs: FileSystem) -> None:
-    for number in range(set_times.MOST + 10):
-        fs.server.times.set(Ref(number, Slot.BYTES), 0.0, (1, 1))
-    assert len(fs.server.times._set) == set_times.MOST
-    assert fs.server.times.get(Ref(0, Slot.BYTES), 0.0) is None
-    assert fs.server.times.get(Ref(set_times.MOST, Slot.BYTES), 0.0) == (1, 1)
+    for number in range(set_times.MAX_INODES + 10):
+        fs.file_system.set_times.set(Ref(number, Slot.BYTES), 0.0, (1, 1))
+    assert len(fs.file_system.set_times._times) == set_times.MAX_INODES
+    assert fs.file_system.set_times.get(Ref(0, Slot.BYTES), 0.0) is None
+    assert fs.file_system.set_times.get(Ref(set_times.MAX_INODES, Slot.BYTES), 0.0) == (1, 1)
 
 
 def test_a_command_is_looked_up_once_for_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread's is looked up at once, the same one's again after LOOKUP."""
+    """Another thread's is looked up at once, the same one's again after CACHE_SECONDS."""
     asked: list[int] = []
 
     def process_of(thread: int) -> tuple[int, str]:
         asked.append(thread)
         return thread, f"command {len(asked)}"
 
-    monkeypatch.setattr(file_system, "process_of", process_of)
+    monkeypatch.setattr(caller, "process_of", process_of)
     fs = FileSystem()
-    said = [fs.server.stamp(UID, pid).client.command for pid in (1, 1, 2)]
-    fs.clock.now += 2 * file_system.LOOKUP
-    said.append(fs.server.stamp(UID, 2).client.command)
+    said = [fs.committer.stamp(UID, pid).client.command for pid in (1, 1, 2)]
+    fs.clock.now += 2 * caller.CACHE_SECONDS
+    said.append(fs.committer.stamp(UID, 2).client.command)
     assert said == ["command 1", "command 1", "command 2", "command 3"]
     assert asked == [1, 2, 2]

@@ -98,7 +98,7 @@ def test_forget_answers_nobody(
     def broken(_: int) -> None:
         raise ValueError(SECRET)
 
-    monkeypatch.setattr(fs.server.store.generations, "forget", broken)
+    monkeypatch.setattr(fs.file_system.store.generations, "forget", broken)
     fs.call("forget", [(fs.walk("caches/tkt/ccache"), 1_000)])
     assert "forget failed: ValueError" in caplog.text
     assert SECRET not in caplog.text
@@ -115,7 +115,7 @@ def test_a_bug_in_telling_the_outside(
     monkeypatch.setattr(fs.outside, "invalidate", broken)
     with refused(errno.EIO):
         fs.unlink("caches/tkt/ccache")
-    assert "settle failed: OSError" in caplog.text
+    assert "commit failed: OSError" in caplog.text
     assert SECRET not in caplog.text
     with refused(errno.ENOENT):
         fs.walk("caches/tkt/ccache")
@@ -124,7 +124,7 @@ def test_a_bug_in_telling_the_outside(
 def test_what_was_not_kept_is_refused_until_it_is(fs: FileSystem) -> None:
     """Also where the same is asked for again and changes nothing any more; who reads may."""
     fs.mkdir("caches/work")
-    journal = fs.server.journal = Refusing()
+    journal = fs.committer.journal = Refusing()
     for _ in range(2):
         with refused(errno.EIO):
             fs.write("dir/primary", b"tkt.work\n")
@@ -141,7 +141,7 @@ def test_a_step_that_was_refused_too_late_is_seen_by_all(fs: FileSystem) -> None
     fs.mkdir("caches/work")
     inode, tkt, work = fs.walk("dir/tkt"), fs.walk("caches/tkt"), fs.walk("caches/work")
     fs.call("getattr", inode, Caller())
-    journal = fs.server.journal = Refusing()
+    journal = fs.committer.journal = Refusing()
     with refused(errno.EIO):
         fs.rename("caches/tkt/ccache", "caches/work/ccache")
     assert fs.outside.names == [(tkt, b"ccache"), (work, b"ccache")]
@@ -176,11 +176,11 @@ def test_flush_is_not_served(fs: FileSystem) -> None:
 
 
 def test_requests_are_counted(fs: FileSystem) -> None:
-    before = fs.server.requests["mkdir"]
+    before = fs.committer.requests["mkdir"]
     fs.mkdir("caches/x")
     with refused(errno.EEXIST):
         fs.mkdir("caches/x")
-    assert fs.server.requests["mkdir"] == before + 2
+    assert fs.committer.requests["mkdir"] == before + 2
 
 
 def test_handlers_do_not_wait(fs: FileSystem) -> None:

@@ -59,7 +59,7 @@ def test_who_polls_is_told_of_each_event(fs: FileSystem) -> None:
     fs.call("release", handle)
     fs.mkdir("caches/last")
     assert poll.told == 3
-    assert fs.server.polls == {}
+    assert fs.file_system.waiters.polls == {}
 
 
 def test_several_poll_one_file(fs: FileSystem) -> None:
@@ -78,7 +78,7 @@ def test_an_ordinary_file_is_always_ready(fs: FileSystem, path: str) -> None:
     handle = fs.open(path)
     assert fs.call("poll", 1, handle, Poll(), Caller()) & select.POLLOUT
     assert ready(fs, handle)
-    assert fs.server.polls == {}
+    assert fs.file_system.waiters.polls == {}
 
 
 def test_a_reading_makes_no_event(fs: FileSystem) -> None:

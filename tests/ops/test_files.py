@@ -140,7 +140,7 @@ def test_store_a_credential(fs: FileSystem) -> None:
         assert len(names(fs)) == 2
         assert fs.call("write", handle, start, NEW[start:end]) == end - start
     assert names(fs) == [ONE, TWO, b"host%2Fnew@KRBTEST.COM"]
-    (number,) = fs.server.pending
+    (number,) = fs.file_system.handles.unfinished
     inode = number << 5 | 22
     assert fs.call("getattr", inode, Caller()).st_size == len(NEW)
     with refused(errno.EINVAL):
@@ -148,7 +148,7 @@ def test_store_a_credential(fs: FileSystem) -> None:
     with refused(errno.ENOENT):
         fs.walk(f"{TKT}/credentials/anything")
     fs.call("release", handle)
-    assert fs.server.pending == {}
+    assert fs.file_system.handles.unfinished == {}
     with refused(errno.ESTALE):
         fs.call("getattr", inode, Caller())
     assert fs.read("dir/tkt") == IMAGE + NEW
@@ -444,10 +444,10 @@ def test_scratch_goes_after_ten_minutes(fs: FileSystem) -> None:
     fs.symlink("link", b"caches/tkt")
     handle = fs.open("dir/kept", CREATE)
     fs.clock.now += 599
-    fs.server.store.expire(fs.clock())
+    fs.file_system.store.expire(fs.clock())
     assert b"scratch" in names(fs, TKT)
     fs.clock.now += 2
-    fs.server.store.expire(fs.clock())
+    fs.file_system.store.expire(fs.clock())
     assert (b"scratch" in names(fs, TKT), b"link" in names(fs, "")) == (False, False)
     assert b"kept" in names(fs, "dir")
     fs.call("release", handle)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ccfs.ops.operations import SPARE
+from ccfs.ops.operations import SPARE_HANDLES
 from ccfs.store import Limits
 from tests.support.clients.python import records
 from tests.support.direct import NOW, Caller, FileSystem, refused
@@ -65,7 +65,7 @@ def test_a_truncation_that_is_refused_changes_nothing(few: FileSystem) -> None:
 def test_info_is_to_be_had_all_the_same(few: FileSystem) -> None:
     """Whoever unmounts learns from it whom to end; but there is an end to that, too."""
     fill(few)
-    handles = [few.open("info") for _ in range(SPARE)]
+    handles = [few.open("info") for _ in range(SPARE_HANDLES)]
     assert b"limit_handles: 4\n" in few.read_handle(handles[0])
     with refused(errno.EMFILE):
         few.open("info")

@@ -5,9 +5,10 @@ import os
 
 import pytest
 
-from ccfs.ops.errnos import HandleLimitError, errno_of
-from ccfs.ops.handle_numbers import TURNS, HandleNumbers, Opened, opened
+from ccfs.ops.errnos import errno_of
+from ccfs.ops.handle_numbers import MAX_HANDLES, HandleNumber, HandleNumbers, decode
 from ccfs.ops.inodes import Ref, Slot
+from ccfs.service.errors import HandleLimitError
 from ccfs.takeover.handover import OPENED, Handover, words_of
 
 LAST = Ref((1 << 41) - 1, Slot.BYTES)
@@ -15,27 +16,32 @@ LAST = Ref((1 << 41) - 1, Slot.BYTES)
 
 def test_each_says_what_it_is_of_up_to_the_last_turn() -> None:
     numbers = HandleNumbers(set(), words_of(None), OPENED)
-    given = [numbers.give(LAST, writes=True, append=True, elsewhere=True) for _ in range(TURNS)]
-    assert len(set(given)) == TURNS
+    given = [
+        numbers.allocate(LAST, writes=True, append=True, redirected=True)
+        for _ in range(MAX_HANDLES)
+    ]
+    assert len(set(given)) == MAX_HANDLES
     assert max(given) < 1 << 64
-    assert {opened(number) for number in given} == {Opened(LAST, True, True, True)}
-    assert opened(max(numbers.give(LAST) for _ in range(TURNS))) == Opened(LAST, *[False] * 3)
+    assert {decode(number) for number in given} == {HandleNumber(LAST, True, True, True)}
+    assert decode(max(numbers.allocate(LAST) for _ in range(MAX_HANDLES))) == HandleNumber(
+        LAST, *[False] * 3
+    )
 
 
 def test_where_all_are_taken_one_more_is_refused() -> None:
     taken: set[int] = set()
     numbers = HandleNumbers(taken, words_of(None), OPENED)
-    taken.update(numbers.give(LAST) for _ in range(TURNS))
+    taken.update(numbers.allocate(LAST) for _ in range(MAX_HANDLES))
     with pytest.raises(HandleLimitError) as refused:
-        numbers.give(LAST)
+        numbers.allocate(LAST)
     assert errno_of(refused.value) == errno.EMFILE
     back = taken.pop()
-    assert numbers.give(LAST) == back
+    assert numbers.allocate(LAST) == back
 
 
 def test_the_next_daemon_gives_none_that_the_one_before_has_given() -> None:
     handover = Handover()
-    given = HandleNumbers(set(), handover.words, OPENED).give(LAST, writes=True)
-    assert HandleNumbers(set(), handover.words, OPENED).give(LAST, writes=True) != given
+    given = HandleNumbers(set(), handover.words, OPENED).allocate(LAST, writes=True)
+    assert HandleNumbers(set(), handover.words, OPENED).allocate(LAST, writes=True) != given
     handover.unmap()
     os.close(handover.descriptor)

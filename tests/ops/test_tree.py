@@ -14,7 +14,7 @@ from tests.support.direct import Caller, FileSystem, Page, refused
 
 IMAGE = records.ccache(["host/one", "host/two"])
 CONFIG = b"pa_type"
-UNLISTED = {Slot.RAW, Slot.PENDING, Slot.CHANGED}
+UNLISTED = {Slot.RAW, Slot.UNFINISHED, Slot.CHANGED}
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def test_every_row_is_reachable(fs: FileSystem) -> None:
     ident = next(iter(fs.entries("caches/tkt/credentials").values())).st_ino >> 5
     assert fs.walk(f"caches/tkt/credentials/{ident:x}.raw") == Ref(ident, Slot.RAW).inode
     fs.open("caches/tkt/credentials/pending", os.O_CREAT | os.O_WRONLY)
-    assert [Ref(number, Slot.PENDING).inode & 31 for number in fs.server.pending] == [22]
+    assert [
+        Ref(number, Slot.UNFINISHED).inode & 31 for number in fs.file_system.handles.unfinished
+    ] == [22]
 
 
 def test_every_fixed_name_stands_in_its_directory(fs: FileSystem) -> None:
@@ -95,7 +97,7 @@ def test_what_there_is_not(fs: FileSystem) -> None:
 
 def test_only_the_canonical_encoding_resolves(fs: FileSystem) -> None:
     fs.mkdir("caches/a%2Fb")
-    assert fs.server.store.collection.find(b"a/b") is not None
+    assert fs.file_system.store.collection.find(b"a/b") is not None
     for name in ("a%2fb", "%61%2Fb", "a%2Fb%", "%74kt"):
         with refused(errno.ENOENT):
             fs.walk(f"caches/{name}")
@@ -223,7 +225,7 @@ def test_dir_lists_a_name_once(fs: FileSystem) -> None:
     fs.mkdir("caches/tktnew")
     fs.write("caches/tktnew/ccache", IMAGE)
     handle = fs.call("opendir", fs.walk("dir"), Caller())
-    names = [name for name, _ in fs.server.handles[handle].entries]  # type: ignore[attr-defined]
+    names = [name for name, _ in fs.file_system.handles.by_number[handle].entries]  # type: ignore[attr-defined]
     assert len(names) == len(set(names))
     assert fs.read("dir/tktnew") == IMAGE
     fs.unlink("dir/tktnew")
@@ -249,7 +251,7 @@ def test_the_readme_has_this_mounts_paths(fs: FileSystem) -> None:
 
 def test_statfs_counts_against_the_limits(fs: FileSystem) -> None:
     data = fs.call("statfs", Caller())
-    used = fs.server.store.used_bytes
+    used = fs.file_system.store.used_bytes
     assert used >= len(IMAGE)
     assert data.f_blocks * data.f_frsize == 64 * 1024 * 1024
     assert data.f_bfree == (64 * 1024 * 1024 - used) // data.f_frsize

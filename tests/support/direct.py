@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 import pyfuse3
 
-from ccfs.ops.file_system import Owner, Server
+from ccfs.ops import file_system
 from ccfs.ops.operations import Operations
+from ccfs.service.commit import Committer
+from ccfs.service.info import MountInfo, Owner
 from ccfs.store import Client, Limits, Stamp, Store
 
 R = TypeVar("R")
@@ -65,25 +67,25 @@ class Outside:
     def invalidate(self, inode: int) -> None:
         self.stale.append(inode)
 
-    def forget_name(self, directory: int, name: bytes) -> None:
+    def invalidate_entry(self, directory: int, name: bytes) -> None:
         self.names.append((directory, name))
 
-    def kick(self, serial: int) -> None:
+    def wake_fifo(self, serial: int) -> None:
         self.kicked.append(serial)
 
-    def learn(self, serial: int) -> None:
+    def locate_fifo(self, serial: int) -> None:
         self.learnt.append(serial)
 
-    def touch(self, ident: str) -> None:
+    def touch_file(self, ident: str) -> None:
         self.touched.append(ident)
 
-    def expect(self, due: float | None) -> None:
+    def schedule(self, due: float | None) -> None:
         self.due = due
 
-    def knows(self, inode: int) -> bool:
+    def has_inode(self, inode: int) -> bool:
         return inode in self.known
 
-    def note_polls(self, polls: Iterable[object]) -> None:
+    def record_polls(self, polls: Iterable[object]) -> None:
         self.polls = list(polls)
 
 
@@ -103,18 +105,13 @@ class FileSystem:
     def __init__(self, *, root: bool = False, limits: Limits | None = None) -> None:
         self.clock, self.outside = Clock(), Outside()
         store = Store(limits or Limits(), Stamp(NOW, Client(UID, 1, "ccfs")))
-        self.server = Server(
-            store=store,
-            owner=Owner(UID, GID, root),
-            mountpoint=MOUNT,
-            ident="0123456789abcdef",
-            pid=4711,
-            kernel=self.outside,
-            clock=self.clock,
-            helper=99,
+        self.committer = Committer(store, clock=self.clock)
+        info = MountInfo(Owner(UID, GID, root), MOUNT, "0123456789abcdef", pid=4711)
+        self.file_system = file_system.FileSystem(
+            self.committer, info, self.outside, notifier_pid=99
         )
-        self.operations = Operations(self.server)
-        self.server.settle()
+        self.operations = Operations(self.file_system)
+        self.committer.commit()
 
     def call(self, handler: str, *arguments: object) -> Any:
         """Call a handler and return its answer; it must not wait."""

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ccfs.journal.journal import Journal
-from ccfs.ops.file_system import Owner, Server
+from ccfs.service.commit import Committer
 from ccfs.store import Limits, Store
 from ccfs.store import generations as generations
 from ccfs.store.ccache import Ccache
 from ccfs.store.open_files import OpenFile
-from tests.support.direct import Outside
 from tests.support.storing import (
     USER,
     at,
@@ -42,13 +41,11 @@ class JournaledStore:
             self.journal.create(MOUNT, UID, self.store)
         else:
             self.store = Store(self.limits, at(100), self.journal.load(MOUNT, UID))
-        self.server = Server(
-            self.store, Owner(UID, UID), MOUNT, "id", 1, Outside(), journal=self.journal
-        )
+        self.committer = Committer(self.store, journal=self.journal)
 
     def commit(self) -> None:
         """Write the effects of the last steps to the journal, as every handler does."""
-        self.server.settle()
+        self.committer.commit()
 
     def restart_after_kill(self) -> "JournaledStore":
         """Load a copy of the file, as the daemon does that follows a killed one."""

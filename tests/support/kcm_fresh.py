@@ -1,19 +1,20 @@
-"""Replies that are kept are those that would be given now.
+"""Cached replies are equal to those that would be made now.
 
-Knows the server's memo and its table of opcodes; never a socket.
+Knows the service's cache and its table of opcodes; never a socket.
 """
 
 from ccfs.kcm import wire
 from ccfs.kcm.opcodes import OPERATIONS
-from ccfs.kcm.service import Peer
+from ccfs.kcm.service import Responder
 
 
-def check_kept(peer: Peer) -> int:
-    """Make every kept reply anew, and compare; returns how many there are."""
-    kept = peer._memo._made
+def check_cached(responder: Responder) -> int:
+    """Make every cached reply anew, and compare; returns how many there are."""
+    cached = responder._replies._replies
     rows = {wire.head(opcode): operation for opcode, operation in OPERATIONS.items()}
-    for asked, made in kept.items():
-        operation = rows[asked[: wire.HEAD]]
-        assert operation.repeats, operation.name
-        assert wire.reply(0, operation.handle(peer._view, asked, wire.HEAD)) == made, operation.name
-    return len(kept)
+    for request, reply in cached.items():
+        operation = rows[request[: wire.HEAD]]
+        assert operation.cacheable, operation.name
+        payload = operation.handle(responder._view, request, wire.HEAD)
+        assert wire.reply(0, payload) == reply, operation.name
+    return len(cached)
