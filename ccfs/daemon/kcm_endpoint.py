@@ -1,25 +1,24 @@
-"""The KCM side of a mount: who serves at its socket, and how many clients may connect.
+"""KCM on a mount: which socket it is served at, and how many clients may connect.
 
-Knows the socket, and whether somebody else keeps it; never what a client asks.
+Knows the socket, and if another process accepts there; never what a client asks.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
 
+import trio
+
+from ccfs.daemon.fuse_loop import Loop
+from ccfs.daemon.options import MountOptions
 from ccfs.kcm.listener import KcmListener
+from ccfs.kcm.server import KcmServer
+from ccfs.kcm.service import KcmService
 from ccfs.linux import descriptors
+from ccfs.service.commit import Committer
+from ccfs.service.info import Owner
 
-if TYPE_CHECKING:
-    import trio
-
-    from ccfs.daemon.fuse_loop import Loop
-    from ccfs.daemon.options import MountOptions
-    from ccfs.service.commit import Committer
-    from ccfs.service.info import Owner
-
-MOST_CONNECTIONS = 1024
+CONNECTIONS_MAX = 1024
 OWN_DESCRIPTORS = 64
 """What a daemon has open besides connections, and more."""
 
@@ -32,38 +31,35 @@ class KcmEndpoint:
         committer: Committer,
         owner: Owner,
         listening: KcmListener | None = None,
-        keeper: socket.socket | None = None,
+        acceptor: socket.socket | None = None,
         *,
         takes_over: bool = False,
     ) -> None:
-        """Serve who connects at `listening`, None for nowhere.
+        """Serve clients that connect at `listening`, None for no socket.
 
-        `keeper`: a socket to the process that has made that one and accepts clients there.
-        `takes_over`: there are connections of an earlier daemon, which are given first.
+        `acceptor`: a socket to the process that has made `listening` and accepts clients there.
+        `takes_over`: the first connections are those of an earlier daemon.
         """
-        from ccfs.kcm.server import KcmServer
-        from ccfs.kcm.service import KcmService
-
         limits = committer.store.limits
         self._listening = listening
-        self._keeper = keeper
+        self._acceptor = acceptor
         self._kcm = KcmServer(
             KcmService(committer, owner),
             limit=limits.ccache_bytes + limits.ccache_bytes // 4,
             budget=limits.total_bytes,
-            max_connections=_most_connections(),
+            max_connections=descriptors.raise_limit(CONNECTIONS_MAX, OWN_DESCRIPTORS),
             takes_over=takes_over,
         )
 
     @classmethod
     def of(cls, options: MountOptions, committer: Committer, owner: Owner) -> KcmEndpoint | None:
-        """The one that the options ask for: a socket, or somebody who hands connections over.
+        """Make what the options ask for: a socket, or an endpoint that is handed connections.
 
-        Raises KcmSocketError where there is to be a socket, and can't be.
+        Raises KcmSocketError where the socket can't be made.
         """
         if options.kcm_listener:
-            keeper = socket.socket(fileno=options.kcm_acceptor)
-            return cls(committer, owner, options.kcm_listener, keeper, takes_over=True)
+            acceptor = socket.socket(fileno=options.kcm_acceptor)
+            return cls(committer, owner, options.kcm_listener, acceptor, takes_over=True)
         if options.kcm_socket:
             return cls(committer, owner, KcmListener(options.kcm_socket))
         takes_over = options.takes_over and options.handover is not None
@@ -75,9 +71,9 @@ class KcmEndpoint:
         return self._kcm.connections
 
     async def run(self, loop: Loop, *, task_status: trio.TaskStatus[None]) -> None:
-        """Serve until cancelled, by the loop where it does that."""
-        driven = loop.answer(self._kcm.fileno(), self._kcm.answer_all)
-        self._kcm.open(self._listening.listener if self._listening else None, self._keeper)
+        """Serve until cancelled, in the loop where it can do that."""
+        driven = loop.serve_also(self._kcm.fileno(), self._kcm.answer_all)
+        self._kcm.open(self._listening.listener if self._listening else None, self._acceptor)
         await self._kcm.run(driven=driven, task_status=task_status)
 
     def serve_connection(self, client: socket.socket) -> None:
@@ -85,22 +81,17 @@ class KcmEndpoint:
         self._kcm.serve_connection(client)
 
     def begin(self) -> None:
-        """All connections of the daemon before were given."""
+        """Serve the connections of the last daemon: all of them are here."""
         self._kcm.start()
 
-    def close(self, *, wanted: bool) -> None:
-        """Serve there no more.  `wanted`: nobody will, so that the socket goes from its place.
+    def close(self, *, final: bool) -> None:
+        """Stop serving.  `final`: no other daemon follows, so that the socket is removed.
 
-        Where nobody keeps it, it goes in any case.
+        A socket that this process has made is removed in any case.
         """
-        self._kcm.close(ends=wanted)
+        self._kcm.close(ends=final)
         if self._listening is None:
             return
-        if wanted or not self._keeper:
+        if final or not self._acceptor:
             self._listening.remove()
         self._listening.close()
-
-
-def _most_connections() -> int:
-    """How many connections there are descriptors for, once we have what we may have."""
-    return descriptors.raise_limit(MOST_CONNECTIONS, OWN_DESCRIPTORS)

@@ -1,16 +1,16 @@
-"""What a login brings: a ccache in a file moves into the mount, and goes with its session.
+"""Import the ccache that a login has left in a file; it is destroyed with its session.
 
-Knows the store and files that were left for it; never FUSE, nor who asks.  The file is looked at
-in a thread of its own, because it may be on a file system that doesn't answer; the store is changed
-in the loop.  Before the file is removed its content is in the journal: whatever ends us in between,
-it is in one of the two, or in both.
+The file is read in a thread of its own, because it may be on a file system that doesn't answer; the
+store is changed in the loop.  The content is in the journal before the file is removed: wherever
+this process is killed in between, the credentials are in one of the two, or in both.
+
+Knows the store and the files; never FUSE, nor the client.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ccfs.daemon.control_endpoint import valid_credentials
+from ccfs.daemon.valid_credentials import count_valid
 from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError, redaction
 from ccfs.linux import foreign_file, mountinfo
 from ccfs.store import Client, Stamp
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT = "default"
-"""Stands for the default ccache, whatever its name."""
+"""Names the default ccache, whatever its name is."""
 SECONDS = 0.5
-"""Less than a login waits: a file that goes later goes behind its back."""
+"""Less than a login waits: it must not find that the file was removed after it gave up."""
 _COMMAND = "import"
 
 
-class When(Enum):
-    """What becomes of a ccache that is there."""
+class ImportWhen(Enum):
+    """Whether a ccache that exists may be replaced."""
 
     ALWAYS = "always"
     IF_EMPTY = "if-empty"
 
 
 @dataclass(slots=True)
-class _Job:
-    """One import.  `stored`: the name of the ccache that has it; `over`: nobody waits for it."""
+class _Import:
+    """One import.  `stored_in`: the ccache's name, once stored; `abandoned`: it is too late."""
 
     path: str
     into: str
-    when: When
-    waits: Callable[[], bool]
-    stored: bytes | None = None
-    over: bool = False
+    when: ImportWhen
+    client_waits: Callable[[], bool]
+    stored_in: bytes | None = None
+    abandoned: bool = False
 
 
 class Importer:
@@ -63,35 +63,39 @@ class Importer:
     def __init__(self, committer: Committer, owner: Owner) -> None:
         self._committer = committer
         self._uid = owner.uid
-        self._one = trio.CapacityLimiter(1)
+        self._limiter = trio.CapacityLimiter(1)
 
     async def take(
         self,
         residual: str,
         into: str,
-        when: When,
+        when: ImportWhen,
         seconds: float = SECONDS,
-        waits: Callable[[], bool] = lambda: True,
+        client_waits: Callable[[], bool] = lambda: True,
     ) -> str | None:
-        """Move the ccache of a FILE residual into that of a name, or into the default.
+        """Move the ccache of a FILE residual into the ccache `into`.
 
-        Returns the ccache's name once everything is kept; None where `when` is IF_EMPTY and it has
-        credentials already, or where nobody `waits` any more when it comes to be stored, as after
-        this process has stood still: the file stays then.  UserError says in one line why nothing
-        was imported; NoAnswerError after `seconds`.  A file that can't be removed afterwards is a
-        warning in the log.
+        Returns that ccache's name once the journal has everything; None where `when` is IF_EMPTY
+        and it has credentials already, or where the client waits no more when it is to be stored,
+        as after this process was stopped: the file stays then.  UserError says in one line why
+        nothing was imported; NoAnswerError after `seconds`.  A file that can't be removed
+        afterwards is a warning in the log.
         """
-        job = _Job(foreign_file.path_of(residual), into, when, waits)
-        if self._target(job) is None:
+        request = _Import(foreign_file.path_of(residual), into, when, client_waits)
+        if self._target(request) is None:
             return None
         try:
             with trio.move_on_after(seconds) as scope:
-                await self._run(job)
+                await self._run(request)
         finally:
-            job.over = True
-        if scope.cancelled_caught and job.stored is None:
-            raise NoAnswerError(f"{foreign_file.shown(job.path)} could not be read in time")
-        return None if job.stored is None else job.stored.decode("utf-8", "surrogateescape")
+            request.abandoned = True
+        if scope.cancelled_caught and request.stored_in is None:
+            raise NoAnswerError(f"{foreign_file.shown(request.path)} could not be read in time")
+        return (
+            None
+            if request.stored_in is None
+            else request.stored_in.decode("utf-8", "surrogateescape")
+        )
 
     def destroy(self, name: str) -> None:
         """Destroy the ccache of a name; none is fine.  UserError where the journal fails."""
@@ -100,10 +104,10 @@ class Importer:
             self._committer.store.destroy(found, self._stamp())
             self._commit()
 
-    async def _run(self, job: _Job) -> None:
+    async def _run(self, request: _Import) -> None:
         try:
             await trio.to_thread.run_sync(
-                self._move, job, abandon_on_cancel=True, limiter=self._one
+                self._move, request, abandon_on_cancel=True, limiter=self._limiter
             )
         except UserError:
             raise
@@ -111,12 +115,12 @@ class Importer:
             log.error("import failed: %s", redaction.describe(error))
             raise UserError("unexpected failure of the import") from None
 
-    def _move(self, job: _Job) -> None:
-        """In the thread: nothing here but what may wait for the file."""
-        with foreign_file.opened(job.path, self._committer.store.limits.ccache_bytes) as source:
-            if _is_ours(source.device()):
-                raise SourceError(f"{foreign_file.shown(job.path)} is in a ccfs already")
-            if trio.from_thread.run_sync(self._store, job, source.data):
+    def _move(self, request: _Import) -> None:
+        """In the thread: what may have to wait for the file system."""
+        with foreign_file.opened(request.path, self._committer.store.limits.ccache_bytes) as source:
+            if _is_ccfs(source.device()):
+                raise SourceError(f"{foreign_file.shown(request.path)} is in a ccfs already")
+            if trio.from_thread.run_sync(self._store, request, source.data):
                 self._remove(source)
 
     def _remove(self, source: foreign_file.Source) -> None:
@@ -125,10 +129,10 @@ class Importer:
         except SourceError as error:
             log.warning("imported, but %s", error.reason)
 
-    def _store(self, job: _Job, data: bytearray) -> bool:
-        """In the loop: have the bytes stored and kept, unless nobody wants that any more."""
-        target = self._target(job)
-        if job.over or target is None or not job.waits():
+    def _store(self, request: _Import, data: bytearray) -> bool:
+        """In the loop: store the bytes and commit, unless the import was abandoned."""
+        target = self._target(request)
+        if request.abandoned or target is None or not request.client_waits():
             return False
         is_new = self._committer.store.collection.find(target) is None
         try:
@@ -136,18 +140,18 @@ class Importer:
         except StoreError as error:
             self._committer.log_refusal(error)
             self._commit()
-            raise _refusal(job, error) from None
+            raise _refusal(request, error) from None
         try:
             self._commit()
         except JournalError:
             if is_new:
-                self._take_back(made)
+                self._destroy_uncommitted(made)
             raise
-        job.stored = target
+        request.stored_in = target
         return True
 
-    def _take_back(self, made: Ccache) -> None:
-        """Nobody hears of a ccache that could not be kept."""
+    def _destroy_uncommitted(self, made: Ccache) -> None:
+        """Destroy a ccache that the journal could not take: the client is told of a failure."""
         self._committer.store.destroy(made, self._stamp())
         with contextlib.suppress(JournalError):
             self._commit()
@@ -159,16 +163,16 @@ class Importer:
             log.error("commit failed: %s", redaction.describe(error))
             raise JournalError("the journal could not keep it") from None
 
-    def _target(self, job: _Job) -> bytes | None:
-        """The name of the ccache that is to have it; None where that has something already."""
-        found = self._find(job.into)
+    def _target(self, request: _Import) -> bytes | None:
+        """The name of the ccache to store into; None where it may not be replaced."""
+        found = self._find(request.into)
         if (
-            job.when is When.IF_EMPTY
+            request.when is ImportWhen.IF_EMPTY
             and found
-            and valid_credentials(found, self._committer.clock())
+            and count_valid(found, self._committer.clock())
         ):
             return None
-        return found.name if found else _bytes(job.into)
+        return found.name if found else _bytes(request.into)
 
     def _find(self, name: str) -> Ccache | None:
         collection = self._committer.store.collection
@@ -179,10 +183,9 @@ class Importer:
         return Stamp(self._committer.clock(), self._committer.client)
 
 
-def _is_ours(device: int) -> bool:
-    """Whether a file system is a ccfs: what is in one was not left by a login."""
-    mounts = mountinfo.mounts()
-    return any(m.is_ccfs and os.makedev(0, m.connection) == device for m in mounts)
+def _is_ccfs(device: int) -> bool:
+    """True for the device number of a ccfs: a file in one was not left by a login."""
+    return any(m.is_ccfs and m.device_number == device for m in mountinfo.mounts())
 
 
 _REFUSALS: dict[type[StoreError], str] = {
@@ -192,9 +195,9 @@ _REFUSALS: dict[type[StoreError], str] = {
 }
 
 
-def _refusal(job: _Job, error: StoreError) -> SourceError:
+def _refusal(request: _Import, error: StoreError) -> SourceError:
     why = _REFUSALS.get(type(error), "no ccache can have that name")
-    return SourceError(f"cannot import {foreign_file.shown(job.path)}: {why}")
+    return SourceError(f"cannot import {foreign_file.shown(request.path)}: {why}")
 
 
 def _bytes(name: str) -> bytes:

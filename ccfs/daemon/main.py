@@ -1,6 +1,6 @@
-"""The process that serves one user's mount: mounting, signals, and the end of it.
+"""The process that serves one user's mount: start, signals and end of it.
 
-Knows processes, pipes and the FUSE session; never the bytes of a ccache.
+Knows the order in which the parts of a daemon begin and end; never the bytes of a ccache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from ccfs.linux.fsuid import filesystem_uid
 from ccfs.mounting import mount_lock, mountpoint
 from ccfs.takeover import notifier
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported after the notifier is forked, or in the process that daemons come from
+    import trio
+
     from ccfs.daemon.fuse_loop import Loop
     from ccfs.daemon.handshake import Handshake
     from ccfs.daemon.kcm_endpoint import KcmEndpoint
@@ -35,35 +37,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HOUSEKEEPING = 30.0
-"""Seconds between two looks at scratch files that nobody uses."""
-FAREWELL = 1.0
-"""Seconds that those who wait at a FIFO have to be woken at the end."""
+END_SECONDS = 1.0
+"""In which the readers of FIFOs are woken at the end."""
 
 
 def serve(options: MountOptions, ready: Callable[[], None]) -> int:
     """Serve a mount until SIGTERM, SIGINT or an unmount.  Returns the exit status.
 
-    0: the end was wanted, and the journal is wiped.  Exit.DEAD_MOUNT: the connection was cut while
-    the mount is still there, and the journal is kept.  `ready()` is called once, when the mount
-    answers.  Raises MountError where it can't be made, JournalError where the journal is unusable.
+    0: the end was wanted, and the journal is wiped.  Exit.DEAD_MOUNT: the connection was aborted
+    while the mount is still there, and the journal is kept.  `ready()` is called once, when the
+    mount answers.  Raises MountError where it can't be served, JournalError where the journal is
+    unusable.
     """
     os.umask(0o077)
     os.chdir("/")
-    if options.control >= 0:  # one of many on this host: no helper before somebody needs it
+    if options.control >= 0:  # one of many on this host: the notifier starts with its first order
         return _serve(options, None, ready)
-    # Before pyfuse3 is there: the helper must never hold a descriptor of the FUSE device.
-    child = notifier.start(options.mountpoint, options.liveness)
+    # Before pyfuse3 is imported: the notifier must never hold a descriptor of the FUSE device.
+    process = notifier.start(options.mountpoint, options.liveness)
     try:
-        return _serve(options, child, ready)
+        return _serve(options, process, ready)
     except BaseException:
         with suppress(OSError):  # it may have ended in order
-            child.end()
+            process.end()
         raise
 
 
 def _serve(
-    options: MountOptions, child: notifier.Notifier | None, ready: Callable[[], None]
+    options: MountOptions, process: notifier.Notifier | None, ready: Callable[[], None]
 ) -> int:
     gc.disable()  # nothing that is imported or loaded becomes garbage
     import pyfuse3
@@ -76,41 +77,40 @@ def _serve(
     harden()
     if options.lock >= 0:
         mount_lock.sign(options.lock)
-    kicker = KernelNotifier(child, options)
-    kept = keep(options)
-    fs = make_file_system(options, child, kicker, kept)
-    kicker.waiters = fs.waiters
+    kernel = KernelNotifier(process, options)
+    journal = keep(options)
+    fs = make_file_system(options, kernel, journal)
     gc.freeze()
     gc.enable()
-    face = KcmEndpoint.of(options, fs.committer, fs.info.owner)
-    handshake = _shake_hands(options, fs)
+    kcm = KcmEndpoint.of(options, fs.committer, fs.info.owner)
+    handshake = _begin_handshake(options, fs)
     try:
-        _mount(options, Operations(fs))
+        _init_fuse(options, Operations(fs))
     except MountError:
-        if face:
-            face.close(wanted=False)
+        if kcm:
+            kcm.close(final=False)
         raise
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # what trio puts back when the end has begun
-    wanted = False
+        signal.signal(number, signal.SIG_IGN)  # what trio restores once the end has begun
+    final = False
     try:
-        _run_loop(options, fs, kicker, face, ready, handshake)
-        wanted = kicker.ending or not _is_mounted(options)
+        _run_loop(options, fs, kernel, kcm, ready, handshake)
+        final = kernel.ending or not _is_mounted(options)
     finally:
-        # In this order: who is about to wait at a FIFO is woken while the way there is known.
+        # In this order: readers that are about to open a FIFO are woken while its name is known.
         pyfuse3.close(unmount=False)
-        if face:
-            face.close(wanted=wanted)
-        kicker.end()
-        if wanted and options.unmounts:
+        if kcm:
+            kcm.close(final=final)
+        kernel.notifier.end()
+        if final and options.unmounts:
             _unmount(options)
-        if kept:
-            kept.close(wipe=wanted)
-    return Exit.OK if wanted else Exit.DEAD_MOUNT
+        if journal:
+            journal.close(wipe=final)
+    return Exit.OK if final else Exit.DEAD_MOUNT
 
 
 def _unmount(options: MountOptions) -> None:
-    """Take the mount away, in use or not, unless that has been done."""
+    """Unmount, in use or not, unless that has been done."""
     try:
         if _is_mounted(options):
             mountpoint.unmount(options.mountpoint, lazy=True)
@@ -119,12 +119,12 @@ def _unmount(options: MountOptions) -> None:
 
 
 def _is_mounted(options: MountOptions) -> bool:
-    """Whether our mount is there; under it there may be another of an earlier daemon."""
+    """True if this daemon's mount is the topmost; beneath may be one of an earlier daemon."""
     mount = mountinfo.topmost(options.mountpoint)
     return mount is not None and mount.is_ccfs and options.mount in (0, mount.id)
 
 
-def _mount(options: MountOptions, operations: Operations) -> None:
+def _init_fuse(options: MountOptions, operations: Operations) -> None:
     import pyfuse3
 
     try:
@@ -136,31 +136,28 @@ def _mount(options: MountOptions, operations: Operations) -> None:
         ) from None
 
 
-def _resume(options: MountOptions, fs: FileSystem, kicker: KernelNotifier) -> None:
-    """Go on where the daemon before has ended, if there was one."""
-    if options.takes_over and options.handover:
-        from ccfs.ops import resume
-
-        kicker.wake_pollers()
-        journal = fs.committer.journal
-        resume.resume(fs, options.handover, journal.last if journal else None)
-
-
-def _shake_hands(options: MountOptions, fs: FileSystem) -> Handshake | None:
-    """How to begin where the supervisor has read FUSE_INIT; None where libfuse is to read it."""
+def _begin_handshake(options: MountOptions, fs: FileSystem) -> Handshake | None:
+    """Begin where the supervisor has read FUSE_INIT; None where libfuse is to read it."""
     if options.handover is None:
         return None
     from ccfs.daemon.handshake import Handshake
 
-    made = fs.committer.has_made_request() if options.takes_over else False
-    return Handshake(options.device, options.handover, fs.expect_resent, made=made)
+    step_made = fs.committer.has_made_request() if options.takes_over else False
+    return Handshake(options.device, options.handover, fs.expect_resent, step_made=step_made)
+
+
+def _resume(options: MountOptions, fs: FileSystem, kernel: KernelNotifier) -> None:
+    """Send the notifications of the last daemon, if this one takes over from it."""
+    if options.takes_over and options.handover:
+        from ccfs.ops import resume
+
+        kernel.wake_pollers()
+        journal = fs.committer.journal
+        resume.resume(fs, options.handover, journal.last if journal else None)
 
 
 def make_file_system(
-    options: MountOptions,
-    child: notifier.Notifier | None,
-    kicker: KernelNotifier,
-    kept: OpenJournal | LazyJournal | None,
+    options: MountOptions, kernel: KernelNotifier, journal: OpenJournal | LazyJournal | None
 ) -> FileSystem:
     """Make the file system, with the store that the journal has or a new one."""
     from ccfs.ops.file_system import FileSystem
@@ -169,14 +166,13 @@ def make_file_system(
     from ccfs.store import Client, Stamp, Store
 
     owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)
-    birth = Stamp(time.time(), Client(owner.uid, os.getpid(), "ccfs"))
-    store = kept.store(options, birth) if kept else Store(options.limits, birth)
+    start = Stamp(time.time(), Client(owner.uid, os.getpid(), "ccfs"))
+    store = journal.store(options, start) if journal else Store(options.limits, start)
     if options.takes_over:
         store.generations.presume_open()
     else:
-        store.open_files.drop_waiting(birth)
+        store.open_files.drop_waiting(start)
         store.generations.drop_unopened()
-    committer = Committer(store, journal=kept.journal if kept else None, handover=options.handover)
     info = MountInfo(
         owner=owner,
         mountpoint=options.mountpoint,
@@ -186,44 +182,47 @@ def make_file_system(
         kcm_socket=options.kcm_socket,
         supervisor_pid=options.supervisor,
     )
-    return FileSystem(
-        committer,
+    process = kernel.notifier.process
+    fs = FileSystem(
+        Committer(store, journal=journal.journal if journal else None, handover=options.handover),
         info,
-        kicker,
-        notifier_pid=child.pid if child else 0,
+        kernel,
+        notifier_pid=process.pid if process else 0,
         taken_over=options.takes_over,
     )
+    kernel.notifier.waiters = fs.waiters
+    return fs
 
 
 def fuse_options(options: MountOptions) -> set[str]:
-    """The options for libfuse; those of the mount were given to the kernel when it was made."""
+    """Return the options for libfuse; those of the mount were given to mount(2)."""
     return {"fsname=ccfs", "subtype=ccfs"} | ({"debug"} if options.debug else set())
 
 
 def _run_loop(
     options: MountOptions,
     fs: FileSystem,
-    kicker: KernelNotifier,
-    face: KcmEndpoint | None,
+    kernel: KernelNotifier,
+    kcm: KcmEndpoint | None,
     ready: Callable[[], None],
     handshake: Handshake | None,
 ) -> None:
-    """Serve to the end, with a loop of our own under trio's."""
+    """Serve to the end, with the loop of ccfs below trio's."""
     import trio
 
     from ccfs.daemon.fuse_loop import Loop
 
     with Loop(options.handover) as loop:
         if handshake:
-            loop.begin(handshake, lambda: _resume(options, fs, kicker))
-        trio.run(_run, options, fs, kicker, face, ready, loop, instruments=[loop.runnable])
+            loop.begin(handshake, lambda: _resume(options, fs, kernel))
+        trio.run(_run, options, fs, kernel, kcm, ready, loop, instruments=[loop.runnable])
 
 
 async def _run(
     options: MountOptions,
     fs: FileSystem,
-    kicker: KernelNotifier,
-    face: KcmEndpoint | None,
+    kernel: KernelNotifier,
+    kcm: KcmEndpoint | None,
     ready: Callable[[], None],
     loop: Loop,
 ) -> None:
@@ -233,45 +232,41 @@ async def _run(
     from ccfs.daemon.control_endpoint import ControlEndpoint
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(watch_signals, kicker)
-        nursery.start_soon(kicker.hear)
-        nursery.start_soon(kicker.show_news)
-        nursery.start_soon(kicker.keep_child_going)
-        nursery.start_soon(keep_house, fs, kicker)
-        if face:
-            await nursery.start(face.run, loop)
+        await start_tasks(nursery, fs, kernel)
+        nursery.start_soon(kernel.notifier.supervise)
+        if kcm:
+            await nursery.start(kcm.run, loop)
         if options.control >= 0:
-            await nursery.start(ControlEndpoint(options.control, fs, face, options.connection).run)
+            control = ControlEndpoint(options.control, fs, kcm, options.connection)
+            await nursery.start(control.run)
         log.info("serving %s as pid %d", fs.info.mountpoint, fs.info.pid)
         ready()
         await pyfuse3.main(max_tasks=1)  # no handler ever waits
-        signal.setitimer(signal.ITIMER_REAL, 0)  # trio closes first what signals are written to
+        signal.setitimer(signal.ITIMER_REAL, 0)  # trio closes its wake-up descriptor first
         nursery.cancel_scope.cancel()
 
 
-async def watch_signals(kicker: KernelNotifier, task_status: object = None) -> None:
-    """End at SIGTERM and SIGINT: first wake those who wait, then let the session go."""
+async def start_tasks(nursery: trio.Nursery, fs: FileSystem, kernel: KernelNotifier) -> None:
+    """Start the tasks that every daemon has beside its loop."""
+    from ccfs.daemon import maintenance
+
+    await nursery.start(_end_on_signals, kernel)
+    nursery.start_soon(kernel.notifier.receive)
+    nursery.start_soon(kernel.notifier.send_touches)
+    nursery.start_soon(maintenance.run, fs, kernel.deadline)
+
+
+async def _end_on_signals(kernel: KernelNotifier, task_status: trio.TaskStatus[None]) -> None:
+    """End at SIGTERM and SIGINT: wake the readers of FIFOs, then close the FUSE session."""
     import pyfuse3
     import trio
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()  # type: ignore[attr-defined]
+        task_status.started()
         async for number in signals:
             log.info("ending: %s", signal.Signals(number).name)
-            kicker.ending = True
-            with trio.move_on_after(FAREWELL):
-                await kicker.say_farewell()
+            kernel.ending = True
+            with trio.move_on_after(END_SECONDS):
+                await kernel.notifier.wake_all()
             pyfuse3.terminate()
             return
-
-
-async def keep_house(fs: FileSystem, kicker: KernelNotifier) -> None:
-    """Add events for credentials that expire, and drop scratch files that are not used."""
-    committer = fs.committer
-    nobody = committer.stamp(fs.info.owner.uid, 0).client
-    while True:
-        await kicker.rest(HOUSEKEEPING, committer.store.next_deadline())
-        now = committer.clock()
-        committer.store.announce_expiry(now, nobody)
-        committer.store.expire(now, nobody)
-        committer.commit_or_warn()

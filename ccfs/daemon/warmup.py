@@ -1,8 +1,10 @@
-"""The start of a daemon, done before there is any.
+"""Run what each daemon begins with, in the process that daemons are forked from.
 
-Python changes the memory of what it runs: caches are filled, code is specialised.  Done once in the
-process that daemons are forked from, that is shared by all of them, and done already in each.  No
-mount, no file, no helper; knows what a daemon does first, never for whom.
+Python changes the memory of what it runs: caches are filled, bytecode is specialised.  Done once in
+that process, this is shared by all daemons, and done already in each.  There is no mount, no file
+and no notifier.
+
+Knows what a daemon does first; never for which user.
 """
 
 from __future__ import annotations
@@ -25,52 +27,47 @@ from ccfs.ops.file_system import FileSystem
 from ccfs.ops.operations import Operations
 
 ROUNDS = 10
-"""So often is a function called before the interpreter thinks it worth specialising."""
+"""The interpreter specialises a function that was called some times."""
 
 
 def run() -> None:
-    """Do it."""
+    """Run the beginning of a daemon ROUNDS times."""
     for _ in range(ROUNDS):
-        _once()
+        _run_once()
 
 
-def _once() -> None:
-    nowhere = f"{tempfile.gettempdir()}/there-is-no-such-journal/journal"
+def _run_once() -> None:
+    no_journal = f"{tempfile.gettempdir()}/there-is-no-such-journal/journal"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")  # the kernel finds an address that nobody else has (unix(7), autobind)
+        listener.bind("")  # the kernel chooses a free abstract address (unix(7), autobind)
         listener.listen()
-        options = MountOptions("/", allow_other=True, journal=nowhere, control=listener.fileno())
-        kicker = KernelNotifier(None, options)
-        kept = keep(options)
-        fs = main.make_file_system(options, None, kicker, kept)
-        kicker.waiters = fs.waiters
+        options = MountOptions("/", allow_other=True, journal=no_journal, control=listener.fileno())
+        kernel = KernelNotifier(None, options)
+        fs = main.make_file_system(options, kernel, keep(options))
         Operations(fs)
-        face = KcmEndpoint.of(options, fs.committer, fs.info.owner)
-        assert face is not None
-        keeper = ControlEndpoint(listener.detach(), fs, face)
-        with closing(keeper), Loop() as loop:
-            trio.run(_run, kicker, fs, face, keeper, loop, instruments=[loop.runnable])
+        kcm = KcmEndpoint.of(options, fs.committer, fs.info.owner)
+        assert kcm is not None
+        control = ControlEndpoint(listener.detach(), fs, kcm)
+        with closing(control), Loop() as loop:
+            trio.run(_run_tasks, kernel, fs, kcm, control, loop, instruments=[loop.runnable])
 
 
-async def _run(
-    kicker: KernelNotifier, fs: FileSystem, face: KcmEndpoint, keeper: ControlEndpoint, loop: Loop
+async def _run_tasks(
+    kernel: KernelNotifier, fs: FileSystem, kcm: KcmEndpoint, control: ControlEndpoint, loop: Loop
 ) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(main.watch_signals, kicker)
-        nursery.start_soon(kicker.hear)
-        nursery.start_soon(kicker.show_news)
-        nursery.start_soon(main.keep_house, fs, kicker)
-        await nursery.start(face.run, loop)
-        await nursery.start(keeper.run)
+        await main.start_tasks(nursery, fs, kernel)
+        await nursery.start(kcm.run, loop)
+        await nursery.start(control.run)
         main.fuse_options(MountOptions("/"))
-        await _ping(keeper)
+        await _ping(control)
         nursery.cancel_scope.cancel()
 
 
-async def _ping(keeper: ControlEndpoint) -> None:
+async def _ping(control: ControlEndpoint) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as client:
         client.setblocking(False)
-        client.connect(keeper.address)
+        client.connect(control.address)
         client.send(messages.encode("ping"))
         await trio.lowlevel.wait_readable(client)
         client.recv(messages.MESSAGE_MAX)

@@ -1,4 +1,4 @@
-"""Descriptors: close those that were inherited, raise the limit of open files, wait for one.
+"""Descriptors: close those that were inherited, raise their limit, wait for one, receive some.
 
 A limit that was lowered later (`ulimit -n`) leaves descriptors above it open, so SC_OPEN_MAX is no
 bound: close_range(2) is used.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import select
+import socket
+from array import array
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -52,6 +54,20 @@ def wait_readable(descriptor: int, seconds: float | None) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
+def receive(connection: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """Receive a message with up to `most` descriptors (unix(7), SCM_RIGHTS), closed on exec.
+
+    socket.recv_fds of Python 3.11 ignores its flags, MSG_CMSG_CLOEXEC among them.  Raises OSError.
+    """
+    received = array("i")
+    room = socket.CMSG_SPACE(most * received.itemsize)
+    data, ancillary, _, _ = connection.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+    return data, received.tolist()
 
 
 def _close_range(low: int, high: int) -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ccfs.errors import MountError
-from ccfs.linux import fusermount, mount_calls, mountinfo
+from ccfs.linux import descriptors, fusermount, mount_calls, mountinfo
 from ccfs.linux.descriptors import wait_readable
 from ccfs.linux.fusermount import Wait
 from ccfs.mounting import closed_directory, mount_by_root, mountpoint
@@ -227,8 +227,7 @@ def _receive_device(connection: socket.socket, path: str) -> int:
     """The FUSE descriptor that fusermount3 sends over _FUSE_COMMFD before it ends."""
     with suppress(OSError):
         connection.settimeout(fusermount.SECONDS)
-        _, received, _, _ = socket.recv_fds(connection, 1, 1)
+        _, received = descriptors.receive(connection, 1, 1)
         if received:
-            os.set_inheritable(received[0], False)
             return received[0]
     raise MountError(f"cannot mount on {path}: fusermount3 gave no descriptor", _HINT)

@@ -99,12 +99,11 @@ class ForkServer:
             socket.send_fds(self._socket, [order], passed)
         finally:
             os.close(spare)
-        reply, received, _, _ = socket.recv_fds(self._socket, _MESSAGE_MAX, 1)
+        reply, received = descriptors.receive(self._socket, _MESSAGE_MAX, 1)
         if not reply:
             raise EOFError
         if not received:
             raise OSError(_INT.unpack(reply)[0], "cannot fork")
-        os.set_inheritable(received[0], False)
         return Child(_INT.unpack(reply)[0], received[0])
 
     def _start(self) -> socket.socket:
@@ -125,9 +124,7 @@ def _run(orders: socket.socket, prepare: Callable[[], None], fork: Fork) -> None
     prepare()
     descriptors.close_all_but({orders.fileno()})
     while True:
-        data, passed, _, _ = socket.recv_fds(orders, _MESSAGE_MAX, _DESCRIPTORS_MAX)
-        for descriptor in passed:
-            os.set_inheritable(descriptor, False)
+        data, passed = descriptors.receive(orders, _MESSAGE_MAX, _DESCRIPTORS_MAX)
         if not data:
             os._exit(0)
         order = json.loads(data)

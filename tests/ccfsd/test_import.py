@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ccfs.daemon.login_import import Importer, When
+from ccfs.daemon.login_import import Importer, ImportWhen
 from ccfs.errors import JournalError, NoAnswerError, SourceError, UserError
 from ccfs.journal.journal import Journal
 from ccfs.journal.log import Log
@@ -70,7 +70,10 @@ class Daemon:
         self.left.chmod(0o600)
 
     def take(
-        self, into: str = "session-7", when: When = When.ALWAYS, seconds: float = SECONDS
+        self,
+        into: str = "session-7",
+        when: ImportWhen = ImportWhen.ALWAYS,
+        seconds: float = SECONDS,
     ) -> str | None:
         async def run() -> str | None:
             importer = Importer(self.committer, OWNER)
@@ -165,7 +168,7 @@ def test_into_the_default_where_that_has_nothing(daemon: Daemon, kind: str) -> N
     before, empty = IF_EMPTY[kind]
     if before is not None:
         fill(daemon.store, before)
-    assert daemon.take("default", When.IF_EMPTY) == ("tkt" if empty else None)
+    assert daemon.take("default", ImportWhen.IF_EMPTY) == ("tkt" if empty else None)
     assert daemon.left.exists() is not empty
     if empty:
         assert data_of(daemon.ccache(b"tkt")) == DELEGATED
@@ -215,7 +218,7 @@ def test_hostile_sources(daemon: Daemon, caplog: pytest.LogCaptureFixture, kind:
 @pytest.mark.parametrize("residual", ["KEYRING:session:x", "krb5cc", "FILE:", ""])
 def test_other_residuals(daemon: Daemon, residual: str) -> None:
     with pytest.raises(SourceError):
-        trio.run(Importer(daemon.committer, OWNER).take, residual, "default", When.ALWAYS)
+        trio.run(Importer(daemon.committer, OWNER).take, residual, "default", ImportWhen.ALWAYS)
 
 
 def test_a_name_that_no_ccache_can_have(daemon: Daemon) -> None:
@@ -351,7 +354,7 @@ def test_a_source_that_does_not_answer(daemon: Daemon, make_mount: MakeMount) ->
 
     async def scene() -> None:
         importer = Importer(daemon.committer, OWNER)
-        take = functools.partial(importer.take, into="default", when=When.ALWAYS)
+        take = functools.partial(importer.take, into="default", when=ImportWhen.ALWAYS)
         os.kill(mount.pid, signal.SIGSTOP)
         try:
             for _ in range(2):
@@ -394,7 +397,9 @@ def test_one_that_nobody_waits_for_any_more_is_not_stored(
         monkeypatch.setattr(foreign_file, "opened", slowly)
         monkeypatch.setattr(importer, "_store", stored)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(importer.take, str(daemon.left), "session-7", When.ALWAYS, SECONDS)
+            nursery.start_soon(
+                importer.take, str(daemon.left), "session-7", ImportWhen.ALWAYS, SECONDS
+            )
             await reading.wait()
             nursery.cancel_scope.cancel()
         go_on.set()

@@ -18,8 +18,9 @@ import pytest
 import trio
 
 from ccfs.daemon import fuse_loop as daemon_loop
-from ccfs.daemon.cpu_load import Load, Tick
+from ccfs.daemon.cpu_load import CpuLoad
 from ccfs.daemon.fuse_loop import BATCH, Loop
+from ccfs.daemon.read_timeout import ReadTimeout
 
 SECONDS = 10
 
@@ -201,7 +202,7 @@ def test_those_who_ask_are_answered_without_a_pass(
     prompt: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asleep, and while it looks for the next one: trio has no turn until the request is there."""
-    monkeypatch.setattr(Load, "leaves_a_core", lambda self, now: prompt)
+    monkeypatch.setattr(CpuLoad, "has_idle_core", lambda self, now: prompt)
     loop, passes = Loop(), 0
     give_turns = loop._pass
 
@@ -221,7 +222,7 @@ def test_those_who_ask_are_answered_without_a_pass(
             os.write(client, b"x")
 
         async def serve() -> None:
-            assert loop.answer(asked.question, asked.answer)
+            assert loop.serve_also(asked.question, asked.answer)
             thread = threading.Thread(target=ask_all)
             thread.start()
             await loop.wait_readable(device)
@@ -237,7 +238,7 @@ def test_a_flood_of_those_who_ask_leaves_turns_to_others(
     prompt: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests, timers, connections and threads come in between."""
-    monkeypatch.setattr(Load, "leaves_a_core", lambda self, now: prompt)
+    monkeypatch.setattr(CpuLoad, "has_idle_core", lambda self, now: prompt)
     loop = Loop()
     with pipe() as (device, client), pipe() as ends, pipe() as (connection, peer):
         asked, seen = Asked(*ends, flood=True), set()
@@ -253,7 +254,7 @@ def test_a_flood_of_those_who_ask_leaves_turns_to_others(
             os.write(client, b"x")
 
         async def serve() -> None:
-            assert loop.answer(asked.question, asked.answer)
+            assert loop.serve_also(asked.question, asked.answer)
             asked.ask()
             await loop.wait_readable(device)
             seen.add("request")
@@ -269,7 +270,7 @@ def test_a_flood_of_requests_leaves_turns_to_those_who_ask() -> None:
         asked = Asked(*ends)
 
         async def serve() -> None:
-            assert loop.answer(asked.question, asked.answer)
+            assert loop.serve_also(asked.question, asked.answer)
             os.write(client, b"x")
             asked.ask()
             for _ in range(2 * BATCH):
@@ -285,7 +286,7 @@ def test_where_it_sleeps_in_trio_it_answers_nobody(monkeypatch: pytest.MonkeyPat
     loop = Loop()
 
     async def serve() -> None:
-        assert not loop.answer(0, lambda: 1)
+        assert not loop.serve_also(0, lambda: 1)
 
     run(loop, serve)
 
@@ -325,44 +326,44 @@ def test_it_spins_only_while_a_core_is_idle(tmp_path: Path, running: int, spins:
     cores = len(os.sched_getaffinity(0))
     file = tmp_path / "loadavg"
     file.write_text(f"0.00 0.01 0.05 {cores + running}/99 4711\n")
-    load = Load(str(file))
-    assert load.leaves_a_core(100.0) is (spins and cores > 1)
+    load = CpuLoad(str(file))
+    assert load.has_idle_core(100.0) is (spins and cores > 1)
     file.write_text(f"0.00 0.01 0.05 {cores + 1}/99 4711\n")
-    assert load.leaves_a_core(100.0) is (spins and cores > 1)
-    assert not load.leaves_a_core(101.0)
+    assert load.has_idle_core(100.0) is (spins and cores > 1)
+    assert not load.has_idle_core(101.0)
     load.close()
 
 
 def test_without_a_look_at_the_load_it_does_not_spin(tmp_path: Path) -> None:
-    assert not Load(str(tmp_path / "missing")).leaves_a_core(100.0)
+    assert not CpuLoad(str(tmp_path / "missing")).has_idle_core(100.0)
 
 
 def test_a_read_that_waits_for_nothing_is_given_up() -> None:
     """Again and again, as often as it happens, however late it begins; and the timer ends."""
     libc = ctypes.CDLL(None, use_errno=True)
-    tick, place = Tick(), ctypes.create_string_buffer(1)
-    tick.start()
+    timeout, place = ReadTimeout(), ctypes.create_string_buffer(1)
+    timeout.start()
     try:
         with pipe() as (device, _):
             for _ in range(5):
-                tick.guard()
+                timeout.before_read()
                 for _ in range(3):
                     assert libc.read(device, place, 1) == -1
                     assert ctypes.get_errno() == errno.EINTR
-        tick.rest(long=False)
+        timeout.before_sleep(stop=False)
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     finally:
-        tick.stop()
+        timeout.stop()
 
 
 @pytest.mark.parametrize("long", [True, False])
 def test_the_timer_ends_when_nobody_needs_it(long: bool) -> None:
-    tick = Tick()
-    tick.start()
+    timeout = ReadTimeout()
+    timeout.start()
     try:
-        tick.guard()
-        tick.rest(long=long)
+        timeout.before_read()
+        timeout.before_sleep(stop=long)
         assert (signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)) is long
     finally:
-        tick.stop()
+        timeout.stop()
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
