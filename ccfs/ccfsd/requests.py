@@ -1,6 +1,6 @@
 """What clients may ask of ccfsd: the words, who may use them, and what they do.
 
-Knows the words of `ccfs.control`; never how a mount is made.
+Knows the words of `ccfs.control.messages`; never how a mount is made.
 """
 
 from __future__ import annotations

@@ -403,7 +403,7 @@ def test_the_command_stays_light() -> None:
     """What serves is imported by the process that serves, and by no other."""
     script = (
         "import sys, ccfs.cli.main, ccfs.cli.mount, ccfs.cli.env, ccfs.cli.status\n"
-        "heavy = {'trio', 'pyfuse3', 'asn1', 'logging', 'json', 'subprocess'}\n"
+        "heavy = {'trio', 'pyfuse3', 'logging', 'json', 'subprocess'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
