@@ -26,9 +26,9 @@ from ccfs.format.credential import (
     decode_credential,
     encode_credential,
     is_removed,
+    placeholder_record,
     removed_at,
     scan_credential,
-    tombstone,
 )
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
@@ -59,7 +59,7 @@ def check(data: bytes) -> Signature:
 
 def stop(error: FormatError) -> str:
     """Where the codec stopped, whatever the numbers."""
-    return re.sub("[0-9]+", "N", error.wanted)
+    return re.sub("[0-9]+", "N", error.expected)
 
 
 def check_ccache(data: bytes) -> Signature:
@@ -88,7 +88,7 @@ def check_credential(credential: Credential, dialect: Dialect) -> str:
     assert "\n" not in described.stem
     removed = removed_at(record, 0, dialect)
     assert removed == is_removed(credential)
-    blank = tombstone(record, dialect)
+    blank = placeholder_record(record, dialect)
     assert len(blank) == len(record)
     assert removed_at(blank, 0, dialect)
     info = ticket_info(credential.ticket)

@@ -1,5 +1,5 @@
-"""The codec: the FILE ccache format, versions 1 to 4, and the text of what it holds.
+"""Codec of the FILE ccache format, versions 1 to 4, and of the texts that ccfs makes from it.
 
-This package knows bytes and values.  It never knows files, clocks, FUSE or any other part of ccfs.
-Everything it refuses, it refuses with `errors.FormatError`.
+Knows bytes and values; never files, clocks, FUSE or any other part of ccfs.  Bytes and values that
+are refused raise `errors.FormatError`.
 """

@@ -1,11 +1,11 @@
 """A whole ccache: version, header, default principal, credentials.
 
-Knows the bytes of a ccache from first to last, never the file that has them.
+Knows the bytes of a ccache, never the file that has them.
 
     ccache = 05 VERSION [header] principal credential...
     header = length(u16) fields                        version 4 only
     field  = tag(u16) length(u16) contents
-    tag 1  = DeltaTime: seconds(i32) microseconds(i32), what to add to the clock to get the KDC's
+    tag 1  = DeltaTime: seconds(i32) microseconds(i32), the KDC's clock minus ours
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Everything before the default principal."""
+    """The bytes before the default principal: version, byte order, fields."""
 
     dialect: Dialect
     tags: tuple[Tag, ...] = ()
@@ -48,22 +48,22 @@ class Header:
         return None
 
     def with_kdc_offset(self, seconds: int | None) -> "Header":
-        """This header with another offset or none.  FormatError where it has no place for one."""
-        others = tuple(tag for tag in self.tags if tag.tag != TAG_DELTATIME)
+        """Return this header with another offset, None for none; FormatError before version 4."""
+        other_tags = tuple(tag for tag in self.tags if tag.tag != TAG_DELTATIME)
         if seconds is None:
-            return replace(self, tags=others)
+            return replace(self, tags=other_tags)
         if self.dialect.version != 4:
             raise FormatError(0, "version 4 for an offset")
         try:
             contents = _DELTATIME.pack(seconds, 0)
         except error:
             raise FormatError(0, "an offset of 32 bits") from None
-        return replace(self, tags=(Tag(TAG_DELTATIME, contents), *others))
+        return replace(self, tags=(Tag(TAG_DELTATIME, contents), *other_tags))
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What stands before the credentials."""
+    """The header and the default principal: all that comes before the credentials."""
 
     header: Header
     principal: Principal
@@ -79,7 +79,7 @@ class Ccache:
 
 
 def encode_prefix(prefix: Prefix) -> bytes:
-    """The bytes before the credentials."""
+    """Encode header and default principal."""
     dialect = prefix.header.dialect
     return _encode_header(prefix.header) + encode_principal(prefix.principal, dialect)
 
@@ -103,10 +103,10 @@ def _encode_tag(tag: Tag) -> bytes:
 
 
 def scan_prefix(data: Buffer, limit: int) -> tuple[Prefix, int] | None:
-    """What stands before the credentials, and the offset behind it.
+    """Decode header and default principal; return them and the offset of the first credential.
 
-    None when the bytes end before it does and it can still become one.  FormatError when it can't,
-    also because a length or count takes it beyond `limit`, the most bytes that `data` may have.
+    None if they are incomplete, and more bytes may complete them.  FormatError if none can, also
+    if a length or count exceeds `limit`, the most bytes that `data` may ever have.
     """
     try:
         header, start = _read_header(data)
@@ -122,7 +122,7 @@ def scan_prefix(data: Buffer, limit: int) -> tuple[Prefix, int] | None:
 
 
 def _read_header(data: Buffer) -> tuple[Header, int]:
-    """The header and the offset behind it; `struct.error` when the bytes end before it does."""
+    """Return the header and the offset after it; `struct.error` if it is incomplete."""
     if data and data[0] != _FORMAT:
         raise FormatError(0, "05, the first byte of a ccache")
     version = BIG.u16.unpack_from(data, 0)[0] & 0xFF
@@ -152,9 +152,9 @@ def _read_tags(data: Buffer) -> tuple[tuple[Tag, ...], int]:
 
 
 def _guess_dialect(data: Buffer, version: int) -> Dialect:
-    """Which byte order makes sense of the first principal.
+    """Return the dialect with the byte order in which the first principal has the smaller numbers.
 
-    Its count decides: read in the wrong order it is beyond COUNT_MAX, unless it is 0.
+    Its count decides: read in the wrong order it exceeds COUNT_MAX, unless it is 0.
     """
     if version == 3:
         return Dialect(3)
@@ -163,7 +163,7 @@ def _guess_dialect(data: Buffer, version: int) -> Dialect:
 
 
 def _sizes(data: Buffer, order: ByteOrder, version: int) -> tuple[int, ...]:
-    """Numbers that are small in the right order; the one that tells most comes first."""
+    """Return numbers that are small in the right byte order, the most significant one first."""
     name_type = 0
     at = 2
     if version == 2:
@@ -174,11 +174,11 @@ def _sizes(data: Buffer, order: ByteOrder, version: int) -> tuple[int, ...]:
 
 
 def decode_ccache(data: Buffer) -> Ccache:
-    """The ccache that these bytes are.  FormatError for anything before, in or behind it."""
-    found = scan_prefix(data, len(data))
-    if found is None:
+    """Decode a ccache; FormatError, also for bytes after the last credential."""
+    scanned = scan_prefix(data, len(data))
+    if scanned is None:
         raise FormatError(len(data), "a header and a principal")
-    prefix, at = found
+    prefix, at = scanned
     credentials = []
     while at < len(data):
         credential, at = decode_credential(data, prefix.header.dialect, at)
@@ -187,7 +187,7 @@ def decode_ccache(data: Buffer) -> Ccache:
 
 
 def encode_ccache(ccache: Ccache) -> bytes:
-    """The bytes of a ccache."""
+    """Encode a ccache."""
     prefix = encode_prefix(Prefix(ccache.header, ccache.principal))
     dialect = ccache.header.dialect
     return prefix + b"".join(encode_credential(c, dialect) for c in ccache.credentials)

@@ -1,11 +1,11 @@
-"""Configuration entries: a ccache's own settings, kept in records beside its credentials.
+"""Configuration entries: settings of a ccache, in records beside its credentials.
 
-Knows how they are named and what their records look like, never what a setting means.
+Knows their names and records, never what a setting means.
 
     server principal = krb5_ccache_conf_data/KEY[/PRINCIPAL]@X-CACHECONF:
     ticket           = the value
 
-PRINCIPAL is the text of the principal that the setting is about.
+PRINCIPAL is the text of the principal that the setting applies to.
 """
 
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ from ccfs.format.principal import NT_PRINCIPAL, Principal
 
 @dataclass(frozen=True, slots=True)
 class ConfigKey:
-    """What a configuration entry sets, and for which principal (its text) if not for all."""
+    """The key of a configuration entry, and the text of its principal, None for all."""
 
     key: bytes
     principal: bytes | None = None
 
 
 def is_config(credential: Credential) -> bool:
-    """Whether this record is a configuration entry, and not one that is removed."""
+    """True if a record is a configuration entry that is not removed."""
     return config_key(credential.server) is not None and not is_removed(credential)
 
 
 def config_key(server: Principal) -> ConfigKey | None:
-    """What a server principal says is set; None when it is the name of a service."""
+    """Return the key that a server principal names; None if it is a service's name."""
     parts = server.components
     if server.realm != CONFIG_REALM or len(parts) not in (2, 3) or parts[0] != CONFIG_NAME:
         return None
@@ -43,7 +43,7 @@ def config_key(server: Principal) -> ConfigKey | None:
 
 
 def make_config(client: Principal, key: ConfigKey, value: bytes) -> Credential:
-    """The record that libkrb5 writes for a setting: everything else in it is zero."""
+    """Return the record that libkrb5 writes for a setting; all its other fields are zero."""
     names = (
         (CONFIG_NAME, key.key) if key.principal is None else (CONFIG_NAME, key.key, key.principal)
     )

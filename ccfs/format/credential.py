@@ -1,7 +1,7 @@
-"""Credentials: one record of a ccache.
+"""Credentials: the records of a ccache.
 
-Knows a record's bytes, and which records a client has marked as removed in their place; never the
-file around them, the time, or what a ticket holds.
+Knows a record's bytes, and which records a client has removed by overwriting them; never the file
+around them, the time, or the contents of a ticket.
 
     credential = client(principal) server(principal) keyblock times is_skey(u8) flags(u32)
                  addresses authdata ticket(data) second_ticket(data)
@@ -10,8 +10,8 @@ file around them, the time, or what a ticket holds.
     addresses, authdata = count(u32), then for each type(u16) contents(data)
     data       = length(u32) bytes
 
-`scan_credential` and `outline_credential` run at each append: they copy no secret and build no more
-than they return.
+`scan_credential` and `outline_credential` run at each append: they copy no secret, and make no
+objects but those they return.
 """
 
 from dataclasses import dataclass, field, replace
@@ -53,7 +53,7 @@ _REMOVED_KEY = b"removed"
 class Keyblock:
     """A session key.  `enctype` is a signed 16-bit number.
 
-    `second_enctype` is what version 3 repeats, None where it repeats it unchanged.
+    `second_enctype`: version 3 writes the enctype twice; None if both are the same.
     """
 
     enctype: int
@@ -72,9 +72,9 @@ class Times:
 
 
 _REMOVED_TIMES = Times(REMOVED_AUTHTIME, 0, 0, 0)
-_NO_ONE = Principal(NT_PRINCIPAL, b"", ())
-REMEMBERED = 64
-"""Lengths of removed records that are put together once: tickets of one service have the same."""
+_NO_PRINCIPAL = Principal(NT_PRINCIPAL, b"", ())
+CACHED_LENGTHS = 64
+"""Entries of the cache of placeholder records, by length: tickets of one service have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class TypedData:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One record.  `is_skey` is a byte, `ticket_flags` 32 bits with the first flag on top."""
+    """One record.  `is_skey` is a byte; flag 0 is the highest of the 32 bits of `ticket_flags`."""
 
     client: Principal
     server: Principal
@@ -102,7 +102,7 @@ class Credential:
 
 
 def decode_credential(data: Buffer, dialect: Dialect, offset: int = 0) -> tuple[Credential, int]:
-    """The credential at `offset`, and the offset behind it.  FormatError also when it is cut."""
+    """Decode the credential at `offset`; return it and the offset after it.  FormatError."""
     order = dialect.order
     if not isinstance(data, bytes):
         data = memoryview(data)
@@ -140,20 +140,20 @@ def _decode_keyblock(data: Buffer, offset: int, dialect: Dialect) -> tuple[Keybl
 
 
 def _decode_list(
-    data: Buffer, offset: int, order: ByteOrder, what: str
+    data: Buffer, offset: int, order: ByteOrder, name: str
 ) -> tuple[tuple[TypedData, ...], int]:
-    count = read_count(data, offset, order, what)
+    count = read_count(data, offset, order, name)
     offset += 4
     items = []
     for _ in range(count):
-        kind = read_int(data, offset, order.u16, f"a type in {what}")
-        contents, offset = read_data(data, offset + 2, order, what)
+        kind = read_int(data, offset, order.u16, f"a type in {name}")
+        contents, offset = read_data(data, offset + 2, order, name)
         items.append(TypedData(kind, contents))
     return tuple(items), offset
 
 
 def encode_credential(credential: Credential, dialect: Dialect) -> bytes:
-    """The bytes of a credential.  FormatError when a number doesn't fit its field."""
+    """Encode a credential; FormatError if a number doesn't fit its field."""
     c, order = credential, dialect.order
     t = c.times
     try:
@@ -197,10 +197,10 @@ def _encode_list(items: tuple[TypedData, ...], order: ByteOrder) -> bytes:
 
 
 def scan_credential(data: Buffer, offset: int, dialect: Dialect, limit: int) -> int | None:
-    """The offset behind the record at `offset`, without decoding it.
+    """Return the offset after the record at `offset`, without decoding it.
 
-    None when the bytes end before the record does and it can still become one; FormatError when it
-    can't, because a length or count takes it beyond `limit`, the most bytes that `data` may have.
+    None if the record is incomplete, and more bytes may complete it.  FormatError if none can,
+    because a length or count exceeds `limit`, the most bytes that `data` may ever have.
     """
     order = dialect.order
     try:
@@ -233,10 +233,10 @@ def _enctype_size(dialect: Dialect) -> int:
 
 
 def is_removed(credential: Credential) -> bool:
-    """Whether a client has marked this record as removed in its place.
+    """True if a client has removed this record by overwriting it.
 
-    endtime 0 alone says nothing: configuration entries have it, and so have the credentials that
-    gssproxy encrypts.
+    endtime 0 alone is no sign of that: configuration entries have it, and credentials that gssproxy
+    encrypts.
     """
     times = credential.times
     if times.endtime == 0 and times.authtime == REMOVED_AUTHTIME:
@@ -245,7 +245,10 @@ def is_removed(credential: Credential) -> bool:
 
 
 class Outline(NamedTuple):
-    """What a complete record is listed by; times in seconds since the epoch, 0 for none."""
+    """The fields of a complete record that a list of records needs.
+
+    `endtime`: seconds since the epoch, 0 for none.
+    """
 
     server: Principal
     endtime: int
@@ -253,7 +256,7 @@ class Outline(NamedTuple):
 
 
 def outline_credential(data: Buffer, offset: int, dialect: Dialect) -> Outline:
-    """Whose ticket the complete record at `offset` holds, read no further than its times."""
+    """Return the outline of the complete record at `offset`; reads no further than its times."""
     order = dialect.order
     size = len(data)
     try:
@@ -269,34 +272,34 @@ def outline_credential(data: Buffer, offset: int, dialect: Dialect) -> Outline:
 
 
 def removed_at(data: Buffer, offset: int, dialect: Dialect) -> bool:
-    """`is_removed` of the complete record at `offset`."""
+    """Return `is_removed` of the complete record at `offset`."""
     return outline_credential(data, offset, dialect).removed
 
 
-def tombstone(record: bytes, dialect: Dialect) -> bytes:
-    """A record of the same length that marks this one as removed and has nothing of its secrets.
+def placeholder_record(record: bytes, dialect: Dialect) -> bytes:
+    """Return a placeholder record: as long as `record`, marked as removed, and without its secrets.
 
-    MIT krb5 passes over it for its times.  Heimdal, Java, gokrb5, impacket and minikerberos know no
-    removed records, but all of them pass over configuration entries, so it is one too, where the
-    length allows that: under any other name a ticket of zeros makes gokrb5 refuse the whole ccache.
+    MIT krb5 skips it because of its times.  Heimdal, Java, gokrb5, impacket and minikerberos know
+    no removed records, but all of them skip configuration entries, so it is one if the length
+    allows that: under any other name a ticket of zeros makes gokrb5 refuse the whole ccache.
     """
     size = len(record)
     end = scan_credential(record, 0, dialect, size)
     if end != size:
-        raise FormatError(end or size, "one record and nothing behind it")
+        raise FormatError(end or size, "one record and no bytes after it")
     client = record[: skip_principal(record, 0, dialect, size)]
     room = size - len(client) - len(_removed_config(0, dialect))
     if room < 0:
-        return encode_credential(_blanked(decode_credential(record, dialect)[0]), dialect)
+        return encode_credential(_without_secrets(decode_credential(record, dialect)[0]), dialect)
     return client + _removed_config(room, dialect)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHED_LENGTHS)
 def _removed_config(room: int, dialect: Dialect) -> bytes:
-    """A removed configuration entry without its client, with `room` bytes in its key and value."""
+    """Return a removed configuration entry without its client; key and value have `room` bytes."""
     key = _REMOVED_KEY[:room]
     credential = Credential(
-        client=_NO_ONE,
+        client=_NO_PRINCIPAL,
         server=Principal(NT_PRINCIPAL, CONFIG_REALM, (CONFIG_NAME, key)),
         keyblock=Keyblock(0, b""),
         times=_REMOVED_TIMES,
@@ -307,19 +310,22 @@ def _removed_config(room: int, dialect: Dialect) -> bytes:
         ticket=bytes(room - len(key)),
         second_ticket=b"",
     )
-    return encode_credential(credential, dialect)[len(encode_principal(_NO_ONE, dialect)) :]
+    return encode_credential(credential, dialect)[len(encode_principal(_NO_PRINCIPAL, dialect)) :]
 
 
-def _blanked(removed: Credential) -> Credential:
-    """The same record with zeros for its secrets and another realm; no ticket is so short."""
-    server, key = removed.server, removed.keyblock
+def _without_secrets(record: Credential) -> Credential:
+    """Return the record with zeros for its secrets and another realm.
+
+    For records that are too short for a configuration entry; no real ticket is.
+    """
+    server, key = record.server, record.keyblock
     realm = REMOVED_REALM.ljust(len(server.realm), b":")[: len(server.realm)]
     return replace(
-        removed,
+        record,
         server=replace(server, realm=realm),
         keyblock=replace(key, contents=bytes(len(key.contents))),
         times=_REMOVED_TIMES,
-        authdata=tuple(replace(a, contents=bytes(len(a.contents))) for a in removed.authdata),
-        ticket=bytes(len(removed.ticket)),
-        second_ticket=bytes(len(removed.second_ticket)),
+        authdata=tuple(replace(a, contents=bytes(len(a.contents))) for a in record.authdata),
+        ticket=bytes(len(record.ticket)),
+        second_ticket=bytes(len(record.second_ticket)),
     )

@@ -1,4 +1,4 @@
-"""Which of the format's versions bytes are written in, and how integers stand in them.
+"""Versions of the format, and the byte order of their integers.
 
 Knows versions and byte orders, never what a field means.
 
@@ -13,7 +13,7 @@ from struct import Struct
 
 
 class ByteOrder:
-    """Integers of one byte order, as ready-made `struct.Struct` objects."""
+    """`struct.Struct` objects for integers of one byte order."""
 
     __slots__ = ("i16", "i32", "u16", "u32", "u32x4")
 
@@ -44,7 +44,7 @@ class Dialect:
 
     @property
     def order(self) -> ByteOrder:
-        """How integers are written."""
+        """The structs for the dialect's integers."""
         return BIG if self.big_endian else LITTLE
 
 

@@ -46,12 +46,12 @@ _KNOWN_FLAGS = sum(bit for bit, _ in TICKET_FLAGS)
 
 
 def enctype_name(enctype: int) -> str:
-    """An encryption type as `NAME (NUMBER)`."""
+    """Return an encryption type as `NAME (NUMBER)`."""
     return f"{ENCTYPES.get(enctype, 'unknown')} ({enctype})"
 
 
 def flag_names(flags: int) -> list[str]:
-    """The names of the flags that are set; what has no name comes last, as one number."""
+    """Return the names of the flags that are set; those without a name as one number at the end."""
     names = [name for bit, name in TICKET_FLAGS if flags & bit]
     unknown = flags & ~_KNOWN_FLAGS
     if unknown:

@@ -1,20 +1,19 @@
 """The one error of this package.
 
-It knows where the bytes stop making sense and what should stand there, never the bytes themselves:
-they may be part of a key.
+Knows an offset and what was expected there, never the bytes: they may be part of a key.
 """
 
 
 class FormatError(ValueError):
     """Bytes, or values, that no ccache holds.
 
-    `offset`: bytes from the start of the input; `wanted`: what should stand there.
+    `offset`: in bytes from the start of the input; `expected`: what was expected there.
     """
 
-    def __init__(self, offset: int, wanted: str) -> None:
-        super().__init__(offset, wanted)
+    def __init__(self, offset: int, expected: str) -> None:
+        super().__init__(offset, expected)
         self.offset = offset
-        self.wanted = wanted
+        self.expected = expected
 
     def __str__(self) -> str:
-        return f"offset {self.offset}: wanted {self.wanted}"
+        return f"offset {self.offset}: expected {self.expected}"

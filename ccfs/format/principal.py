@@ -6,7 +6,7 @@ Knows the two forms of a principal, never whether one exists.
     principal  = count(u32) realm components                    version 1; the count has the realm
     realm, component = length(u32) bytes
 
-The text is that of krb5_parse_name and krb5_unparse_name: components between `/`, then `@REALM`;
+The text is as that of krb5_parse_name and krb5_unparse_name: components between `/`, then `@REALM`;
 `\` before a separator or itself, and `\n`, `\t`, `\b`, `\0` for those four bytes.
 """
 
@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
-from ccfs.format.names import REMEMBERED, SHORT
+from ccfs.format.names import CACHED_NAMES, MAX_CACHED
 from ccfs.format.wire import (
     COUNT_MAX,
     Buffer,
@@ -56,10 +56,10 @@ class Principal:
 
 
 def parse_name(text: bytes) -> Principal:
-    """The principal that a text names; its name type is inferred from the name.
+    """Parse the text of a principal; its name type is inferred from the name.
 
-    FormatError for what krb5_parse_name refuses, and for a text without a realm.  The realm may be
-    empty, as in names of services whose realm the KDC is to find.
+    FormatError if krb5_parse_name refuses the text, and for a text without a realm.  The realm may
+    be empty, as in names of services whose realm the KDC finds out.
     """
     parts: list[bytearray] = [bytearray()]
     in_realm = False
@@ -84,7 +84,7 @@ def parse_name(text: bytes) -> Principal:
 
 
 def _infer_type(components: tuple[bytes, ...]) -> int:
-    """The name type of a name that came as text (RFC 4120 section 7.3, RFC 6111 section 3.1)."""
+    """Infer the name type from a name (RFC 4120 section 7.3, RFC 6111 section 3.1)."""
     if len(components) == 2 and components[0] == b"krbtgt":
         return NT_SRV_INST
     if len(components) >= 2 and components[0] == b"WELLKNOWN":
@@ -93,7 +93,7 @@ def _infer_type(components: tuple[bytes, ...]) -> int:
 
 
 def unparse_name(principal: Principal) -> bytes:
-    """The text of a principal, its realm included."""
+    """Return the text of a principal, with its realm."""
     return b"/".join(map(_quote, principal.components)) + b"@" + _quote(principal.realm)
 
 
@@ -104,7 +104,7 @@ def _quote(part: bytes) -> bytes:
 
 
 def decode_principal(data: Buffer, offset: int, dialect: Dialect) -> tuple[Principal, int]:
-    """The principal at `offset`, and the offset behind it."""
+    """Decode the principal at `offset`; return it and the offset after it."""
     order = dialect.order
     name_type = NT_UNKNOWN
     if dialect.version > 1:
@@ -128,19 +128,21 @@ def decode_principal(data: Buffer, offset: int, dialect: Dialect) -> tuple[Princ
 
 
 def principal_of(data: bytes, dialect: Dialect) -> Principal:
-    """The principal that `data` is: the same names come again and again."""
-    return _again(data, dialect) if len(data) <= SHORT else _whole(data, dialect)
+    """Decode a principal; short ones are cached, since the same names come again."""
+    return (
+        _decode_cached(data, dialect) if len(data) <= MAX_CACHED else _decode_whole(data, dialect)
+    )
 
 
-def _whole(data: bytes, dialect: Dialect) -> Principal:
+def _decode_whole(data: bytes, dialect: Dialect) -> Principal:
     return decode_principal(data, 0, dialect)[0]
 
 
-_again = lru_cache(maxsize=REMEMBERED)(_whole)
+_decode_cached = lru_cache(maxsize=CACHED_NAMES)(_decode_whole)
 
 
 def encode_principal(principal: Principal, dialect: Dialect) -> bytes:
-    """The bytes of a principal; version 1 has no place for its name type."""
+    """Encode a principal; version 1 has no name type."""
     order = dialect.order
     count = len(principal.components) + (dialect.version == 1)
     if count > COUNT_MAX:
@@ -153,9 +155,9 @@ def encode_principal(principal: Principal, dialect: Dialect) -> bytes:
 
 
 def skip_principal(data: Buffer, offset: int, dialect: Dialect, limit: int) -> int:
-    """The offset behind the principal at `offset`, which may be behind the bytes' end.
+    """Return the offset after the principal at `offset`, which may exceed the length of `data`.
 
-    `struct.error` when they end before it can be told; FormatError when it is beyond `limit`.
+    `struct.error` if a length is missing at the end; FormatError if the principal exceeds `limit`.
     """
     order = dialect.order
     parts: int

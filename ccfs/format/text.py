@@ -1,6 +1,6 @@
-"""A credential as text: `Key: value` lines for people and for grep.
+"""A credential as text: `Key: value` lines for users and for grep.
 
-Knows how the fields of a credential read, never a secret: of keys, tickets and authorization data
+Knows the text of each field, never a secret: of keys, tickets and authorization data
 only types and sizes are shown.  The keys are a contract: docs/user/credential-text.md.
 """
 
@@ -17,12 +17,12 @@ from ccfs.format.ticket import ticket_info
 ADDRTYPE_INET = 2
 ADDRTYPE_INET6 = 24
 
-# Control characters, and those that Unicode has for the ends of lines.
+# Control characters, and the line and paragraph separators of Unicode.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def credential_text(credential: Credential, ident: str) -> bytes:
-    """The lines of a credential, in UTF-8; `ident` is the identifier that it is stored under."""
+    """Return the lines of a credential in UTF-8; `ident` is its identifier in the store."""
     lines = [f"{key}: {value}" if value else f"{key}:" for key, value in _fields(credential, ident)]
     return ("\n".join(lines) + "\n").encode("utf-8")
 
@@ -52,15 +52,15 @@ def _fields(c: Credential, ident: str) -> Iterable[tuple[str, str]]:
 
 @lru_cache(maxsize=1024)
 def timestamp(seconds: int) -> str:
-    """Seconds since the epoch as YYYY-MM-DDTHH:MM:SSZ; "" for 0, which means none."""
+    """Format seconds since the epoch as YYYY-MM-DDTHH:MM:SSZ; "" for 0, which means none."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}" if seconds else ""
 
 
 def principal_text(principal: Principal) -> str:
-    r"""A principal as krb5_unparse_name writes it, on one line.
+    r"""Return a principal as krb5_unparse_name writes it, on one line.
 
-    Other control characters read `\xNN` or `\uNNNN`, bytes that aren't UTF-8 `\xNN`; a backslash of
-    the name itself is always doubled, so nothing else reads so.
+    Other control characters become `\xNN` or `\uNNNN`, bytes that aren't UTF-8 `\xNN`; a backslash
+    of the name itself is doubled, so that the text is unambiguous.
     """
     text = unparse_name(principal).decode("utf-8", "backslashreplace")
     return _UNPRINTABLE.sub(_escape, text)
@@ -72,12 +72,12 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _address(address: TypedData) -> str:
-    """An IP address as usual, any other as TYPE:SIZE."""
+    """Return an IP address in its usual form, any other as TYPE:SIZE."""
     kind, contents = address.type, address.contents
     if kind == ADDRTYPE_INET and len(contents) == 4:
         return ".".join(map(str, contents))
     if kind == ADDRTYPE_INET6 and len(contents) == 16:
-        from ipaddress import IPv6Address  # here, because few tickets have addresses
+        from ipaddress import IPv6Address  # here: few tickets have addresses
 
         return str(IPv6Address(contents))
     return f"{kind}:{len(contents)}"

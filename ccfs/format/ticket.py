@@ -67,7 +67,7 @@ def _element(der: bytes, at: int, tag: int) -> tuple[int, int]:
 
 
 def _integer(der: bytes, at: int, tag: int) -> tuple[int, int]:
-    """Return the 32-bit integer, signed or not, in the element at `at`, and the offset behind it."""
+    """Return the 32-bit integer in the element at `at`, signed or not, and the offset after it."""
     start, end = _element(der, at, tag)
     start, integer_end = _element(der, start, _INTEGER)
     value = int.from_bytes(der[start:end], "big", signed=True)

@@ -1,7 +1,7 @@
-"""What every part of the format is made of: integers, and data with a length before it.
+"""The elements of the format: integers, and data after its length.
 
-Knows how to read and write those with bounds, never what they stand for.  Reading copies only the
-data that it returns, whatever buffer it reads from.
+Knows how to read and write them with bounds, never what they mean.  Reading copies only the data
+that is returned, from any kind of buffer.
 """
 
 from struct import Struct, error
@@ -19,55 +19,55 @@ U32_MAX = 0xFFFFFFFF
 COUNT_MAX = 0xFFFF
 
 
-def read_int(data: Buffer, offset: int, kind: Struct, what: str) -> int:
-    """One integer.  FormatError when the bytes end before it does."""
+def read_int(data: Buffer, offset: int, kind: Struct, name: str) -> int:
+    """Read an integer; FormatError if it is cut."""
     try:
         value: int = kind.unpack_from(data, offset)[0]
     except error:
-        raise FormatError(offset, what) from None
+        raise FormatError(offset, name) from None
     return value
 
 
-def read_data(data: Buffer, offset: int, order: ByteOrder, what: str) -> tuple[bytes, int]:
-    """Data behind a 32-bit length, and the offset behind it."""
+def read_data(data: Buffer, offset: int, order: ByteOrder, name: str) -> tuple[bytes, int]:
+    """Read data after its 32-bit length; return it and the offset after it."""
     start = offset + 4
     try:
         end: int = start + order.u32.unpack_from(data, offset)[0]
     except error:
-        raise FormatError(offset, f"the length of {what}") from None
+        raise FormatError(offset, f"the length of {name}") from None
     if end > len(data):
-        raise FormatError(offset, f"a length of {what} that the bytes hold")
+        raise FormatError(offset, f"a length of {name} that the bytes hold")
     return bytes(data[start:end]), end
 
 
-def read_count(data: Buffer, offset: int, order: ByteOrder, what: str) -> int:
-    """A 32-bit count of items, at most COUNT_MAX."""
+def read_count(data: Buffer, offset: int, order: ByteOrder, name: str) -> int:
+    """Read a 32-bit count of items, at most COUNT_MAX."""
     try:
         count: int = order.u32.unpack_from(data, offset)[0]
     except error:
-        raise FormatError(offset, f"the count of {what}") from None
+        raise FormatError(offset, f"the count of {name}") from None
     if count > COUNT_MAX:
-        raise FormatError(offset, f"at most {COUNT_MAX} {what}")
+        raise FormatError(offset, f"at most {COUNT_MAX} {name}")
     return count
 
 
-def write_int(value: int, kind: Struct, what: str) -> bytes:
-    """One integer.  FormatError when it doesn't fit."""
+def write_int(value: int, kind: Struct, name: str) -> bytes:
+    """Encode an integer; FormatError if it doesn't fit."""
     try:
         return kind.pack(value)
     except error:
-        raise FormatError(0, what) from None
+        raise FormatError(0, name) from None
 
 
 def write_data(contents: bytes, order: ByteOrder) -> bytes:
-    """Data with its 32-bit length before it."""
+    """Encode data after its 32-bit length."""
     return write_int(len(contents), order.u32, "data under 4 GiB") + contents
 
 
 def skip_data(data: Buffer, offset: int, order: ByteOrder, limit: int) -> int:
-    """The offset behind data with a length; `struct.error` when the length isn't there yet.
+    """Return the offset after data with its length; `struct.error` if the length is missing.
 
-    FormatError when it is beyond `limit`.
+    FormatError if the data exceeds `limit`.
     """
     end: int = offset + 4 + order.u32.unpack_from(data, offset)[0]
     if end > limit:
@@ -76,6 +76,6 @@ def skip_data(data: Buffer, offset: int, order: ByteOrder, limit: int) -> int:
 
 
 def check_count(offset: int, count: int, item_size: int, limit: int) -> None:
-    """Refuse a count at `offset` of items that can't fit, however short each is."""
+    """Raise FormatError for a count of items that can't fit, however short each item is."""
     if count > COUNT_MAX or offset + 4 + count * item_size > limit:
         raise FormatError(offset, f"a count of items that end within {limit} bytes")

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from ccfs.format.ccache import Prefix, scan_prefix
-from ccfs.format.credential import Outline, outline_credential, scan_credential, tombstone
+from ccfs.format.credential import Outline, outline_credential, placeholder_record, scan_credential
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError
@@ -210,7 +210,7 @@ class Image:
         if span is None:
             return Delta()
         at = bisect_left(self.spans, span.start, key=_start)
-        blank = tombstone(self._bytes(span), self.dialect)
+        blank = placeholder_record(self._bytes(span), self.dialect)
         self.data[span.start : span.end] = blank
         self._splice(at, at + 1, [Span(span.start, span.end, None)])
         gone = self._forget([s for s in (span.stored,) if s])

@@ -10,7 +10,7 @@ from ccfs.format.config import config_key
 from ccfs.format.credential import Outline, outline_credential
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
-from ccfs.format.names import REMEMBERED, SHORT, encode_name
+from ccfs.format.names import CACHED_NAMES, MAX_CACHED, encode_name
 from ccfs.format.principal import Principal, unparse_name
 from ccfs.store.errors import BadContentError
 from ccfs.store.values import NAME_MAX
@@ -51,7 +51,7 @@ def description_of(outline: Outline) -> Description:
     """The description of a record that is not removed."""
     server = outline.server
     length = len(server.realm) + sum(map(len, server.components))
-    listed = _listed_again(server) if length <= SHORT else _listed(server)
+    listed = _listed_again(server) if length <= MAX_CACHED else _listed(server)
     return Description(*listed, outline.endtime)
 
 
@@ -62,7 +62,7 @@ def _listed(server: Principal) -> tuple[str, bool, bool]:
     return stem, key is not None, is_tgt(server)
 
 
-_listed_again = lru_cache(maxsize=REMEMBERED)(_listed)
+_listed_again = lru_cache(maxsize=CACHED_NAMES)(_listed)
 
 
 def config_name(key: bytes, principal: bytes | None) -> str:

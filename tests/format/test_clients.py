@@ -18,7 +18,7 @@ from ccfs.format.credential import (
     decode_credential,
     encode_credential,
     is_removed,
-    tombstone,
+    placeholder_record,
 )
 from ccfs.format.principal import unparse_name
 from tests.support.strategies import DIALECTS, ccaches, quick
@@ -113,14 +113,14 @@ def minikerberos(path: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("read", [impacket, minikerberos])
 @pytest.mark.parametrize("number", range(4))
-def test_every_reader_passes_over_a_tombstone(
+def test_every_reader_skips_a_placeholder(
     number: int, read: Callable[[Path], list[bytes]], tmp_path: Path
 ) -> None:
     ccache = decode_ccache(vector("mit-v4"))
     dialect = ccache.header.dialect
     credentials = list(ccache.credentials)
     record = encode_credential(credentials[number], dialect)
-    credentials[number], _ = decode_credential(tombstone(record, dialect), dialect)
+    credentials[number], _ = decode_credential(placeholder_record(record, dialect), dialect)
     path = write(tmp_path, replace(ccache, credentials=tuple(credentials)))
     del credentials[number]
     assert by_libkrb5(path) == by_us(replace(ccache, credentials=tuple(credentials)))

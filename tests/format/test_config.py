@@ -6,7 +6,7 @@ import pytest
 
 from ccfs.format.ccache import decode_ccache
 from ccfs.format.config import ConfigKey, config_key, is_config, make_config
-from ccfs.format.credential import decode_credential, encode_credential, tombstone
+from ccfs.format.credential import decode_credential, encode_credential, placeholder_record
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.principal import Principal
 from tests.support.vectors import vector
@@ -63,7 +63,7 @@ def test_key(server: Principal, key: ConfigKey | None) -> None:
 def test_a_removed_entry_is_none() -> None:
     client = Principal(1, b"R", (b"alice",))
     entry = make_config(client, ConfigKey(b"k"), b"value")
-    record = tombstone(encode_credential(entry, DIALECT_V4), DIALECT_V4)
+    record = placeholder_record(encode_credential(entry, DIALECT_V4), DIALECT_V4)
     assert not is_config(decode_credential(record, DIALECT_V4)[0])
     assert not is_config(replace(entry, times=replace(entry.times, authtime=2**32 - 1)))
     assert is_config(entry)

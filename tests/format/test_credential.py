@@ -18,9 +18,9 @@ from ccfs.format.credential import (
     decode_credential,
     encode_credential,
     is_removed,
+    placeholder_record,
     removed_at,
     scan_credential,
-    tombstone,
 )
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
@@ -267,21 +267,21 @@ def test_removed_at_wants_a_record() -> None:
 
 @thorough
 @given(written_credentials())
-def test_tombstone(written: tuple[Dialect, Credential]) -> None:
+def test_placeholder(written: tuple[Dialect, Credential]) -> None:
     dialect, credential = written
     record = encode_credential(credential, dialect)
-    check_tombstone(record, dialect)
+    check_placeholder(record, dialect)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=str)
-def test_tombstone_of_a_ticket_is_a_configuration_entry(dialect: Dialect) -> None:
-    made = check_tombstone(encode_credential(EXAMPLE, dialect), dialect)
+def test_placeholder_of_a_ticket_is_a_configuration_entry(dialect: Dialect) -> None:
+    made = check_placeholder(encode_credential(EXAMPLE, dialect), dialect)
     assert made.server.realm == b"X-CACHECONF:"
     assert made.server.components == (b"krb5_ccache_conf_data", b"removed")
     assert made.client.components == ALICE.components
 
 
-def test_tombstone_of_the_shortest_configuration_entry() -> None:
+def test_placeholder_of_the_shortest_configuration_entry() -> None:
     entry = replace(
         GSSPROXY,
         server=Principal(1, b"X-CACHECONF:", (b"krb5_ccache_conf_data", b"a")),
@@ -291,12 +291,12 @@ def test_tombstone_of_the_shortest_configuration_entry() -> None:
         ticket=b"",
         second_ticket=b"",
     )
-    made = check_tombstone(encode_credential(entry, DIALECT_V4), DIALECT_V4)
+    made = check_placeholder(encode_credential(entry, DIALECT_V4), DIALECT_V4)
     assert made.server.components == (b"krb5_ccache_conf_data", b"r")
 
 
-def check_tombstone(record: bytes, dialect: Dialect) -> Credential:
-    made = tombstone(record, dialect)
+def check_placeholder(record: bytes, dialect: Dialect) -> Credential:
+    made = placeholder_record(record, dialect)
     assert len(made) == len(record)
     assert scan_credential(made, 0, dialect, LIMIT) == len(record)
     assert removed_at(made, 0, dialect)
@@ -307,8 +307,8 @@ def check_tombstone(record: bytes, dialect: Dialect) -> Credential:
     return credential
 
 
-def test_tombstone_wants_one_record() -> None:
+def test_placeholder_wants_one_record() -> None:
     record = encode_credential(EXAMPLE, DIALECT_V4)
     for wrong in (record[:-1], record + b"\0"):
         with pytest.raises(FormatError):
-            tombstone(wrong, DIALECT_V4)
+            placeholder_record(wrong, DIALECT_V4)

@@ -16,7 +16,7 @@ from ccfs.format.credential import (
     Times,
     encode_credential,
     is_removed,
-    tombstone,
+    placeholder_record,
 )
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.principal import Principal, parse_name
@@ -79,7 +79,7 @@ def config(key: bytes, value: bytes = b"yes", principal: bytes | None = None) ->
 
 def removed(marshalled: bytes) -> bytes:
     """The same record, marked as removed in its place."""
-    return tombstone(marshalled, DIALECT_V4)
+    return placeholder_record(marshalled, DIALECT_V4)
 
 
 def prefix(principal: Principal = ALICE, dialect: Dialect = DIALECT_V4) -> bytes:
