@@ -55,5 +55,5 @@ class ClientView:
         """Return the initialised ccache of a UUID.  Raises EndError."""
         ccache = self.store.collection.by_serial(uuids.serial(uuid))
         if ccache is None or not ccache.initialised:
-            raise EndError("a ccache that is gone")
+            raise EndError("a destroyed ccache")
         return ccache

@@ -102,7 +102,7 @@ class Connection:
     def turn(self, events: int) -> bool:
         """Do what is possible without waiting, one request at most; False to close the connection.
 
-        That is so when the client closes it or breaks the protocol, and after an unexpected
+        That is so when the client closes it or violates the protocol, and after an unexpected
         exception.
         """
         try:
@@ -115,9 +115,9 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return True
         except OSError:
-            log.debug("a client has gone")
+            log.debug("a client has disconnected")
         except wire.ProtocolError as error:
-            log.debug("a client breaks the protocol: wanted is %s", error)
+            log.debug("a client violates the protocol: expected %s", error)
         except Exception as error:
             log.error("a connection failed: %s", redaction.describe(error))
         return False
@@ -136,7 +136,7 @@ class Connection:
             progress.remove(descriptor)
             return True
         except OSError:
-            log.debug("a client has gone")
+            log.debug("a client has disconnected")
             return False
 
     def is_stalled(self) -> bool:

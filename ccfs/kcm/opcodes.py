@@ -100,7 +100,7 @@ def _get_cred_by_uuid(view: ClientView, data: bytes, at: int) -> bytes:
     name, at = name_at(data, at)
     record = records.record(view.image(name), uuids.serial(_uuid_at(data, at)))
     if record is None:
-        raise EndError("a credential that is gone")
+        raise EndError("a removed credential")
     return record
 
 
@@ -173,7 +173,7 @@ def _offset(view: ClientView, name: bytes) -> int | None:
 def _get_cred_list(view: ClientView, data: bytes, at: int) -> bytes:
     listing = records.listing(view.image(name_at(data, at)[0]))
     if _STATUS + len(listing) > MAX_REPLY:
-        raise UnsupportedError("more than a client takes at a time")
+        raise UnsupportedError("more than a client accepts in one reply")
     return listing
 
 

@@ -244,7 +244,7 @@ class KcmServer:
         self._accept_more(True)
 
     def _accept_failed(self, error: OSError) -> None:
-        """Handle that a client has gone again, or that no descriptor is free for it.
+        """Handle that the client has disconnected already, or that no descriptor is free for it.
 
         In the latter case a connection is closed; where there is none, `_close_stalled` tries
         again.

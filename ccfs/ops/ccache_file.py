@@ -28,7 +28,7 @@ class Bytes(Node):
         if not generation.handles and generation.followers:
             opened = generation.followers[-1].generation
         if not opened.handles:
-            raise GoneError("a file that is gone")
+            raise GoneError("a removed file")
         return Attributes(len(opened.data), opened.mtime, 0, 0.0, 0.0)
 
     def open(self, fs: FileSystem, serial: int, opening: Opening) -> Handle:
@@ -93,7 +93,7 @@ def create_scratch(
 def _generation(fs: FileSystem, serial: int) -> Generation:
     generation = fs.store.generations.find(serial)
     if generation is None:
-        raise GoneError("a number nobody knows")
+        raise GoneError("an unknown generation")
     return generation
 
 
@@ -125,7 +125,7 @@ def removed(fs: FileSystem, serial: int) -> Exception:
     ccache = generation.ccache if generation else None
     if ccache is not None and fs.store.collection.by_serial(ccache.serial) is ccache:
         return NotFoundError("no such file")
-    return GoneError("a ccache that is gone")
+    return GoneError("a destroyed ccache")
 
 
 def _attributes(generation: Generation) -> Attributes:

@@ -42,7 +42,7 @@ class ScratchLink(Node):
         links = fs.store.scratch.links.values()
         target = next((link.target for link in links if link.number == serial), None)
         if target is None:
-            raise GoneError("a link that is gone")
+            raise GoneError("a removed link")
         return target
 
 

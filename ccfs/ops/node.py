@@ -115,7 +115,7 @@ def ccache_of(fs: FileSystem, serial: int) -> Ccache:
     """Return the ccache of a serial number; GoneError where it was destroyed."""
     ccache = fs.store.collection.by_serial(serial)
     if ccache is None:
-        raise GoneError("the ccache is gone")
+        raise GoneError("the ccache was destroyed")
     return ccache
 
 

@@ -299,7 +299,7 @@ class Operations(pyfuse3.Operations):
     def _ref(self, inode: int) -> Ref:
         ref = ref_of(inode)
         if ref is None:
-            raise GoneError("a number that was never given")
+            raise GoneError("an unknown inode number")
         return self.fs.kernel_cache.reissued.resolve(ref)
 
     def _absent(self, parent: int, name: bytes, ctx: RequestContext) -> tuple[Stamp, Ref]:

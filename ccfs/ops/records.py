@@ -22,7 +22,7 @@ def ccache_with(fs: FileSystem, serial: int) -> Ccache:
     """Return the ccache that has the record; GoneError where the record was removed."""
     ccache = fs.store.owner(serial)
     if ccache is None:
-        raise GoneError("a credential that is gone")
+        raise GoneError("a removed credential")
     return ccache
 
 
@@ -31,7 +31,7 @@ def record(fs: FileSystem, serial: int) -> tuple[bytes, Dialect]:
     image = ccache_with(fs, serial).image
     data = image.record(serial) if image else None
     if image is None or data is None:
-        raise GoneError("a credential that is gone")
+        raise GoneError("a removed credential")
     return data, image.dialect
 
 

@@ -57,7 +57,7 @@ def rename(fs: FileSystem, source: tuple[Ref, bytes], target: tuple[Ref, bytes],
     old, new = _source_entry(fs, *source), _entry(fs, *target)
     step = STEPS.get((old.kind, new.kind))
     if step is None:
-        raise NotPermittedError("this is not renamed to that")
+        raise NotPermittedError("these names can't be renamed to each other")
     try:
         step(fs, old, new, at)
     except BadContentError:

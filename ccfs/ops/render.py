@@ -15,21 +15,21 @@ from ccfs.store.ccache import Ccache
 from ccfs.store.dir_names import shown_name
 
 _README = """\
-Kerberos credentials of uid {uid}, as files.  They live in the memory of process {pid}, on no disk.
+Kerberos credentials of uid {uid}, as files.  They are in the memory of process {pid}, not on disk.
 
 use       export KRB5CCNAME=FILE:{mount}/default/ccache
           export KRB5CCNAME=DIR:{mount}/dir               (several identities, kswitch)
-look      ls {mount}/caches/*/credentials     cat FILE of there     klist
+look      ls {mount}/caches/*/credentials     cat one of them     klist
 switch    ln -sfn caches/NAME {mount}/default
 new       mkdir {mount}/caches/NAME           kinit -c FILE:{mount}/caches/NAME/ccache
 remove    rm {mount}/caches/NAME/credentials/X     rmdir {mount}/caches/NAME
 follow    tail -f {mount}/events
-wait      cat {mount}/changed                 returns at the next change; caches/NAME/changed, too
-                                              (`ls` doesn't list them)
-ids       ls -l {mount}/by-id                   an identifier never means another ccache
+wait      cat {mount}/changed                 returns at the next change; so does
+                                              caches/NAME/changed (`ls` lists neither)
+ids       ls -l {mount}/by-id                   identifiers are never reused
 lock      ccfs lock -m {mount} NAME -- COMMAND     (fcntl locks on caches/NAME/lock)
 
-Secrets are in `ccache` and in credentials/ID.raw, nowhere else.
+Secrets are in `ccache` and in credentials/ID.raw only.
 """
 
 

@@ -26,7 +26,7 @@ def _open_edition(fs: FileSystem, number: int) -> Edition:
     for handle in fs.handles.by_number.values():
         if isinstance(handle, LogHandle) and handle.edition.number == number:
             return handle.edition
-    raise GoneError("an edition nobody knows")
+    raise GoneError("an unknown edition of the log")
 
 
 class Lock(Node):

@@ -90,7 +90,7 @@ def _decode(value: bytes) -> UnfinishedFile:
 def _load(fs: FileSystem, serial: int) -> UnfinishedFile:
     value = fs.committer.notes.get(_KEY + b"%x" % serial)
     if not value:
-        raise GoneError("a file that is gone")
+        raise GoneError("a removed file")
     return _decode(value)
 
 

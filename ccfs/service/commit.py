@@ -125,7 +125,7 @@ class Committer:
         try:
             self.commit()
         except DamagedError as error:
-            log.warning("the journal cannot keep what has changed: %s", error)
+            log.warning("the journal can't be written: %s", error)
 
     def publish(self, effects: Effects) -> None:
         """Pass the effects of steps to all subscribers."""
