@@ -4,10 +4,11 @@ An exception's message may hold a secret: Python puts values into messages (`Key
 `UnicodeDecodeError` with the bytes), and libraries do.  Therefore:
 
 - A UserError's `reason` and `hint` are printed: they are written for users, and hold no secret.
-- The text of another exception is printed if this project wrote it, from constants, names, paths
-  and numbers: FormatError, MalformedError, RefusedError, UnreachableError, CCAPIError, OutputError.
-- Of an OSError, `errno` or `strerror` is printed: the system's words.  Of libkrb5's Krb5Error, its
-  message: libkrb5 writes names of ccaches and principals there, never keys.
+- The text of an exception of this project is printed if it is made of constants, names, paths and
+  numbers: FormatError, StoreError, DamagedError, MalformedError, RefusedError, UnreachableError,
+  CCAPIError, OutputError.
+- Of an OSError that was expected, errno, the system's words and the path are printed.  Of libkrb5's
+  Krb5Error, its message: libkrb5 writes names of ccaches and principals there, never keys.
 - Of any other exception only the type and the places in the code are printed, by `describe` and,
   with --debug, `tracebacks`.  Never its message, its arguments or its notes.
 
@@ -17,7 +18,10 @@ Knows types and code places; never a message.
 from __future__ import annotations
 
 import errno
-import traceback
+
+
+class ChildError(RuntimeError):
+    """An unexpected exception of a child process; the text is its description by `describe`."""
 
 
 def describe(error: BaseException) -> str:
@@ -26,6 +30,8 @@ def describe(error: BaseException) -> str:
     One line.  An OSError's errno is added by name.  Of an exception group, which trio's nurseries
     raise, its first exception is described.
     """
+    import traceback  # here: no command needs it; daemons have it by logging
+
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     frames = traceback.extract_tb(error.__traceback__)
@@ -38,6 +44,8 @@ def tracebacks(error: BaseException) -> str:
 
     Lines of source code are in it, values are not.  The exception itself comes last.
     """
+    import traceback
+
     parts: list[str] = []
     chain: list[BaseException] = []
     current: BaseException | None = error
@@ -55,5 +63,7 @@ def tracebacks(error: BaseException) -> str:
 
 def _name(error: BaseException) -> str:
     name = type(error).__name__
+    if isinstance(error, ChildError):
+        return f"{name}: {error}"
     number = error.errno if isinstance(error, OSError) else None
     return f"{name} ({errno.errorcode[number]})" if number and number in errno.errorcode else name

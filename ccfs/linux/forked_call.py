@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from ccfs.errors import redaction
 from ccfs.linux import descriptors
 
 _DONE = b"+"
@@ -59,7 +60,7 @@ def _reply(work: Callable[[], bytes]) -> bytes:
     except OSError as error:
         return _FAILED + b"%d" % (error.errno or 0)
     except Exception as error:
-        return _BROKEN + repr(error).encode()
+        return _BROKEN + redaction.describe(error).encode()
 
 
 def _let_go_of_everything_but(kept: int) -> None:
@@ -97,4 +98,4 @@ def _unpack(reply: bytes) -> bytes:
     if kind == _FAILED:
         number = int(data)
         raise OSError(number, os.strerror(number))
-    raise RuntimeError(data.decode(errors="replace") or "the child ended without a reply")
+    raise redaction.ChildError(data.decode(errors="replace") or "no reply before the child ended")

@@ -7,6 +7,7 @@ import pytest
 from ccfs.cli import daemonize
 from ccfs.commandline import messages
 from ccfs.errors import redaction
+from ccfs.linux import forked_call
 
 SECRET = "not for the log"
 
@@ -61,6 +62,20 @@ def test_tracebacks_have_causes_and_contexts_without_messages() -> None:
     types = [line for line in text.splitlines() if not line.startswith(" ")]
     assert types == ["KeyError", "ValueError", "RuntimeError"]
     assert "in raised_from_others" in text
+    assert SECRET not in text
+
+
+def test_description_of_a_child_s_exception_is_kept() -> None:
+    """A child process passes on a description, which has no message in it."""
+
+    def fail() -> bytes:
+        raise ValueError(SECRET)
+
+    with pytest.raises(redaction.ChildError) as caught:
+        forked_call.call(fail, 20)
+    text = redaction.describe(caught.value)
+    assert text.startswith("ChildError: ValueError at fail:")
+    assert " at _unpack:" in text
     assert SECRET not in text
 
 
