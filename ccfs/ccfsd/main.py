@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(error)
     except standard_streams.OutputError as error:
-        standard_streams.give_up()
+        standard_streams.discard()
         return _fail(UserError(f"cannot write the output: {error.reason.lower()}"))
     except Exception as error:
         print(f"ccfsd: error: unforeseen: {redaction.describe(error)}", file=sys.stderr)
@@ -73,7 +73,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     try:
         return arguments.parse(argv)
     except SystemExit:
-        standard_streams.finish()
+        standard_streams.flush()
         raise
 
 
@@ -193,7 +193,7 @@ def _restart(settings: Settings) -> int:
         raise UserError(f"ccfsd is not restarted: {error}", hint, Exit.NOT_RESTARTED) from None
     kept = f", {said['kept']} kept" if said.get("kept", "0") != "0" else ""
     print(f"ccfsd {said.get('version', '?')}: {said.get('renewed', '?')} daemons replaced{kept}")
-    standard_streams.finish()
+    standard_streams.flush()
     return Exit.OK
 
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         namespace = arguments.parse(argv)
         status = _run(namespace)
-        standard_streams.finish()
+        standard_streams.flush()
     except SystemExit as error:  # argparse's, after --help and --version
         raise SystemExit(_finish(int(error.code or 0))) from None
     except UserError as error:
@@ -49,24 +49,24 @@ def _run(namespace: Namespace) -> int:
 def _finish(status: int) -> int:
     """Write what was printed before the command ended with `status`; return the exit status."""
     try:
-        standard_streams.finish()
+        standard_streams.flush()
     except BrokenPipeError:
-        standard_streams.give_up()
+        standard_streams.discard()
     except standard_streams.OutputError as error:
         if status == Exit.OK:
             return _fail_output(error, "")
-        standard_streams.give_up()
+        standard_streams.discard()
     return status
 
 
 def _fail_output(error: standard_streams.OutputError, command: str) -> int:
     """Report that the output is lost; what the command did is not undone."""
-    standard_streams.give_up()
+    standard_streams.discard()
     hint = _MOUNT_HINT if command == "mount" else _OUTPUT_HINT
     return messages.fail(UserError(f"cannot write the output: {error.reason.lower()}", hint))
 
 
 def _end_without_output() -> int:
     """End with success: the reader of a pipe has closed it, as in `ccfs list | head -1`."""
-    standard_streams.give_up()  # else the interpreter would flush into the pipe at its exit
+    standard_streams.discard()  # else the interpreter would flush into the pipe at its exit
     return int(Exit.OK)

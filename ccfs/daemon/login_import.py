@@ -81,7 +81,7 @@ class Importer:
         nothing was imported; NoAnswerError after `seconds`.  A file that can't be removed
         afterwards is a warning in the log.
         """
-        request = _Import(foreign_file.path_of(residual), into, when, client_waits)
+        request = _Import(foreign_file.path_of_residual(residual), into, when, client_waits)
         if self._target(request) is None:
             return None
         try:
@@ -90,7 +90,7 @@ class Importer:
         finally:
             request.abandoned = True
         if scope.cancelled_caught and request.stored_in is None:
-            raise NoAnswerError(f"{foreign_file.shown(request.path)} could not be read in time")
+            raise NoAnswerError(f"{foreign_file.printable(request.path)} could not be read in time")
         return (
             None
             if request.stored_in is None
@@ -117,9 +117,11 @@ class Importer:
 
     def _move(self, request: _Import) -> None:
         """In the thread: what may have to wait for the file system."""
-        with foreign_file.opened(request.path, self._committer.store.limits.ccache_bytes) as source:
+        with foreign_file.open_source(
+            request.path, self._committer.store.limits.ccache_bytes
+        ) as source:
             if _is_ccfs(source.device()):
-                raise SourceError(f"{foreign_file.shown(request.path)} is in a ccfs already")
+                raise SourceError(f"{foreign_file.printable(request.path)} is in a ccfs already")
             if trio.from_thread.run_sync(self._store, request, source.data):
                 self._remove(source)
 
@@ -197,7 +199,7 @@ _REFUSALS: dict[type[StoreError], str] = {
 
 def _refusal(request: _Import, error: StoreError) -> SourceError:
     why = _REFUSALS.get(type(error), "no ccache can have that name")
-    return SourceError(f"cannot import {foreign_file.shown(request.path)}: {why}")
+    return SourceError(f"cannot import {foreign_file.printable(request.path)}: {why}")
 
 
 def _bytes(name: str) -> bytes:

@@ -1,9 +1,9 @@
-"""Work with a bound on its time, whatever the file system under it does.
+"""Call a function in a child process, with a bound on time, whatever a file system does.
 
-Knows how to run a small piece of work in a child process and to give up on it; never what the work
-is. A process that waits for a FUSE daemon which has taken its request and doesn't answer can't even
-be killed, so such waiting is left to a child: the caller goes on, and the child ends when the
-daemon does.
+A process that waits for a FUSE daemon which has read its request and doesn't reply can't even be
+killed.  So a child waits: the caller goes on, and the child ends when the daemon does.
+
+Knows processes and a pipe; never what the function does.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _BROKEN = b"?"
 
 
 def call(work: Callable[[], bytes], seconds: float) -> bytes:
-    """Return what `work()` returns, from a child process.
+    """Return what `work()` returns, called in a child process.
 
-    Raises TimeoutError after `seconds`, and the OSError (with its errno) that `work` raised. It
-    forks, so the calling process must have one thread only.
+    Raises TimeoutError after `seconds`, and the OSError (with its errno) that `work` raised.  The
+    calling process must have one thread only: it forks.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -46,9 +46,9 @@ def call(work: Callable[[], bytes], seconds: float) -> bytes:
 
 
 def _run(work: Callable[[], bytes], writer: int) -> None:
-    """Be the child: send one reply and end."""
+    """Be the child: write one reply and exit."""
     try:
-        _let_go_of_everything_but(writer)
+        _close_all_but(writer)
         _write_all(writer, _reply(work))
     finally:
         os._exit(0)
@@ -63,8 +63,8 @@ def _reply(work: Callable[[], bytes]) -> bytes:
         return _BROKEN + redaction.describe(error).encode()
 
 
-def _let_go_of_everything_but(kept: int) -> None:
-    """Hold no descriptor that someone waits to see closed: this child may be stuck for long."""
+def _close_all_but(kept: int) -> None:
+    """Close inherited descriptors: another process may wait for that, and this child may hang."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
@@ -77,7 +77,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _collect(reader: int, deadline: float) -> bytes:
-    """Read until the other side closes; TimeoutError at `deadline` (time.monotonic)."""
+    """Read until the child closes its end; TimeoutError at `deadline` (time.monotonic)."""
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     chunks: list[bytes] = []

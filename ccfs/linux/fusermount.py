@@ -14,7 +14,7 @@ from ccfs.linux.descriptors import wait_readable
 SECONDS = 10.0
 
 Wait = Callable[[int, float], bool]
-"""Wait until a descriptor can be read or is closed; False after so many seconds."""
+"""Wait until a descriptor is readable or closed at its other end; False after some seconds."""
 
 
 def run(
@@ -23,11 +23,11 @@ def run(
     passed: Sequence[int] = (),
     **variables: str,
 ) -> None:
-    """Run fusermount3 with descriptors and variables more.
+    """Run fusermount3 with descriptors to inherit and additional environment variables.
 
     Raises OSError with its last line as strerror, EBUSY where the mount is in use.
     """
-    import subprocess  # which takes long to import, and most commands don't need it
+    import subprocess  # takes long to import, and most commands don't need it
 
     with subprocess.Popen(  # noqa: S603 - each argument is one word, paths behind `--`
         ["fusermount3", *arguments],  # noqa: S607 - as libfuse finds it
@@ -43,13 +43,13 @@ def run(
                 process.kill()
         finally:
             os.close(pidfd)
-        _, said = process.communicate()
+        _, output = process.communicate()
     if process.returncode != 0:
-        line = said.decode(errors="replace").strip().rpartition("\n")[2]
+        line = output.decode(errors="replace").strip().rpartition("\n")[2]
         line = line.removeprefix("fusermount3: ") or f"fusermount3 failed ({process.returncode})"
         raise OSError(errno.EBUSY if "busy" in line else errno.EPERM, line)
 
 
 def unmount(path: str, *, lazy: bool, wait: Wait = wait_readable) -> None:
-    """Take away the topmost mount at a path, which is the caller's.  Raises OSError."""
+    """Unmount the topmost mount at a path, which is the caller's.  Raises OSError."""
     run(["-uz" if lazy else "-u", "--", path], wait)

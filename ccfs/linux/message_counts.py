@@ -1,9 +1,10 @@
-"""sendmmsg(2) and recvmmsg(2) of one message: the kernel itself notes how much was moved.
+"""sendmmsg(2) and recvmmsg(2) of one message, with the number of bytes in given memory.
 
 Their struct mmsghdr ends in a count, which the kernel writes inside the system call.  Where that is
 memory that outlives the process, the count is right whenever the process is killed.
 
-There is a call for each KCM request, so what is fast in Python is used here: memory as numbers.
+Each KCM request takes such a call, so that sizes are stored through memoryviews, which is faster
+than through ctypes fields.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class _Message(ctypes.Structure):
 
 
 class Counted:
-    """One message, whose header is at byte `at` of some memory.
+    """One message, whose struct mmsghdr is at byte `at` of some memory.
 
-    `room`: bytes that it has for what is taken out.
-    `count[0]`: bytes that were moved; that stays until the next call, or until it is set to 0.
+    `room`: the most bytes that `take_out` receives.
+    `count[0]`: the bytes that were sent or received; stays until the next call, or is set to 0.
     """
 
     def __init__(self, memory: memoryview[int], at: int, room: int = 0) -> None:
@@ -64,7 +65,7 @@ class Counted:
         self._address = ctypes.c_void_p(ctypes.addressof(self._message))
 
     def send(self, descriptor: int, data: bytes) -> int:
-        """Send what the kernel takes of some bytes; returns how many.  Raises OSError."""
+        """Send as many bytes as the socket has room for; return how many.  Raises OSError."""
         self._vector.base = data
         self._size[0] = len(data)
         if _sendmmsg(descriptor, self._address, 1, _FLAGS) == 1:
@@ -72,7 +73,7 @@ class Counted:
         return _failed()
 
     def take_out(self, descriptor: int, size: int) -> int:
-        """Take bytes out of a socket that MSG_PEEK has shown; returns how many.  Raises OSError."""
+        """Receive bytes that MSG_PEEK has shown; return how many.  Raises OSError."""
         self._size[0] = size
         if _recvmmsg(descriptor, self._address, 1, _FLAGS, None) == 1:
             return self.count[0]

@@ -1,7 +1,9 @@
-"""The descriptors 0 to 2 of a program that may be started with any of them closed or full.
+"""Descriptors 0 to 2 of a program that may be started with any of them closed, or on a full disk.
 
-Knows descriptors and encodings; never what is read or written.  Call `prepare` before a program
-opens anything: a file that gets the number of a closed stdout would be written to.
+Call `prepare` before the program opens anything: a file that gets the number of a closed stdout
+would be written to.
+
+Knows descriptors and encodings; never what is read or written.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 ESCAPED = "ccfs-escaped"
-"""The error handler of the output: the bytes of a file name as they are, the rest as `\\uNNNN`."""
+"""The error handler of the output: bytes of file names as they are, the rest as `\\uNNNN`."""
 
 
 class OutputError(Exception):
-    """What was printed can't be written.  `reason`: the text of errno."""
+    """Output can't be written.  `reason`: the text of errno."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -29,10 +31,10 @@ class OutputError(Exception):
 
 
 class _Output(io.FileIO):
-    """Descriptor 1.  A reader that has gone stays a BrokenPipeError."""
+    """Descriptor 1.  A closed pipe stays a BrokenPipeError."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write; OutputError where that fails."""
+        """Write; raises OutputError where that fails."""
         try:
             return super().write(data) or 0
         except BrokenPipeError:
@@ -42,22 +44,22 @@ class _Output(io.FileIO):
 
 
 class _Messages(io.FileIO):
-    """Descriptor 2.  A message that can't be written is dropped: there is no place to say so."""
+    """Descriptor 2.  A message that can't be written is dropped: it can't be reported either."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write, or pretend to."""
+        """Write; failures are ignored."""
         with suppress(OSError):
             return super().write(data) or 0
         return memoryview(data).nbytes
 
 
 def prepare() -> None:
-    """Open /dev/null at each closed descriptor, and make streams that no text or device breaks.
+    """Open /dev/null at each closed descriptor, and make streams that encode any text.
 
-    Streams that a caller has put in place of the interpreter's own are left alone.
+    Streams that a caller has put in place of the interpreter's own stay.
     """
     for number in range(3):
-        _occupy(number)
+        _open_if_closed(number)
     codecs.register_error(ESCAPED, _escape)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lasts as long as the process
@@ -68,19 +70,19 @@ def prepare() -> None:
         messages.reconfigure(line_buffering=True)
 
 
-def finish() -> None:
-    """Write what is buffered for stdout; OutputError, BrokenPipeError."""
+def flush() -> None:
+    """Flush stdout.  Raises OutputError, BrokenPipeError."""
     sys.stdout.flush()
 
 
-def give_up() -> None:
-    """Have what is still buffered for stdout go nowhere, so that the interpreter's end is quiet."""
+def discard() -> None:
+    """Send what is still buffered for stdout to /dev/null, so that the exit prints no error."""
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, 1)
     os.close(null)
 
 
-def _occupy(number: int) -> None:
+def _open_if_closed(number: int) -> None:
     try:
         os.fstat(number)
     except OSError:
@@ -92,7 +94,7 @@ def _occupy(number: int) -> None:
 
 
 def _text(raw: io.FileIO, old: TextIO | None) -> io.TextIOWrapper:
-    """A text stream over `raw`, in the encoding of the stream in whose place it comes."""
+    """A text stream over `raw`, in the encoding of the stream that it replaces."""
     encoding = old.encoding if old is not None else None
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding, ESCAPED, line_buffering=os.isatty(raw.fileno())
@@ -102,11 +104,11 @@ def _text(raw: io.FileIO, old: TextIO | None) -> io.TextIOWrapper:
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    found = error.object[error.start : error.end]
-    return b"".join(map(_escaped, found)), error.end
+    characters = error.object[error.start : error.end]
+    return b"".join(map(_escape_one, characters)), error.end
 
 
-def _escaped(character: str) -> bytes:
+def _escape_one(character: str) -> bytes:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name (PEP 383)
         return bytes([code - 0xDC00])

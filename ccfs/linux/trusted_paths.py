@@ -1,7 +1,9 @@
-"""Open a directory for root without being led elsewhere by another user.
+"""Open a directory as root by a path that no other user can lead elsewhere.
 
-Knows path lookup, owners and modes; never what the directory is for.  The rules are those of
-openat2(2)'s RESOLVE_NO_SYMLINKS, but for links that only root can have made.
+The rules are those of openat2(2)'s RESOLVE_NO_SYMLINKS, except that symbolic links are followed
+which only root can have made.
+
+Knows path lookup, owners and modes; never what the directory is for.
 """
 
 from __future__ import annotations
@@ -11,25 +13,23 @@ import stat
 from collections.abc import Collection
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-MOST_LINKS = 40
+LINKS_MAX = 40
 """As many as the kernel follows (path_resolution(7))."""
 
 
 class UntrustedPathError(Exception):
-    """Another user could lead the path elsewhere.  `place` is where, `why` says how."""
+    """Another user could lead the path elsewhere.  The message says where, and how."""
 
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place} {why}")
-        self.place = place
-        self.why = why
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
 
 
 def open_directory(path: str, owners: Collection[int], *, private: bool) -> int:
-    """A descriptor (O_RDONLY) of the directory at an absolute path; its owner is in `owners`.
+    """Open (O_RDONLY) the directory at an absolute path; its owner must be in `owners`.
 
     Symbolic links are followed only where root owns them and the directory that they are in, and no
-    other user may write there.  `private`: the same goes for each directory on the way: only
-    `owners` can rename it.  Raises UntrustedPathError, OSError.
+    other user may write there.  `private`: each directory on the way must be one in which
+    only `owners` can rename entries.  Raises UntrustedPathError, OSError.
     """
     found = _walk(path, owners, private=private)
     try:
@@ -44,9 +44,9 @@ def open_directory(path: str, owners: Collection[int], *, private: bool) -> int:
 
 
 def resolve(path: str) -> str:
-    """An absolute path without symbolic links; those that another user can change are refused.
+    """Resolve an absolute path; symbolic links that another user can change are refused.
 
-    Nothing that is mounted at its end is asked for anything.  Raises UntrustedPathError, OSError.
+    A file system that is mounted at its end gets no request.  Raises UntrustedPathError, OSError.
     """
     found = _walk(path, (), private=False)
     try:
@@ -56,41 +56,46 @@ def resolve(path: str) -> str:
 
 
 def _walk(path: str, owners: Collection[int], *, private: bool) -> int:
-    """A descriptor (O_PATH) of what is at `path`."""
-    at, there = os.open("/", _LOOK | os.O_DIRECTORY), "/"
-    left = [name for name in reversed(path.split("/")) if name not in ("", ".")]
+    """Open (O_PATH) what `path` leads to."""
+    at, at_path = os.open("/", _LOOK | os.O_DIRECTORY), "/"
+    left = _components(path)
     links = 0
     try:
         while left:
             name = left.pop()
             following = os.open(name, _LOOK, dir_fd=at)
-            here = os.path.join(there, name)
+            next_path = os.path.join(at_path, name)
             target = _link_target(following)
             if target is not None:
-                _check_link(following, at, here)
+                _check_link(following, at, next_path)
                 links += 1
-                if links > MOST_LINKS:
-                    raise UntrustedPathError(here, "is one of too many symbolic links")
-                left += [one for one in reversed(target.split("/")) if one not in ("", ".")]
+                if links > LINKS_MAX:
+                    raise UntrustedPathError(next_path, "is one of too many symbolic links")
+                left += _components(target)
                 if target.startswith("/"):
                     os.close(at)
-                    at, there = os.open("/", _LOOK | os.O_DIRECTORY), "/"
+                    at, at_path = os.open("/", _LOOK | os.O_DIRECTORY), "/"
                 continue
             if private:
-                _check_directory(at, there, owners)
+                _check_directory(at, at_path, owners)
             os.close(at)
-            at, there = following, here
+            at, at_path = following, next_path
     except BaseException:
         os.close(at)
         raise
     return at
 
 
+def _components(path: str) -> list[str]:
+    """The names in a path, the last one first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
 def _link_target(descriptor: int) -> str | None:
     """Where a symbolic link leads, None for anything else.
 
-    The type would tell as well, but fstat(2) asks the file system for it, and a mount whose daemon
-    hangs doesn't answer.
+    Not by the type: fstat(2) sends the file system a request, and a mount whose daemon hangs
+    doesn't reply.
     """
     try:
         return os.readlink("", dir_fd=descriptor)

@@ -380,7 +380,7 @@ def test_one_that_nobody_waits_for_any_more_is_not_stored(
     async def scene() -> None:
         importer, late = Importer(daemon.committer, OWNER), trio.Event()
         reading, go_on = trio.Event(), threading.Event()
-        opened = foreign_file.opened
+        opened = foreign_file.open_source
 
         def slowly(path: str, limit: int) -> object:
             trio.from_thread.run_sync(reading.set)
@@ -394,7 +394,7 @@ def test_one_that_nobody_waits_for_any_more_is_not_stored(
             late.set()
             return done
 
-        monkeypatch.setattr(foreign_file, "opened", slowly)
+        monkeypatch.setattr(foreign_file, "open_source", slowly)
         monkeypatch.setattr(importer, "_store", stored)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(

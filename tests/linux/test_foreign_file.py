@@ -43,7 +43,7 @@ def leave(path: Path, data: bytes = DATA) -> Path:
 def refused(path: Path | str) -> str:
     """Why a source is refused, which is left as it is."""
     before = listing(Path(path).parent)
-    with pytest.raises(SourceError) as told, foreign_file.opened(str(path), LIMIT):
+    with pytest.raises(SourceError) as told, foreign_file.open_source(str(path), LIMIT):
         pass
     assert told.value.status is Exit.BAD_SOURCE
     assert listing(Path(path).parent) == before
@@ -61,7 +61,7 @@ def descriptors() -> int:
 
 def test_it_is_read_and_removed(source: Path) -> None:
     before = descriptors()
-    with foreign_file.opened(str(source), LIMIT) as opened, source.open("rb") as kept:
+    with foreign_file.open_source(str(source), LIMIT) as opened, source.open("rb") as kept:
         assert opened.data == DATA
         assert opened.device() == source.parent.stat().st_dev
         opened.remove()
@@ -75,14 +75,14 @@ def test_it_is_read_and_removed(source: Path) -> None:
 @pytest.mark.parametrize("size", [0, 1, LIMIT - 1, LIMIT])
 def test_sizes_up_to_the_limit(place: Path, size: int) -> None:
     path = leave(place / "krb5cc", b"x" * size)
-    with foreign_file.opened(str(path), LIMIT) as opened:
+    with foreign_file.open_source(str(path), LIMIT) as opened:
         assert opened.data == b"x" * size
 
 
 def test_one_that_can_only_be_read(source: Path) -> None:
     """It is removed, without being overwritten where that is not allowed."""
     source.chmod(0o400)
-    with foreign_file.opened(str(source), LIMIT) as opened:
+    with foreign_file.open_source(str(source), LIMIT) as opened:
         opened.remove()
     assert not source.exists()
 
@@ -160,7 +160,7 @@ def test_one_that_somebody_writes(source: Path) -> None:
         fcntl.fcntl(writer, fcntl.F_OFD_SETLK, exclusive)
         assert "another process has locked it" in refused(source)
     with (
-        foreign_file.opened(str(source), LIMIT),
+        foreign_file.open_source(str(source), LIMIT),
         source.open("r+b") as writer,
         pytest.raises(BlockingIOError),
     ):
@@ -213,7 +213,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("kind", CHANGES)
 def test_what_has_changed_since_it_was_read_stays(source: Path, kind: str) -> None:
     """There may be something in it that nobody has imported."""
-    with foreign_file.opened(str(source), LIMIT) as opened:
+    with foreign_file.open_source(str(source), LIMIT) as opened:
         CHANGES[kind](source)
         before = listing(source.parent)
         with pytest.raises(SourceError):
@@ -224,7 +224,7 @@ def test_what_has_changed_since_it_was_read_stays(source: Path, kind: str) -> No
 def test_a_file_put_in_its_place_at_the_last_moment_is_not_overwritten(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with foreign_file.opened(str(source), LIMIT) as opened:
+    with foreign_file.open_source(str(source), LIMIT) as opened:
         look = os.stat
 
         def and_then_it_changes(*arguments: object, **options: object) -> os.stat_result:
@@ -244,7 +244,7 @@ def test_what_is_put_in_its_place_when_it_is_removed_stays(
     source: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """However late: no file is removed but the one that was read."""
-    with foreign_file.opened(str(source), LIMIT) as opened:
+    with foreign_file.open_source(str(source), LIMIT) as opened:
         rename, before = os.rename, []
 
         def and_before_it_changes(*arguments: object, **options: object) -> None:
@@ -265,7 +265,7 @@ def test_a_directory_put_in_place_of_its_directory_does_not_matter(place: Path) 
     (place / "b").mkdir()
     leave(place / "a/krb5cc")
     leave(place / "b/krb5cc", b"somebody else's")
-    with foreign_file.opened(str(place / "a/krb5cc"), LIMIT) as opened:
+    with foreign_file.open_source(str(place / "a/krb5cc"), LIMIT) as opened:
         (place / "a").rename(place / "c")
         (place / "a").symlink_to("b")
         opened.remove()
@@ -282,7 +282,7 @@ def test_a_directory_put_in_place_of_its_directory_does_not_matter(place: Path) 
     ],
 )
 def test_residuals(residual: str, path: str) -> None:
-    assert foreign_file.path_of(residual) == path
+    assert foreign_file.path_of_residual(residual) == path
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_residuals(residual: str, path: str) -> None:
 )
 def test_what_is_no_residual_of_a_file(residual: str) -> None:
     with pytest.raises(SourceError, match="cannot import "):
-        foreign_file.path_of(residual)
+        foreign_file.path_of_residual(residual)
 
 
 def test_a_path_can_forge_no_line(place: Path) -> None:
@@ -306,7 +306,7 @@ def test_what_has_the_name_by_then_is_not_replaced(
     source: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The file is put back unless its name is another's: neither is lost then."""
-    with foreign_file.opened(str(source), LIMIT) as opened:
+    with foreign_file.open_source(str(source), LIMIT) as opened:
         unlink = os.unlink
 
         def and_before_it_is_taken(name: str, **options: object) -> None:
@@ -315,7 +315,7 @@ def test_what_has_the_name_by_then_is_not_replaced(
             raise PermissionError(1, "not now")
 
         monkeypatch.setattr(os, "unlink", and_before_it_is_taken)
-        with pytest.raises(SourceError, match=r"the former file is now \.ccfs-import-"):
+        with pytest.raises(SourceError, match=r"the former file is \.ccfs-import-"):
             opened.remove()
     assert source.is_dir() if kind == "a directory" else source.read_bytes() == b"new"
     (aside,) = [path for path in source.parent.iterdir() if path.name.startswith(".ccfs-import-")]
@@ -325,7 +325,7 @@ def test_what_has_the_name_by_then_is_not_replaced(
 KILLED = """
 import os, signal, sys
 from ccfs.linux import foreign_file
-with foreign_file.opened(sys.argv[1], 1 << 20) as opened:
+with foreign_file.open_source(sys.argv[1], 1 << 20) as opened:
     os.unlink = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
     opened.remove()
 """
@@ -340,7 +340,7 @@ def test_one_that_was_killed_in_between_is_finished_by_the_next(source: Path) ->
     leave(other, b"x" + DATA)
     with open(aside, "rb") as held:
         leave(source)
-        with foreign_file.opened(str(source), LIMIT) as opened:
+        with foreign_file.open_source(str(source), LIMIT) as opened:
             opened.remove()
         assert held.read() == bytes(len(DATA))
     assert listing_names(source.parent) == {other.name}

@@ -92,7 +92,7 @@ def _check_elsewhere(path: str, residual: str) -> None:
     file = residuals.file_of(kind, rest)
     if _is_in_mount(path, file) if file else kind == "KCM" and _shows_mount(path, kind):
         raise SourceError(
-            f"{foreign_file.shown(residual)} is in the ccfs at {path} already",
+            f"{foreign_file.printable(residual)} is in the ccfs at {path} already",
             f"name what is to be imported, such as 'ccfs import FILE:/tmp/krb5cc_{os.getuid()}'",
         )
 
@@ -184,7 +184,7 @@ def _run_on_mount(
         system_reason = (error.strerror or type(error).__name__).lower()
         reason = _REASONS.get(error.errno or 0, system_reason)
         if source:
-            shown = foreign_file.shown(source.residual)
+            shown = foreign_file.printable(source.residual)
             hint = "see ccfs(1) for what can be imported"
             raise SourceError(f"cannot import {shown}: {reason}", hint) from None
         raise SourceError(f'cannot use ccache "{name}": {reason}', LIST_HINT) from None

@@ -28,7 +28,7 @@ class FileSource:
         try:
             decode_ccache(self._source.data)
         except FormatError:
-            residual = foreign_file.shown(self.residual)
+            residual = foreign_file.printable(self.residual)
             raise SourceError(f"cannot import {residual}: it is no ccache", TYPE_HINT) from None
 
     def write_to(self, path: str) -> None:
@@ -60,10 +60,10 @@ def files_of_dir(rest: str) -> list[tuple[str, str, bool]]:
         pass
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        residual = foreign_file.shown(f"DIR:{rest}")
+        residual = foreign_file.printable(f"DIR:{rest}")
         raise SourceError(f"cannot import {residual}: {reason}", TYPE_HINT) from None
     if not files:
-        residual = foreign_file.shown(f"DIR:{rest}")
+        residual = foreign_file.printable(f"DIR:{rest}")
         raise SourceError(f"cannot import {residual}: it has no ccache", TYPE_HINT)
     primary = _primary_file(directory)
     return [

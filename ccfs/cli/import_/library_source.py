@@ -38,7 +38,7 @@ class LibrarySource:
 
     def remove(self) -> None:
         """Destroy the ccache, unless it has changed since it was copied."""
-        residual = foreign_file.shown(self.residual)
+        residual = foreign_file.printable(self.residual)
         try:
             if self._library.contents(self._ccache) != self._library.contents(self._copy):
                 raise SourceError(f"{residual} has changed, and stays")
@@ -73,7 +73,7 @@ class Library:
 
     def collect(self, residual: str) -> list[Source]:
         """Return all ccaches of a residual, which is a collection or one of its ccaches."""
-        shown = foreign_file.shown(residual)
+        shown = foreign_file.printable(residual)
         try:
             self._krb5.cc_set_default_name(self._context, os.fsencode(residual))
             kind = residual.partition(":")[0].encode()

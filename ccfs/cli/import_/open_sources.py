@@ -26,11 +26,13 @@ def open_sources(residual: str, limit: int) -> Iterator[list[Source]]:
     kind, rest = residuals.split(residual)
     with ExitStack() as stack:
         if kind == "FILE":
-            path = foreign_file.path_of(os.path.abspath(rest))
-            yield [FileSource(stack.enter_context(foreign_file.opened(path, limit)))]
+            path = foreign_file.path_of_residual(os.path.abspath(rest))
+            yield [FileSource(stack.enter_context(foreign_file.open_source(path, limit)))]
         elif kind == "DIR":
             sources = [
-                FileSource(stack.enter_context(foreign_file.opened(path, limit)), name, primary)
+                FileSource(
+                    stack.enter_context(foreign_file.open_source(path, limit)), name, primary
+                )
                 for path, name, primary in files_of_dir(rest)
             ]
             for source in sources:
@@ -41,5 +43,5 @@ def open_sources(residual: str, limit: int) -> Iterator[list[Source]]:
             stack.callback(library.close)
             yield library.collect(f"{kind}:{rest}")
         else:
-            shown = foreign_file.shown(residual)
+            shown = foreign_file.printable(residual)
             raise SourceError(f"cannot import {shown}: unknown type", TYPE_HINT)
