@@ -5,7 +5,7 @@ waiting.  A task of trio waits for the descriptor, unless the daemon's own loop 
 faster than a pass through trio.  Each client that has sent a request has a turn of one request;
 after TURN_SECONDS the others have theirs in the next call.  While a client does not read its reply
 no request of it is read.  A client that stops in the middle of a request or a reply is
-disconnected. A request or reply that exceeds the memory for all connections is answered with an
+disconnected.  A request or reply that exceeds the memory for all connections is answered with an
 error.
 
 Knows connections and whose turn it is; never what a message means, nor where one ends.

@@ -1,7 +1,7 @@
 """Fixed names that a client has removed.
 
 `rm -r` of a ccache must succeed, but its fixed names (`principal`, `credentials`...) can't be
-removed. So an unlink is accepted and the name is hidden for HIDDEN_SECONDS: long enough for `tar
+removed.  So an unlink is accepted and the name is hidden for HIDDEN_SECONDS: long enough for `tar
 x`, `install` and `mv` to create it again, which opens the file that is there.
 
 Knows directories, names and times; never what a name stands for.
