@@ -21,19 +21,13 @@ from pathlib import Path
 
 from ccfs.format.ccache import decode_ccache, encode_ccache, scan_prefix
 from ccfs.format.config import config_key
-from ccfs.format.credential import (
-    Credential,
-    decode_credential,
-    encode_credential,
-    is_removed,
-    placeholder_record,
-    removed_at,
-    scan_credential,
-)
+from ccfs.format.credential import Credential, decode_credential, encode_credential, scan_credential
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.names import decode_name, encode_name
+from ccfs.format.outline import removed_at
 from ccfs.format.principal import parse_name, unparse_name
+from ccfs.format.removed_record import is_removed, placeholder_record
 from ccfs.format.text import credential_text, principal_text
 from ccfs.format.ticket import ticket_info
 from ccfs.store.image import whole

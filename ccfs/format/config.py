@@ -10,15 +10,9 @@ PRINCIPAL is the text of the principal that the setting applies to.
 
 from dataclasses import dataclass
 
-from ccfs.format.credential import (
-    CONFIG_NAME,
-    CONFIG_REALM,
-    Credential,
-    Keyblock,
-    Times,
-    is_removed,
-)
+from ccfs.format.credential import CONFIG_NAME, CONFIG_REALM, Credential, Keyblock, Times
 from ccfs.format.principal import NT_PRINCIPAL, Principal
+from ccfs.format.removed_record import is_removed
 
 
 @dataclass(frozen=True, slots=True)

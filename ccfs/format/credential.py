@@ -1,7 +1,6 @@
 """Credentials: the records of a ccache.
 
-Knows a record's bytes, and which records a client has removed by overwriting them; never the file
-around them, the time, or the contents of a ticket.
+Knows a record's bytes; never the file around them, the time, or the contents of a ticket.
 
     credential = client(principal) server(principal) keyblock times is_skey(u8) flags(u32)
                  addresses authdata ticket(data) second_ticket(data)
@@ -10,28 +9,22 @@ around them, the time, or the contents of a ticket.
     addresses, authdata = count(u32), then for each type(u16) contents(data)
     data       = length(u32) bytes
 
-`scan_credential` and `outline_credential` run at each append: they copy no secret, and make no
-objects but those they return.
+`scan_credential` runs at each append: it copies no secret and makes no objects.
 """
 
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from struct import error
-from typing import NamedTuple
 
 from ccfs.format.dialect import ByteOrder, Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.principal import (
-    NT_PRINCIPAL,
     Principal,
     decode_principal,
     encode_principal,
-    principal_of,
     skip_principal,
 )
 from ccfs.format.wire import (
     COUNT_MAX,
-    U32_MAX,
     Buffer,
     check_count,
     read_count,
@@ -44,9 +37,6 @@ from ccfs.format.wire import (
 
 CONFIG_REALM = b"X-CACHECONF:"
 CONFIG_NAME = b"krb5_ccache_conf_data"
-REMOVED_REALM = b"X-RMED-CONF:"
-REMOVED_AUTHTIME = U32_MAX
-_REMOVED_KEY = b"removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +59,6 @@ class Times:
     starttime: int
     endtime: int
     renew_till: int
-
-
-_REMOVED_TIMES = Times(REMOVED_AUTHTIME, 0, 0, 0)
-_NO_PRINCIPAL = Principal(NT_PRINCIPAL, b"", ())
-CACHED_LENGTHS = 64
-"""Entries of the cache of placeholder records, by length: tickets of one service have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +190,7 @@ def scan_credential(data: Buffer, offset: int, dialect: Dialect, limit: int) -> 
     try:
         at = skip_principal(data, offset, dialect, limit)
         at = skip_principal(data, at, dialect, limit)
-        at = skip_data(data, at + _enctype_size(dialect), order, limit)
+        at = skip_data(data, at + enctype_size(dialect), order, limit)
         at = _skip_list(data, at + 21, order, limit)
         at = _skip_list(data, at, order, limit)
         at = skip_data(data, at, order, limit)
@@ -228,104 +212,6 @@ def _skip_list(data: Buffer, at: int, order: ByteOrder, limit: int) -> int:
     return at
 
 
-def _enctype_size(dialect: Dialect) -> int:
+def enctype_size(dialect: Dialect) -> int:
+    """Return the bytes of a keyblock's enctype."""
     return 4 if dialect.version == 3 else 2
-
-
-def is_removed(credential: Credential) -> bool:
-    """True if a client has removed this record by overwriting it.
-
-    endtime 0 alone is no sign of that: configuration entries have it, and credentials that gssproxy
-    encrypts.
-    """
-    times = credential.times
-    if times.endtime == 0 and times.authtime == REMOVED_AUTHTIME:
-        return True
-    return credential.server.realm == REMOVED_REALM
-
-
-class Outline(NamedTuple):
-    """The fields of a complete record that a list of records needs.
-
-    `endtime`: seconds since the epoch, 0 for none.
-    """
-
-    server: Principal
-    endtime: int
-    removed: bool
-
-
-def outline_credential(data: Buffer, offset: int, dialect: Dialect) -> Outline:
-    """Return the outline of the complete record at `offset`; reads no further than its times."""
-    order = dialect.order
-    size = len(data)
-    try:
-        start = skip_principal(data, offset, dialect, size)
-        end = skip_principal(data, start, dialect, size)
-        server = principal_of(bytes(data[start:end]), dialect)
-        at = skip_data(data, end + _enctype_size(dialect), order, size)
-        authtime, _, endtime, _ = order.u32x4.unpack_from(data, at)
-    except error:
-        raise FormatError(offset, "a complete record") from None
-    removed = server.realm == REMOVED_REALM or (endtime == 0 and authtime == REMOVED_AUTHTIME)
-    return Outline(server, endtime, removed)
-
-
-def removed_at(data: Buffer, offset: int, dialect: Dialect) -> bool:
-    """Return `is_removed` of the complete record at `offset`."""
-    return outline_credential(data, offset, dialect).removed
-
-
-def placeholder_record(record: bytes, dialect: Dialect) -> bytes:
-    """Return a placeholder record: as long as `record`, marked as removed, and without its secrets.
-
-    MIT krb5 skips it because of its times.  Heimdal, Java, gokrb5, impacket and minikerberos know
-    no removed records, but all of them skip configuration entries, so it is one if the length
-    allows that: under any other name a ticket of zeros makes gokrb5 refuse the whole ccache.
-    """
-    size = len(record)
-    end = scan_credential(record, 0, dialect, size)
-    if end != size:
-        raise FormatError(end or size, "one record and no bytes after it")
-    client = record[: skip_principal(record, 0, dialect, size)]
-    room = size - len(client) - len(_removed_config(0, dialect))
-    if room < 0:
-        return encode_credential(_without_secrets(decode_credential(record, dialect)[0]), dialect)
-    return client + _removed_config(room, dialect)
-
-
-@lru_cache(maxsize=CACHED_LENGTHS)
-def _removed_config(room: int, dialect: Dialect) -> bytes:
-    """Return a removed configuration entry without its client; key and value have `room` bytes."""
-    key = _REMOVED_KEY[:room]
-    credential = Credential(
-        client=_NO_PRINCIPAL,
-        server=Principal(NT_PRINCIPAL, CONFIG_REALM, (CONFIG_NAME, key)),
-        keyblock=Keyblock(0, b""),
-        times=_REMOVED_TIMES,
-        is_skey=0,
-        ticket_flags=0,
-        addresses=(),
-        authdata=(),
-        ticket=bytes(room - len(key)),
-        second_ticket=b"",
-    )
-    return encode_credential(credential, dialect)[len(encode_principal(_NO_PRINCIPAL, dialect)) :]
-
-
-def _without_secrets(record: Credential) -> Credential:
-    """Return the record with zeros for its secrets and another realm.
-
-    For records that are too short for a configuration entry; no real ticket is.
-    """
-    server, key = record.server, record.keyblock
-    realm = REMOVED_REALM.ljust(len(server.realm), b":")[: len(server.realm)]
-    return replace(
-        record,
-        server=replace(server, realm=realm),
-        keyblock=replace(key, contents=bytes(len(key.contents))),
-        times=_REMOVED_TIMES,
-        authdata=tuple(replace(a, contents=bytes(len(a.contents))) for a in record.authdata),
-        ticket=bytes(len(record.ticket)),
-        second_ticket=bytes(len(record.second_ticket)),
-    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from ccfs.format.ccache import Prefix
-from ccfs.format.credential import Outline
+from ccfs.format.outline import Outline
 from ccfs.store.errors import NotFoundError, StoreError, TotalLimitError
 from ccfs.store.generation import Generation
 from ccfs.store.image import Image

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 
 from ccfs.format.ccache import Header, Prefix, encode_prefix
 from ccfs.format.config import ConfigKey, config_key, make_config
-from ccfs.format.credential import (
-    decode_credential,
-    encode_credential,
-    scan_credential,
-)
+from ccfs.format.credential import decode_credential, encode_credential, scan_credential
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal

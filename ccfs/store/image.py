@@ -13,9 +13,11 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from ccfs.format.ccache import Prefix, scan_prefix
-from ccfs.format.credential import Outline, outline_credential, placeholder_record, scan_credential
+from ccfs.format.credential import scan_credential
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
+from ccfs.format.outline import Outline, outline_credential
+from ccfs.format.removed_record import placeholder_record
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError
 from ccfs.store.values import Stored
 

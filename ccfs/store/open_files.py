@@ -6,9 +6,9 @@ Knows what a write at an offset means for a ccache; never knows names or directo
 from contextlib import AbstractContextManager, nullcontext
 
 from ccfs.format.ccache import scan_prefix
-from ccfs.format.credential import removed_at
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
+from ccfs.format.outline import removed_at
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, GoneError, StoreError
 from ccfs.store.generation import Generation

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ccfs.format.config import config_key
-from ccfs.format.credential import Outline, outline_credential
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.names import CACHED_NAMES, MAX_CACHED, encode_name
+from ccfs.format.outline import Outline, outline_credential
 from ccfs.format.principal import Principal, unparse_name
 from ccfs.store.errors import BadContentError
 from ccfs.store.values import NAME_MAX

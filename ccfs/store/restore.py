@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ccfs.format.credential import outline_credential
 from ccfs.format.errors import FormatError
+from ccfs.format.outline import outline_credential
 from ccfs.store.ccache import Ccache
 from ccfs.store.collection import Restored
 from ccfs.store.errors import BadContentError

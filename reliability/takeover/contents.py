@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from ccfs.format.ccache import decode_ccache
 from ccfs.format.config import is_config
-from ccfs.format.credential import Credential, is_removed
+from ccfs.format.credential import Credential
 from ccfs.format.errors import FormatError
+from ccfs.format.removed_record import is_removed
 from tests.support.clients.python import records
 
 LOST, DOUBLED, TORN = "lost", "doubled", "torn"

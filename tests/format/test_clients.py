@@ -14,13 +14,9 @@ from minikerberos.common.ccache import CCACHE
 
 from ccfs.format.ccache import Ccache, decode_ccache, encode_ccache
 from ccfs.format.config import ConfigKey, is_config, make_config
-from ccfs.format.credential import (
-    decode_credential,
-    encode_credential,
-    is_removed,
-    placeholder_record,
-)
+from ccfs.format.credential import decode_credential, encode_credential
 from ccfs.format.principal import unparse_name
+from ccfs.format.removed_record import is_removed, placeholder_record
 from tests.support.strategies import DIALECTS, ccaches, quick
 from tests.support.vectors import GOOD, vector
 

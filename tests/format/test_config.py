@@ -6,9 +6,10 @@ import pytest
 
 from ccfs.format.ccache import decode_ccache
 from ccfs.format.config import ConfigKey, config_key, is_config, make_config
-from ccfs.format.credential import decode_credential, encode_credential, placeholder_record
+from ccfs.format.credential import decode_credential, encode_credential
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.principal import Principal
+from ccfs.format.removed_record import placeholder_record
 from tests.support.vectors import vector
 
 TGS = b"krbtgt/KRBTEST.COM@KRBTEST.COM"

@@ -17,14 +17,13 @@ from ccfs.format.credential import (
     TypedData,
     decode_credential,
     encode_credential,
-    is_removed,
-    placeholder_record,
-    removed_at,
     scan_credential,
 )
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.errors import FormatError
+from ccfs.format.outline import removed_at
 from ccfs.format.principal import Principal
+from ccfs.format.removed_record import is_removed, placeholder_record
 from tests.support.strategies import (
     DIALECTS,
     dialects,

@@ -21,8 +21,9 @@ import pytest
 
 from ccfs.format.ccache import decode_ccache, scan_prefix
 from ccfs.format.config import is_config
-from ccfs.format.credential import is_removed, scan_credential
+from ccfs.format.credential import scan_credential
 from ccfs.format.principal import unparse_name
+from ccfs.format.removed_record import is_removed
 from tests.support.clients.python import records
 from tests.support.mounting import Mounted
 

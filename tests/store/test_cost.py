@@ -13,8 +13,8 @@ import pytest
 
 from ccfs.format import names
 from ccfs.format import principal as principals
-from ccfs.format.credential import Outline
 from ccfs.format.dialect import DIALECT_V4
+from ccfs.format.outline import Outline
 from ccfs.format.principal import Principal, encode_principal
 from ccfs.store import Limits, Store, generations, record_names
 from ccfs.store.ccache import Ccache

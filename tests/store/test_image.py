@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccfs.format.ccache import decode_ccache, encode_ccache
-from ccfs.format.credential import Outline, is_removed
+from ccfs.format.outline import Outline
+from ccfs.format.removed_record import is_removed
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
 from ccfs.store.image import Delta, Image, whole
 from ccfs.store.record_names import description_of

@@ -20,9 +20,10 @@ from hypothesis.stateful import (
 )
 
 from ccfs.format.config import ConfigKey, make_config
-from ccfs.format.credential import encode_credential, is_removed
+from ccfs.format.credential import encode_credential
 from ccfs.format.dialect import DIALECT_V4
 from ccfs.format.principal import Principal
+from ccfs.format.removed_record import is_removed
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError

@@ -10,16 +10,10 @@ import pytest
 from ccfs.format.ccache import Ccache as Decoded
 from ccfs.format.ccache import Header, Prefix, decode_ccache, encode_prefix
 from ccfs.format.config import ConfigKey, make_config
-from ccfs.format.credential import (
-    Credential,
-    Keyblock,
-    Times,
-    encode_credential,
-    is_removed,
-    placeholder_record,
-)
+from ccfs.format.credential import Credential, Keyblock, Times, encode_credential
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.format.principal import Principal, parse_name
+from ccfs.format.removed_record import is_removed, placeholder_record
 from ccfs.store import Client, Limits, Stamp, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.effects import Effects
