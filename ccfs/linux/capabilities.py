@@ -47,7 +47,7 @@ KEPT_BY_MOUNT_CCFS = [
     "DAC_OVERRIDE",
     "SYS_RESOURCE",
 ]
-"""What each process keeps after its start; docs/security.md has the reasons."""
+"""What each process keeps after its start; docs/admin/security.md has the reasons."""
 
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
