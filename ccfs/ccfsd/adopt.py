@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ccfs.ccfsd import state_file
-from ccfs.ccfsd.mount import Served
-from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.mount import ServedMount
+from ccfs.ccfsd.mounts import Mounts
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime_dir import NAME
 from ccfs.linux import mountinfo, processes
@@ -25,79 +25,83 @@ from ccfs.takeover.fuse_connection import FuseConnection
 log = logging.getLogger(__name__)
 
 
-def adopt(host: Host, links: Mapping[str, FuseConnection]) -> None:
-    """Have the host know all mounts and sessions that are there, and end mounts without a session.
+def adopt(mounts: Mounts, connections: Mapping[str, FuseConnection]) -> None:
+    """Go on with all mounts and sessions that are there, and end mounts that nothing needs.
 
-    `links`: what the one before has passed on of mounts, by their names.
+    `connections`: FUSE connections that the program before has passed on, by their mounts.
     """
-    remembered = _remembered(host)
+    saved = _saved(mounts)
     # Logins of a state that was lost still have their numbers, and will close them.
-    told = host.registry = remembered or Registry(following=_beyond())
-    mounts = mountinfo.mounts()
-    for name in sorted(host.runtime.names() | {*told.mounts}):
-        known = told.mounts.get(name)
+    registry = mounts.registry = saved or Registry(following=_unused_number())
+    table = mountinfo.mounts()
+    for name in sorted(mounts.runtime.names() | {*registry.mounts}):
+        known = registry.mounts.get(name)
         if known is None:
             # One that the state file lacks was started for a login; but one that was to be a
             # session's own can't be asked for any more: that session has never begun.
-            asked = "." not in name or remembered is None
-            owner = _owner(name, mountinfo.topmost(host.runtime.mountpoint(name), mounts))
+            asked = "." not in name or saved is None
+            owner = _owner(name, mountinfo.topmost(mounts.runtime.mountpoint(name), table))
             known = Mount(name, owner, asked=asked)
-            host.guessed.add(name)
-        _adopt_mount(host, known, told, mounts, links.get(name))
-    for session in told.sessions.values():
-        _adopt_session(host, session)
-    for name in [*host.served]:
-        if host.served[name].process is not None and not host.registry.sessions_of(name):
-            host.begin_grace(name)  # when it began is not in the state file
-        if not host.consider(name):
-            host.destroy_doomed(name)
+            mounts.guessed.add(name)
+        _adopt_mount(mounts, known, registry, table, connections.get(name))
+    for session in registry.sessions.values():
+        _adopt_session(mounts, session)
+    for name, served in [*mounts.served.items()]:
+        if served.process is not None and not mounts.registry.sessions_of(name):
+            mounts.begin_grace(name)  # when it began is not in the state file
+        if not mounts.end_unused(name):
+            mounts.destroy_doomed(name)
 
 
-def _remembered(host: Host) -> Registry | None:
-    """What the ccfsd before has left; None where its state file is lost or can't be read."""
+def _saved(mounts: Mounts) -> Registry | None:
+    """The registry of the ccfsd before; None where its state file is lost or can't be read."""
     try:
-        told = state_file.read(host.runtime.state)
+        registry = state_file.read(mounts.runtime.state)
     except (ValueError, OSError) as error:
-        log.error("cannot use %s, sessions are forgotten: %s", host.runtime.state, error)
+        log.error("cannot use %s, sessions are forgotten: %s", mounts.runtime.state, error)
         return None
-    return told or (None if host.runtime.names() else Registry())
+    return registry or (None if mounts.runtime.names() else Registry())
 
 
-def _beyond() -> int:
+def _unused_number() -> int:
     """A number that no session has had while this system runs: they never come that fast."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 def _adopt_mount(
-    host: Host,
+    mounts: Mounts,
     known: Mount,
-    told: Registry,
-    mounts: list[mountinfo.Mount],
-    link: FuseConnection | None,
+    saved: Registry,
+    table: list[mountinfo.Mount],
+    connection: FuseConnection | None,
 ) -> None:
     name, owner = known.name, known.owner
-    there = mountinfo.topmost(host.runtime.mountpoint(name), mounts)
-    host.registry = host.registry.has(replace(known, daemon=None))
-    served = host.served[name] = Served(host, name, owner)
-    daemon = _daemon(host, known, there)
+    there = mountinfo.topmost(mounts.runtime.mountpoint(name), table)
+    mounts.registry = mounts.registry.has(replace(known, daemon=None))
+    served = ServedMount(mounts, name, owner)
+    daemon = _daemon(mounts, known, there)
     if daemon is not None:
         process, pidfd = daemon
-        # Its mount may have been taken away, or covered: that is seen when somebody asks for it.
+        # Its mount may have been taken away, or covered: that is seen when a client asks for it.
         device = known.device if process == known.daemon else ""
         device = device or f"0:{there.connection if there else 0}"
-        served.adopt(process, pidfd, device, link)
+        served.adopt(process, pidfd, device, connection)
         log.info("%s goes on with pid %d", name, process.pid)
-        return
-    is_told = name in told.mounts
-    wanted = bool(told.sessions_of(name)) or (is_told and (known.asked or host.lingers(known)))
-    # One that ends in order wipes its journal, and mostly because its mount was taken away.
-    has_died = there is not None or host.runtime.has_journal(name)
-    log.info("%s has no daemon%s", name, ", replacing it" if wanted and has_died else "")
-    served.take_over(known.daemon, known.device, link, replace=wanted and has_died)
+    else:
+        is_saved = name in saved.mounts
+        is_needed = is_saved and (known.asked or mounts.lingers(known))
+        is_needed = is_needed or bool(saved.sessions_of(name))
+        # One that ends in order wipes its journal, and mostly because its mount was taken away.
+        has_died = there is not None or mounts.runtime.has_journal(name)
+        replaced = is_needed and has_died
+        log.info("%s has no daemon%s", name, ", replacing it" if replaced else "")
+        leader = known.daemon.pid if known.daemon else 0
+        served.adopt_dead(leader, known.device, connection, replace=replaced)
+    mounts.add(served)
 
 
 def _owner(name: str, there: mountinfo.Mount | None) -> Owner:
-    """Whose a mount is that nobody has written down: its name says so, and only root made it."""
+    """The owner of a mount that the state file lacks: its name says so, and only root made it."""
     found = NAME.fullmatch(name)
     assert found is not None
     uid = int(found[1])
@@ -110,15 +114,17 @@ def _group(there: mountinfo.Mount) -> int:
     return int(options.get("group_id", there.owner or 0))
 
 
-def _daemon(host: Host, known: Mount, there: mountinfo.Mount | None) -> tuple[Process, int] | None:
-    """The process that serves a mount, and a pidfd; None where nobody does."""
+def _daemon(
+    mounts: Mounts, known: Mount, there: mountinfo.Mount | None
+) -> tuple[Process, int] | None:
+    """The process that serves a mount, and a pidfd; None where there is none."""
     pidfd = processes.open_pidfd(known.daemon) if known.daemon else None
     if known.daemon is not None and pidfd is not None:
         return known.daemon, pidfd
-    # It may have been replaced when that could not be written down.
+    # It may have been replaced when that could not be saved.
     if there is None or not there.is_ccfs or there.owner != known.owner.uid:
         return None
-    return _listener(host.runtime.socket(known.name), known.owner.uid)
+    return _listener(mounts.runtime.socket(known.name), known.owner.uid)
 
 
 def _listener(path: str, uid: int) -> tuple[Process, int] | None:
@@ -142,10 +148,10 @@ def _listener(path: str, uid: int) -> tuple[Process, int] | None:
     return found
 
 
-def _adopt_session(host: Host, session: Session) -> None:
-    """Its leader may have ended meanwhile, and its mount may be one that could not be kept."""
+def _adopt_session(mounts: Mounts, session: Session) -> None:
+    """Go on with a session; its leader may have ended meanwhile, or its mount may be lost."""
     pidfd = processes.open_pidfd(session.leader)
     if pidfd is not None:
-        host.lead(session, pidfd)
-    if pidfd is None or session.mount not in host.registry.mounts:
-        host.close(session.number)
+        mounts.watch_leader(session, pidfd)
+    if pidfd is None or session.mount not in mounts.registry.mounts:
+        mounts.close(session.number)

@@ -1,7 +1,9 @@
-"""Those who are connected to the control socket: how many, how long, and one request at a time.
+"""Clients of the control socket: how many, for how long, and one request at a time.
 
-Knows packets and who sends them; never what a request asks.  Whoever misbehaves is told so and let
-go; nobody's quiet, slowness or haste costs anybody else anything.
+Each connection is one coroutine.  A client that misbehaves gets an error and is disconnected; none
+costs another anything by being quiet, slow or fast.
+
+Knows packets and the uid of the process that sends them; never what a request asks.
 """
 
 from __future__ import annotations
@@ -9,9 +11,13 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from ccfs.ccfsd.loop import Loop, Timer
+import trio
+
+from ccfs.ccfsd import listening
+from ccfs.ccfsd.background import Background, logged
+from ccfs.ccfsd.listening import Gate
 from ccfs.ccfsd.subuids import Users
 from ccfs.control import messages
 from ccfs.control.messages import MalformedError, Message
@@ -24,202 +30,188 @@ log = logging.getLogger(__name__)
 MOST = 1024
 """Connections of all users but root."""
 MOST_OF_ONE = 16
-"""Connections of one user, who isn't root."""
+"""Connections of one user who isn't root."""
 MOST_OF_ROOT = 4096
-IN_A_ROW = 64
-"""Connections taken before others have their turn."""
 QUIET = 10.0
 """Seconds that a client may stay without a request."""
 
-Handle = Callable[["Connection", Message], None]
+Answer = Callable[["Connection"], Awaitable[None]]
+"""Carries a request out, and sends the reply."""
 
 
 class Connection:
-    """One client.  `reply` answers its request; `closed` says that nobody is there any more.
+    """The connection of one client.
 
-    `user` is behind its uid (`Users.behind`).
-    `abandoned` is called when the client goes without having waited for the reply.
+    `user`: the user behind its uid (`Users.behind`).  `is_busy`: it waits for a reply.
     """
 
     def __init__(
-        self,
-        clients: Clients,
-        connected: socket.socket,
-        peer: Peer,
-        user: int | str,
-        *,
-        busy: bool,
+        self, connected: socket.socket, peer: Peer, user: int | str, save: Callable[[], object]
     ) -> None:
         self.socket = connected
         self.peer = peer
         self.user = user
-        self.closed = False
-        self.abandoned: Callable[[], None] | None = None
-        self._clients = clients
-        self._busy = busy
-        self._limit: Timer | None = None
-        self.listen()
-        self._expect()
+        self.is_busy = False
+        self.is_closed = False
+        self._save = save
+        self._until_closed: trio.CancelScope | None = None
 
-    @property
-    def busy(self) -> bool:
-        """Whether it waits for a reply."""
-        return self._busy and not self.closed
+    def while_connected(self) -> trio.CancelScope:
+        """Return a scope that is cancelled when the client disconnects."""
+        self._until_closed = trio.CancelScope()
+        return self._until_closed
 
-    def listen(self) -> None:
-        """Take what it sends."""
-        self._clients.loop.forget(self.socket.fileno())
-        self._clients.loop.watch(self.socket.fileno(), self._hear)
-
-    def reply(self, data: bytes, unheard: Callable[[], None] = lambda: None) -> None:
-        """Answer, once what is to be remembered is; `unheard` is called where nobody hears it."""
-        self.abandoned = None
-        self._clients.outbox.append((self, data, unheard))
-
-    def refuse(self, why: str) -> None:
-        """Say no."""
-        self.reply(messages.refusal(why))
+    async def reply(self, data: bytes) -> bool:
+        """Send the reply, once what it promises is saved; False where the client is gone."""
+        await trio.lowlevel.checkpoint()  # what others change in this moment is saved with it
+        self._save()
+        return self.send(data)
 
     def send(self, data: bytes) -> bool:
-        """Have the reply to the request go out now; whether it has."""
-        self._busy = False
-        if self.closed:
+        """Send the reply now; False where the client is gone, or doesn't read."""
+        if self.is_closed:
             return False
+        self.is_busy = False
         try:
             self.socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except OSError:  # gone, or doesn't read what it is told
+        except OSError:
             self.close()
             return False
         if data.startswith(b"error"):
             self.close()
-        else:
-            self._expect()
         return True
 
-    def close(self) -> None:
-        """Let the client go."""
-        if self.closed:
-            return
-        self.closed = True
-        if self._limit is not None:
-            self._limit.cancel()
-        self._clients.loop.forget(self.socket.fileno())
-        self.socket.close()
-        self._clients.left(self)
-        if self.abandoned is not None:
-            self.abandoned()
-
-    def _expect(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = self._clients.loop.after(QUIET, self._too_quiet)
-
-    def _too_quiet(self) -> None:
-        if not self._busy:
-            self.close()
-
-    def _hear(self) -> None:
-        if self._clients.holding:
-            self._clients.loop.forget(self.socket.fileno())
-            return
+    def receive(self) -> bytes | None:
+        """Receive a packet; b"" at the end of the connection, None where there is no packet."""
         try:
-            data = self.socket.recv(messages.MESSAGE_MAX + 1, socket.MSG_DONTWAIT)
+            return self.socket.recv(messages.MESSAGE_MAX + 1, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return
+            return None
         except OSError:
-            data = b""
-        if not data:
-            self.close()
-        elif self._busy:
-            self.send(messages.refusal("one request at a time"))  # and closes
-        else:
-            self._busy = True
-            self._handle(data)
+            return b""
 
-    def _handle(self, data: bytes) -> None:
-        try:
-            self._clients.handle(self, messages.decode(data))
-        except MalformedError as error:
-            self.refuse(str(error))
-        except UserError as error:
-            self.refuse(error.reason)
-        except OSError as error:  # no descriptor left for what it takes
-            self.refuse((error.strerror or str(error)).lower())
+    def close(self) -> None:
+        """Disconnect the client."""
+        self.is_closed = True
+        self.is_busy = False
+        if self.socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
+        if self._until_closed is not None:
+            self._until_closed.cancel()
 
 
 class Clients:
-    """All of them.
+    """All connections.
 
-    `outbox`: replies that go out when what they promise is remembered.  `holding`: nothing new is
-    taken from any of them.
+    `handle` carries a request out.  `save` is called before a reply is sent.
     """
 
-    def __init__(self, loop: Loop, listener: socket.socket, handle: Handle) -> None:
-        self.loop = loop
-        self.handle = handle
-        self.outbox: list[tuple[Connection, bytes, Callable[[], None]]] = []
+    def __init__(
+        self,
+        background: Background,
+        gate: Gate,
+        handle: Callable[[Connection, Message], Awaitable[None]],
+        save: Callable[[], object],
+    ) -> None:
         self.all: set[Connection] = set()
-        self.holding = False
-        self._of: Counter[int | str] = Counter()
+        self._background = background
+        self._gate = gate
+        self._handle = handle
+        self._save = save
+        self._count: Counter[int | str] = Counter()
         self._users = Users()
-        self._listener = listener
-        listener.setblocking(False)
-        loop.watch(listener.fileno(), self._accept)
 
-    def flush(self) -> None:
-        """Send the replies."""
-        while self.outbox:
-            replies, self.outbox = self.outbox, []
-            for connection, data, unheard in replies:
-                if not connection.send(data):
-                    unheard()
+    async def accept(self, listener: socket.socket) -> None:
+        """Serve the clients that connect, for ever."""
+        await listening.accept(listener, self._gate, self.welcome)
 
-    def left(self, connection: Connection) -> None:
-        """One is gone."""
-        self.all.discard(connection)
-        user = connection.user
-        self._of[user] -= 1
-        if not self._of[user]:
-            del self._of[user]
-
-    def release(self) -> None:
-        """Take again what they send."""
-        self.holding = False
-        for connection in self.all:
-            connection.listen()
-
-    def welcome(self, connected: socket.socket, *, busy: bool = False) -> Connection | None:
-        """Have one more; None where it is turned away.  `busy`: it waits for a reply already."""
+    def welcome(self, connected: socket.socket, answer: Answer | None = None) -> None:
+        """Serve one more client, or turn it away; `answer`: of a request that was taken already."""
         peer = peer_credentials.peer(connected)
         user = self._users.behind(peer.uid)
         if self._is_too_much(user):
             with connected:
                 _turn_away(connected)
-            return None
-        self._of[user] += 1
-        connection = Connection(self, connected, peer, user, busy=busy)
+            return
+        connection = Connection(connected, peer, user, self._save)
+        self._count[user] += 1
         self.all.add(connection)
-        return connection
-
-    def _accept(self) -> None:
-        for _ in range(IN_A_ROW):
-            try:
-                connected, _address = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError:  # no descriptor left for one
-                self.loop.rest(self._listener.fileno(), self._accept)
-                return
-            self.welcome(connected)
+        self._background.start(self._serve, connection, answer)
 
     def _is_too_much(self, user: int | str) -> bool:
         if user == 0:
-            return self._of[0] >= MOST_OF_ROOT
-        return self._of[user] >= MOST_OF_ONE or self._of.total() - self._of[0] >= MOST
+            return self._count[0] >= MOST_OF_ROOT
+        return self._count[user] >= MOST_OF_ONE or self._count.total() - self._count[0] >= MOST
+
+    async def _serve(self, connection: Connection, answer: Answer | None) -> None:
+        try:
+            while True:
+                if answer is not None:
+                    await self._answer(connection, answer)
+                if connection.is_closed or not (data := await self._next(connection)):
+                    return
+                answer = self._answer_to(data)
+        finally:
+            connection.close()
+            self.all.discard(connection)
+            self._count[connection.user] -= 1
+            if not self._count[connection.user]:
+                del self._count[connection.user]
+
+    async def _next(self, connection: Connection) -> bytes:
+        """The next request; b"" where the client is gone, or was quiet for too long."""
+        data: bytes | None = None
+        with trio.move_on_after(QUIET):
+            while data is None:
+                await self._gate.wait_readable(connection.socket)
+                data = connection.receive()
+        return data or b""
+
+    async def _answer(self, connection: Connection, answer: Answer) -> None:
+        """Have a request answered, and see meanwhile whether the client disconnects."""
+        connection.is_busy = True
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(_watch, connection)
+            with logged() as failure:
+                await answer(connection)
+            if failure:
+                connection.send(messages.refusal("unexpected failure"))
+            tasks.cancel_scope.cancel()
+
+    def _answer_to(self, data: bytes) -> Answer:
+        async def answer(connection: Connection) -> None:
+            try:
+                await self._handle(connection, messages.decode(data))
+            except MalformedError as error:
+                refusal = str(error)
+            except UserError as error:
+                refusal = error.reason
+            except OSError as error:  # no descriptor is left for what it takes
+                refusal = (error.strerror or str(error)).lower()
+            else:
+                return
+            await connection.reply(messages.refusal(refusal))
+
+        return answer
+
+
+async def _watch(connection: Connection) -> None:
+    """Disconnect a client that sends a second request, or goes, before it has the reply."""
+    data = None
+    while data is None:
+        try:
+            await trio.lowlevel.wait_readable(connection.socket)
+        except trio.ClosedResourceError:
+            return
+        data = connection.receive()
+    if data:
+        connection.send(messages.refusal("one request at a time"))
+    connection.close()
 
 
 def _turn_away(connected: socket.socket) -> None:
-    """Say why; what was asked already is taken first, or the client would see a reset instead."""
+    """Refuse a connection; a request is read first, or the client would see a reset instead."""
     try:
         connected.send(messages.refusal("too many connections"), socket.MSG_DONTWAIT)
         connected.recv(1, socket.MSG_DONTWAIT)

@@ -7,56 +7,51 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
-from ccfs.ccfsd.mount import Served
-from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.mounts import Mounts
+from ccfs.ccfsd.waiters import NotServedError
 
 log = logging.getLogger(__name__)
 
 SECONDS = 30.0
-"""That a new daemon has to answer."""
-
-Over = Callable[[int, int, str], None]
-"""Called with how many daemons are others now, how many go on as they were, and what failed."""
+"""Seconds that a new daemon has to answer."""
 
 
-class Renewal:
-    """Replaces all daemons; at the first that doesn't come up the others are left as they are."""
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """How many daemons are new, how many are those of before, and why one has failed ("": none)."""
 
-    def __init__(self, host: Host, over: Over) -> None:
-        self._host = host
-        self._over = over
-        self._left = deque(host.served)
-        self._renewed = self._kept = 0
-        self._next()
+    replaced: int
+    kept: int
+    failure: str
 
-    def _next(self) -> None:
-        while self._left:
-            served = self._host.served.get(self._left.popleft())
-            if served is None or served.process is None:
-                continue  # it has ended, or has a new one anyway
-            if served.renew():
-                self._host.want(served.name, served.owner, SECONDS, self._ready, self._failed)
-                return
-            self._kept += 1
-        self._end("")
 
-    def _ready(self, served: Served) -> None:
-        self._renewed += 1
-        self._next()
+async def replace_all(mounts: Mounts) -> Replaced:
+    """Replace all daemons; after the first that doesn't come up the others stay as they are."""
+    replaced = kept = 0
+    failure = ""
+    for name in [*mounts.served]:
+        served = mounts.served.get(name)
+        if served is None or served.process is None:
+            continue  # it has ended, or gets a new one anyway
+        if failure or not served.replace_daemon():
+            kept += 1
+            continue
+        try:
+            await mounts.ready(name, served.owner, SECONDS)
+            replaced += 1
+        except NotServedError as error:
+            failure = error.reason
+            log.error("a new daemon does not come up: %s", failure)
+    _reap()
+    log.info("%d daemons replaced, %d kept", replaced, kept)
+    return Replaced(replaced, kept, failure)
 
-    def _failed(self, why: str) -> None:
-        self._kept += len(self._left)
-        self._end(why)
 
-    def _end(self, why: str) -> None:
-        with suppress(ChildProcessError):  # the nursery of the old program
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        if why:
-            log.error("a new daemon does not come up: %s", why)
-        log.info("%d daemons replaced, %d kept", self._renewed, self._kept)
-        self._over(self._renewed, self._kept, why)
+def _reap() -> None:
+    """Reap the fork server of the old program, a child of this process."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

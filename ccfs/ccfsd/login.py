@@ -1,4 +1,4 @@
-"""A session on its way: a mount that answers, what the login brought moved into it, the reply.
+"""A login: wait for the user's mount, import what the login brought, begin the session, reply.
 
 Knows the request `open` and its deadline; never how a mount is made.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
-import time
+from dataclasses import dataclass
 
+import trio
+
+from ccfs.ccfsd import daemon_request
 from ccfs.ccfsd.clients import Connection
-from ccfs.ccfsd.mount import Served
-from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.mount import ServedMount
+from ccfs.ccfsd.mounts import Mounts
 from ccfs.ccfsd.registry import Owner, Session
+from ccfs.ccfsd.waiters import NotServedError
 from ccfs.control import messages
 from ccfs.control.messages import MalformedError, Message
 from ccfs.linux import processes
@@ -25,7 +29,7 @@ LONGEST_OF_USERS = 20_000
 """Milliseconds; a user's client may not have ccfsd remember it for longer."""
 EARLIER = 0.9
 """The part of a client's deadline within which it is answered."""
-NOBODY = (1 << 32) - 1
+NO_ID = (1 << 32) - 1
 """The uid, or gid, that is none (chown(2))."""
 SCOPES = ("user", "session")
 IMPORTS = ("if-empty", "session", "never")
@@ -33,103 +37,102 @@ DEFAULT = "default"
 
 
 def seconds_of(request: Message, *, of_root: bool = True) -> float:
-    """How long a request may take."""
-    given = request.number("deadline") if "deadline" in request.values else DEADLINE
-    return min(max(given, 1), LONGEST if of_root else LONGEST_OF_USERS) / 1000 * EARLIER
+    """The seconds that a request may take.  Raises MalformedError."""
+    deadline = request.number("deadline") if "deadline" in request.values else DEADLINE
+    return min(max(deadline, 1), LONGEST if of_root else LONGEST_OF_USERS) / 1000 * EARLIER
 
 
-class Opening:
-    """One `open`, from the request to the reply."""
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """One login.
 
-    def __init__(self, host: Host, connection: Connection, request: Message) -> None:
-        self._host = host
-        self._connection = connection
-        self._request = request
-        self._end = time.monotonic() + seconds_of(request)
-        self._import = _choice(request, "import", IMPORTS)
-        own = _choice(request, "scope", SCOPES) == "session"
-        uid, gid = request.number("uid", NOBODY - 1), request.number("gid", NOBODY - 1)
-        self._number = host.number(new=own or str(uid) not in host.registry.mounts)
-        leader = processes.peer(connection.socket)
-        if leader is None:
-            raise MalformedError("who asks has ended")
-        self._leader, self._pidfd = leader
-        self._own = own
-        self._own_ccache = ""
-        self._name = f"{uid}.{self._number}" if own else str(uid)
-        host.coming[self._name] += 1
-        owner = Owner(uid, gid, request.values.get("user", ""))
-        host.want(self._name, owner, self._left(), self._ready, self._fail)
+    `number`: of its session.  `is_own`: the mount is the session's own.  `due`: when the reply is
+    to be sent, on trio's clock.  `imports`: one of IMPORTS.  `source`: the ccache that the login
+    brought, "" for none.
+    """
 
-    def _left(self) -> float:
-        return max(self._end - time.monotonic(), 0.0)
+    number: int
+    name: str
+    is_own: bool
+    due: float
+    imports: str
+    source: str
 
-    def _ready(self, served: Served) -> None:
-        """The mount answers: bring in what the login has left for it."""
-        source = self._request.values.get("ccache", "")
-        if not source or self._import == "never":
-            self._reply(served, "")
-            return
-        into, when = self._target()
-        # The daemon is to know first that it is too late: what it has not moved stays where it was.
-        limit = int(self._left() * 1000 * EARLIER)
-        try:
-            data = messages.encode("import", ccache=source, into=into, when=when, deadline=limit)
-        except MalformedError as error:
-            log.warning("uid %d: nothing imported: %s", served.owner.uid, error)
-            self._reply(served, "")
-            return
-        # Whatever is heard of it: what may have come there goes with the session.
-        self._own_ccache = into if into != DEFAULT else ""
+    @property
+    def seconds_left(self) -> float:
+        return max(self.due - trio.current_time(), 0.0)
 
-        def answer(reply: Message | None, why: str) -> None:
-            if reply is None:
-                log.warning("uid %d: nothing imported: %s", served.owner.uid, why)
-            imported = reply is not None and "into" in reply.values
-            self._reply(served, into if imported else "")
+    @property
+    def target(self) -> tuple[str, str]:
+        """Which ccache the imported credentials go into, and when."""
+        if self.imports == "session" and not self.is_own:
+            return f"session-{self.number}", "always"
+        return DEFAULT, "always" if self.is_own else "if-empty"
 
-        served.ask(data, answer, self._left())
 
-    def _target(self) -> tuple[str, str]:
-        """Where the login's credentials go, and when."""
-        if self._import == "session" and not self._own:
-            return f"session-{self._number}", "always"
-        return DEFAULT, "always" if self._own else "if-empty"
+async def open_session(mounts: Mounts, connection: Connection, request: Message) -> None:
+    """Carry out `open`.  Raises MalformedError, UserError, OSError.
 
-    def _reply(self, served: Served, imported: str) -> None:
-        own = imported if imported != DEFAULT else ""
-        values = {"ccache": own} if own else {}
-        if imported == DEFAULT:
-            values = {"imported": DEFAULT}
-        path = self._host.runtime.mountpoint(self._name)
-        data = messages.encode(
-            "ok", session=self._number, path=path, device=served.device, **values
-        )
-        self._begin()
-        self._connection.reply(data, self._unheard)
+    It goes on when the client disconnects, so that an imported ccache ends with the session.
+    """
+    due = trio.current_time() + seconds_of(request)
+    imports = _choice(request, "import", IMPORTS)
+    is_own = _choice(request, "scope", SCOPES) == "session"
+    uid, gid = request.number("uid", NO_ID - 1), request.number("gid", NO_ID - 1)
+    service, user = (request.values.get(key, "") for key in ("service", "user"))
+    number = mounts.number(new=is_own or str(uid) not in mounts.registry.mounts)
+    peer = processes.peer(connection.socket)
+    if peer is None:
+        raise MalformedError("the client has ended")
+    leader, pidfd = peer
+    name = f"{uid}.{number}" if is_own else str(uid)
+    login = _Login(number, name, is_own, due, imports, request.values.get("ccache", ""))
+    try:
+        with mounts.login(name):
+            served = await mounts.ready(name, Owner(uid, gid, user), login.seconds_left)
+            own_ccache, values = await _import(login, served)
+            mounts.open(Session(number, name, leader, own_ccache, service), pidfd, user)
+            pidfd = -1
+    except NotServedError:
+        mounts.end_unused(name)
+        raise
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+    log.info("session %d of uid %s begins (%s)", number, name, service or "-")
+    path = mounts.runtime.mountpoint(name)
+    reply = messages.encode("ok", session=number, path=path, device=served.device, **values)
+    if not await connection.reply(reply):
+        log.info("session %d: its client does not wait for it any more", number)
+        mounts.close(number)
 
-    def _begin(self) -> None:
-        service, user = (self._request.values.get(key, "") for key in ("service", "user"))
-        session = Session(self._number, self._name, self._leader, self._own_ccache, service)
-        self._host.open(session, self._pidfd, user)
-        self._over()
-        log.info("session %d of uid %s begins (%s)", self._number, self._name, service or "-")
 
-    def _unheard(self) -> None:
-        """Whoever wanted the session has gone before it was theirs."""
-        log.info("session %d: nobody waits for it any more", self._number)
-        self._host.close(self._number)
+async def _import(login: _Login, served: ServedMount) -> tuple[str, dict[str, str]]:
+    """Move what the login brought into the mount.
 
-    def _fail(self, why: str) -> None:
-        os.close(self._pidfd)
-        self._over()
-        self._connection.refuse(why)
-        self._host.consider(self._name)
-
-    def _over(self) -> None:
-        self._host.coming[self._name] -= 1
-        if not self._host.coming[self._name]:
-            del self._host.coming[self._name]
+    Returns the ccache that is destroyed with the session ("" for none), and the values of the
+    reply.
+    """
+    if not login.source or login.imports == "never":
+        return "", {}
+    into, when = login.target
+    # The daemon is to know first that it is too late: what it has not moved stays where it was.
+    limit = int(login.seconds_left * 1000 * EARLIER)
+    try:
+        data = messages.encode("import", ccache=login.source, into=into, when=when, deadline=limit)
+    except MalformedError as error:
+        log.warning("uid %d: nothing imported: %s", served.owner.uid, error)
+        return "", {}
+    # Whatever the daemon replies: a ccache that may have been made goes with the session.
+    own_ccache = into if into != DEFAULT else ""
+    try:
+        reply = await served.ask(data, login.seconds_left)
+    except daemon_request.FAILURES as error:
+        log.warning("uid %d: nothing imported: %s", served.owner.uid, error)
+        return own_ccache, {}
+    if "into" not in reply.values:
+        return own_ccache, {}
+    return own_ccache, {"ccache": own_ccache} if own_ccache else {"imported": DEFAULT}
 
 
 def _choice(request: Message, key: str, known: tuple[str, ...]) -> str:

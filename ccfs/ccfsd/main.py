@@ -1,12 +1,12 @@
-"""The start of ccfsd, its way round, and its end.
+"""The command ccfsd: its start, and its end.
 
 Knows in which order things are made ready; never what they do.  SIGTERM and SIGINT end ccfsd and no
-daemon: the next ccfsd goes on with them.  `ccfsd --stop` ends everything, `ccfsd --restart` has it
-all be of the version that is installed now.
+daemon: the next ccfsd goes on with them.  `ccfsd --stop` ends all daemons, too; `ccfsd --restart`
+replaces ccfsd and all daemons by the version that is installed now.
 
 Exit statuses: 0 ended as told; 1 unforeseen; 2 bad command line; 4 another ccfsd is running here;
-7 not root; 8 the runtime directory can't be used; 9 (--stop, --restart) there is none that answers;
-17 (--restart) not restarted, or not all of it.
+7 not root; 8 the runtime directory can't be used; 9 (--stop, --restart) no ccfsd answers;
+17 (--restart) not restarted, or not all daemons.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ import importlib
 import logging
 import os
 import resource
-import signal
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
 from ccfs.ccfsd import activation, arguments, logs, passed_descriptors
-from ccfs.ccfsd.loop import Loop
 from ccfs.ccfsd.passed_descriptors import Passed, Program
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
@@ -69,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; after --help and --version SystemExit, with their output written."""
+    """Parse the command line.  Raises SystemExit after --help and --version, which are written."""
     try:
         return arguments.parse(argv)
     except SystemExit:
@@ -81,28 +79,40 @@ def _run(settings: Settings) -> int:
     program = Program.present()
     os.umask(0o022)
     os.chdir("/")
-    given = activation.inherited(os.environ, os.getpid())
+    orders = passed_descriptors.fork_server_socket(os.environ)
+    if orders is not None:
+        return _be_fork_server(orders)
+    listeners = activation.inherited(os.environ, os.getpid())
     passed = passed_descriptors.take(os.environ, os.getpid())
-    given |= {k: socket.socket(fileno=passed[k][0]) for k in ("control", "kcm") if k in passed}
+    listeners |= {k: socket.socket(fileno=passed[k][0]) for k in ("control", "kcm") if k in passed}
     runtime = Runtime(os.path.abspath(settings.root))
     runtime.prepare()
     lock = passed["lock"][0] if "lock" in passed else runtime.lock()
-    listener = given.get("control") or activation.control(runtime.control)
-    kcm = given.get("kcm") or (activation.kcm(settings.kcm) if settings.kcm else None)
+    if "control" not in listeners:
+        listeners["control"] = activation.control(runtime.control)
+    if "kcm" not in listeners and settings.kcm and (kcm := activation.kcm(settings.kcm)):
+        listeners["kcm"] = kcm
     _warm_up()
-    sockets = {"control": listener, **({"kcm": kcm} if kcm else {})}
-    _serve(settings, runtime, lock, sockets, program, passed)
+    _serve(settings, runtime, lock, listeners, program, passed)
     os.close(lock)
     return Exit.OK
 
 
+def _be_fork_server(orders: socket.socket) -> int:
+    """Fork daemons for a ccfsd that has executed this process for that."""
+    _warm_up()
+    from ccfs.ccfsd import spawner
+
+    spawner.be_fork_server(orders)
+    return Exit.OK
+
+
 def _warm_up() -> None:
-    """Have all that a daemon needs here already, where no fork has to make it anew."""
+    """Import all that a daemon needs, and run it once, so that no fork has to do that again."""
     from ccfs import daemon
 
     gc.disable()
-    for name in ("adopt", "clients", "mounts", "kcm_handover", "requests", "restart", "spawner"):
-        importlib.import_module(f"ccfs.ccfsd.{name}")
+    importlib.import_module("ccfs.ccfsd.server")
     daemon.warm_up()
     inherited_state.clear_environment()
     gc.collect()
@@ -118,55 +128,28 @@ def _serve(
     settings: Settings,
     runtime: Runtime,
     lock: int,
-    sockets: dict[str, socket.socket],
+    listeners: dict[str, socket.socket],
     program: Program,
     passed: Passed,
 ) -> None:
-    from ccfs.ccfsd.adopt import adopt
-    from ccfs.ccfsd.clients import Clients
-    from ccfs.ccfsd.kcm_handover import Handover
-    from ccfs.ccfsd.mounts import Host
-    from ccfs.ccfsd.requests import handle
-    from ccfs.ccfsd.restart import Restart
-    from ccfs.ccfsd.spawner import open_nursery
-    from ccfs.takeover.fuse_connection import FuseConnection
+    """Serve until the end; for a restart, execute the program that is installed now.
 
-    nursery = open_nursery()  # before there is anything that a daemon must not have
+    That is done when no coroutine runs any more.  Where it fails this program goes on, as if it had
+    been executed: the descriptors are all there.
+    """
+    import trio
+
+    from ccfs.ccfsd import server, spawner
+    from ccfs.ccfsd.fork_client import ForkClient
+
+    fork_server = spawner.fork_fork_server()  # before there is anything that no daemon must have
     capabilities.drop_all_but(capabilities.KEPT_BY_CCFSD)
-    loop = Loop()
-    host = Host(loop, runtime, settings, nursery)
-    loop.stop_at(signal.SIGTERM, signal.SIGINT)
-    adopt(
-        host,
-        {
-            name: FuseConnection(*pair)
-            for name, pair in passed_descriptors.named(passed, "link").items()
-        },
-    )
-    clients = Clients(loop, sockets["control"], lambda who, request: handle(host, who, request))
-    for number in passed.get("client", ()):
-        clients.welcome(socket.socket(fileno=number))
-    if "kcm" in sockets:
-        host.kcm = Handover(host, sockets["kcm"], passed_descriptors.named(passed, "kcm-client"))
-    listening = {name: [one.fileno()] for name, one in sockets.items()}
-    host.passes.append(lambda: {"lock": [lock], **listening})
-    restart = Restart(host, clients, program, [one.fileno() for one in sockets.values()])
-    host.restart = restart.ask
-    if "restart" in passed:
-        asked = [clients.welcome(socket.socket(fileno=n), busy=True) for n in passed["restart"]]
-        restart.renew(asked[0] if asked else None)
-
-    def settle() -> None:
-        host.save()
-        clients.flush()
-        restart.settle()
-
-    loop.settle = settle
-    loop.after(0, lambda: None)  # a first round: there may be a reply already
-    log.info("listening at %s as pid %d", runtime.control, os.getpid())
-    loop.run()
-    host.save()
-    log.info("ending, %d daemons go on", len(host.served))
+    start = server.Start(settings, runtime, program, ForkClient(fork_server, program), listeners)
+    mine = {"lock": [lock], **{name: [one.fileno()] for name, one in listeners.items()}}
+    failure = ""
+    while (left := trio.run(server.serve, start, passed, failure)) is not None:
+        passed = left
+        failure = f"the new ccfsd cannot run: {program.replace(mine | left).strerror}"
 
 
 def _stop(settings: Settings) -> int:
@@ -180,19 +163,20 @@ def _stop(settings: Settings) -> int:
 
 
 def _restart(settings: Settings) -> int:
-    """Have the ccfsd that runs, and its daemons, be of the version that is installed."""
+    """Have the ccfsd that runs, and its daemons, replaced by the version that is installed."""
     path = Runtime(os.path.abspath(settings.root)).control
     try:
         with Client(path, RESTART) as client:
-            said = client.ask("restart").values
+            values = client.ask("restart").values
     except UnreachableError as error:
         hint = "see whether one runs, and its log"
         raise NoAnswerError(f"cannot restart ccfsd: {error}", hint) from None
     except messages.RefusedError as error:
         hint = "what ran before goes on; see the log of ccfsd"
         raise UserError(f"ccfsd is not restarted: {error}", hint, Exit.NOT_RESTARTED) from None
-    kept = f", {said['kept']} kept" if said.get("kept", "0") != "0" else ""
-    print(f"ccfsd {said.get('version', '?')}: {said.get('renewed', '?')} daemons replaced{kept}")
+    kept = f", {values['kept']} kept" if values.get("kept", "0") != "0" else ""
+    version, replaced = values.get("version", "?"), values.get("renewed", "?")
+    print(f"ccfsd {version}: {replaced} daemons replaced{kept}")
     standard_streams.flush()
     return Exit.OK
 

@@ -1,6 +1,6 @@
 """All mounts and sessions of the host, and what connects them.
 
-Knows which mount a session keeps, and what has to be remembered; never sockets' words.
+Knows which mount a session needs, and what the next ccfsd must know; never sockets, nor words.
 """
 
 from __future__ import annotations
@@ -8,30 +8,27 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ccfs.ccfsd import state_file
-from ccfs.ccfsd.loop import Loop, Timer
-from ccfs.ccfsd.mount import Phase, Served
-from ccfs.ccfsd.passed_descriptors import Passed
+import trio
+
+from ccfs.ccfsd import daemon_request, state_file
+from ccfs.ccfsd.background import Background
+from ccfs.ccfsd.fork_client import ForkClient
+from ccfs.ccfsd.mount import ServedMount
 from ccfs.ccfsd.quota import Quota
 from ccfs.ccfsd.registry import Mount, Owner, Registry, Session
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
+from ccfs.ccfsd.start_limit import StartLimit
 from ccfs.ccfsd.subuids import Users
-from ccfs.ccfsd.surroundings import Want
+from ccfs.ccfsd.waiters import NotServedError
 from ccfs.control import messages
-from ccfs.control.messages import Message
 from ccfs.errors import UserError
-from ccfs.takeover.fork_server import ForkServer
-
-if TYPE_CHECKING:
-    from ccfs.ccfsd.clients import Connection
-    from ccfs.ccfsd.kcm_handover import Handover
 
 log = logging.getLogger(__name__)
 
@@ -39,73 +36,87 @@ DESTROY = 60.0
 """Seconds that a daemon has to destroy the ccache of a session that has ended; it may be another
 one by then."""
 AHEAD = 1000
-"""Sessions that can begin while nothing can be written down."""
+"""Sessions that can begin while nothing can be saved."""
 PINGS = 20
 SOONEST = 2.0
 """Seconds between two pings of a daemon, where there are few daemons."""
-SLOW = 2.0
-"""Seconds that a daemon may start before it keeps no others from starting."""
+SAVE_AGAIN = 1.0
+"""Seconds until the next try to save the registry."""
 
 
 class UnwritableError(UserError):
-    """What the next ccfsd must know can't be written down."""
+    """What the next ccfsd must know can't be saved."""
 
 
-class Host:
-    """The mounts by their names, the sessions by their numbers."""
+class KcmClients(Protocol):
+    """The connections of KCM clients."""
+
+    async def give_all(self, mount: ServedMount) -> None:
+        """Hand the connections of a mount to its next daemon."""
+
+    def drop(self, mount: ServedMount) -> None:
+        """Close the connections of a mount."""
+
+
+class Mounts:
+    """The mounts by their names, the sessions by their numbers.
+
+    `served`: all mounts of which anything is left.  `guessed`: mounts that were found without an
+    entry in the state file.  `stopping`: all mounts end, and nothing is begun.
+    """
 
     def __init__(
-        self, loop: Loop, runtime: Runtime, settings: Settings, nursery: ForkServer
+        self, background: Background, runtime: Runtime, settings: Settings, forks: ForkClient
     ) -> None:
-        self.loop = loop
+        self.background = background
         self.runtime = runtime
         self.settings = settings
-        self.nursery = nursery
-        self.registry = Registry()
-        self.guessed: set[str] = set()
+        self.forks = forks
+        self.starts = StartLimit(settings.starting, self.is_used)
         self.users = Users()
         self.quota = Quota(settings.limits, self.users)
-        self.served: dict[str, Served] = {}
-        self.coming: Counter[str] = Counter()
-        self.stopping: Callable[[], None] | None = None
-        self.restart: Callable[[Connection], None] = _cannot_restart
-        self.kcm: Handover | None = None
-        self.passes: list[Callable[[], Passed]] = []
-        """What else the next ccfsd gets at a restart: descriptors by names of their own."""
-        self._leaders: dict[int, int] = {}
-        self._graces: dict[str, Timer] = {}
-        self._errands: dict[tuple[str, str], Callable[[], None]] = {}
-        self._logins: deque[Served] = deque()
-        self._others: deque[Served] = deque()
-        self._starting: dict[Served, bool] = {}
-        self._is_starting_next = False
+        self.served: dict[str, ServedMount] = {}
+        self.guessed: set[str] = set()
+        self.stopping = False
+        self.kcm: KcmClients | None = None
+        self._registry = Registry()
+        self._changed = trio.Event()
         self._saved: Registry | None = None
-        self._promised = 0
-        self._unwritable = ""
+        self._first_unsaved = 0
+        self._save_failure = ""
+        self._logins: Counter[str] = Counter()
+        self._leaders: dict[int, trio.CancelScope] = {}
+        self._graces: dict[str, trio.CancelScope] = {}
+        self._destroying: dict[tuple[str, str], trio.CancelScope] = {}
+        self._all_removed = trio.Event()
 
-    def want(
-        self,
-        name: str,
-        owner: Owner,
-        seconds: float,
-        ready: Callable[[Served], None],
-        failed: Callable[[str], None],
-    ) -> Callable[[], None]:
-        """Have one of the two called: when a mount answers, or with why it doesn't in time.
+    @property
+    def registry(self) -> Registry:
+        """What the next ccfsd must know; each change is saved."""
+        return self._registry
 
-        Returns what to call where nobody waits for that any more.
-        """
-        served = self.served.get(name)
-        if served is None:
-            served = self.served[name] = Served(self, name, owner)
-        want = Want(lambda: ready(served), failed)
-        served.want(want, seconds)
-        if served.phase is Phase.QUEUED:
-            self.queue(served)  # somebody who logs in doesn't wait for those who don't
-        return lambda: served.drop(want)
+    @registry.setter
+    def registry(self, registry: Registry) -> None:
+        self._registry = registry
+        self._changed.set()
 
-    def asked(self, name: str, owner: Owner) -> str:
-        """Note that a mount is asked for without a session; else why its user gets none."""
+    def add(self, mount: ServedMount) -> None:
+        """Have one mount more, and run it."""
+        self.served[mount.name] = mount
+        self.background.start(mount.run)
+
+    async def ready(self, name: str, owner: Owner, seconds: float) -> ServedMount:
+        """Wait until a mount answers, which is made if need be.  Raises NotServedError."""
+        if self.stopping:
+            raise NotServedError("ccfsd is ending")
+        if name not in self.served:
+            self.add(ServedMount(self, name, owner))
+        mount = self.served[name]
+        await mount.ready(seconds)
+        return mount
+
+    def admit(self, name: str, owner: Owner) -> str:
+        """Note that a user asks for a mount without a session; else return why they get none."""
         mount = self.registry.mounts.get(name)
         if mount is not None and (mount.asked or self.registry.sessions_of(name)):
             return ""
@@ -114,50 +125,69 @@ class Host:
             self.registry = self.registry.has(replace(mount or Mount(name, owner), asked=True))
         return why
 
-    def number(self, *, new: bool) -> int:
-        """The number of a new session; `new`: nobody has had its mount before.
+    @contextmanager
+    def login(self, name: str) -> Iterator[None]:
+        """Note for the time of the `with` that a login waits for a mount."""
+        self._logins[name] += 1
+        try:
+            yield
+        finally:
+            self._logins[name] -= 1
+            if not self._logins[name]:
+                del self._logins[name]
 
-        UnwritableError where the next ccfsd would not know of the mount, or might give the number
-        to another.
+    def number(self, *, new: bool) -> int:
+        """Return the number of a new session.  `new`: its mount is not in the registry yet.
+
+        Raises UnwritableError where the next ccfsd would not know of the mount, or might give the
+        number to another session.
         """
         self.registry, number = self.registry.numbered()
-        if (new or number >= self._promised) and not self.save():
-            raise UnwritableError(f"cannot write {self.runtime.state}: {self._unwritable}")
+        if (new or number >= self._first_unsaved) and not self.save():
+            raise UnwritableError(f"cannot write {self.runtime.state}: {self._save_failure}")
         return number
 
     def open(self, session: Session, pidfd: int, user: str) -> None:
-        """A session begins, to end with its leader."""
+        """Begin a session, which ends with its leader."""
         mount = self.registry.mounts[session.mount]
         if user and not mount.owner.user:
             mount = replace(mount, owner=replace(mount.owner, user=user))
             self.registry = self.registry.has(mount)
         self.registry = self.registry.opened(session)
-        self.lead(session, pidfd)
+        self.watch_leader(session, pidfd)
         self.destroy_doomed(session.mount)
 
-    def lead(self, session: Session, pidfd: int) -> None:
-        """The end of a session's leader is that of the session."""
-        self._leaders[session.number] = pidfd
-        self.loop.watch(pidfd, lambda: self._leader_ended(session.number))
+    def watch_leader(self, session: Session, pidfd: int) -> None:
+        """End a session when its leader ends; `pidfd` is closed then."""
+        scope = self._leaders[session.number] = trio.CancelScope()
+        self.background.start(self._watch_leader, session.number, pidfd, scope)
+
+    async def _watch_leader(self, number: int, pidfd: int, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+        if not scope.cancelled_caught:
+            log.info("session %d has ended without a word", number)
+            self.close(number)
 
     def close(self, number: int) -> None:
-        """A session ends, and with the last one its mount."""
+        """End a session, and with the last one its mount."""
         session = self.registry.sessions.get(number)
         if session is None:
             return
         self.registry = self.registry.closed(number)
-        pidfd = self._leaders.pop(number, None)
-        if pidfd is not None:
-            self.loop.forget(pidfd)
-            os.close(pidfd)
-        self._stop_guessing(session.mount)
+        if number in self._leaders:
+            self._leaders.pop(number).cancel()
+        self._forget_guess(session.mount)
         self.begin_grace(session.mount)
-        if not self.consider(session.mount) and session.ccache:
+        if not self.end_unused(session.mount) and session.ccache:
             self.registry = self.registry.doomed(session.mount, session.ccache)
             self.destroy_doomed(session.mount)
 
-    def consider(self, name: str) -> bool:
-        """End a mount that nothing keeps any more; whether that is so.
+    def end_unused(self, name: str) -> bool:
+        """End a mount that nothing needs any more; returns whether that is so.
 
         One that was asked for without a session stays, whatever sessions come and go: it ends when
         it is idle and has no valid credential.
@@ -169,174 +199,135 @@ class Host:
             return False
         if self.lingers(mount):
             return False
-        for errand in [one for one in self._errands if one[0] == name]:
-            self._errands.pop(errand)()
+        for key in [key for key in self._destroying if key[0] == name]:
+            self._destroying.pop(key).cancel()
         served.end()
         return True
 
-    def _stop_guessing(self, name: str) -> None:
-        """After a session, a mount of which it was only assumed that it was asked for isn't."""
+    def _forget_guess(self, name: str) -> None:
+        """After a session, a mount of which it was only guessed that it was asked for isn't."""
         if name in self.guessed and not self.registry.sessions_of(name):
             self.guessed.discard(name)
             self.registry = self.registry.has(replace(self.registry.mounts[name], asked=False))
 
-    def check(self, served: Served) -> None:
-        """End a mount whose user lingered, and doesn't any more."""
-        if served.name in self.registry.mounts and not served.is_wanted and not self.stopping:
-            self.consider(served.name)
-
     def begin_grace(self, name: str) -> None:
-        """Let jobs that outlive the last session (nohup, tmux) have the mount for a while."""
-        before = self._graces.pop(name, None)
-        if before is not None:
-            before.cancel()
+        """Keep the mount for a while for jobs that outlive the last session (nohup, tmux)."""
+        if name in self._graces:
+            self._graces.pop(name).cancel()
         if self.settings.grace and "." not in name and not self.stopping:
-            self._graces[name] = self.loop.after(self.settings.grace, partial(self._past, name))
+            scope = self._graces[name] = trio.CancelScope()
+            self.background.start(self._end_after_grace, name, scope)
 
-    def _past(self, name: str) -> None:
-        self._graces.pop(name, None)
-        self.consider(name)
+    async def _end_after_grace(self, name: str, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(self.settings.grace)
+            self._graces.pop(name, None)
+            self.end_unused(name)
 
     def destroy_doomed(self, name: str) -> None:
-        """Have the daemon of a mount destroy what has no session any more.
+        """Have the daemon of a mount destroy the ccaches of sessions that have ended.
 
         This daemon or the one that replaces it; what can't be destroyed now is at the next session.
         """
         mount = self.registry.mounts[name]
         for ccache in mount.doomed:
-            if (name, ccache) not in self._errands:
-                self._destroy(name, mount.owner, ccache)
+            if (name, ccache) not in self._destroying:
+                scope = self._destroying[name, ccache] = trio.CancelScope()
+                self.background.start(self._destroy, mount, ccache, scope)
 
-    def _destroy(self, name: str, owner: Owner, ccache: str) -> None:
-        errand = name, ccache
-
-        def ready(served: Served) -> None:
-            served.ask(messages.encode("destroy", ccache=ccache), answer, DESTROY)
-
-        def answer(reply: Message | None, why: str) -> None:
-            if reply is None:
-                failed(why)
-                return
-            self._errands.pop(errand, None)
-            self.registry = self.registry.destroyed(name, ccache)
-
-        def failed(why: str) -> None:
-            self._errands.pop(errand, None)
-            log.warning("cannot destroy %s of %s: %s", ccache, name, why)
-
-        def drop() -> None:
-            cancel()
-
-        self._errands[errand] = drop
-        cancel = self.want(name, owner, DESTROY, ready, failed)
+    async def _destroy(self, mount: Mount, ccache: str, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                served = await self.ready(mount.name, mount.owner, DESTROY)
+                await served.ask(messages.encode("destroy", ccache=ccache), DESTROY)
+                self.registry = self.registry.destroyed(mount.name, ccache)
+        except (NotServedError, *daemon_request.FAILURES) as error:
+            log.warning("cannot destroy %s of %s: %s", ccache, mount.name, error)
+        finally:
+            if self._destroying.get((mount.name, ccache)) is scope:
+                del self._destroying[mount.name, ccache]
 
     def lingers(self, mount: Mount | None) -> bool:
-        """Whether the mount's user has asked that what is theirs outlives their sessions."""
+        """Return whether the mount's user lingers (loginctl(1)): it outlives their sessions."""
         user = mount.owner.user if mount and "." not in mount.name else ""
         if not user or "/" in user or user in (".", ".."):
             return False
         return os.path.lexists(f"{self.settings.linger}/{user}")
 
-    def stop(self, stopped: Callable[[], None]) -> None:
-        """End everything; `stopped` is called when that is done."""
-        self.stopping = stopped
+    async def stop(self) -> None:
+        """End all mounts; returns when nothing of them is left."""
+        self.stopping = True
+        for scope in self._graces.values():
+            scope.cancel()
         self._graces.clear()
         for number in [*self.registry.sessions]:
             self.close(number)
         for served in [*self.served.values()]:
             served.refuse("ccfsd is ending")
             served.end()
-        self._stop_when_empty()
+        if self.served:
+            await self._all_removed.wait()
 
     def save(self) -> bool:
-        """Have in the file what the next ccfsd must know; whether it is there."""
+        """Have the registry in the state file; returns whether it is there."""
         if self.registry is self._saved:
             return True
-        before, self._unwritable = self._unwritable, ""
+        before, self._save_failure = self._save_failure, ""
         try:
-            promised = self.registry.following + AHEAD
-            state_file.write(self.runtime.state, replace(self.registry, following=promised))
+            first_unsaved = self.registry.following + AHEAD
+            state_file.write(self.runtime.state, replace(self.registry, following=first_unsaved))
         except OSError as error:
-            self._unwritable = (error.strerror or str(error)).lower()
-            if self._unwritable != before:  # it is tried again and again
-                log.error("cannot write %s: %s", self.runtime.state, self._unwritable)
+            self._save_failure = (error.strerror or str(error)).lower()
+            if self._save_failure != before:  # it is tried again and again
+                log.error("cannot write %s: %s", self.runtime.state, self._save_failure)
             return False
-        self._saved, self._promised = self.registry, promised
+        self._saved, self._first_unsaved = self.registry, first_unsaved
         return True
 
-    # What a mount needs of us (served.Surroundings).
+    async def keep_saved(self) -> None:
+        """Save each change of the registry, also one that no client waits for."""
+        while True:
+            await self._changed.wait()
+            if self.save():
+                self._changed = trio.Event()
+            else:
+                await trio.sleep(SAVE_AGAIN)
+
+    # What a mount needs (mount.Host).
 
     @property
-    def period(self) -> float:
+    def ping_period(self) -> float:
         """Seconds between two pings of a daemon: at most PINGS a second for all of them."""
         return min(self.settings.period, max(SOONEST, len(self.served) / PINGS))
 
-    def queue(self, served: Served) -> None:
-        """It starts when there is room, which those who log in have of their own."""
-        queue = self._logins if self.is_used(served) else self._others
-        if served not in queue:
-            queue.append(served)
-        self._start_next()
+    def is_used(self, served: ServedMount) -> bool:
+        """True if a session has the mount, or a login waits for it."""
+        return bool(self._logins[served.name] or self.registry.sessions_of(served.name))
 
-    def started(self, served: Served) -> None:
-        """There is room for the next."""
-        self._starting.pop(served, None)
-        self._start_next()
+    def check(self, served: ServedMount) -> None:
+        """End a mount whose user lingered, and doesn't any more."""
+        if served.name in self.registry.mounts and not served.is_waited_for and not self.stopping:
+            self.end_unused(served.name)
 
-    def changed(self, served: Served) -> None:
-        """Its daemon is another one, or none."""
+    def daemon_changed(self, served: ServedMount) -> None:
+        """Note the daemon of a mount in the registry."""
         before = self.registry.mounts.get(served.name) or Mount(served.name, served.owner)
         mount = replace(before, daemon=served.process, device=served.device)
         self.registry = self.registry.has(mount)
 
-    def succeeded(self, served: Served) -> None:
-        """Its daemon has taken over from another: it is to have the KCM clients of that, too."""
+    def taken_over(self, served: ServedMount) -> None:
+        """Hand the KCM clients of a dead daemon to the one that has taken over."""
         if self.kcm is not None:
-            self.kcm.give_all(served)
+            self.background.start(self.kcm.give_all, served)
 
-    def lost(self, served: Served) -> None:
-        """Its daemon is dead and gets no successor: end the connections of its KCM clients."""
+    def connection_lost(self, served: ServedMount) -> None:
+        """End the connections of KCM clients of a dead daemon that gets no successor."""
         if self.kcm is not None:
             self.kcm.drop(served)
 
-    def gone(self, served: Served) -> None:
-        """Nothing is left of it.  A login that heard of its failure may have ended it before."""
-        if self.served.get(served.name) is not served:
-            return
+    def removed(self, served: ServedMount) -> None:
+        """Forget a mount of which nothing is left."""
         del self.served[served.name]
         self.registry = self.registry.lost(served.name)
-        self._stop_when_empty()
-
-    def is_used(self, served: Served) -> bool:
-        """Whether a session keeps it, or a login that is under way."""
-        return bool(self.coming[served.name] or self.registry.sessions_of(served.name))
-
-    def _start_next(self) -> None:
-        if self._is_starting_next:  # one that fails at once says so from in here
-            return
-        self._is_starting_next = True
-        try:
-            self._start_some(self._logins, login=True)
-            self._start_some(self._others, login=False)
-        finally:
-            self._is_starting_next = False
-
-    def _start_some(self, queue: deque[Served], *, login: bool) -> None:
-        while queue and [*self._starting.values()].count(login) < self.settings.starting:
-            served = queue.popleft()
-            if served.phase is Phase.QUEUED:
-                self._starting[served] = login
-                self.loop.after(SLOW, partial(self.started, served))
-                served.start()
-
-    def _leader_ended(self, number: int) -> None:
-        log.info("session %d has ended without a word", number)
-        self.close(number)
-
-    def _stop_when_empty(self) -> None:
-        if self.stopping is not None and not self.served:
-            self.stopping()
-
-
-def _cannot_restart(connection: Connection) -> None:
-    connection.refuse("this ccfsd cannot be restarted")
+        if not self.served:
+            self._all_removed.set()

@@ -3,14 +3,14 @@
     control, kcm      the sockets where clients connect
     lock              of the runtime directory
     client            connections that have no request under way
-    restart           the one that has asked for all this, and waits for the reply
-    link:MOUNT        the two descriptors of a mount's link
-
-A module with more descriptors to pass on adds them to `Host.passes`; the next ccfsd finds them with
-`named`.
+    restart           the connection of the client that asked for the restart, and waits
+    link:MOUNT        the two descriptors of a mount's FUSE connection
+    kcm-client:MOUNT  connections of KCM clients of a mount
 
 The table is JSON in memory of its own, whose descriptor is in the environment.  Descriptors keep
 their numbers, so that where the program can't be executed this one goes on as before.
+
+A fork server that ccfsd executes has its one socket by a variable alone.
 
 Knows names and numbers; never what a descriptor is of.
 """
@@ -19,24 +19,26 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 VARIABLE = "CCFSD_PASSED"
+FORK_SERVER = "CCFSD_FORK_SERVER"
 KEPT = (
     "PATH", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "JOURNAL_STREAM", "INVOCATION_ID",
     "PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE",
 )  # fmt: skip
-"""Variables that the next one has, too: none of them may hold a secret."""
+"""Variables that the next program gets, too: none of them may hold a secret."""
 
 Passed = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How this process was started: to be started again, whatever is installed by then."""
+    """How this process was started: to start what is installed by then in the same way."""
 
     command: list[str]
     directory: str
@@ -44,7 +46,7 @@ class Program:
 
     @classmethod
     def present(cls) -> Program:
-        """That of this process; to be asked before anything of it is changed."""
+        """The program of this process; called before directory or environment are changed."""
         known = {name: os.environ[name] for name in KEPT if name in os.environ}
         directory = "/"
         with suppress(OSError):  # it may have been removed
@@ -52,14 +54,14 @@ class Program:
         return cls([sys.executable, *sys.orig_argv[1:]], directory, known)
 
     def replace(self, passed: Passed) -> OSError:
-        """Be that program, with descriptors; returns, with why, where that can't be."""
+        """Execute the program, with descriptors; returns why where that fails."""
         table = -1
         numbers = [number for some in passed.values() for number in some]
         try:
             table = os.memfd_create("ccfsd-passed", 0)
-            told = {"pid": os.getpid(), "passed": {k: [*v] for k, v in passed.items()}}
+            content = {"pid": os.getpid(), "passed": {k: [*v] for k, v in passed.items()}}
             with os.fdopen(os.dup(table), "w") as file:
-                json.dump(told, file)
+                json.dump(content, file)
             for number in numbers:
                 os.set_inheritable(number, True)
             os.chdir(self.directory)
@@ -75,17 +77,23 @@ class Program:
                 os.close(table)
 
 
+def fork_server_socket(environment: MutableMapping[str, str]) -> socket.socket | None:
+    """The socket of the fork server that this process was executed to be; None if it wasn't."""
+    number = environment.pop(FORK_SERVER, "")
+    return socket.socket(fileno=int(number)) if number.isdigit() else None
+
+
 def take(environment: MutableMapping[str, str], pid: int) -> Passed:
-    """What was passed to this process; nothing of it is to be inherited any further."""
+    """The descriptors that were passed to this process; they are not inherited any further."""
     number = environment.pop(VARIABLE, "")
     if not number.isdigit():
         return {}
     with open(int(number), "rb") as file:
         file.seek(0)
-        told = json.load(file)
-    if told["pid"] != pid:
+        content = json.load(file)
+    if content["pid"] != pid:
         return {}
-    passed: Passed = told["passed"]
+    passed: Passed = content["passed"]
     for some in passed.values():
         for one in some:
             os.set_inheritable(one, False)
@@ -93,6 +101,6 @@ def take(environment: MutableMapping[str, str], pid: int) -> Passed:
 
 
 def named(passed: Passed, kind: str) -> dict[str, Sequence[int]]:
-    """Those of a kind (`link`), by what stands behind the colon."""
+    """The descriptors of a kind (`link`), by what stands behind the colon."""
     kind += ":"
     return {k.removeprefix(kind): some for k, some in passed.items() if k.startswith(kind)}

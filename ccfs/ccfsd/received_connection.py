@@ -1,8 +1,8 @@
-"""What a daemon hands out: the link to its mount, for a ccfsd that has not started it.
+"""The FUSE connection that a daemon sends to a ccfsd which has not started it.
 
-Knows two descriptors and what they must be.  A daemon may have been taken over by its user, and a
-descriptor of theirs could have ccfsd wait for a file system that never answers: nothing is asked of
-one before the kernel has said what it is.
+Knows two descriptors and what they must be.  A daemon may have been taken over by its user, whose
+descriptor could have ccfsd wait for a file system that never answers: nothing is done with a
+descriptor before the kernel has said what it is of.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ log = logging.getLogger(__name__)
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _LOCAL = ("devtmpfs", "tmpfs", "ramfs", "overlay", "ext4", "xfs", "btrfs")
-"""File systems that /dev is on: no process answers for them."""
+"""File systems that /dev is on: none of them is served by a process."""
 
 
-def link(descriptors: list[int]) -> FuseConnection | None:
-    """The link that two descriptors are; None, and they are closed, where they are none."""
+def checked(descriptors: list[int]) -> FuseConnection | None:
+    """Return the FUSE connection of two descriptors; else close them, and return None."""
     try:
         device, shared = descriptors
-        made = FuseConnection(device, shared)
-        if _is_fuse(device) and _is_shared(shared) and made.can_resend and made.is_alive:
-            return made
+        connection = FuseConnection(device, shared)
+        is_sound = _is_fuse(device) and _is_shared(shared)
+        if is_sound and connection.can_resend and connection.is_alive:
+            return connection
         why = "not what was asked for"
     except (OSError, ValueError) as error:
         why = str(error)
     log.warning("a daemon that is not to be replaced: %s", why)
-    for one in descriptors:
-        os.close(one)
+    for descriptor in descriptors:
+        os.close(descriptor)
     return None
 
 
@@ -49,6 +50,6 @@ def _is_fuse(device: int) -> bool:
 
 
 def _is_shared(shared: int) -> bool:
-    """Whether it is memory that can't be cut; only what is in memory has seals (fcntl(2))."""
+    """True for memory that can't be cut; only files in memory have seals (fcntl(2))."""
     seals = fcntl.fcntl(shared, fcntl.F_GET_SEALS)
     return seals & _SEALS == _SEALS and os.fstat(shared).st_size == SIZE

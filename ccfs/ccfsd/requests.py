@@ -1,4 +1,4 @@
-"""What clients may ask of ccfsd: the words, who may use them, and what they do.
+"""What clients may ask of ccfsd: the words, which of them are root's alone, and what they do.
 
 Knows the words of `ccfs.control.messages`; never how a mount is made.
 """
@@ -7,97 +7,95 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ccfs.ccfsd import login
 from ccfs.ccfsd.clients import Connection
-from ccfs.ccfsd.login import Opening, seconds_of
-from ccfs.ccfsd.mount import Served
-from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.mounts import Mounts
 from ccfs.ccfsd.registry import Owner
 from ccfs.control import messages
 from ccfs.control.messages import MalformedError, Message
+from ccfs.errors import DeniedError, UserError
 
 log = logging.getLogger(__name__)
 
-Act = Callable[[Host, Connection, Message], None]
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Carries requests out.
+
+    `restart`: carries out `restart`.  `end`: ends ccfsd.
+    """
+
+    mounts: Mounts
+    restart: Callable[[Connection], Awaitable[None]]
+    end: Callable[[], None]
+
+    async def handle(self, connection: Connection, request: Message) -> None:
+        """Do what a request asks for, and reply.  Raises MalformedError, UserError, OSError."""
+        word = WORDS.get(request.word)
+        if word is None:
+            raise MalformedError("unknown request")
+        if word.root and connection.peer.uid != 0:
+            raise DeniedError("only root may ask for that")
+        if self.mounts.stopping:
+            raise UserError("ccfsd is ending")
+        await word.act(self, connection, request)
+
+    async def open(self, connection: Connection, request: Message) -> None:
+        """Begin a session."""
+        await login.open_session(self.mounts, connection, request)
+
+    async def close(self, connection: Connection, request: Message) -> None:
+        """End a session."""
+        self.mounts.close(request.number("session"))
+        await connection.reply(messages.encode("ok"))
+
+    async def mount(self, connection: Connection, request: Message) -> None:
+        """Have the mount of the client's uid answer, without a session."""
+        uid = connection.peer.uid
+        name, owner = str(uid), Owner(uid, connection.peer.gid)
+        if why := self.mounts.admit(name, owner):
+            raise UserError(why)
+        with connection.while_connected():
+            seconds = login.seconds_of(request, of_root=uid == 0)
+            served = await self.mounts.ready(name, owner, seconds)
+            path = self.mounts.runtime.mountpoint(name)
+            await connection.reply(messages.encode("ok", path=path, device=served.device))
+
+    async def status(self, connection: Connection, request: Message) -> None:
+        """Say how many daemons and sessions there are."""
+        daemons = sum(served.process is not None for served in self.mounts.served.values())
+        sessions = len(self.mounts.registry.sessions)
+        reply = messages.encode("ok", pid=os.getpid(), daemons=daemons, sessions=sessions)
+        await connection.reply(reply)
+
+    async def stop(self, connection: Connection, request: Message) -> None:
+        """End all mounts, then ccfsd."""
+        log.info("ending all mounts")
+        await self.mounts.stop()
+        await connection.reply(messages.encode("ok"))
+        self.end()
+
+    async def restart_ccfsd(self, connection: Connection, request: Message) -> None:
+        """Execute the program that is installed now in place of this one."""
+        await self.restart(connection)
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
     """What a request does; `root`: only for root."""
 
-    act: Act
+    act: Callable[[Requests, Connection, Message], Awaitable[None]]
     root: bool = True
 
 
-def handle(host: Host, connection: Connection, request: Message) -> None:
-    """Do what a request asks for.  Raises MalformedError."""
-    word = WORDS.get(request.word)
-    if word is None:
-        raise MalformedError("unknown request")
-    if word.root and connection.peer.uid != 0:
-        connection.refuse("only root may ask for that")
-    elif host.stopping:
-        connection.refuse("ccfsd is ending")
-    else:
-        word.act(host, connection, request)
-
-
-def _open(host: Host, connection: Connection, request: Message) -> None:
-    Opening(host, connection, request)
-
-
-def _close(host: Host, connection: Connection, request: Message) -> None:
-    host.close(request.number("session"))
-    connection.reply(messages.encode("ok"))
-
-
-def _mount(host: Host, connection: Connection, request: Message) -> None:
-    name, owner = str(connection.peer.uid), Owner(connection.peer.uid, connection.peer.gid)
-    if why := host.asked(name, owner):
-        connection.refuse(why)
-        return
-
-    def ready(served: Served) -> None:
-        path = host.runtime.mountpoint(served.name)
-        connection.reply(messages.encode("ok", path=path, device=served.device))
-
-    seconds = seconds_of(request, of_root=connection.peer.uid == 0)
-    drop = host.want(name, owner, seconds, ready, connection.refuse)
-    connection.abandoned = drop
-
-
-def _status(host: Host, connection: Connection, request: Message) -> None:
-    connection.reply(
-        messages.encode(
-            "ok",
-            pid=os.getpid(),
-            daemons=sum(served.process is not None for served in host.served.values()),
-            sessions=len(host.registry.sessions),
-        )
-    )
-
-
-def _stop(host: Host, connection: Connection, request: Message) -> None:
-    log.info("ending all mounts")
-
-    def stopped() -> None:
-        connection.reply(messages.encode("ok"))
-        host.loop.stop()
-
-    host.stop(stopped)
-
-
-def _restart(host: Host, connection: Connection, request: Message) -> None:
-    host.restart(connection)
-
-
 WORDS: dict[str, Word] = {
-    "open": Word(_open),
-    "close": Word(_close),
-    "mount": Word(_mount, root=False),
-    "status": Word(_status),
-    "stop": Word(_stop),
-    "restart": Word(_restart),
+    "open": Word(Requests.open),
+    "close": Word(Requests.close),
+    "mount": Word(Requests.mount, root=False),
+    "status": Word(Requests.status),
+    "stop": Word(Requests.stop),
+    "restart": Word(Requests.restart_ccfsd),
 }

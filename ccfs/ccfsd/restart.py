@@ -1,8 +1,9 @@
-"""The restart of ccfsd in place (`ccfsd --restart`): as far as the old one goes.
+"""The restart of ccfsd in place (`ccfsd --restart`): as far as the old program goes.
 
 First the new program is tried in a child, so that a broken one changes nothing.  Then no new
-request is begun; connections and what comes over them wait for the new one.  Once all requests that
-were begun are answered this process executes the new program, with everything that it holds.
+request is begun: connections, and what comes over them, wait for the new program.  Once all
+requests that were begun are answered, all coroutines end, and this process executes the new
+program with all descriptors that it needs (`passed_descriptors.Program.replace`).
 
 Knows the order of it; never what a request is about.
 """
@@ -10,18 +11,16 @@ Knows the order of it; never what a request is about.
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
 
-from ccfs import __version__
+import trio
+
 from ccfs.ccfsd.clients import Clients, Connection
-from ccfs.ccfsd.daemon_replacement import Renewal
-from ccfs.ccfsd.loop import Timer
-from ccfs.ccfsd.mounts import Host
+from ccfs.ccfsd.listening import Gate
+from ccfs.ccfsd.mounts import Mounts
 from ccfs.ccfsd.passed_descriptors import Program
-from ccfs.control import messages
+from ccfs.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -29,159 +28,106 @@ TRIAL = 30.0
 """Seconds that the new program has to show that it can run."""
 HOLD = 1.0
 """Seconds that clients wait, at most, for the requests of others to end."""
+LOOK = 0.005
+"""Seconds between two looks whether all requests are answered."""
 _LINE = 200
 
 
 class Restart:
-    """Does it when it is asked to.  `listeners`: descriptors where clients connect."""
+    """Prepares the restart.
+
+    `clients`: set before the first request.  `passed`: descriptors of clients that the new program
+    takes over, by the names of `passed_descriptors`; None as long as there is no restart.  `end`:
+    ends all coroutines.
+    """
+
+    clients: Clients
 
     def __init__(
-        self, host: Host, clients: Clients, program: Program, listeners: list[int]
+        self, mounts: Mounts, gate: Gate, program: Program, end: Callable[[], None]
     ) -> None:
-        self._host = host
-        self._clients = clients
+        self.passed: dict[str, list[int]] | None = None
+        self._mounts = mounts
+        self._gate = gate
         self._program = program
-        self._listeners = listeners
-        self._asked: Connection | None = None
-        self._held: list[Callable[[], None]] | None = None
-        self._limit: Timer | None = None
+        self._end = end
+        self._is_under_way = False
 
-    def ask(self, connection: Connection) -> None:
-        """The request: the new one answers it, this one refuses where there can't be one."""
-        if self._asked is not None:
-            connection.refuse("a restart is under way")
-            return
-        self._asked = connection
-        self._try()
+    async def run(self, connection: Connection) -> None:
+        """Carry the request out; the new program replies.  Raises UserError: nothing changed."""
+        if self._is_under_way:
+            raise UserError("a restart is under way")
+        self._is_under_way = True
+        try:
+            await self._try_new_program()
+            await self._finish_requests(connection)
+        except UserError as error:
+            log.error("not restarted: %s", error.reason)
+            self._is_under_way = False
+            self._gate.open()
+            raise
+        connected = [one for one in self.clients.all if not one.is_closed]
+        idle = [one.socket.detach() for one in connected if not one.is_busy]
+        asking = [] if connection.is_closed else [connection.socket.detach()]
+        self.passed = {"restart": asking, "client": idle}
+        self._end()
 
-    def renew(self, connection: Connection | None) -> None:
-        """The part of the new one: replace the daemons, and answer the one who has asked."""
-        self._asked = connection
-        Renewal(self._host, self._renewed)
-
-    def _renewed(self, renewed: int, kept: int, why: str) -> None:
-        asked, self._asked = self._asked, None
-        if asked is None:
-            return
-        if why:
-            asked.refuse(f"a daemon of the new ccfsd does not come up, {kept} go on as they were")
-        else:
-            asked.reply(messages.encode("ok", renewed=renewed, kept=kept, version=__version__))
-
-    def settle(self) -> None:
-        """Called after each round of the loop, when replies are out."""
-        if self._held is not None and not self._waiting():
-            self._go()
-
-    def _try(self) -> None:
+    async def _try_new_program(self) -> None:
         """Have a child see whether the new program can run, with our options."""
-        with ExitStack() as undo:
-            try:
-                said = os.memfd_create("ccfsd-trial")
-                undo.callback(os.close, said)
-                trial = self._start_trial(said)
-                undo.callback(trial.kill)
-                pidfd = os.pidfd_open(trial.pid)
-            except OSError as error:
-                self._refuse(f"the new ccfsd cannot be tried: {error.strerror}")
-                return
-            undo.pop_all()
+        try:
+            with trio.move_on_after(TRIAL) as limit:
+                trial = await trio.run_process(
+                    [*self._program.command, "--check"],
+                    cwd=self._program.directory,
+                    env=self._program.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    capture_stderr=True,
+                    check=False,
+                    deliver_cancel=_kill,
+                )
+        except OSError as error:
+            raise UserError(f"the new ccfsd cannot be tried: {error.strerror}") from None
+        if limit.cancelled_caught:
+            raise UserError(f"the new ccfsd cannot run: it is not ready after {TRIAL:.0f} s")
+        if trial.returncode:
+            why = _last_line(trial.stderr or b"") or f"status {trial.returncode}"
+            raise UserError(f"the new ccfsd cannot run: {why}")
 
-        def over() -> None:
-            limit.cancel()
-            self._host.loop.forget(pidfd)
-            trial.returncode = _status(pidfd)
-            os.close(pidfd)
-            last = _last_line(said)
-            os.close(said)
-            if trial.returncode:
-                self._refuse(f"the new ccfsd cannot run: {last or f'status {trial.returncode}'}")
-            else:
-                self._hold()
-
-        limit = self._host.loop.after(TRIAL, trial.kill)
-        self._host.loop.watch(pidfd, over)
-
-    def _start_trial(self, said: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 - our own program
-            [*self._program.command, "--check"],
-            cwd=self._program.directory,
-            env=self._program.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-        )
-
-    def _hold(self) -> None:
-        """Begin nothing new."""
-        if self._host.stopping or not self._asked or self._asked.closed:
-            self._refuse("ccfsd is ending" if self._host.stopping else "its caller has gone")
-            return
-        self._clients.holding = True
-        self._held = [self._host.loop.leave(one) for one in self._listeners]
-        self._limit = self._host.loop.after(HOLD, self._hold_no_longer)
-
-    def _hold_no_longer(self) -> None:
-        """An upgrade waits for requests of root, not for users' that wait for their own daemon."""
-        if any(one.peer.uid == 0 for one in self._unanswered()):
-            self._refuse("requests are under way that do not end")
-            return
-        for one in self._unanswered():
+    async def _finish_requests(self, connection: Connection) -> None:
+        """Begin no request, and wait for those that are under way."""
+        if self._mounts.stopping:
+            raise UserError("ccfsd is ending")
+        if connection.is_closed:
+            raise UserError("its caller has gone")
+        self._gate.close()
+        with trio.move_on_after(HOLD):
+            while self._unanswered(connection) or self._is_asked():
+                await trio.sleep(LOOK)
+        # An upgrade waits for requests of root, not for users' that wait for their own daemon.
+        unanswered = self._unanswered(connection)
+        if any(one.peer.uid == 0 for one in unanswered):
+            raise UserError("requests are under way that do not end")
+        if not self._mounts.save():
+            raise UserError("what the new ccfsd must know cannot be saved")
+        for one in unanswered:
             one.send(b"error ccfsd is restarting, ask again")
-        self._go()
 
-    def _unanswered(self) -> list[Connection]:
-        return [one for one in self._clients.all if one.busy and one is not self._asked]
+    def _unanswered(self, connection: Connection) -> list[Connection]:
+        """The clients that wait for a reply, beside the one that asks for the restart."""
+        return [one for one in self.clients.all if one.is_busy and one is not connection]
 
-    def _waiting(self) -> bool:
-        """Whether a client waits for a reply, or a login for a daemon."""
-        return bool(self._unanswered()) or any(s.is_asked for s in self._host.served.values())
-
-    def _go(self) -> None:
-        assert self._asked is not None
-        if not self._host.save():
-            self._refuse("what the new ccfsd must know cannot be written down")
-            return
-        log.info("restarting, %d daemons go on", len(self._host.served))
-        idle = [one.socket.fileno() for one in self._clients.all if not one.busy]
-        passed: dict[str, Sequence[int]] = {}
-        for more in self._host.passes:
-            passed |= more()
-        asked = [] if self._asked.closed else [self._asked.socket.fileno()]
-        passed |= {"restart": asked, "client": idle}
-        mounts = self._host.served.values()
-        passed |= {f"link:{one.name}": one.link.descriptors for one in mounts if one.link}
-        error = self._program.replace(passed)
-        self._refuse(f"the new ccfsd cannot run: {error.strerror}")
-
-    def _refuse(self, why: str) -> None:
-        """Go on as before."""
-        log.error("not restarted: %s", why)
-        if self._limit is not None:
-            self._limit.cancel()
-        asked, self._asked, self._limit = self._asked, None, None
-        if asked is not None:
-            asked.refuse(why)
-        held, self._held = self._held, None
-        for watch_again in held or ():
-            watch_again()
-        if held is not None:
-            self._clients.release()
-        self._host.loop.after(0, lambda: None)  # or the refusal would wait for the next round
+    def _is_asked(self) -> bool:
+        """True if a daemon is to answer a client of it, or of ccfsd."""
+        return any(served.is_asked for served in self._mounts.served.values())
 
 
-def _status(pidfd: int) -> int:
-    """The exit status of a child that has ended; 1 where it was waited for elsewhere."""
-    try:
-        found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    except ChildProcessError:
-        return 1
-    return found.si_status if found else 1
+async def _kill(trial: trio.Process) -> None:
+    trial.kill()
 
 
-def _last_line(said: int) -> str:
-    """What a program has said last, before a hint."""
-    data = os.pread(said, 65536, max(0, os.fstat(said).st_size - 65536))
-    lines = [line.strip() for line in data.decode(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("ccfsd: hint:")]
-    return told[-1].removeprefix("ccfsd: error: ")[:_LINE] if told else ""
+def _last_line(output: bytes) -> str:
+    """The last thing that a program has written, before a hint."""
+    lines: Iterable[str] = map(str.strip, output.decode(errors="replace").splitlines())
+    messages = [line for line in lines if line and not line.startswith("ccfsd: hint:")]
+    return messages[-1].removeprefix("ccfsd: error: ")[:_LINE] if messages else ""

@@ -1,6 +1,6 @@
-"""A daemon for a mount: everything it needs made ready, the fork, and what the child does.
+"""A daemon for a mount: everything it needs is made ready, it is forked, and what the child does.
 
-Knows the order of it; never who wants the mount.
+Knows the order of it; never which client asked for the mount.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from ccfs import daemon
-from ccfs.ccfsd import launch, logs, scope
+from ccfs.ccfsd import fork_client, launch, logs, scope
+from ccfs.ccfsd.fork_client import ForkClient, RunningForkServer
 from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
@@ -20,7 +21,8 @@ from ccfs.errors import Exit, UserError
 from ccfs.journal import location
 from ccfs.linux import capabilities, inherited_state, mount_calls, processes
 from ccfs.linux.processes import Process
-from ccfs.takeover.fork_server import Child, ForkServer
+from ccfs.takeover import fork_server
+from ccfs.takeover.fork_server import Child
 from ccfs.takeover.fuse_connection import FuseConnection
 from ccfs.takeover.handover import Handover
 
@@ -31,75 +33,81 @@ BACKLOG = 64
 class Spawned:
     """A daemon that was started.
 
-    `life`: reads as closed once it and its helper have ended.  `link`: what its successor needs to
-    take the mount over; None where that can't be.
+    `life`: reads as closed once it and its notifier have ended.  `fuse_connection`: what its
+    successor needs to take the mount over; None where that can't be.
     """
 
     process: Process
     pidfd: int
     life: int
-    link: FuseConnection | None
+    fuse_connection: FuseConnection | None
 
 
-def spawn(
-    nursery: ForkServer,
+async def spawn(
+    forks: ForkClient,
     runtime: Runtime,
     name: str,
     owner: Owner,
     settings: Settings,
-    link: FuseConnection | None = None,
+    connection: FuseConnection | None = None,
 ) -> Spawned:
-    """Fork a daemon that takes over the mount of a `link`, or serves a new one.
+    """Fork a daemon that takes over the mount of a FUSE connection, or serves a new one.
 
     Raises UserError, OSError: nothing is left then that was not there before.
     """
     with ExitStack() as undo:
         runtime.remove_socket(name)
         undo.callback(runtime.remove_socket, name)
-        life, held = _life(runtime.life(name))
+        life, life_of_daemon = _life(runtime.life(name))
         undo.callback(os.close, life)
-        with ExitStack() as theirs:
-            theirs.callback(os.close, held)
-            listener = theirs.enter_context(_listen(runtime.socket(name)))
+        with ExitStack() as of_daemon:
+            of_daemon.callback(os.close, life_of_daemon)
+            listener = of_daemon.enter_context(_listen(runtime.socket(name)))
             values: dict[str, object] = {"serve": name, "path": runtime.mountpoint(name)}
-            values |= {"live": link is not None, "allow_root": settings.allow_root}
+            values |= {"live": connection is not None, "allow_root": settings.allow_root}
             values |= {"journal": runtime.journal(name), "uid": owner.uid, "gid": owner.gid}
-            given = link or _mount(runtime, name, owner, settings)
-            if link is None:
+            given = connection or _mount(runtime, name, owner, settings)
+            if connection is None:
                 undo.callback(_unmount, runtime.mountpoint(name))
-                link = given if given.can_resend else None
-                (undo if link else theirs).callback(given.close)
-            born = nursery.fork(values, [held, listener.fileno(), *given.descriptors])
-        undo.callback(os.close, born.pidfd)
-        process = processes.find(born.pid, ended=True)
+                connection = given if given.can_resend else None
+                (undo if connection else of_daemon).callback(given.close)
+            passed = [life_of_daemon, listener.fileno(), *given.descriptors]
+            forked = await forks.fork(values, passed)
+        undo.callback(os.close, forked.pidfd)
+        process = processes.find(forked.pid, ended=True)
         if process is None:
             raise OSError(errno.ESRCH, "the daemon has ended at once")
-        spawned = Spawned(process, born.pidfd, life, link)
         undo.pop_all()
-        return spawned
+        return Spawned(process, forked.pidfd, life, connection)
 
 
-def wiper(nursery: ForkServer, runtime: Runtime, name: str, owner: Owner) -> Child:
-    """Have a journal overwritten that its daemon has left, by a process of its owner."""
-    return nursery.fork({"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}, [])
+async def fork_wiper(forks: ForkClient, runtime: Runtime, name: str, owner: Owner) -> Child:
+    """Fork a process of the owner that overwrites the journal which a daemon has left."""
+    values = {"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}
+    return await forks.fork(values, [])
 
 
-def open_nursery() -> ForkServer:
-    """The process that all daemons are forked from.
+def fork_fork_server() -> RunningForkServer:
+    """Fork the process that all daemons are forked from.
 
-    A process that is asked for when ccfsd has nothing yet that a daemon must not have.
+    Called when ccfsd has nothing yet that a daemon must not have.
     """
-    return ForkServer(_settle, _fork)
+    return fork_client.fork_from_here(_prepare, _fork)
 
 
-def _settle() -> None:
-    """What the nursery does first: it lets go of all that no daemon is to have."""
+def be_fork_server(orders: socket.socket) -> None:
+    """Fork daemons, in a process that was executed to do that; never returns."""
+    fork_server.run(orders, _prepare, _fork)
+
+
+def _prepare() -> None:
+    """Let go, in the fork server, of all that no daemon is to have."""
     scope.enter(os.getpid())
     launch.prepare()
     with suppress(OSError):  # each child sees to it again
         capabilities.empty_bounding_set()
     capabilities.drop_all_but(capabilities.KEPT_BY_FORK_SERVER)
-    inherited_state.set_name("ccfsd-nursery")
+    inherited_state.set_name("ccfsd-forkserv")
 
 
 def _fork(values: dict[str, object], passed: list[int]) -> int:
@@ -108,17 +116,17 @@ def _fork(values: dict[str, object], passed: list[int]) -> int:
 
 
 def _work(values: dict[str, object], passed: list[int]) -> int:
-    """What a child of the nursery does, as the user; its exit status."""
+    """Do what a child of the fork server was forked for, as the user; returns its exit status."""
     if "wipe" in values:
         return _wipe(str(values["wipe"]))
-    held, listener, device, *shared = passed
+    life, listener, device, *shared = passed
     name = str(values["serve"])
     options = daemon.MountOptions(
         mountpoint=str(values["path"]),
         allow_root=bool(values["allow_root"]),
         allow_other=True,
         journal=str(values["journal"]),
-        liveness=held,
+        liveness=life,
         device=device,
         control=listener,
         handover=Handover(*shared) if shared else None,
@@ -133,7 +141,7 @@ def _work(values: dict[str, object], passed: list[int]) -> int:
 
 
 def _wipe(directory: str) -> int:
-    """Overwrite what is there: whole journals, and such as were set aside."""
+    """Overwrite all files there: journals, and damaged ones that were set aside."""
     for name in os.listdir(directory):
         with suppress(OSError):
             location.wipe(os.path.join(directory, name))

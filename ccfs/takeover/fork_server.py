@@ -111,7 +111,7 @@ class ForkServer:
         if os.fork() == 0:
             try:
                 ours.close()
-                _run(theirs, self._prepare, self._fork)
+                run(theirs, self._prepare, self._fork)
             finally:
                 os._exit(1)
         theirs.close()
@@ -119,8 +119,8 @@ class ForkServer:
         return ours
 
 
-def _run(orders: socket.socket, prepare: Callable[[], None], fork: Fork) -> None:
-    """Be the fork server, until the supervisor closes its end."""
+def run(orders: socket.socket, prepare: Callable[[], None], fork: Fork) -> None:
+    """Be the fork server until the other end of the socket is closed; never returns."""
     prepare()
     descriptors.close_all_but({orders.fileno()})
     while True:

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from ccfs.ccfsd.loop import Loop
-from ccfs.ccfsd.mount import Phase
-from ccfs.ccfsd.mounts import Host
-from ccfs.ccfsd.runtime_dir import Runtime
-from ccfs.ccfsd.settings import Settings
+from ccfs.ccfsd.start_limit import StartLimit
 from ccfs.control import messages
 from tests.support.ccfsd import USERS, Place, as_user, place
 from tests.support.ccfsd_clients import IMAGE, KCM_DEFAULT, has_it, store
@@ -32,6 +30,12 @@ def bare() -> Iterator[Place]:
     """A place without a ccfsd."""
     with place() as made:
         yield made
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """A clock that goes on to the next deadline when all coroutines wait."""
+    return MockClock(autojump_threshold=0.02)
 
 
 @pytest.fixture
@@ -358,48 +362,59 @@ def test_a_daemon_that_cannot_be_killed(here: Place) -> None:
     writer.wait(20)
 
 
-class Slow:
-    """A mount that starts when it is let, or fails at once."""
+def test_starts_have_places(autojump_clock: MockClock) -> None:
+    """As many as there are places start; the next one starts when a place is given back."""
 
-    phase = Phase.QUEUED
+    async def scene() -> None:
+        begun: list[int] = []
+        starts = StartLimit[int](4, lambda mount: False)
 
-    def __init__(self, host: Host, name: str, fails: bool) -> None:
-        self.host, self.name, self.fails, self.has_begun = host, name, fails, False
+        async def start(number: int) -> None:
+            await starts.acquire(number)
+            begun.append(number)
+            if number >= 4:  # it fails at once
+                starts.release(number)
 
-    def start(self) -> None:
-        self.has_begun = True
-        if self.fails:
-            self.phase = Phase.GONE
-            self.host.started(self)
+        async with trio.open_nursery() as nursery:
+            for number in range(1000):
+                nursery.start_soon(start, number)
+                await trio.testing.wait_all_tasks_blocked()
+            assert begun == [0, 1, 2, 3]
+            starts.release(0)
+            starts.release(0)
+        assert begun == [*range(1000)]
 
-
-def _host() -> Host:
-    return Host(Loop(), Runtime("/nowhere"), Settings(), None)
-
-
-def test_many_that_cannot_start() -> None:
-    """However many wait when there is no device any more."""
-    host = _host()
-    first = [Slow(host, str(n), False) for n in range(host.settings.starting)]
-    rest = [Slow(host, f"1{n}", True) for n in range(1000)]
-    for one in [*first, *rest]:
-        host.queue(one)
-    assert not any(one.has_begun for one in rest)
-    host.started(first[0])
-    assert all(one.has_begun for one in rest)
+    trio.run(scene, clock=autojump_clock)
 
 
-def test_a_login_does_not_wait_for_those_who_hang() -> None:
+def test_a_login_does_not_wait_for_daemons_that_hang(autojump_clock: MockClock) -> None:
     """Users who stop their daemons on the way keep others like them waiting, but no login."""
-    host = _host()
-    hanging = [Slow(host, str(n), False) for n in range(100)]
-    login = Slow(host, "101", False)
-    for one in hanging:
-        host.queue(one)
-    host.coming["101"] += 1
-    host.queue(login)
-    assert login.has_begun
-    assert not hanging[-1].has_begun
+
+    async def scene() -> None:
+        logins: set[int] = set()
+        begun: list[int] = []
+        starts = StartLimit[int](4, logins.__contains__)
+
+        async def start(number: int) -> None:
+            await starts.acquire(number)
+            begun.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(start, number)
+                await trio.testing.wait_all_tasks_blocked()
+            logins |= {100, 8}
+            nursery.start_soon(start, 100)
+            await trio.testing.wait_all_tasks_blocked()
+            assert begun == [0, 1, 2, 3, 100]
+            starts.hasten(7)
+            starts.hasten(8)  # a login waits for it now
+            await trio.testing.wait_all_tasks_blocked()
+            assert begun == [0, 1, 2, 3, 100, 8]
+            nursery.cancel_scope.cancel()
+        starts.release(8)
+
+    trio.run(scene, clock=autojump_clock)
 
 
 def test_as_many_as_there_are_descriptors_for(bare: Place) -> None:
@@ -427,26 +442,3 @@ def test_killed_before_the_session_is_written_down(here: Place) -> None:
     (here.run / "state").write_text(json.dumps({**written, "mounts": [], "sessions": []}))
     here.start(*LINGER)
     wait_until(here.is_empty, "something is left")
-
-
-def test_without_a_descriptor_left() -> None:
-    """Who can't be let in is not asked after again and again, and let in later."""
-    calls: list[int] = []
-    loop = Loop()
-    reader, writer = os.pipe()
-
-    def call() -> None:
-        calls.append(0)
-        loop.rest(reader, call)
-        if len(calls) == 2:
-            loop.stop()
-
-    os.write(writer, b"x")
-    loop.watch(reader, call)
-    rounds: list[int] = []
-    loop.settle = lambda: rounds.append(0)
-    loop.run()
-    os.close(reader)
-    os.close(writer)
-    assert len(calls) == 2
-    assert len(rounds) < 10

@@ -158,34 +158,6 @@ def test_logins_while_somebody_hammers(here: Place) -> None:
         greedy.communicate()
 
 
-def test_one_who_is_quiet_for_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop itself, with a short patience."""
-    from ccfs.ccfsd.loop import Loop
-
-    monkeypatch.setattr(clients, "QUIET", 0.05)
-    loop = Loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")
-        listener.listen()
-        made = clients.Clients(loop, listener, lambda connection, request: loop.stop())
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-            client.setblocking(False)
-            client.connect(listener.getsockname())
-            quiet: list[bytes] = []
-            loop.settle = lambda: _note(client, quiet, loop)
-            loop.run()
-        assert quiet == [b""]
-        made.flush()
-
-
-def _note(client: socket.socket, heard: list[bytes], loop: object) -> None:
-    try:
-        heard.append(client.recv(10))
-    except BlockingIOError:
-        return
-    loop.stop()  # type: ignore[attr-defined]
-
-
 def test_who_does_not_wait_is_not_waited_for(here: Place) -> None:
     """A user stops their daemon, asks for it again and again, and goes each time."""
     here.ask_as(USER, "mount deadline=15000")

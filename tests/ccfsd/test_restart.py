@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from ccfs.ccfsd import passed_descriptors
-from ccfs.control import messages
 from ccfs.linux import capabilities
 from tests.support.ccfsd import Place, as_user, place
 from tests.support.ccfsd_clients import IMAGE, client, has_it, store
-from tests.support.processes import children, devices, pidfd
+from tests.support.processes import children, devices
 from tests.support.shell import wait_until
 
 USER = 64121
@@ -88,7 +87,8 @@ def test_again_and_again(here: Place) -> None:
     here.open(USER)
     assert restart(here)[0] == 0
     ccfsd = here.status()["pid"]
-    wait_until(lambda: held(ccfsd)[0].count("socket") == 2, "a connection is open")
+    # where clients connect, the fork server, and the two pairs that trio wakes itself by
+    wait_until(lambda: held(ccfsd)[0].count("socket") == 6, "a connection is open")
     before = held(ccfsd)
     for _ in range(2):
         assert restart(here)[:2] == (0, "ccfsd 0.1.0: 1 daemons replaced\n")
@@ -250,13 +250,14 @@ def test_a_user_who_waits_for_their_daemon_keeps_it_from_nothing(here: Place) ->
 
 
 def test_two_at_a_time(here: Place) -> None:
-    """The second is told so; it is one restart."""
+    """One of them is told so; it is one restart."""
     here.open(USER)
-    with pidfd(here.daemon(USER)), here.client() as first, here.client() as second:
-        first._socket.send(b"restart")
-        with pytest.raises(messages.RefusedError, match="a restart is under way"):
-            second.ask("restart")
-        assert first._socket.recv(5000).startswith(b"ok renewed=1 kept=0 ")
+    with here.client() as first, here.client() as second:
+        for one in (first, second):
+            one._socket.send(b"restart")
+        refused, done = sorted(one._socket.recv(5000) for one in (first, second))
+    assert refused == b"error a restart is under way"
+    assert done.startswith(b"ok renewed=1 kept=0 ")
 
 
 def test_those_that_cannot_be_taken_over_go_on(bare: Place) -> None:

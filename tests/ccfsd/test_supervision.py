@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from ccfs.ccfsd import received_connection
-from ccfs.ccfsd.cleanup import Tries
-from ccfs.ccfsd.mount import BUSY, Served
-from ccfs.ccfsd.registry import Owner
+from ccfs.ccfsd.daemon_process import BUSY, DaemonProcess
 from ccfs.control.messages import RefusedError
 from ccfs.linux import privileges, processes
 from ccfs.takeover.handover import Handover
@@ -221,16 +220,6 @@ def test_another_ccfsd_has_daemons_replaced(here: Place) -> None:
         assert has_it(here, USER)
 
 
-def test_tries_are_spread_over_the_patience() -> None:
-    """The first at once, the others later and later; one that answers begins it anew."""
-    tries = Tries()
-    assert [tries.pause(now, 10.0) for now in (5.0, 5.1, 5.2, 5.4)] == [0.0, 0.05, 0.1, 0.2]
-    assert [tries.pause(14.9, 10.0) for _ in range(5)][-1] == 1.0
-    assert tries.pause(15.0, 10.0) is None
-    tries.forget()
-    assert tries.pause(16.0, 10.0) == 0.0
-
-
 @pytest.mark.parametrize("what", ["nothing", "one", "a file", "a pipe", "memory", "no FUSE"])
 def test_what_is_no_link(tmp_path: Path, what: str) -> None:
     """A daemon that isn't ours any more hands out anything; it is closed, and not looked into."""
@@ -247,7 +236,7 @@ def test_what_is_no_link(tmp_path: Path, what: str) -> None:
         "memory": [memory.descriptor, device],
         "no FUSE": [device, memory.descriptor],
     }[what]
-    assert received_connection.link(given) is None
+    assert received_connection.checked(given) is None
     for one in (reader, writer, memory.descriptor, file, device):
         if one in given:
             with pytest.raises(OSError, match="Bad file"):
@@ -447,17 +436,23 @@ def test_it_ends_soon_after_its_user_lingers_no_more(bare: Place) -> None:
 
 def test_one_that_works_is_not_hung() -> None:
     """Not for long; and one that sleeps, or was stopped, is at once."""
+
+    async def scene(process: processes.Process, busy: subprocess.Popen[bytes]) -> None:
+        daemon = DaemonProcess(process, -1, -1)
+        daemon.is_serving = True
+        daemon.note_ping()
+        assert [daemon.is_busy() for _ in range(BUSY + 1)] == [True] * BUSY + [False]
+        busy.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not state_is_running(busy.pid), "it runs")
+        daemon.note_reply()
+        daemon.note_ping()
+        assert not daemon.is_busy()
+
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
-            served = Served(None, "1", Owner(1, 1))  # type: ignore[arg-type]
-            served.process = processes.find(busy.pid)
-            assert served.process is not None
-            served._worked = processes.work_done(served.process)
-            assert [served._is_busy() for _ in range(BUSY + 1)] == [True] * BUSY + [False]
-            busy.send_signal(signal.SIGSTOP)
-            wait_until(lambda: not state_is_running(busy.pid), "it runs")
-            served._worked, served._busy_for = processes.work_done(served.process), 0
-            assert not served._is_busy()
+            process = processes.find(busy.pid)
+            assert process is not None
+            trio.run(scene, process, busy)
         finally:
             busy.kill()
 

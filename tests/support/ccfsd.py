@@ -226,7 +226,7 @@ class Place:
     def is_empty(self) -> bool:
         """Whether of all mounts nothing is left: no mount, process, directory, socket, session."""
         ours = {process.pid for process in self.started if process.poll() is None}
-        ours |= {pid for one in ours for pid in children(one) if _name(pid) == "ccfsd-nursery"}
+        ours |= {pid for one in ours for pid in children(one) if _name(pid) == "ccfsd-forkserv"}
         left = [*(self.run / "daemons").iterdir(), *(self.run / "journal").iterdir()]
         left += [path for path in self.run.iterdir() if path.name[0].isdigit()]
         return not (left or self.mounts() or {*self.processes()} - ours)
