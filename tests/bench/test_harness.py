@@ -51,7 +51,7 @@ def case(name: str, sample: Callable[[], dict[str, float]], pids: list[int] | No
     return Case(Cell("part", name, 0, "file"), server, sample)
 
 
-def test_credentials_are_well_formed() -> None:
+def test_credential_is_as_from_a_kdc() -> None:
     """Such as a KDC gives: 605 bytes, and a ticket that decodes."""
     assert len(credentials.credential(credentials.server(41))) == 605
     decoded = decode_ccache(credentials.ccache(42))
@@ -62,14 +62,14 @@ def test_credentials_are_well_formed() -> None:
     assert (info.enctype, info.kvno) == (credentials.AES256, 1)
 
 
-def test_spread_and_percentile() -> None:
+def test_spread_and_percentile_of_samples() -> None:
     one = spread([5.0, 1.0, 3.0, 2.0, 4.0])
     assert (one.count, one.low, one.median, one.high) == (5, 2.0, 3.0, 4.0)
     assert spread([7.0]).median == 7.0
     assert percentile([float(value) for value in range(1000)], 0.99) == 990.0
 
 
-def test_every_case_is_sampled_in_changing_order(bench: Bench) -> None:
+def test_bench_samples_every_case_in_changing_order(bench: Bench) -> None:
     order: list[str] = []
 
     def sampler(name: str) -> Callable[[], dict[str, float]]:
@@ -84,7 +84,7 @@ def test_every_case_is_sampled_in_changing_order(bench: Bench) -> None:
     assert bench.results.samples[Cell("part", "7, first", 0, "file")] == [2.0] * 3
 
 
-def test_a_case_that_fails_is_told_and_the_others_go_on(bench: Bench) -> None:
+def test_bench_reports_failed_case_and_continues(bench: Bench) -> None:
     def fails() -> dict[str, float]:
         raise OSError(5, "Input/output error", "/somewhere/private")
 
@@ -93,7 +93,7 @@ def test_a_case_that_fails_is_told_and_the_others_go_on(bench: Bench) -> None:
     assert len(bench.results.samples[Cell("part", "good", 0, "file")]) == 3
 
 
-def test_a_slow_case_gets_few_samples(bench: Bench) -> None:
+def test_bench_takes_few_samples_of_slow_case(bench: Bench) -> None:
     bench.repetitions, bench.seconds = FEWEST + 5, 0.0
     slow = case("slow", lambda: {"": 1.0})
     bench.run([slow], "what")
@@ -101,7 +101,7 @@ def test_a_slow_case_gets_few_samples(bench: Bench) -> None:
     assert bench.results.cut == {slow.cell}
 
 
-def test_reasons_name_no_path() -> None:
+def test_reason_contains_no_path() -> None:
     assert reason(FileNotFoundError(2, "No such file or directory", "/x/y")) == (
         "FileNotFoundError: No such file or directory"
     )
@@ -116,7 +116,7 @@ def plain_kcm(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]
         yield child, socket
 
 
-def test_a_server_that_hangs_is_ended(tmp_path: Path) -> None:
+def test_guard_ends_hanging_server(tmp_path: Path) -> None:
     """libkrb5 waits for it in C, where no exception of Python gets in."""
     krb5 = pytest.importorskip("krb5")
     with plain_kcm(tmp_path) as (child, socket), contextlib.closing(Guard()) as guard:
@@ -132,7 +132,7 @@ def test_a_server_that_hangs_is_ended(tmp_path: Path) -> None:
         assert child.wait(10) == -signal.SIGKILL
 
 
-def test_a_guard_leaves_those_in_time_alone(tmp_path: Path) -> None:
+def test_guard_leaves_timely_servers_alone(tmp_path: Path) -> None:
     with plain_kcm(tmp_path) as (child, _), contextlib.closing(Guard()) as guard:
         with guard.watching(60, [child.pid]):
             pass
@@ -141,7 +141,7 @@ def test_a_guard_leaves_those_in_time_alone(tmp_path: Path) -> None:
         assert child.poll() is None
 
 
-def test_a_peer_that_does_not_start_is_told(bench: Bench, tmp_path: Path) -> None:
+def test_run_reports_peer_that_does_not_start(bench: Bench, tmp_path: Path) -> None:
     @contextlib.contextmanager
     def missing(site: Site) -> Iterator[Server]:
         raise MissingError("it isn't there")
@@ -174,7 +174,7 @@ def some_results() -> Results:
     return results
 
 
-def test_goals_are_judged_from_the_run() -> None:
+def test_goals_are_judged_by_results() -> None:
     rows = goal_table(some_results(), measured=True).splitlines()[2:]
     assert rows == [
         "| principal, 42 credentials, against FILE on tmpfs | <= 3x | 2x | reached |",
@@ -188,13 +188,13 @@ def test_goals_are_judged_from_the_run() -> None:
     ("limit", "at_least", "value", "reached"),
     [(3.0, False, 3.001, True), (3.0, False, 3.01, False), (20.0, True, 19.9, False)],
 )
-def test_a_goal_is_judged_as_it_is_shown(
+def test_goal_is_judged_by_rounded_figure(
     limit: float, at_least: bool, value: float, reached: bool
 ) -> None:
     assert Goal("", limit, "x", at_least, lambda results: None).reached(value) is reached
 
 
-def test_every_goal_names_what_is_measured() -> None:
+def test_goal_cells_are_measured() -> None:
     """A goal that looks for a misspelt cell would never be judged."""
     asked: list[Cell] = []
 
@@ -209,7 +209,7 @@ def test_every_goal_names_what_is_measured() -> None:
     assert {cell.peer for cell in asked} <= set(BY_KEY)
 
 
-def test_tables() -> None:
+def test_tables_show_all_cells() -> None:
     text = tables(some_results())
     for line in (
         "|  | principal (us) | store (us) |",
@@ -222,7 +222,7 @@ def test_tables() -> None:
         assert line in text.splitlines()
 
 
-def test_results_are_kept_as_they_are(tmp_path: Path, machine: Machine) -> None:
+def test_saved_results_equal_measured(tmp_path: Path, machine: Machine) -> None:
     results = some_results()
     keep.save(tmp_path, results, machine)
     again, there = keep.read(tmp_path / "results.json")
@@ -233,13 +233,13 @@ def test_results_are_kept_as_they_are(tmp_path: Path, machine: Machine) -> None:
     assert "no sssd_kcm" in written
 
 
-def test_plots(tmp_path: Path) -> None:
+def test_plots_are_drawn_for_each_part(tmp_path: Path) -> None:
     draw(some_results(), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"operations-42.png", "operations-42.svg"}
     assert "FILE on tmpfs" in (tmp_path / "operations-42.svg").read_text()
 
 
-def test_nothing_names_the_machine(machine: Machine) -> None:
+def test_results_do_not_name_the_machine(machine: Machine) -> None:
     said = str(machine) + document(some_results(), machine)
     assert os.uname().nodename not in said.split()
     assert str(PROJECT) not in said
@@ -249,10 +249,10 @@ def test_nothing_names_the_machine(machine: Machine) -> None:
     ("value", "text"),
     [(0.0, "0"), (0.00001, "0.000"), (0.05, "0.05"), (12.34, "12.3"), (1234.5, "1,230")],
 )
-def test_numbers(value: float, text: str) -> None:
+def test_number_is_rounded_by_size(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_the_parts_are_those_that_are_offered() -> None:
+def test_parts_are_those_of_the_command_line() -> None:
     assert tuple(DOES) == PARTS
     assert len({peer.key for peer in PEERS}) == len(PEERS)

@@ -44,7 +44,7 @@ def left() -> set[str]:
     return {path for path in mounts if path.startswith("/dev/shm/b")} | files | running
 
 
-def test_all_parts_in_short(tmp_path: Path) -> None:
+def test_short_run_measures_all_parts(tmp_path: Path) -> None:
     require("MIT Kerberos", MIT_INSTALL, PROGRAMS)
     if os.geteuid() != 0:
         missing("root", "run the tests as root", "namespaces are made by root")
@@ -63,7 +63,7 @@ def test_all_parts_in_short(tmp_path: Path) -> None:
     assert left() - before == set()
 
 
-def test_what_is_not_there_is_named() -> None:
+def test_run_names_missing_peers() -> None:
     done = bench("--only", "nothing")
     assert done.returncode == 2
     assert done.stderr.startswith("bench: ")

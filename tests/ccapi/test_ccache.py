@@ -58,7 +58,7 @@ def invalid(ccache: cc.CCache, other: cc.CCache) -> None:
     assert other.get_change_time() == before
 
 
-def test_nothing_works_on_a_released_ccache(context: cc.Context, work: cc.CCache) -> None:
+def test_released_ccache_refuses_all_calls(context: cc.Context, work: cc.CCache) -> None:
     released = context.open_ccache("work")
     released.release()
     invalid(released, work)
@@ -69,7 +69,7 @@ def test_nothing_works_on_a_released_ccache(context: cc.Context, work: cc.CCache
     assert context.open_ccache("work").get_principal(V5) == ALICE
 
 
-def test_a_ccache_is_a_context_manager(context: cc.Context, work: cc.CCache) -> None:
+def test_ccache_as_context_manager_is_released(context: cc.Context, work: cc.CCache) -> None:
     with context.open_ccache("work") as opened:
         assert opened.compare(work)
     refuses(cc.ccErrInvalidCCache, opened.get_name)
@@ -78,7 +78,7 @@ def test_a_ccache_is_a_context_manager(context: cc.Context, work: cc.CCache) -> 
     refuses(cc.ccErrInvalidCCache, work.get_name)
 
 
-def test_nothing_works_on_a_destroyed_ccache(context: cc.Context, work: cc.CCache) -> None:
+def test_destroyed_ccache_refuses_all_calls(context: cc.Context, work: cc.CCache) -> None:
     other, again = context.create_ccache("tkt", V5, BOB), context.open_ccache("work")
     work.destroy()
     invalid(again, other)
@@ -90,7 +90,7 @@ def test_nothing_works_on_a_destroyed_ccache(context: cc.Context, work: cc.CCach
     again.release()
 
 
-def test_a_ccache_without_a_principal_is_none(
+def test_ccache_without_principal_is_invalid(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     (served.path / "caches/work/ccache").unlink()
@@ -110,7 +110,7 @@ def test_a_ccache_without_a_principal_is_none(
     assert (work.get_principal(V5), servers(work)) == (BOB, [])
 
 
-def test_null_arguments(work: cc.CCache) -> None:
+def test_null_arguments_are_bad_parameters(work: cc.CCache) -> None:
     for call, *arguments in (
         (work.set_principal, V5, None),
         (work.set_principal, 1, None),
@@ -127,7 +127,7 @@ def test_null_arguments(work: cc.CCache) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])
-def test_other_versions_of_credentials(work: cc.CCache, version: int) -> None:
+def test_credentials_of_other_versions_are_refused(work: cc.CCache, version: int) -> None:
     work.set_kdc_time_offset(V5, 9)
     before = work.get_change_time()
     for call, *arguments in (
@@ -144,7 +144,7 @@ def test_other_versions_of_credentials(work: cc.CCache, version: int) -> None:
     assert work.get_credentials_version() == V5
 
 
-def test_destroying_the_default_makes_the_next_one_default(context: cc.Context) -> None:
+def test_destroy_of_default_makes_next_default(context: cc.Context) -> None:
     made = [context.create_ccache(name, V5, ALICE) for name in "abc"]
     made[2].set_default()
     before = made[0].get_change_time()
@@ -155,7 +155,7 @@ def test_destroying_the_default_makes_the_next_one_default(context: cc.Context) 
     assert made[0].get_last_default_time() <= made[0].get_change_time()
 
 
-def test_set_default(context: cc.Context, work: cc.CCache) -> None:
+def test_set_default_moves_default_and_times(context: cc.Context, work: cc.CCache) -> None:
     tkt = context.create_ccache("tkt", V5, BOB)
     tkt.set_default()
     before = tkt.get_last_default_time(), tkt.get_change_time(), work.get_change_time()
@@ -173,7 +173,7 @@ def test_set_default(context: cc.Context, work: cc.CCache) -> None:
     )
 
 
-def test_the_first_that_is_made_is_the_default(context: cc.Context, served: Mounted) -> None:
+def test_first_created_ccache_is_default(context: cc.Context, served: Mounted) -> None:
     """Its header says so, and MIT's own test programs count on it."""
     made = context.create_ccache("x", V5, ALICE)
     assert context.open_default_ccache().compare(made)
@@ -183,7 +183,7 @@ def test_the_first_that_is_made_is_the_default(context: cc.Context, served: Moun
     assert context.get_default_ccache_name() == "x"
 
 
-def test_set_principal(work: cc.CCache) -> None:
+def test_set_principal_replaces_principal(work: cc.CCache) -> None:
     work.store_credentials(credential())
     work.set_kdc_time_offset(V5, 3)
     for principal in (BOB, BOB, r"a\/b/c d@R", "x" * 60000 + "@R"):
@@ -197,7 +197,7 @@ def test_set_principal(work: cc.CCache) -> None:
         refuses(cc.ccErrBadParam, work.set_principal, V5, principal)
 
 
-def test_store_credentials_adds_whatever_is_there(work: cc.CCache) -> None:
+def test_store_credentials_adds_duplicates(work: cc.CCache) -> None:
     first, second = credential(), credential("host/x@R", addresses=None, authdata=None)
     work.store_credentials(first)
     work.store_credentials(second)
@@ -208,14 +208,14 @@ def test_store_credentials_adds_whatever_is_there(work: cc.CCache) -> None:
     assert stored[0].compare(work.new_credentials_iterator().next())
 
 
-def test_credentials_may_be_of_another_client_and_empty(work: cc.CCache) -> None:
+def test_credentials_of_other_client_and_empty_are_stored(work: cc.CCache) -> None:
     nothing = cc.cc_data(0, b"")
     union = credential(client=BOB, keyblock=nothing, ticket=nothing, endtime=0, starttime=0)
     work.store_credentials(union)
     assert [c.data for c in work.new_credentials_iterator()] == [union]
 
 
-def test_a_large_credential(work: cc.CCache) -> None:
+def test_large_credential_is_stored(work: cc.CCache) -> None:
     union = credential(ticket=cc.cc_data(0, b"\xa5" * 3_000_000))
     work.store_credentials(union)
     assert work.new_credentials_iterator().next().data == union
@@ -225,7 +225,9 @@ def test_a_large_credential(work: cc.CCache) -> None:
     assert len(servers(work)) == 1
 
 
-def test_configuration_entries_are_credentials(work: cc.CCache, served: Mounted) -> None:
+def test_configuration_entries_are_iterated_as_credentials(
+    work: cc.CCache, served: Mounted
+) -> None:
     entry = credential(CONFIG_SERVER, ticket=cc.cc_data(0, b"12345"), starttime=0, endtime=0)
     work.store_credentials(credential("a/x@R"))
     work.store_credentials(entry)
@@ -238,7 +240,7 @@ def test_configuration_entries_are_credentials(work: cc.CCache, served: Mounted)
     assert servers(work) == ["a/x@R", "b/x@R"]
 
 
-def test_remove_credentials(context: cc.Context, work: cc.CCache) -> None:
+def test_remove_credentials_removes_that_one_only(context: cc.Context, work: cc.CCache) -> None:
     other = context.create_ccache("other", V5, ALICE)
     for _ in range(3):
         work.store_credentials(credential())
@@ -257,7 +259,7 @@ def test_remove_credentials(context: cc.Context, work: cc.CCache) -> None:
     refuses(cc.ccErrInvalidCredentials, work.remove_credentials, stored[0])
 
 
-def test_credentials_of_another_server_are_none(
+def test_credentials_of_another_mount_are_invalid(
     work: cc.CCache, make_mount: Callable[[], Mounted]
 ) -> None:
     with cc.initialize(mount=make_mount().path) as elsewhere:
@@ -269,7 +271,7 @@ def test_credentials_of_another_server_are_none(
         assert not work.compare(ccache)
 
 
-def test_move(context: cc.Context, work: cc.CCache) -> None:
+def test_move_replaces_target_and_ends_source(context: cc.Context, work: cc.CCache) -> None:
     target = context.create_ccache("target", V5, BOB)
     target.store_credentials(credential("old/x@R"))
     old = target.new_credentials_iterator().next()
@@ -294,7 +296,7 @@ def test_move(context: cc.Context, work: cc.CCache) -> None:
     assert servers(target) == ["b/x@R"]
 
 
-def test_a_move_onto_the_handle_of_another_context(
+def test_move_onto_handle_of_another_context(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     with cc.initialize(mount=served.path) as other:
@@ -304,7 +306,7 @@ def test_a_move_onto_the_handle_of_another_context(
         target.move(context.open_ccache("target"))
 
 
-def test_a_move_keeps_the_place_in_the_list(context: cc.Context) -> None:
+def test_move_keeps_position_of_target(context: cc.Context) -> None:
     made = {name: context.create_ccache(name, V5, ALICE) for name in "abcd"}
     made["a"].set_default()
     since = made["a"].get_last_default_time()
@@ -317,7 +319,7 @@ def test_a_move_keeps_the_place_in_the_list(context: cc.Context) -> None:
     refuses(cc.ccErrNeverDefault, made["d"].get_last_default_time)
 
 
-def test_a_move_onto_itself_changes_nothing(context: cc.Context, work: cc.CCache) -> None:
+def test_move_onto_itself_changes_nothing(context: cc.Context, work: cc.CCache) -> None:
     work.store_credentials(credential())
     before = work.get_change_time(), context.get_change_time()
     work.move(work)
@@ -326,7 +328,7 @@ def test_a_move_onto_itself_changes_nothing(context: cc.Context, work: cc.CCache
     assert servers(work) == [credential().credentials_v5.server]
 
 
-def test_last_default_time(context: cc.Context, work: cc.CCache) -> None:
+def test_last_default_time_is_kept_per_ccache(context: cc.Context, work: cc.CCache) -> None:
     other = context.create_ccache("other", V5, BOB)
     refuses(cc.ccErrNeverDefault, other.get_last_default_time)
     since = work.get_last_default_time()
@@ -335,7 +337,7 @@ def test_last_default_time(context: cc.Context, work: cc.CCache) -> None:
     assert work.get_last_default_time() == since
 
 
-def test_the_change_time_goes_up_at_each_change(context: cc.Context, work: cc.CCache) -> None:
+def test_ccache_change_time_rises_with_each_change(context: cc.Context, work: cc.CCache) -> None:
     other = context.create_ccache("other", V5, BOB)
     other.set_default()
     for change in (
@@ -356,14 +358,14 @@ def test_the_change_time_goes_up_at_each_change(context: cc.Context, work: cc.CC
         assert context.get_change_time() > max(before[1], work.get_change_time() - 1)
 
 
-def test_compare(context: cc.Context, work: cc.CCache) -> None:
+def test_handles_compare_by_ccache(context: cc.Context, work: cc.CCache) -> None:
     assert work.compare(work)
     assert work.compare(context.open_ccache("work"))
     assert not work.compare(context.create_ccache("other", V5, ALICE))
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2**31 - 1, 2**31, 2**32 - 1])
-def test_the_time_offset(work: cc.CCache, served: Mounted, offset: int) -> None:
+def test_time_offset_is_stored_in_header(work: cc.CCache, served: Mounted, offset: int) -> None:
     refuses(cc.ccErrTimeOffsetNotSet, work.get_kdc_time_offset, V5)
     work.store_credentials(credential())
     work.set_kdc_time_offset(V5, offset)
@@ -377,12 +379,12 @@ def test_the_time_offset(work: cc.CCache, served: Mounted, offset: int) -> None:
 
 
 @pytest.mark.parametrize("offset", [-1, 2**32])
-def test_offsets_beyond_32_bits(work: cc.CCache, offset: int) -> None:
+def test_time_offset_beyond_32_bits_is_refused(work: cc.CCache, offset: int) -> None:
     refuses(cc.ccErrBadParam, work.set_kdc_time_offset, V5, offset)
     refuses(cc.ccErrTimeOffsetNotSet, work.get_kdc_time_offset, V5)
 
 
-def test_a_handle_follows_its_ccache_under_every_name(
+def test_handle_follows_renamed_ccache(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     caches = served.path / "caches"
@@ -399,7 +401,7 @@ def test_a_handle_follows_its_ccache_under_every_name(
     assert impostor.get_principal(V5) == BOB
 
 
-def test_no_call_shows_a_secret(work: cc.CCache) -> None:
+def test_errors_of_calls_contain_no_secret(work: cc.CCache) -> None:
     work.store_credentials(credential(ticket=cc.cc_data(0, b"SECRET")))
     shown = [repr(c) + repr(c.data) for c in work.new_credentials_iterator()]
     assert not any("SECRET" in text for text in [*shown, repr(work)])

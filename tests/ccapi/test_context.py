@@ -33,7 +33,7 @@ def test_initialize_refuses_other_versions(version: int) -> None:
     refuses(cc.ccErrBadAPIVersion, cc.initialize, version)
 
 
-def test_nothing_works_on_a_released_context(context: cc.Context, served: Mounted) -> None:
+def test_released_context_refuses_all_calls(context: cc.Context, served: Mounted) -> None:
     made = cc.initialize(mount=served.path)
     made.release()
     for call, *arguments in (
@@ -55,7 +55,7 @@ def test_nothing_works_on_a_released_context(context: cc.Context, served: Mounte
         refuses(cc.ccErrInvalidContext, call, *arguments)
 
 
-def test_a_context_manager_releases(served: Mounted) -> None:
+def test_context_as_context_manager_is_released(served: Mounted) -> None:
     with cc.initialize(mount=served.path) as made:
         made.get_change_time()
     refuses(cc.ccErrInvalidContext, made.get_change_time)
@@ -65,7 +65,7 @@ def test_a_context_manager_releases(served: Mounted) -> None:
         made.release()
 
 
-def test_what_a_released_context_has_opened_stays_valid(served: Mounted) -> None:
+def test_handles_outlive_released_context(served: Mounted) -> None:
     made = cc.initialize(mount=served.path)
     ccache = made.create_default_ccache(V5, ALICE)
     ccache.store_credentials(credential())
@@ -77,7 +77,7 @@ def test_what_a_released_context_has_opened_stays_valid(served: Mounted) -> None
     refuses(cc.ccErrInvalidContext, ccache.lock, cc.cc_lock_read, cc.cc_lock_noblock)
 
 
-def test_null_arguments(context: cc.Context) -> None:
+def test_null_arguments_are_bad_parameters(context: cc.Context) -> None:
     for call, *arguments in (
         (context.open_ccache, None),
         (context.create_ccache, None, V5, ALICE),
@@ -91,7 +91,7 @@ def test_null_arguments(context: cc.Context) -> None:
     assert names(context) == []
 
 
-def test_an_empty_collection(context: cc.Context) -> None:
+def test_empty_collection_has_no_default(context: cc.Context) -> None:
     assert context.get_default_ccache_name() == "tkt"
     refuses(cc.ccErrCCacheNotFound, context.open_default_ccache)
     refuses(cc.ccErrCCacheNotFound, context.open_ccache, "tkt")
@@ -100,7 +100,7 @@ def test_an_empty_collection(context: cc.Context) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])
-def test_other_versions_of_credentials_change_nothing(context: cc.Context, version: int) -> None:
+def test_credentials_of_other_versions_change_nothing(context: cc.Context, version: int) -> None:
     old = context.create_ccache("old", V5, ALICE)
     before = context.get_change_time()
     for call, *arguments in (
@@ -116,7 +116,7 @@ def test_other_versions_of_credentials_change_nothing(context: cc.Context, versi
 
 
 @pytest.mark.parametrize("principal", BAD_PRINCIPALS)
-def test_principals_that_can_not_be_parsed(context: cc.Context, principal: str) -> None:
+def test_unparsable_principals_are_refused(context: cc.Context, principal: str) -> None:
     refuses(cc.ccErrBadParam, context.create_ccache, "x", V5, principal)
     refuses(cc.ccErrBadParam, context.create_default_ccache, V5, principal)
     refuses(cc.ccErrBadParam, context.create_new_ccache, V5, principal)
@@ -124,7 +124,7 @@ def test_principals_that_can_not_be_parsed(context: cc.Context, principal: str) 
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_names_that_no_ccache_has(context: cc.Context, name: str) -> None:
+def test_invalid_names_are_not_found(context: cc.Context, name: str) -> None:
     refuses(cc.ccErrBadName, context.create_ccache, name, V5, ALICE)
     refuses(cc.ccErrBadName, context.open_ccache, name)
 
@@ -149,7 +149,7 @@ def test_names_that_no_ccache_has(context: cc.Context, name: str) -> None:
         b"\xff\x01".decode("utf-8", "surrogateescape"),
     ],
 )
-def test_names_that_a_ccache_may_have(context: cc.Context, name: str) -> None:
+def test_valid_names_create_ccaches(context: cc.Context, name: str) -> None:
     made = context.create_ccache(name, V5, ALICE)
     assert made.get_name() == name
     assert context.open_ccache(name).compare(made)
@@ -171,7 +171,7 @@ def test_names_that_a_ccache_may_have(context: cc.Context, name: str) -> None:
         b"\xff@R".decode("utf-8", "surrogateescape"),
     ],
 )
-def test_principals_that_a_ccache_may_have(context: cc.Context, principal: str) -> None:
+def test_valid_principals_create_ccaches(context: cc.Context, principal: str) -> None:
     for made in (
         context.create_ccache("a b", V5, principal),
         context.create_default_ccache(V5, principal),
@@ -180,7 +180,7 @@ def test_principals_that_a_ccache_may_have(context: cc.Context, principal: str) 
         assert made.get_principal(V5) == principal
 
 
-def test_create_ccache_makes_and_opens(context: cc.Context) -> None:
+def test_create_ccache_creates_and_opens(context: cc.Context) -> None:
     made = context.create_ccache("work", V5, ALICE)
     assert (made.get_name(), made.get_principal(V5), servers(made)) == ("work", ALICE, [])
     assert context.open_ccache("work").compare(made)
@@ -205,7 +205,7 @@ def test_create_ccache_resets_in_place(context: cc.Context) -> None:
     assert (first.get_principal(V5), last.get_principal(V5)) == (ALICE, ALICE)
 
 
-def test_create_default_ccache_makes_then_resets(context: cc.Context) -> None:
+def test_create_default_ccache_creates_then_resets(context: cc.Context) -> None:
     made = context.create_default_ccache(V5, ALICE)
     assert made.get_name() == context.get_default_ccache_name() == "tkt"
     assert made.get_last_default_time() > 0
@@ -218,7 +218,7 @@ def test_create_default_ccache_makes_then_resets(context: cc.Context) -> None:
     assert (work.get_principal(V5), names(context)) == (BOB, ["work", "tkt"])
 
 
-def test_create_new_ccache_never_takes_a_name_in_use(context: cc.Context) -> None:
+def test_create_new_ccache_takes_unused_name(context: cc.Context) -> None:
     first = context.create_new_ccache(V5, ALICE)
     assert first.get_name() == "tkt"
     assert context.open_default_ccache().compare(first)
@@ -232,7 +232,7 @@ def test_create_new_ccache_never_takes_a_name_in_use(context: cc.Context) -> Non
     assert context.create_new_ccache(V5, ALICE).get_name() not in [*found, taken]
 
 
-def test_open_ccache(context: cc.Context) -> None:
+def test_open_ccache_finds_by_name(context: cc.Context) -> None:
     made = context.create_ccache("work", V5, ALICE)
     before = context.get_change_time()
     assert context.open_ccache("work").get_principal(V5) == ALICE
@@ -242,7 +242,7 @@ def test_open_ccache(context: cc.Context) -> None:
     refuses(cc.ccErrCCacheNotFound, context.open_ccache, "work")
 
 
-def test_the_default(context: cc.Context) -> None:
+def test_default_ccache_name_follows_default(context: cc.Context) -> None:
     tkt, work = context.create_default_ccache(V5, ALICE), context.create_ccache("work", V5, BOB)
     assert context.open_default_ccache().compare(tkt)
     work.set_default()
@@ -255,7 +255,7 @@ def test_the_default(context: cc.Context) -> None:
     assert context.get_default_ccache_name() == "tkt"
 
 
-def test_an_uninitialised_default_is_not_found(context: cc.Context, served: Mounted) -> None:
+def test_uninitialised_default_is_not_found(context: cc.Context, served: Mounted) -> None:
     work = context.create_ccache("work", V5, ALICE)
     work.set_default()
     (served.path / "caches/work/ccache").unlink()
@@ -266,7 +266,7 @@ def test_an_uninitialised_default_is_not_found(context: cc.Context, served: Moun
     assert work.get_principal(V5) == BOB
 
 
-def test_iteration_is_in_list_order_with_the_default_first(context: cc.Context) -> None:
+def test_ccache_iterator_starts_with_default(context: cc.Context) -> None:
     for name in "abcd":
         context.create_ccache(name, V5, ALICE)
     assert names(context) == ["a", "b", "c", "d"]
@@ -277,7 +277,7 @@ def test_iteration_is_in_list_order_with_the_default_first(context: cc.Context) 
     assert names(context) == ["c", "b", "d", "a"]
 
 
-def test_an_iterator_never_repeats_or_skips_a_survivor(context: cc.Context) -> None:
+def test_ccache_iterator_neither_repeats_nor_skips(context: cc.Context) -> None:
     made = {name: context.create_ccache(name, V5, ALICE) for name in "abcdef"}
     iterator = context.new_ccache_iterator()
     seen = [iterator.next().get_name()]
@@ -293,7 +293,7 @@ def test_an_iterator_never_repeats_or_skips_a_survivor(context: cc.Context) -> N
         refuses(cc.ccIteratorEnd, iterator.next)
 
 
-def test_a_clone_goes_on_from_where_its_iterator_is(context: cc.Context) -> None:
+def test_ccache_iterator_clone_continues_from_position(context: cc.Context) -> None:
     for name in "abc":
         context.create_ccache(name, V5, ALICE)
     iterator = context.new_ccache_iterator()
@@ -308,14 +308,14 @@ def test_a_clone_goes_on_from_where_its_iterator_is(context: cc.Context) -> None
     refuses(cc.ccErrInvalidCCacheIterator, next, iterator)
 
 
-def test_a_thousand_ccaches_through_the_iterator(context: cc.Context) -> None:
+def test_ccache_iterator_returns_a_thousand_ccaches(context: cc.Context) -> None:
     wanted = [f"number {n}" for n in range(1000)]
     for name in wanted:
         context.create_ccache(name, V5, ALICE)
     assert names(context) == wanted
 
 
-def test_the_limit_on_ccaches_is_no_memory(context: cc.Context) -> None:
+def test_ccache_limit_is_reported_as_no_memory(context: cc.Context) -> None:
     for n in range(LIMIT):
         context.create_ccache(f"n{n}", V5, ALICE)
     refuses(cc.ccErrNoMem, context.create_ccache, "one more", V5, ALICE)
@@ -326,7 +326,9 @@ def test_the_limit_on_ccaches_is_no_memory(context: cc.Context) -> None:
     context.create_new_ccache(V5, ALICE)
 
 
-def test_compare(context: cc.Context, served: Mounted, tmp_path: os.PathLike[str]) -> None:
+def test_contexts_compare_by_mount(
+    context: cc.Context, served: Mounted, tmp_path: os.PathLike[str]
+) -> None:
     other = cc.initialize(mount=served.path)
     assert context.compare(context)
     assert context.compare(other)
@@ -336,7 +338,7 @@ def test_compare(context: cc.Context, served: Mounted, tmp_path: os.PathLike[str
     assert nowhere.compare(cc.initialize(mount="/nonexistent"))
 
 
-def test_the_change_time_goes_up_at_each_change(context: cc.Context) -> None:
+def test_collection_change_time_rises_with_each_change(context: cc.Context) -> None:
     times = [context.get_change_time()]
 
     def changed() -> None:
@@ -367,7 +369,7 @@ def test_the_change_time_goes_up_at_each_change(context: cc.Context) -> None:
     changed()
 
 
-def test_what_changes_nothing_leaves_the_change_time(context: cc.Context) -> None:
+def test_change_time_stays_without_change(context: cc.Context) -> None:
     tkt = context.create_default_ccache(V5, ALICE)
     tkt.store_credentials(credential())
     before = context.get_change_time()

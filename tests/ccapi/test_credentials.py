@@ -19,7 +19,7 @@ def work(context: cc.Context) -> cc.CCache:
     return ccache
 
 
-def test_compare(work: cc.CCache) -> None:
+def test_credentials_compare_by_record(work: cc.CCache) -> None:
     first, second = work.new_credentials_iterator(), work.new_credentials_iterator()
     one, two = first.next(), second.next()
     assert one.compare(two)
@@ -28,7 +28,7 @@ def test_compare(work: cc.CCache) -> None:
     refuses(cc.ccErrBadParam, one.compare, None)
 
 
-def test_nothing_works_on_released_credentials(work: cc.CCache) -> None:
+def test_released_credentials_refuse_all_calls(work: cc.CCache) -> None:
     kept, released = list(work.new_credentials_iterator())[:2]
     released.release()
     refuses(cc.ccErrInvalidCredentials, lambda: released.data)
@@ -41,7 +41,7 @@ def test_nothing_works_on_released_credentials(work: cc.CCache) -> None:
     refuses(cc.ccErrInvalidCredentials, lambda: kept.data)
 
 
-def test_the_end_of_an_iterator(work: cc.CCache) -> None:
+def test_credentials_iterator_stays_at_its_end(work: cc.CCache) -> None:
     iterator = work.new_credentials_iterator()
     assert len(list(iterator)) == 3
     for _ in range(3):
@@ -51,7 +51,7 @@ def test_the_end_of_an_iterator(work: cc.CCache) -> None:
         refuses(cc.ccErrInvalidCredentialsIterator, call)
 
 
-def test_an_iterator_never_repeats_or_skips_a_survivor(work: cc.CCache) -> None:
+def test_credentials_iterator_neither_repeats_nor_skips(work: cc.CCache) -> None:
     iterator = work.new_credentials_iterator()
     first = iterator.next()
     stored = list(work.new_credentials_iterator())
@@ -65,7 +65,7 @@ def test_an_iterator_never_repeats_or_skips_a_survivor(work: cc.CCache) -> None:
     assert servers(work) == ["c/x@R", "d/x@R"]
 
 
-def test_a_clone_goes_on_from_where_its_iterator_is(work: cc.CCache) -> None:
+def test_credentials_iterator_clone_continues_from_position(work: cc.CCache) -> None:
     iterator = work.new_credentials_iterator()
     iterator.next()
     copy = iterator.clone()
@@ -74,7 +74,7 @@ def test_a_clone_goes_on_from_where_its_iterator_is(work: cc.CCache) -> None:
     refuses(cc.ccIteratorEnd, copy.clone().next)
 
 
-def test_a_ccache_that_begins_anew_ends_its_iterators(
+def test_reinitialised_ccache_ends_credentials_iterators(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     source = context.create_ccache("source", V5, ALICE)
@@ -98,14 +98,14 @@ def test_a_ccache_that_begins_anew_ends_its_iterators(
             refuses(cc.ccErrInvalidCredentialsIterator, next, iterator)
 
 
-def test_an_iterator_on_the_source_of_a_move_is_dead(context: cc.Context, work: cc.CCache) -> None:
+def test_moved_ccache_ends_credentials_iterators(context: cc.Context, work: cc.CCache) -> None:
     iterator = work.new_credentials_iterator()
     iterator.next()
     work.move(context.create_ccache("target", V5, ALICE))
     refuses(cc.ccErrInvalidCredentialsIterator, iterator.next)
 
 
-def test_a_thousand_credentials_through_the_iterator(context: cc.Context) -> None:
+def test_credentials_iterator_returns_a_thousand(context: cc.Context) -> None:
     ccache = context.create_ccache("many", V5, ALICE)
     wanted = [f"number/{n}@R" for n in range(1000)]
     for name in wanted:
@@ -119,7 +119,7 @@ def test_a_thousand_credentials_through_the_iterator(context: cc.Context) -> Non
 
 
 @pytest.mark.parametrize("version", ["1", "2", "3", "4"])
-def test_ccaches_of_every_version_of_the_format(
+def test_credentials_are_read_from_every_format_version(
     context: cc.Context, served: Mounted, version: str
 ) -> None:
     data = (VECTORS / f"mit-v{version}.ccache").read_bytes()

@@ -180,7 +180,7 @@ def named(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", chosen, ids=[row.name for row in chosen])
 
 
-def test_each_line_is_run_by_a_test() -> None:
+def test_document_lines_are_all_in_tables() -> None:
     """A new line has to be put into one of the tables here."""
     assert {row.name for row in rows()} == {
         *CHECKS,
@@ -191,7 +191,7 @@ def test_each_line_is_run_by_a_test() -> None:
     }
 
 
-def test_each_call_of_the_client_has_a_line() -> None:
+def test_document_has_line_for_each_call() -> None:
     """A new method has to be put into the document."""
     documented = {name for row in rows() for name in (*row.v3, *row.v2)}
     tables = {
@@ -214,12 +214,12 @@ def test_each_call_of_the_client_has_a_line() -> None:
 
 
 @named(*CHECKS)
-def test_what_a_line_does(place: Place, row: Row) -> None:
+def test_document_line_names_the_file_operations(place: Place, row: Row) -> None:
     assert CHECKS[row.name](place, place.run(row.command))
 
 
 @named(*NOTHING_TO_SEE)
-def test_lines_that_let_go(place: Place, row: Row) -> None:
+def test_document_lines_of_release(place: Place, row: Row) -> None:
     before = place.context.get_change_time()
     assert place.run(row.command) == ""
     assert place.context.get_change_time() == before
@@ -243,7 +243,7 @@ def shell_after(place: Place, *commands: str) -> Iterator[None]:
 
 
 @named(*LOCKING)
-def test_lines_that_lock(place: Place, row: Row) -> None:
+def test_document_lines_of_lock(place: Place, row: Row) -> None:
     locked = lockable(place, row)
     busy = cc.ccErrContextLocked if locked is place.context else cc.ccErrCCacheLocked
     with shell_after(place, row.command):
@@ -252,14 +252,14 @@ def test_lines_that_lock(place: Place, row: Row) -> None:
 
 
 @named(*UNLOCKING)
-def test_lines_that_unlock(place: Place, row: Row) -> None:
+def test_document_lines_of_unlock(place: Place, row: Row) -> None:
     lock = next(other.command for other in rows() if other.name == UNLOCKING[row.name])
     with shell_after(place, lock, row.command):
         lockable(place, row).lock(cc.cc_lock_write, cc.cc_lock_noblock)
 
 
 @named(*WAITING)
-def test_lines_that_wait(place: Place, row: Row) -> None:
+def test_document_lines_of_wait(place: Place, row: Row) -> None:
     with place.start(row.command) as process:
         try:
             eventually(lambda: changed_and_ended(place, process))

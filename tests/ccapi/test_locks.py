@@ -73,7 +73,7 @@ def hold(client: Lockable, held: str) -> None:
 @pytest.mark.parametrize("block", [NOW, WAIT])
 @pytest.mark.parametrize("held", HELD)
 @pytest.mark.parametrize("lock_type", [READ, WRITE, UPGRADE, DOWNGRADE, -1, 4])
-def test_what_one_owner_may_ask_for(
+def test_lock_requests_of_one_owner(
     clients: Clients, held: str, lock_type: int, block: int
 ) -> None:
     client = clients.make()
@@ -94,7 +94,7 @@ def test_what_one_owner_may_ask_for(
 
 @pytest.mark.parametrize("others", HELD)
 @pytest.mark.parametrize("lock_type", [READ, WRITE, UPGRADE])
-def test_what_two_owners_get(clients: Clients, others: str, lock_type: int) -> None:
+def test_lock_requests_against_another_owner(clients: Clients, others: str, lock_type: int) -> None:
     client, other = clients.make(), clients.make()
     hold(other, others)
     if lock_type == UPGRADE:
@@ -112,7 +112,7 @@ def test_what_two_owners_get(clients: Clients, others: str, lock_type: int) -> N
             refuses(clients.busy, other.lock, READ, NOW)
 
 
-def test_a_downgrade_lets_readers_in(clients: Clients) -> None:
+def test_downgrade_grants_waiting_readers(clients: Clients) -> None:
     writer, reader = clients.make(), clients.make()
     writer.lock(WRITE, NOW)
     refuses(clients.busy, reader.lock, READ, NOW)
@@ -122,7 +122,7 @@ def test_a_downgrade_lets_readers_in(clients: Clients) -> None:
 
 
 @pytest.mark.parametrize(("held", "wanted"), [(WRITE, READ), (WRITE, WRITE), (READ, WRITE)])
-def test_a_waiter_gets_the_lock_that_is_let_go(clients: Clients, held: int, wanted: int) -> None:
+def test_unlock_grants_waiter(clients: Clients, held: int, wanted: int) -> None:
     holder, client = clients.make(), clients.make()
     holder.lock(held, NOW)
     waiter = Running(client.lock, wanted, WAIT)
@@ -135,7 +135,7 @@ def test_a_waiter_gets_the_lock_that_is_let_go(clients: Clients, held: int, want
     holder.lock(WRITE, NOW)
 
 
-def test_a_waiting_upgrade_keeps_its_read_lock(clients: Clients) -> None:
+def test_waiting_upgrade_keeps_its_read_lock(clients: Clients) -> None:
     holder, client, third = clients.make(), clients.make(), clients.make()
     holder.lock(READ, NOW)
     client.lock(READ, NOW)
@@ -149,7 +149,7 @@ def test_a_waiting_upgrade_keeps_its_read_lock(clients: Clients) -> None:
     refuses(clients.busy, third.lock, READ, NOW)
 
 
-def test_readers_come_in_together(clients: Clients) -> None:
+def test_unlock_grants_all_waiting_readers(clients: Clients) -> None:
     writer = clients.make()
     writer.lock(WRITE, NOW)
     readers = [Running(clients.make().lock, READ, WAIT) for _ in range(4)]
@@ -159,9 +159,7 @@ def test_readers_come_in_together(clients: Clients) -> None:
         reader.wait()
 
 
-def test_what_wakes_a_waiter_for_nothing_leaves_it_waiting(
-    clients: Clients, context: cc.Context
-) -> None:
+def test_waiter_keeps_waiting_after_unrelated_change(clients: Clients, context: cc.Context) -> None:
     holder, client = clients.make(), clients.make()
     holder.lock(WRITE, NOW)
     waiter = Running(client.lock, WRITE, WAIT)
@@ -176,7 +174,7 @@ def test_what_wakes_a_waiter_for_nothing_leaves_it_waiting(
     waiter.wait()
 
 
-def test_a_collection_lock_says_nothing_about_ccaches(context: cc.Context, served: Mounted) -> None:
+def test_context_lock_does_not_lock_ccaches(context: cc.Context, served: Mounted) -> None:
     work = context.create_ccache("work", V5, ALICE)
     context.lock(WRITE, NOW)
     with cc.initialize(mount=served.path) as other:
@@ -186,7 +184,7 @@ def test_a_collection_lock_says_nothing_about_ccaches(context: cc.Context, serve
         context.create_new_ccache(V5, ALICE)
 
 
-def test_locks_are_advisory(context: cc.Context, served: Mounted) -> None:
+def test_locks_do_not_stop_other_calls(context: cc.Context, served: Mounted) -> None:
     work = context.create_ccache("work", V5, ALICE)
     context.lock(WRITE, NOW)
     work.lock(WRITE, NOW)
@@ -196,7 +194,7 @@ def test_locks_are_advisory(context: cc.Context, served: Mounted) -> None:
         other.open_ccache("work").destroy()
 
 
-def test_the_handles_of_one_context_are_one_owner(context: cc.Context, served: Mounted) -> None:
+def test_handles_of_one_context_are_one_lock_owner(context: cc.Context, served: Mounted) -> None:
     one, two = context.create_ccache("work", V5, ALICE), context.open_ccache("work")
     one.lock(READ, NOW)
     refuses(cc.ccErrBadLockType, two.lock, READ, NOW)
@@ -208,7 +206,7 @@ def test_the_handles_of_one_context_are_one_owner(context: cc.Context, served: M
     refuses(cc.ccErrCCacheUnlocked, two.unlock)
 
 
-def test_a_released_context_unlocks(context: cc.Context, served: Mounted) -> None:
+def test_released_context_unlocks(context: cc.Context, served: Mounted) -> None:
     work = context.create_ccache("work", V5, ALICE)
     with cc.initialize(mount=served.path) as other:
         theirs = other.open_ccache("work")
@@ -222,7 +220,7 @@ def test_a_released_context_unlocks(context: cc.Context, served: Mounted) -> Non
     refuses(cc.ccErrInvalidContext, theirs.unlock)
 
 
-def test_a_lock_survives_a_reset_and_a_move(context: cc.Context, served: Mounted) -> None:
+def test_lock_survives_reset_and_move(context: cc.Context, served: Mounted) -> None:
     work = context.create_ccache("work", V5, ALICE)
     work.lock(WRITE, NOW)
     with cc.initialize(mount=served.path) as other:
@@ -243,7 +241,7 @@ def ways_to_go() -> list[Callable[[cc.Context], None]]:
 
 @pytest.mark.parametrize("way", ways_to_go())
 @pytest.mark.parametrize("held", [READ, WRITE])
-def test_waiters_of_a_ccache_that_goes_are_answered(
+def test_destroyed_ccache_answers_lock_waiters(
     context: cc.Context, served: Mounted, way: Callable[[cc.Context], None], held: int
 ) -> None:
     context.create_ccache("work", V5, ALICE)
@@ -262,7 +260,7 @@ def test_waiters_of_a_ccache_that_goes_are_answered(
         one.release()
 
 
-def test_an_upgrade_of_a_ccache_that_goes_is_answered(context: cc.Context, served: Mounted) -> None:
+def test_destroyed_ccache_answers_waiting_upgrade(context: cc.Context, served: Mounted) -> None:
     context.create_ccache("work", V5, ALICE)
     clients = Clients(served, "ccache")
     holder, client = clients.make(), clients.make()
@@ -276,7 +274,7 @@ def test_an_upgrade_of_a_ccache_that_goes_is_answered(context: cc.Context, serve
         one.release()
 
 
-def test_an_abandoned_wait_leaves_nothing_behind(context: cc.Context, served: Mounted) -> None:
+def test_interrupted_lock_wait_leaves_nothing(context: cc.Context, served: Mounted) -> None:
     work = context.create_ccache("work", V5, ALICE)
     work.lock(WRITE, NOW)
     clients = Clients(served, "ccache")
@@ -295,7 +293,7 @@ def test_an_abandoned_wait_leaves_nothing_behind(context: cc.Context, served: Mo
     eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
-def test_no_deadlock(context: cc.Context, served: Mounted) -> None:
+def test_lock_waiter_does_not_block_holder_or_others(context: cc.Context, served: Mounted) -> None:
     """A holds the lock, B waits for it: A's unlock and a third client's calls go through."""
     with (
         cc.initialize(mount=served.path) as a,
@@ -340,9 +338,7 @@ def start(script: str, mount: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("kind", ["context", "ccache"])
-def test_the_locks_of_a_killed_client_are_free(
-    context: cc.Context, served: Mounted, kind: str
-) -> None:
+def test_killed_client_releases_locks(context: cc.Context, served: Mounted, kind: str) -> None:
     work = context.create_ccache("work", V5, ALICE)
     clients = Clients(served, kind)
     with start(HOLDER, served.path) as process:
@@ -380,7 +376,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_forked_child_holds_nothing(context: cc.Context, served: Mounted) -> None:
+def test_forked_child_holds_no_lock(context: cc.Context, served: Mounted) -> None:
     work = context.create_ccache("work", V5, ALICE)
     with start(FORKER, served.path) as process:
         assert process.stdout is not None

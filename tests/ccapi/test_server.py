@@ -84,7 +84,7 @@ def nothing(tmp_path: Path) -> Iterator[list[Path]]:
     return [tmp_path / name for name in ("directory", "file", "missing", "file/below")]
 
 
-def test_where_nothing_is_mounted(nothing: list[Path]) -> None:
+def test_context_without_mount_has_no_server(nothing: list[Path]) -> None:
     for path in nothing:
         context = cc.initialize(mount=path)
         assert context.get_change_time() == 0
@@ -94,16 +94,16 @@ def test_where_nothing_is_mounted(nothing: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/proc", "/dev/shm"])
-def test_another_file_system_is_insecure(path: str) -> None:
+def test_other_file_system_is_insecure(path: str) -> None:
     assert os.path.ismount(path)
     refuses_all(cc.ccErrServerInsecure, cc.initialize(mount=path))
 
 
-def test_a_directory_within_a_mount_is_no_mount(mount: Mounted) -> None:
+def test_directory_in_mount_is_not_a_mount(mount: Mounted) -> None:
     is_without_a_server(cc.initialize(mount=mount.path / "caches"))
 
 
-def test_a_mount_that_comes_later_is_found(tmp_path: Path, mount: Mounted) -> None:
+def test_context_finds_mount_made_later(tmp_path: Path, mount: Mounted) -> None:
     link = tmp_path / "ccfs"
     context = cc.initialize(mount=link)
     is_without_a_server(context)
@@ -112,7 +112,7 @@ def test_a_mount_that_comes_later_is_found(tmp_path: Path, mount: Mounted) -> No
     assert context.compare(cc.initialize(mount=mount.path))
 
 
-def test_where_the_mount_is_by_default(
+def test_default_mount_is_in_runtime_directory_or_run_ccfs(
     mount: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -151,13 +151,13 @@ def as_nobody(path: Path) -> str:
 
 @AS_ROOT
 @pytest.mark.parametrize("options", [(), ("--allow-other",), ("--allow-root",)])
-def test_a_mount_of_another_user_is_insecure(make_mount: MakeMount, options: tuple[str]) -> None:
+def test_mount_of_another_user_is_insecure(make_mount: MakeMount, options: tuple[str]) -> None:
     mounted = make_mount(*options)
     mounted.path.parent.chmod(0o711)
     assert as_nobody(mounted.path) == "ccErrServerInsecure"
 
 
-def test_a_file_that_says_it_is_a_server_is_none(tmp_path: Path) -> None:
+def test_forged_info_file_is_not_a_mount(tmp_path: Path) -> None:
     (tmp_path / "info").write_text("server_id: 0123456789abcdef\nchange_time: 7\n")
     (tmp_path / "by-id").mkdir()
     context = cc.initialize(mount=tmp_path)
@@ -165,7 +165,7 @@ def test_a_file_that_says_it_is_a_server_is_none(tmp_path: Path) -> None:
     is_without_a_server(context)
 
 
-def test_garbled_info_is_a_bad_message(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_info_is_bad_message(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
     context = cc.initialize(mount=mount.path)
     ccache = context.create_default_ccache(V5, ALICE)
     for said in (b"", b"no colon", b"change_time: soon\nid: 1\n"):
@@ -210,7 +210,7 @@ class Client:
         assert self.ccache.compare(self.ccache)
 
 
-def test_a_dead_server_is_unavailable(mount: Mounted) -> None:
+def test_dead_mount_is_server_unavailable(mount: Mounted) -> None:
     client = Client(mount)
     mount.process.kill()
     mount.process.wait(20)
@@ -222,7 +222,7 @@ def test_a_dead_server_is_unavailable(mount: Mounted) -> None:
 
 @pytest.mark.parametrize("way", ["killed", "stopped"])
 @pytest.mark.parametrize("journal", [False, True])
-def test_contexts_survive_a_restart_and_handles_do_not(
+def test_context_survives_restart_and_handles_do_not(
     make_mount: MakeMount, way: str, journal: bool
 ) -> None:
     mounted = make_mount()
@@ -262,7 +262,7 @@ def test_contexts_survive_a_restart_and_handles_do_not(
     client.context.release()
 
 
-def test_the_change_time_goes_on_over_a_restart(make_mount: MakeMount) -> None:
+def test_change_time_rises_over_restart(make_mount: MakeMount) -> None:
     mounted = make_mount()
     context = cc.initialize(mount=mounted.path)
     ccache = context.create_default_ccache(V5, ALICE)
@@ -279,7 +279,7 @@ def test_the_change_time_goes_on_over_a_restart(make_mount: MakeMount) -> None:
     assert all(earlier < later for earlier, later in pairwise(times))
 
 
-def test_a_killed_server_answers_who_waits(mount: Mounted) -> None:
+def test_killed_server_answers_waiters(mount: Mounted) -> None:
     client = Client(mount)
     other = cc.initialize(mount=mount.path)
     other.lock(cc.cc_lock_write, cc.cc_lock_noblock)
@@ -306,7 +306,7 @@ def test_a_killed_server_answers_who_waits(mount: Mounted) -> None:
         context.release()
 
 
-def test_a_server_killed_in_the_middle_of_a_call(mount: Mounted) -> None:
+def test_server_killed_during_call_is_unavailable(mount: Mounted) -> None:
     client = Client(mount)
     connection = os.minor(os.stat(mount.path).st_dev)
     mount.process.send_signal(signal.SIGSTOP)
@@ -327,7 +327,7 @@ def test_a_server_killed_in_the_middle_of_a_call(mount: Mounted) -> None:
     assert client.context.get_change_time() > 0
 
 
-def test_a_mount_that_is_taken_away_and_replaced(mount: Mounted) -> None:
+def test_context_uses_mount_that_replaces_another(mount: Mounted) -> None:
     client = Client(mount)
     held = os.open(mount.path, os.O_PATH)  # keeps the old server alive, unseen
     old = mount.process
@@ -364,7 +364,7 @@ for number in range(int(sys.argv[2])):
 """
 
 
-def test_clients_that_die_leave_nothing_in_the_server(mount: Mounted) -> None:
+def test_killed_clients_leave_no_handles(mount: Mounted) -> None:
     client = Client(mount)
     before, _ = held_by(mount)
     subprocess.run([sys.executable, "-c", MANY, str(mount.path), "200"], check=True, timeout=100)

@@ -85,7 +85,7 @@ def handles(mount: Mounted) -> int:
     return int(next(line for line in lines if "open_handles" in line).strip(' ,"').split()[-1])
 
 
-def test_a_session_is_killed_and_another_goes_on(mount: Mounted) -> None:
+def test_killed_session_does_not_disturb_another(mount: Mounted) -> None:
     context = cc.initialize(mount=mount.path)
     shared = context.create_ccache("shared", V5, ALICE)
     one, other = session(mount, "one"), session(mount, "other")
@@ -110,7 +110,7 @@ def test_a_session_is_killed_and_another_goes_on(mount: Mounted) -> None:
     assert len(servers(shared)) == 1
 
 
-def test_a_thread_that_dies_lets_go(mount: Mounted) -> None:
+def test_ended_thread_releases_locks(mount: Mounted) -> None:
     """Its context is nobody's any more, and so are its locks."""
     context = cc.initialize(mount=mount.path)
     work = context.create_ccache("work", V5, ALICE)
@@ -139,7 +139,7 @@ def house() -> Iterator[House]:
         yield made
 
 
-def test_different_users(house: House) -> None:
+def test_client_of_another_user_is_refused(house: House) -> None:
     """The owner's sessions share a server; another user's client does not trust it."""
     visit = ["/usr/bin/python3", "-c", VISITOR, str(house.top("plain"))]
     assert house.run([*OWNED, *visit]) == f"tkt {ALICE}\n"

@@ -516,7 +516,7 @@ def machine(served: Mounted) -> None:
     CCAPI.mounted = served
 
 
-def test_the_whole_api_against_a_model() -> None:
+def test_ccapi_agrees_with_model() -> None:
     run_state_machine_as_test(
         CCAPI,
         settings=settings(

@@ -17,7 +17,7 @@ ROUNDS = 25
 WRITE, NOW, WAIT = cc.cc_lock_write, cc.cc_lock_noblock, cc.cc_lock_block
 
 
-def test_many_contexts_in_many_threads(context: cc.Context, served: Mounted) -> None:
+def test_contexts_in_many_threads_are_independent(context: cc.Context, served: Mounted) -> None:
     shared = context.create_ccache("shared", V5, ALICE)
     started = threading.Barrier(THREADS)
 
@@ -43,7 +43,7 @@ def test_many_contexts_in_many_threads(context: cc.Context, served: Mounted) -> 
     assert [ccache.get_name() for ccache in context.new_ccache_iterator()] == ["shared"]
 
 
-def test_unique_names_are_unique(context: cc.Context, served: Mounted) -> None:
+def test_new_ccache_names_are_unique_across_threads(context: cc.Context, served: Mounted) -> None:
     def client() -> list[str]:
         with cc.initialize(mount=served.path) as mine:
             return [mine.create_new_ccache(V5, ALICE).get_name() for _ in range(ROUNDS)]
@@ -54,7 +54,7 @@ def test_unique_names_are_unique(context: cc.Context, served: Mounted) -> None:
     assert len({c.get_name() for c in context.new_ccache_iterator()}) == len(set(found))
 
 
-def test_iterators_under_changes(context: cc.Context, served: Mounted) -> None:
+def test_iterators_stay_consistent_under_changes(context: cc.Context, served: Mounted) -> None:
     ccache = context.create_ccache("work", V5, ALICE)
     kept = [f"kept/{n}@R" for n in range(30)]
     for name in kept:
@@ -98,7 +98,7 @@ def names_of(context: cc.Context) -> list[str]:
     return found
 
 
-def test_handles_while_their_ccaches_are_renamed(context: cc.Context, served: Mounted) -> None:
+def test_handles_follow_ccaches_renamed_meanwhile(context: cc.Context, served: Mounted) -> None:
     made = [context.create_ccache(name, V5, f"{name}@R") for name in "ab"]
     for ccache in made:
         ccache.store_credentials(credential("kept/x@R"))
@@ -139,7 +139,7 @@ for _ in range(int(sys.argv[2])):
 """
 
 
-def test_a_lock_keeps_others_out(context: cc.Context, served: Mounted) -> None:
+def test_write_lock_excludes_other_processes(context: cc.Context, served: Mounted) -> None:
     """Read, add one, write: without the lock the processes lose each other's steps."""
     counter = context.create_ccache("counter", V5, ALICE)
     counter.set_kdc_time_offset(V5, 0)
@@ -156,7 +156,7 @@ def test_a_lock_keeps_others_out(context: cc.Context, served: Mounted) -> None:
     assert counter.get_kdc_time_offset(V5) == 4 * ROUNDS
 
 
-def test_upgrades_and_downgrades_of_many(context: cc.Context, served: Mounted) -> None:
+def test_upgrades_and_downgrades_of_many_clients_end(context: cc.Context, served: Mounted) -> None:
     context.create_ccache("counter", V5, ALICE).set_kdc_time_offset(V5, 0)
 
     def client() -> None:

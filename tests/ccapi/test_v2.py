@@ -57,7 +57,7 @@ def fetched(ctx: cc.Context, ccache: cc.CCache) -> list[v2.cred_union]:
     return found
 
 
-def test_shutdown(served: Mounted) -> None:
+def test_shutdown_releases_context(served: Mounted) -> None:
     made = cc.initialize(2, served.path)
     v2.cc_shutdown(made)
     refuses(v2.CC_BAD_PARM, v2.cc_shutdown, made)
@@ -65,7 +65,7 @@ def test_shutdown(served: Mounted) -> None:
     refuses(v2.CC_BAD_PARM, v2.cc_open, made, "x", v2.CC_CRED_V5, 0)
 
 
-def test_null_arguments(ctx: cc.Context, work: cc.CCache) -> None:
+def test_null_arguments_are_bad_parameters(ctx: cc.Context, work: cc.CCache) -> None:
     creds, caches = v2.cc_seq_fetch_creds_begin(ctx, work), v2.cc_seq_fetch_NCs_begin(ctx)
     v5 = v2.CC_CRED_V5
     calls: list[Call] = [
@@ -129,7 +129,9 @@ ON_A_CCACHE: list[Callable[..., object]] = [
 
 
 @pytest.mark.parametrize("cred_type", [v2.CC_CRED_UNKNOWN, v2.CC_CRED_MAX, -1])
-def test_other_types_of_credentials(ctx: cc.Context, work: cc.CCache, cred_type: int) -> None:
+def test_credentials_of_other_types_are_refused(
+    ctx: cc.Context, work: cc.CCache, cred_type: int
+) -> None:
     other = dataclasses.replace(cred(), cred_type=cred_type)
     for call in (
         (v2.cc_create, ctx, "x", ALICE, cred_type, 0),
@@ -144,7 +146,7 @@ def test_other_types_of_credentials(ctx: cc.Context, work: cc.CCache, cred_type:
     assert v2.cc_get_principal(ctx, work) == ALICE
 
 
-def test_create_open_close_destroy(ctx: cc.Context, work: cc.CCache) -> None:
+def test_ccache_is_created_opened_closed_destroyed(ctx: cc.Context, work: cc.CCache) -> None:
     assert (v2.cc_get_name(ctx, work), v2.cc_get_principal(ctx, work)) == ("work", ALICE)
     v2.cc_store(ctx, work, cred())
     assert v2.cc_create(ctx, "work", BOB, v2.CC_CRED_V5, 0).compare(work)
@@ -170,13 +172,13 @@ def test_create_open_close_destroy(ctx: cc.Context, work: cc.CCache) -> None:
     assert v2.cc_get_cred_version(ctx, work) == v2.CC_CRED_V5
 
 
-def test_bad_names_and_principals(ctx: cc.Context) -> None:
+def test_invalid_names_and_principals_are_refused(ctx: cc.Context) -> None:
     refuses(v2.CC_BADNAME, v2.cc_create, ctx, "tkt.x", ALICE, v2.CC_CRED_V5, 0)
     refuses(v2.CC_BADNAME, v2.cc_open, ctx, "x" * 256, v2.CC_CRED_V5, 0)
     refuses(v2.CC_BAD_PARM, v2.cc_create, ctx, "x", "no realm", v2.CC_CRED_V5, 0)
 
 
-def test_handles_that_v3_made_have_no_version(ctx: cc.Context, work: cc.CCache) -> None:
+def test_v3_handle_has_no_v2_version(ctx: cc.Context, work: cc.CCache) -> None:
     assert v2.cc_get_cred_version(ctx, work) == v2.CC_CRED_V5
     of_v3 = ctx.open_ccache("work")
     refuses(v2.CC_ERR_CRED_VERSION, v2.cc_get_cred_version, ctx, of_v3)
@@ -185,13 +187,13 @@ def test_handles_that_v3_made_have_no_version(ctx: cc.Context, work: cc.CCache) 
     assert v2.cc_get_cred_version(ctx, v2.cc_seq_fetch_NCs_next(ctx, iterator)) == v2.CC_CRED_V5
 
 
-def test_set_principal(ctx: cc.Context, work: cc.CCache) -> None:
+def test_set_principal_replaces_principal(ctx: cc.Context, work: cc.CCache) -> None:
     v2.cc_store(ctx, work, cred())
     v2.cc_set_principal(ctx, work, v2.CC_CRED_V5, BOB)
     assert (v2.cc_get_principal(ctx, work), len(fetched(ctx, work))) == (BOB, 1)
 
 
-def test_remove_cred_takes_the_first_that_matches(ctx: cc.Context, work: cc.CCache) -> None:
+def test_remove_cred_removes_first_match(ctx: cc.Context, work: cc.CCache) -> None:
     first, second = cred(endtime=1), cred(endtime=2)
     other = cred(starttime=5)
     for one in (other, first, second):
@@ -206,7 +208,7 @@ def test_remove_cred_takes_the_first_that_matches(ctx: cc.Context, work: cc.CCac
     assert fetched(ctx, work) == []
 
 
-def test_iteration_over_ccaches(ctx: cc.Context, work: cc.CCache) -> None:
+def test_fetch_next_iterates_over_ccaches(ctx: cc.Context, work: cc.CCache) -> None:
     v2.cc_create(ctx, "play", BOB, v2.CC_CRED_V5, 0)
     iterator = v2.cc_seq_fetch_NCs_begin(ctx)
     found = [v2.cc_get_name(ctx, v2.cc_seq_fetch_NCs_next(ctx, iterator)) for _ in range(2)]
@@ -217,7 +219,7 @@ def test_iteration_over_ccaches(ctx: cc.Context, work: cc.CCache) -> None:
     refuses(v2.CC_BAD_PARM, v2.cc_seq_fetch_NCs_end, ctx, iterator)
 
 
-def test_an_iterator_whose_ccache_is_gone(ctx: cc.Context, work: cc.CCache) -> None:
+def test_iterator_of_destroyed_ccache_is_invalid(ctx: cc.Context, work: cc.CCache) -> None:
     v2.cc_store(ctx, work, cred())
     iterator = v2.cc_seq_fetch_creds_begin(ctx, work)
     v2.cc_destroy(ctx, work)
@@ -225,7 +227,7 @@ def test_an_iterator_whose_ccache_is_gone(ctx: cc.Context, work: cc.CCache) -> N
     v2.cc_seq_fetch_NCs_end(ctx, iterator)
 
 
-def test_info_of_all_ccaches(ctx: cc.Context) -> None:
+def test_get_nc_info_lists_all_ccaches(ctx: cc.Context) -> None:
     assert v2.cc_get_NC_info(ctx) == []
     v2.cc_create(ctx, "work", ALICE, v2.CC_CRED_V5, 0)
     v2.cc_create(ctx, "play", BOB, v2.CC_CRED_V5, 0)
@@ -234,25 +236,25 @@ def test_info_of_all_ccaches(ctx: cc.Context) -> None:
     v2.cc_free_NC_info(ctx, info)
 
 
-def test_change_times(ctx: cc.Context, work: cc.CCache) -> None:
+def test_change_time_rises_with_each_change(ctx: cc.Context, work: cc.CCache) -> None:
     before = v2.cc_get_change_time(ctx)
     v2.cc_store(ctx, work, cred())
     assert v2.cc_get_change_time(ctx) > before
 
 
-def test_locks_are_not_supported(ctx: cc.Context, work: cc.CCache) -> None:
+def test_lock_request_is_not_supported(ctx: cc.Context, work: cc.CCache) -> None:
     for lock_type in (v2.CC_LOCK_UNLOCK, v2.CC_LOCK_READER, v2.CC_LOCK_WRITER | 16):
         refuses(v2.CC_NOT_SUPP, v2.cc_lock_request, ctx, work, lock_type)
 
 
-def test_freeing_frees_nothing(ctx: cc.Context, work: cc.CCache) -> None:
+def test_free_calls_succeed(ctx: cc.Context, work: cc.CCache) -> None:
     v2.cc_free_principal(ctx, ALICE)
     v2.cc_free_name(ctx, "")
     v2.cc_free_creds(ctx, cred())
     v2.cc_free_NC_info(ctx, [])
 
 
-def test_where_nothing_is_mounted() -> None:
+def test_calls_without_mount_find_no_ccache() -> None:
     nowhere = cc.initialize(2, "/nonexistent/ccfs")
     assert v2.cc_get_change_time(nowhere) == 0
     assert v2.cc_get_NC_info(nowhere) == []

@@ -40,18 +40,18 @@ PRINCIPAL = st.text("abz/.-é ", min_size=1).map(lambda name: name + "@EXAMPLE.C
         authdata=TYPED,
     )
 )
-def test_a_record_comes_back_as_it_went(record: cc.cc_credentials_v5_t) -> None:
+def test_record_round_trips(record: cc.cc_credentials_v5_t) -> None:
     union = cc.cc_credentials_union(V5, record)
     assert records.decode(records.encode(union)) == union
 
 
-def test_no_repr_shows_what_a_credential_holds() -> None:
+def test_repr_of_credential_contains_no_secret() -> None:
     union = credential(ticket=cc.cc_data(0, b"SECRET"), keyblock=cc.cc_data(18, b"SECRET"))
     assert "SECRET" not in repr(union)
     assert "EXAMPLE.COM" in repr(union)
 
 
-def test_no_addresses_and_none_are_the_same() -> None:
+def test_empty_address_list_equals_none() -> None:
     empty = credential(addresses=[], authdata=[])
     assert credential(addresses=None, authdata=None) == empty
     assert records.decode(records.encode(empty)) == empty
@@ -82,25 +82,25 @@ def test_no_addresses_and_none_are_the_same() -> None:
         {"ticket_flags": 2**32},
     ],
 )
-def test_what_no_record_holds_is_refused(fields: dict[str, object]) -> None:
+def test_values_beyond_record_fields_are_refused(fields: dict[str, object]) -> None:
     refuses(cc.ccErrBadParam, records.encode, credential(**fields))
 
 
 @pytest.mark.parametrize("version", [0, 1, 3, 2**31])
-def test_other_versions_of_credentials_are_refused(version: int) -> None:
+def test_credentials_of_other_versions_are_refused(version: int) -> None:
     union = dataclasses.replace(credential(), version=version)
     refuses(cc.ccErrBadCredentialsVersion, records.encode, union)
     refuses(cc.ccErrBadParam, records.encode, cc.cc_credentials_union(V5, None))
 
 
-def test_records_are_those_of_the_file_format() -> None:
+def test_record_equals_file_format() -> None:
     union = credential()
     stored = records._credential(union.credentials_v5)
     assert records.encode(union) == encode_credential(stored, DIALECT_V4)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2**31 - 1, 2**31, 2**32 - 1])
-def test_offsets_are_unsigned_for_the_caller(number: int) -> None:
+def test_time_offset_is_unsigned_for_caller(number: int) -> None:
     assert -(2**31) <= records.signed(number) < 2**31
     assert records.unsigned(records.signed(number)) == number
 
@@ -108,7 +108,7 @@ def test_offsets_are_unsigned_for_the_caller(number: int) -> None:
 @pytest.mark.parametrize(
     "name", ["tkt.x", "tkt.", "a\0b", "x" * 256, "/" * 86, "\ud800", "é" * 128]
 )
-def test_names_that_no_ccache_has(name: str) -> None:
+def test_invalid_names_are_refused(name: str) -> None:
     refuses(cc.ccErrBadName, names.to_directory, name)
 
 
@@ -116,23 +116,23 @@ def test_names_that_no_ccache_has(name: str) -> None:
     ("name", "directory"),
     [("", "%00"), ("a b", "a b"), (".", "%2E"), ("x/y%~", "x%2Fy%25%7E"), ("tkt", "tkt")],
 )
-def test_names_of_directories(name: str, directory: str) -> None:
+def test_ccache_name_maps_to_directory_name(name: str, directory: str) -> None:
     assert names.to_directory(name) == directory
     assert names.from_directory(directory) == name
 
 
-def test_names_that_are_no_utf8_keep_their_bytes() -> None:
+def test_non_utf8_names_keep_their_bytes() -> None:
     name = b"\xff\xfe".decode("utf-8", "surrogateescape")
     assert names.to_directory(name) == "%FF%FE"
     assert names.from_directory("%FF%FE") == name
 
 
 @pytest.mark.parametrize("principal", ["", "alice", "a@b@c", "a\0@R", "a\\", "\ud800@R"])
-def test_principals_that_can_not_be_parsed(principal: str) -> None:
+def test_unparsable_principals_are_refused(principal: str) -> None:
     refuses(cc.ccErrBadParam, names.canonical, principal)
 
 
-def test_principals_are_quoted_as_the_server_does() -> None:
+def test_principal_quoting_agrees_with_mount() -> None:
     assert names.canonical("a\nb\\c@R") == rb"a\nbc@R"
     assert names.canonical(ALICE) == ALICE.encode()
     longest = "a" * (names.PRINCIPAL_MAX - 2) + "@R"
@@ -140,7 +140,7 @@ def test_principals_are_quoted_as_the_server_does() -> None:
     refuses(cc.ccErrBadParam, names.canonical, "a" + longest)
 
 
-def test_every_number_has_the_name_of_its_constant() -> None:
+def test_error_names_agree_with_constants() -> None:
     codes = [name for name in cc.__all__ if name.startswith(("ccErr", "ccIteratorEnd", "ccNo"))]
     assert len(codes) == 30
     for name in codes:
@@ -150,7 +150,7 @@ def test_every_number_has_the_name_of_its_constant() -> None:
     assert sorted(getattr(cc, name) for name in codes) == [0, *range(201, 230)]
 
 
-def test_codes_of_v3_in_v2() -> None:
+def test_v3_codes_map_to_v2_codes() -> None:
     wanted = {0: 0, 201: 3, 203: 6, 205: 10, 221: 10, 220: 2, 211: 1, 212: 16, 213: 9, 228: 11}
     wanted |= dict.fromkeys((214, 215, 216, 217), 8)
     wanted |= dict.fromkeys((223, 224, 225, 227, 229), 4)
@@ -160,7 +160,7 @@ def test_codes_of_v3_in_v2() -> None:
         assert v2.from_v3(code) == code
 
 
-def test_failures_never_say_more_than_a_number() -> None:
+def test_error_text_is_only_the_code() -> None:
     with pytest.raises(cc.CCAPIError) as caught, api_errors({}):
         raise OSError(28, "secret", "secret")
     assert caught.value.code == cc.ccErrNoMem
@@ -170,7 +170,7 @@ def test_failures_never_say_more_than_a_number() -> None:
     assert caught.value.code == cc.ccErrBadInternalMessage
 
 
-def test_change_times_never_go_back() -> None:
+def test_change_time_never_decreases() -> None:
     times = change_clock.ChangeClock()
     assert times.last == 0
     assert times.convert("first", 1000) == 1000
@@ -185,7 +185,7 @@ def test_change_times_never_go_back() -> None:
     assert times.convert("third", gone + 50) == gone + 50
 
 
-def test_change_times_are_one_for_all_threads() -> None:
+def test_change_time_is_shared_by_threads() -> None:
     shared = change_clock.of("/nowhere/of-a-test")
     assert change_clock.of("/nowhere/of-a-test") is shared
     assert change_clock.of("/nowhere/else") is not shared

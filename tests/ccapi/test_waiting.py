@@ -46,7 +46,7 @@ def wait_in_vain(served: Mounted, call: Callable[[], None]) -> Running:
     return waiter
 
 
-def test_the_first_call_returns_at_once(context: cc.Context, work: cc.CCache) -> None:
+def test_first_wait_returns_at_once(context: cc.Context, work: cc.CCache) -> None:
     context.wait_for_change()
     work.wait_for_change()
     context.open_ccache("work").wait_for_change()
@@ -69,7 +69,9 @@ def changes(context: cc.Context, work: cc.CCache, served: Mounted) -> list[Calla
     ]
 
 
-def test_each_kind_of_change_wakes(context: cc.Context, work: cc.CCache, served: Mounted) -> None:
+def test_wait_ends_at_each_kind_of_change(
+    context: cc.Context, work: cc.CCache, served: Mounted
+) -> None:
     work.set_default()
     for change in changes(context, work, served):
         with cc.initialize(mount=served.path) as other:
@@ -84,7 +86,7 @@ def test_each_kind_of_change_wakes(context: cc.Context, work: cc.CCache, served:
                 waiter.wait()
 
 
-def test_changes_between_two_calls_are_not_lost(
+def test_wait_reports_change_between_two_calls(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     context.wait_for_change()
@@ -98,7 +100,9 @@ def test_changes_between_two_calls_are_not_lost(
     Running(work.wait_for_change).wait()
 
 
-def test_several_changes_are_one(context: cc.Context, work: cc.CCache, served: Mounted) -> None:
+def test_wait_reports_several_changes_once(
+    context: cc.Context, work: cc.CCache, served: Mounted
+) -> None:
     work.wait_for_change()
     for _ in range(5):
         work.store_credentials(credential())
@@ -109,9 +113,7 @@ def test_several_changes_are_one(context: cc.Context, work: cc.CCache, served: M
     waiter.wait()
 
 
-def test_created_and_destroyed_ccaches_wake_the_collection(
-    context: cc.Context, served: Mounted
-) -> None:
+def test_collection_wait_ends_at_create_and_destroy(context: cc.Context, served: Mounted) -> None:
     with cc.initialize(mount=served.path) as other:
         other.wait_for_change()
         waiter = wait_in_vain(served, other.wait_for_change)
@@ -122,7 +124,9 @@ def test_created_and_destroyed_ccaches_wake_the_collection(
         waiter.wait()
 
 
-def test_another_ccache_wakes_nobody(context: cc.Context, work: cc.CCache, served: Mounted) -> None:
+def test_ccache_wait_ignores_other_ccaches(
+    context: cc.Context, work: cc.CCache, served: Mounted
+) -> None:
     other = context.create_ccache("other", V5, ALICE)
     work.wait_for_change()
     waiter = wait_in_vain(served, work.wait_for_change)
@@ -134,7 +138,7 @@ def test_another_ccache_wakes_nobody(context: cc.Context, work: cc.CCache, serve
     waiter.wait()
 
 
-def test_locks_wake_nobody(context: cc.Context, work: cc.CCache, served: Mounted) -> None:
+def test_wait_ignores_locks(context: cc.Context, work: cc.CCache, served: Mounted) -> None:
     work.wait_for_change()
     waiter = wait_in_vain(served, work.wait_for_change)
     before = polls(served)
@@ -149,7 +153,7 @@ def test_locks_wake_nobody(context: cc.Context, work: cc.CCache, served: Mounted
     waiter.wait()
 
 
-def test_an_expiry_and_a_refusal_wake_nobody(
+def test_wait_ignores_expiry_and_refusal(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     events = served.path / "events"
@@ -169,7 +173,9 @@ def test_an_expiry_and_a_refusal_wake_nobody(
             waiter.wait()
 
 
-def test_all_waiters_wake(context: cc.Context, served: Mounted, others: list[cc.Context]) -> None:
+def test_change_wakes_all_waiters(
+    context: cc.Context, served: Mounted, others: list[cc.Context]
+) -> None:
     work = context.create_ccache("work", V5, ALICE)
     ccaches = [other.open_ccache("work") for other in others]
     handles: list[cc.Context | cc.CCache] = [*others, *ccaches]
@@ -182,7 +188,7 @@ def test_all_waiters_wake(context: cc.Context, served: Mounted, others: list[cc.
         waiter.wait()
 
 
-def test_a_ccache_that_begins_anew_is_waited_for(
+def test_wait_continues_over_reinitialisation(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     """As libkrb5 initializes one: the file is unlinked, then made again."""
@@ -197,7 +203,7 @@ def test_a_ccache_that_begins_anew_is_waited_for(
         waiter.wait()
 
 
-def test_a_ccache_that_stays_uninitialised_is_none(
+def test_wait_ends_where_ccache_stays_uninitialised(
     context: cc.Context, work: cc.CCache, served: Mounted
 ) -> None:
     work.wait_for_change()
@@ -207,7 +213,7 @@ def test_a_ccache_that_stays_uninitialised_is_none(
     refuses(cc.ccErrInvalidCCache, waiter.wait)
 
 
-def test_waiters_of_a_destroyed_ccache_are_answered(
+def test_destroyed_ccache_answers_waiters(
     context: cc.Context, served: Mounted, others: list[cc.Context]
 ) -> None:
     work = context.create_ccache("work", V5, ALICE)
@@ -224,9 +230,7 @@ def test_waiters_of_a_destroyed_ccache_are_answered(
     refuses(cc.ccErrInvalidCCache, ccaches[0].wait_for_change)
 
 
-def test_waiting_asks_nothing_meanwhile(
-    context: cc.Context, work: cc.CCache, served: Mounted
-) -> None:
+def test_wait_makes_no_requests(context: cc.Context, work: cc.CCache, served: Mounted) -> None:
     work.wait_for_change()
     waiter = wait_in_vain(served, work.wait_for_change)
     before = os.times()
@@ -238,7 +242,7 @@ def test_waiting_asks_nothing_meanwhile(
     waiter.wait()
 
 
-def test_a_hundred_waiters_woken_by_one_change(
+def test_change_wakes_a_hundred_waiters(
     context: cc.Context, served: Mounted, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clients = [cc.initialize(mount=served.path) for _ in range(100)]

@@ -83,7 +83,7 @@ def is_mounted(where: Place, uid: int) -> bool:
     return where.sh(f"cat /run/ccfs/{uid}/info", uid, status=None).startswith("server_id: ")
 
 
-def test_a_session_ends_while_its_daemon_is_replaced(here: Place) -> None:
+def test_session_end_during_daemon_replacement_destroys_its_ccache(here: Place) -> None:
     """Its own ccache goes, though there was nobody to tell just then."""
     here.open(USER)
     asked = {"import": "session", "ccache": str(source(here, USER))}
@@ -97,7 +97,7 @@ def test_a_session_ends_while_its_daemon_is_replaced(here: Place) -> None:
     wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
 
 
-def test_a_session_ends_that_ccfsd_can_tell_nobody_of(here: Place) -> None:
+def test_session_end_without_ccfsd_is_reported_by_next_ccfsd(here: Place) -> None:
     """The next one tells the daemon, even if that is another by then."""
     here.open(USER)
     asked = {"import": "session", "ccache": str(source(here, USER))}
@@ -113,7 +113,7 @@ def test_a_session_ends_that_ccfsd_can_tell_nobody_of(here: Place) -> None:
     wait_until(lambda: not here.state()["mounts"][0]["doomed"], "it is not over")
 
 
-def test_an_import_that_comes_too_late(here: Place) -> None:
+def test_late_import_leaves_source(here: Place) -> None:
     """A daemon that did nothing for a while takes nothing away that nobody waits for any more."""
     here.open(USER)
     left = source(here, USER)
@@ -126,7 +126,7 @@ def test_an_import_that_comes_too_late(here: Place) -> None:
     assert "late" not in caches(here, USER)
 
 
-def test_a_mount_that_is_taken_away_while_it_is_used(here: Place) -> None:
+def test_login_after_unmount_gets_visible_mount(here: Place) -> None:
     """The next login has one that can be seen."""
     here.open(USER)
     store(here, USER)
@@ -142,7 +142,7 @@ def test_a_mount_that_is_taken_away_while_it_is_used(here: Place) -> None:
     user.wait()
 
 
-def test_a_mount_that_is_taken_away_while_there_is_no_ccfsd(here: Place) -> None:
+def test_next_ccfsd_replaces_mount_unmounted_meanwhile(here: Place) -> None:
     here.open(USER)
     store(here, USER)
     old = here.daemon(USER)
@@ -170,7 +170,7 @@ def _has_open(pid: int) -> bool:
     return False
 
 
-def test_a_lingering_daemon_dies_while_there_is_no_ccfsd(here: Place) -> None:
+def test_next_ccfsd_restores_journal_of_lingering_daemon(here: Place) -> None:
     """What is in its journal is there again, as when a ccfsd had seen it."""
     (here.root / f"run/systemd/linger/ccfs{USER}").touch()
     session = here.open(USER).values["session"]
@@ -189,7 +189,9 @@ def test_a_lingering_daemon_dies_while_there_is_no_ccfsd(here: Place) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", '{"version": 1, "mounts": [7', '{"version": 9}', None])
-def test_numbers_are_not_used_again_after_a_damage(here: Place, damage: str | None) -> None:
+def test_session_numbers_are_not_reused_after_damaged_state(
+    here: Place, damage: str | None
+) -> None:
     """A late close ends nobody else's session."""
     first = here.open(USER).values["session"]
     kill_ccfsd(here)
@@ -208,7 +210,7 @@ def server(where: Place, uid: int) -> str:
     return where.sh(f"head -1 /run/ccfs/{uid}/info", uid)
 
 
-def test_no_room_in_run(here: Place) -> None:
+def test_login_is_refused_while_state_cannot_be_written(here: Place) -> None:
     """Nobody gets a mount that the next ccfsd would not know of, and it keeps what is there."""
     here.sh("mount -o remount,size=1m /run")
     first = here.open(USER).values["session"]
@@ -232,7 +234,7 @@ def test_no_room_in_run(here: Place) -> None:
     assert here.status()["sessions"] == 1
 
 
-def test_a_source_with_a_name_that_no_import_has_room_for(here: Place) -> None:
+def test_import_with_overlong_name_is_answered(here: Place) -> None:
     """It is answered, and the mount goes with the session."""
     words = f"open uid={USER} gid={USER} ccache=/"
     with here.client() as client:
@@ -245,7 +247,7 @@ def test_a_source_with_a_name_that_no_import_has_room_for(here: Place) -> None:
 
 
 @pytest.mark.parametrize("uid", [2147483648, 4294967294])
-def test_a_uid_beyond_31_bits(here: Place, uid: int) -> None:
+def test_session_of_uid_beyond_31_bits(here: Place, uid: int) -> None:
     session = here.open(uid).values["session"]
     assert is_mounted(here, uid)
     store(here, uid)
@@ -255,7 +257,7 @@ def test_a_uid_beyond_31_bits(here: Place, uid: int) -> None:
 
 
 @pytest.mark.parametrize("uid", [2147483648, 4294967294])
-def test_a_kcm_client_with_a_uid_beyond_31_bits(bare: Place, uid: int) -> None:
+def test_kcm_client_with_uid_beyond_31_bits(bare: Place, uid: int) -> None:
     bare.start("--kcm-socket", "/run/kcm")
     assert bare.sh(f"/usr/bin/python3 -I -c '{KCM_DEFAULT}'", uid) == f"{uid}:tkt\n"
     assert bare.ask_as(uid, "mount deadline=15000").startswith(f"ok path=/run/ccfs/{uid} ")
@@ -314,7 +316,7 @@ def silent(where: Place, uid: int, *paths: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", ["mount", "mounts", "journal", "journals"])
-def test_a_user_mounts_something_in_our_place(here: Place, what: str) -> None:
+def test_foreign_mount_over_mountpoint_goes_with_session(here: Place, what: str) -> None:
     """It hangs nobody else, and goes with the session."""
     session = here.open(USER).values["session"]
     store(here, USER)
@@ -331,7 +333,7 @@ def test_a_user_mounts_something_in_our_place(here: Place, what: str) -> None:
         wait_until(lambda: not here.mounts(), "something is left")
 
 
-def test_stop_while_somebody_waits(here: Place) -> None:
+def test_stop_refuses_waiting_requests(here: Place) -> None:
     """Nothing is begun for them any more."""
     here.open(USER)
     command = ["mount deadline=20000", f"open uid={USER} gid={USER} deadline=20000"]
@@ -348,7 +350,7 @@ def test_stop_while_somebody_waits(here: Place) -> None:
         client.close()
 
 
-def test_a_daemon_that_cannot_be_killed(here: Place) -> None:
+def test_unkillable_daemon_delays_neither_logins_nor_stop(here: Place) -> None:
     """It waits for a file system of its user's, which keeps nobody from anything, nor the end."""
     here.open(USER)
     daemon = here.daemon(USER)
@@ -417,7 +419,7 @@ def test_a_login_does_not_wait_for_daemons_that_hang(autojump_clock: MockClock) 
     trio.run(scene, clock=autojump_clock)
 
 
-def test_as_many_as_there_are_descriptors_for(bare: Place) -> None:
+def test_sessions_are_refused_at_descriptor_limit(bare: Place) -> None:
     """One more is told so, and the next ccfsd takes nobody for dead whom it can't look at."""
     few = ["prlimit", "--nofile=48:48"]
     bare.start(*LINGER, prefix=few)
@@ -434,7 +436,7 @@ def test_as_many_as_there_are_descriptors_for(bare: Place) -> None:
     wait_until(bare.is_empty, "something is left")
 
 
-def test_killed_before_the_session_is_written_down(here: Place) -> None:
+def test_ccfsd_killed_before_state_write_leaves_no_session_mount(here: Place) -> None:
     """Nobody can ever ask for a session's own mount whose session has not begun."""
     here.open(USER, scope="session")
     written = here.state()

@@ -57,7 +57,9 @@ def connect(where: Place) -> socket.socket:
         (bytes(range(256)) * 200, b"error the message is too long"),
     ],
 )
-def test_what_is_said(here: Place, sent: bytes, reply: bytes) -> None:
+def test_control_replies_one_line_and_closes_after_error(
+    here: Place, sent: bytes, reply: bytes
+) -> None:
     """Whatever comes gets one line; after an error the connection is over."""
     with connect(here) as connected:
         connected.send(sent)
@@ -68,7 +70,7 @@ def test_what_is_said(here: Place, sent: bytes, reply: bytes) -> None:
     assert here.status()["pid"] == here.started[0].pid
 
 
-def test_descriptors_that_nobody_wants(here: Place) -> None:
+def test_unwanted_descriptors_are_closed(here: Place) -> None:
     """They are let go by the kernel: ccfsd has no more open than before."""
     directory = f"/proc/{here.started[0].pid}/fd"
     here.status()
@@ -80,7 +82,7 @@ def test_descriptors_that_nobody_wants(here: Place) -> None:
     wait_until(lambda: len(os.listdir(directory)) <= before, "descriptors stay")
 
 
-def test_one_request_at_a_time(here: Place) -> None:
+def test_second_request_before_reply_is_refused(here: Place) -> None:
     with connect(here) as connected:
         connected.send(b"open uid=64108 gid=64108 user=x scope=user service=t deadline=9000")
         connected.send(b"status")
@@ -89,7 +91,7 @@ def test_one_request_at_a_time(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_many_requests_of_one(here: Place) -> None:
+def test_connection_serves_many_requests(here: Place) -> None:
     with connect(here) as connected:
         for _ in range(1000):
             connected.send(b"close session=0")
@@ -123,7 +125,7 @@ sys.stdin.read()
 """
 
 
-def test_one_user_cannot_keep_others_out(here: Place) -> None:
+def test_connection_limit_per_user_spares_others(here: Place) -> None:
     """Who holds more connections than anybody needs is refused; root and other users aren't."""
     command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HOLD, "200"]
     greedy = here.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -146,7 +148,7 @@ def test_one_user_cannot_keep_others_out(here: Place) -> None:
 HAMMER = HOLD.replace("held.append(s)", "s.close()")
 
 
-def test_logins_while_somebody_hammers(here: Place) -> None:
+def test_logins_succeed_under_connection_flood(here: Place) -> None:
     """Connections opened and closed without an end, each with a request that nobody waits for."""
     command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HAMMER, "1000000"]
     greedy = here.popen(command, stdin=subprocess.PIPE)
@@ -158,7 +160,7 @@ def test_logins_while_somebody_hammers(here: Place) -> None:
         greedy.communicate()
 
 
-def test_who_does_not_wait_is_not_waited_for(here: Place) -> None:
+def test_abandoned_requests_are_dropped(here: Place) -> None:
     """A user stops their daemon, asks for it again and again, and goes each time."""
     here.ask_as(USER, "mount deadline=15000")
     daemon = here.daemon(USER)

@@ -19,7 +19,7 @@ values = st.binary(max_size=40).map(os.fsdecode)
 
 
 @given(words, st.dictionaries(words, values, max_size=5))
-def test_what_is_said_is_understood(word: str, said: dict[str, str]) -> None:
+def test_decode_undoes_encode(word: str, said: dict[str, str]) -> None:
     said.pop("word", None)
     data = messages.encode(word, **said)
     assert messages.decode(data) == Message(word, said)
@@ -28,7 +28,7 @@ def test_what_is_said_is_understood(word: str, said: dict[str, str]) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_what_decodes_encodes_to_values_of_the_same_meaning(data: bytes) -> None:
+def test_decoded_message_encodes_to_same_values(data: bytes) -> None:
     try:
         message = messages.decode(data)
     except MalformedError:
@@ -44,13 +44,13 @@ def test_what_decodes_encodes_to_values_of_the_same_meaning(data: bytes) -> None
     ("text", "shown"),
     [("a reason", b"error a reason"), ("two\nlines\x1b", b"error two?lines?"), ("é", b"error ?")],
 )
-def test_a_refusal_is_one_plain_line(text: str, shown: bytes) -> None:
+def test_refusal_is_one_plain_line(text: str, shown: bytes) -> None:
     assert messages.refusal(text) == shown
     with pytest.raises(RefusedError):
         messages.decode_reply(messages.refusal(text))
 
 
-def test_too_much() -> None:
+def test_overlong_message_is_refused() -> None:
     with pytest.raises(MalformedError):
         messages.encode("mount", x="y" * 5000)
     with pytest.raises(MalformedError):
@@ -96,7 +96,7 @@ def replies(data: bytes) -> Callable[[socket.socket], None]:
         (b"", UnreachableError),
     ],
 )
-def test_the_client(tmp_path: Path, reply: bytes, outcome: object) -> None:
+def test_client_maps_replies_to_results(tmp_path: Path, reply: bytes, outcome: object) -> None:
     path = tmp_path / "control"
     thread = serving(path, replies(reply) if reply else lambda client: None)
     with Client(str(path), 20) as client:
@@ -108,13 +108,13 @@ def test_the_client(tmp_path: Path, reply: bytes, outcome: object) -> None:
     thread.join(20)
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_client_without_server_is_unreachable(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError):
         Client(str(tmp_path / "control"))
     assert own_mount(str(tmp_path / "control")) is None
 
 
-def test_nobody_answers(tmp_path: Path) -> None:
+def test_client_gives_up_after_timeout(tmp_path: Path) -> None:
     path = tmp_path / "control"
     over = threading.Event()
     thread = serving(path, lambda client: over.wait(20) and None)
@@ -127,7 +127,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
-def test_who_listens_is_not_root(tmp_path: Path) -> None:
+def test_client_refuses_listener_other_than_root(tmp_path: Path) -> None:
     """Nobody else may say where a mount is."""
     tmp_path.chmod(0o777)
     path = tmp_path / "control"

@@ -119,7 +119,7 @@ def daemon(place: Path) -> Iterator[Daemon]:
     made.journal.close()
 
 
-def test_into_a_ccache_of_the_session(daemon: Daemon) -> None:
+def test_import_creates_session_ccache(daemon: Daemon) -> None:
     """The default stays what it is; the outside is told; the event says who."""
     tkt = fill(daemon.store, MINE)
     assert daemon.take() == "session-7"
@@ -142,7 +142,7 @@ def test_into_a_ccache_of_the_session(daemon: Daemon) -> None:
     assert daemon.kept() == {b"tkt": MINE, b"session-7": DELEGATED}
 
 
-def test_a_second_time_replaces(daemon: Daemon) -> None:
+def test_second_import_replaces_session_ccache(daemon: Daemon) -> None:
     daemon.take()
     ccache = daemon.ccache(b"session-7")
     daemon.leave(MINE)
@@ -164,7 +164,7 @@ IF_EMPTY: dict[str, tuple[bytes | None, bool]] = {
 
 
 @pytest.mark.parametrize("kind", IF_EMPTY)
-def test_into_the_default_where_that_has_nothing(daemon: Daemon, kind: str) -> None:
+def test_import_into_default_only_if_empty(daemon: Daemon, kind: str) -> None:
     before, empty = IF_EMPTY[kind]
     if before is not None:
         fill(daemon.store, before)
@@ -176,14 +176,14 @@ def test_into_the_default_where_that_has_nothing(daemon: Daemon, kind: str) -> N
         assert data_of(daemon.ccache(b"tkt")) == before
 
 
-def test_the_default_is_the_one_that_is_it(daemon: Daemon) -> None:
+def test_import_into_default_follows_default(daemon: Daemon) -> None:
     work = fill(daemon.store, MINE, b"work")
     daemon.store.collection.set_default(work, at())
     assert daemon.take("default") == "work"
     assert data_of(work) == DELEGATED
 
 
-def test_a_name_like_any(daemon: Daemon) -> None:
+def test_import_accepts_any_ccache_name(daemon: Daemon) -> None:
     name = "a/b \udcff\n"
     assert daemon.take(name) == name
     assert data_of(daemon.ccache(b"a/b \xff\n")) == DELEGATED
@@ -205,7 +205,9 @@ HOSTILE: dict[str, tuple[Callable[[Daemon], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_sources(daemon: Daemon, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+def test_hostile_sources_are_refused_and_left(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
     """Refused in one line without their bytes, and left where they are."""
     make, why = HOSTILE[kind]
     make(daemon)
@@ -216,16 +218,16 @@ def test_hostile_sources(daemon: Daemon, caplog: pytest.LogCaptureFixture, kind:
 
 
 @pytest.mark.parametrize("residual", ["KEYRING:session:x", "krb5cc", "FILE:", ""])
-def test_other_residuals(daemon: Daemon, residual: str) -> None:
+def test_other_residual_types_are_refused(daemon: Daemon, residual: str) -> None:
     with pytest.raises(SourceError):
         trio.run(Importer(daemon.committer, OWNER).take, residual, "default", ImportWhen.ALWAYS)
 
 
-def test_a_name_that_no_ccache_can_have(daemon: Daemon) -> None:
+def test_import_under_invalid_name_is_refused(daemon: Daemon) -> None:
     assert "no ccache can have that name" in daemon.refused(into="tkt.x")
 
 
-def test_no_room(place: Path) -> None:
+def test_import_beyond_limits_is_refused_and_logged(place: Path) -> None:
     """It is said, also in the log that users see."""
     daemon = Daemon(place, Limits(ccaches=1))
     try:
@@ -235,7 +237,7 @@ def test_no_room(place: Path) -> None:
         daemon.journal.close()
 
 
-def test_what_is_in_a_ccfs_is_not_taken(daemon: Daemon, make_mount: MakeMount) -> None:
+def test_source_in_ccfs_mount_is_refused(daemon: Daemon, make_mount: MakeMount) -> None:
     """KRB5CCNAME may point at a mount: nothing was left there by a login."""
     mount = make_mount("--no-journal")
     file = mount.path / "default/ccache"
@@ -245,7 +247,7 @@ def test_what_is_in_a_ccfs_is_not_taken(daemon: Daemon, make_mount: MakeMount) -
     assert file.read_bytes() == DELEGATED
 
 
-def test_a_journal_without_room(
+def test_import_fails_and_leaves_source_when_journal_is_full(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is said to be imported that could be lost: the source stays."""
@@ -265,7 +267,7 @@ def test_a_journal_without_room(
     assert daemon.kept()[b"session-7"] == big
 
 
-def test_a_bug_is_told_without_its_message(
+def test_import_bug_is_reported_without_message(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -277,7 +279,7 @@ def test_a_bug_is_told_without_its_message(
     assert KEY.decode() not in caplog.text
 
 
-def test_a_source_that_cannot_be_removed(
+def test_import_reports_source_it_cannot_remove(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The import is done, and the log says what stays."""
@@ -293,7 +295,9 @@ def test_a_source_that_cannot_be_removed(
     assert f"{daemon.left} has changed since it was read, and stays" in caplog.text
 
 
-def test_it_is_kept_before_the_source_goes(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_is_journaled_before_source_is_removed(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
     commit, remove = daemon.journal.commit, foreign_file.Source.remove
 
@@ -312,7 +316,7 @@ def test_it_is_kept_before_the_source_goes(daemon: Daemon, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
-def test_killed_at_any_moment(place: Path, moment: str) -> None:
+def test_daemon_killed_during_import_loses_nothing(place: Path, moment: str) -> None:
     """Nothing is lost: it is in the file, or in the journal, or in both."""
     code = "import sys; from tests.ccfsd.test_import import die; die(*sys.argv[1:])"
     died = subprocess.run([sys.executable, "-c", code, place, moment], timeout=60, check=False)
@@ -342,7 +346,7 @@ def die(place: str, moment: str) -> None:
 
 
 @pytest.mark.expects_warnings
-def test_a_source_that_does_not_answer(daemon: Daemon, make_mount: MakeMount) -> None:
+def test_import_gives_up_on_hanging_source(daemon: Daemon, make_mount: MakeMount) -> None:
     """It is given up in time, the loop goes on, others wait their turn; then all is as before.
 
     The file is on a FUSE mount whose daemon is stopped.
@@ -372,9 +376,7 @@ def test_a_source_that_does_not_answer(daemon: Daemon, make_mount: MakeMount) ->
     assert len(os.listdir("/proc/self/fd")) <= before + 1  # no descriptor of the hung file
 
 
-def test_one_that_nobody_waits_for_any_more_is_not_stored(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_abandoned_import_is_not_stored(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread comes back late: its file stays, and no ccache appears behind anybody's back."""
 
     async def scene() -> None:
@@ -411,7 +413,7 @@ def test_one_that_nobody_waits_for_any_more_is_not_stored(
     assert daemon.left.read_bytes() == DELEGATED
 
 
-def test_destroyed_with_its_session(daemon: Daemon) -> None:
+def test_session_ccache_is_destroyed_with_session(daemon: Daemon) -> None:
     daemon.take()
 
     async def scene() -> None:

@@ -73,7 +73,7 @@ def attack(here: Place, pid: int, uid: int = USER) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("uid", [USER, 64113])
-def test_a_user_cannot_stop_end_limit_slow_or_trace_a_daemon(here: Place, uid: int) -> None:
+def test_user_cannot_interfere_with_daemons(here: Place, uid: int) -> None:
     """Neither one's own daemon and its helper, nor another user's."""
     here.open(USER)
     daemon = here.daemon(USER)
@@ -91,7 +91,7 @@ def test_a_user_cannot_stop_end_limit_slow_or_trace_a_daemon(here: Place, uid: i
     waiter.wait(20)
 
 
-def test_nor_as_root_of_a_user_namespace(here: Place) -> None:
+def test_root_of_user_namespace_cannot_interfere_with_daemons(here: Place) -> None:
     here.open(USER)
     script = here.directory / "attack.py"
     script.write_text(ATTACK)
@@ -118,14 +118,14 @@ PASSWD = "root:x:0:0::/root:/bin/bash\n"
         ("garbage\n:::\n", 65533),
     ],
 )
-def test_the_uid_of_the_daemons(tmp_path: Path, lines: str, uid: int) -> None:
+def test_service_uid_is_never_root_or_in_use(tmp_path: Path, lines: str, uid: int) -> None:
     """Never root's, never one that a user or another service has."""
     passwd = tmp_path / "passwd"
     passwd.write_text(PASSWD + lines)
     assert privileges.service_uid(str(passwd)) == uid
 
 
-def test_all_uids_taken(tmp_path: Path) -> None:
+def test_service_uid_none_left_is_an_error(tmp_path: Path) -> None:
     passwd = tmp_path / "passwd"
     passwd.write_text("".join(f"u{uid}:x:{uid}:1::/:/bin/sh\n" for uid in privileges.FALLBACKS))
     with pytest.raises(OSError, match="there is no system user ccfs"):
@@ -133,7 +133,7 @@ def test_all_uids_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_no_daemon_for_the_uid_of_the_daemons() -> None:
+def test_service_uid_gets_no_mount() -> None:
     """Its owner could signal all of them."""
     code = (
         "from ccfs.linux import privileges as p\n"
@@ -179,7 +179,7 @@ def judge(pid: int) -> None:
     assert ionice.stdout.startswith("none")
 
 
-def test_nothing_of_a_nasty_parent_reaches_a_daemon() -> None:
+def test_daemon_inherits_nothing_from_its_parent() -> None:
     with place() as made:
         made.start("--no-kcm", prefix=bash_with_a_secret(NASTY))
         made.open(USER)
@@ -216,7 +216,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
-def test_a_daemon_has_none_of_the_keys_of_its_parent() -> None:
+def test_daemon_has_no_session_keyring_of_its_parent() -> None:
     done = subprocess.run(
         [sys.executable, "-c", KEYRING], capture_output=True, text=True, timeout=20, check=False
     )
@@ -239,7 +239,7 @@ def held(pid: int, kind: str) -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith(f"Cap{kind}:"))
 
 
-def test_the_capabilities_that_are_kept(here: Place) -> None:
+def test_ccfsd_keeps_documented_capabilities_only(here: Place) -> None:
     """As the table says, as far as the machine gives them to root at all."""
     ccfsd = here.started[0].pid
     children = Path(f"/proc/{ccfsd}/task/{ccfsd}/children")
@@ -251,7 +251,7 @@ def test_the_capabilities_that_are_kept(here: Place) -> None:
         assert held(pid, "Inh") == held(pid, "Amb") == 0
 
 
-def test_the_table_of_capabilities_is_the_code_s() -> None:
+def test_document_lists_capabilities_of_the_code() -> None:
     assert documented("ccfsd") == {*capabilities.KEPT_BY_CCFSD}
     assert documented("fork server") == {*capabilities.KEPT_BY_FORK_SERVER}
     assert documented("supervisor of mount.ccfs") == {*capabilities.KEPT_BY_MOUNT_CCFS}

@@ -61,7 +61,7 @@ def here() -> Iterator[Place]:
         yield made
 
 
-def test_two_hundred_subordinate_uids(here: Place) -> None:
+def test_subordinate_uids_share_one_users_limit(here: Place) -> None:
     """They have what one user may have; others are served, and the refused hear why."""
     said = here.sh(f"/usr/bin/python3 -I -c '{MANY}'")
     assert said == str({"ok": 16, "error too many mounts of one user": 184}) + "\n"
@@ -85,13 +85,15 @@ def asked(*uids: int) -> Registry:
     return registry
 
 
-def test_too_little_memory(passwd: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounts_are_refused_below_memory_limit(
+    passwd: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(quota, "memory_available", lambda: 1)
     said = Quota(Limits(), passwd).start(1000, Registry(), 0.0)
     assert said == "too little memory for another mount"
 
 
-def test_new_mounts_of_one_user_in_a_minute(passwd: Users) -> None:
+def test_new_mounts_per_minute_are_limited_per_user(passwd: Users) -> None:
     """However quickly they end; with all subordinate uids together, and others aren't held up."""
     made = Quota(Limits(starts=3), passwd)
     assert [made.start(uid, Registry(), 0.0) for uid in (1000, 100_000, 100_001)] == [""] * 3
@@ -100,7 +102,7 @@ def test_new_mounts_of_one_user_in_a_minute(passwd: Users) -> None:
     assert made.start(1000, Registry(), 60.0) == ""
 
 
-def test_uids_without_a_name_have_half(passwd: Users) -> None:
+def test_unnamed_uids_share_half_of_the_limit(passwd: Users) -> None:
     """One of another name service, which has a session, is not among them."""
     made = Quota(Limits(mounts=4, kcm=4), passwd)
     registry = asked(2001, 2002)
@@ -114,7 +116,7 @@ def test_uids_without_a_name_have_half(passwd: Users) -> None:
     assert made.kcm(1000, 0, 4, registry) == "too many of them wait"
 
 
-def test_limits_on_the_command_line() -> None:
+def test_limit_options_are_parsed() -> None:
     given = arguments.parse(["--limit", "starts=2", "--limit", "memory=0"])
     limits = arguments.settings(given).limits
     assert (limits.starts, limits.memory, limits.mounts) == (2, 0, 1000)
@@ -123,7 +125,7 @@ def test_limits_on_the_command_line() -> None:
             arguments.parse(["--limit", wrong])
 
 
-def test_who_is_behind_a_uid(tmp_path: Path) -> None:
+def test_subordinate_uid_is_mapped_to_its_user(tmp_path: Path) -> None:
     subuid, passwd = tmp_path / "subuid", tmp_path / "passwd"
     users = Users(str(subuid), str(passwd))
     assert users.behind(100_005) == 100_005
@@ -136,7 +138,7 @@ def test_who_is_behind_a_uid(tmp_path: Path) -> None:
     assert not users.has_name(1001)
 
 
-def test_an_option_that_the_kernel_does_not_know_is_asked_for_once(
+def test_unsupported_mount_option_is_tried_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -172,7 +174,7 @@ for _ in range(16):
 """
 
 
-def test_sixteen_uids_whose_kcm_clients_wait(here: Place) -> None:
+def test_waiting_kcm_clients_are_limited_per_user(here: Place) -> None:
     """One user's waiting clients have the places of one user: those of others are served."""
     for uid in range(FIRST, FIRST + 16):
         assert here.ask_as(uid, "mount deadline=20000").startswith("ok ")

@@ -15,7 +15,7 @@ OWNER = Owner(1000, 100, "alice")
 LEADER = Process(77, 12345)
 
 
-def test_sessions_keep_a_mount() -> None:
+def test_mount_lasts_while_it_has_sessions() -> None:
     registry, first = Registry().has(Mount("1000", OWNER)).numbered()
     registry, second = registry.numbered()
     for number in (first, second):
@@ -27,13 +27,13 @@ def test_sessions_keep_a_mount() -> None:
     assert registry.closed(second).lost("1000") == Registry(following=3)
 
 
-def test_a_ccache_is_doomed_until_it_is_no_more() -> None:
+def test_session_ccache_is_listed_until_destroyed() -> None:
     registry = Registry().has(Mount("1000", OWNER)).doomed("1000", "one").doomed("1000", "two")
     assert registry.destroyed("1000", "one").mounts["1000"].doomed == ("two",)
     assert registry.lost("1000").destroyed("1000", "two") == Registry()
 
 
-def test_what_was_is_not_changed() -> None:
+def test_registry_is_immutable() -> None:
     before = Registry()
     before.has(Mount("1000", OWNER)).opened(Session(1, "1000", LEADER))
     assert before == Registry(1, {}, {})
@@ -56,7 +56,7 @@ registries = st.builds(
 
 
 @given(registries)
-def test_the_file_says_all_of_it(registry: Registry) -> None:
+def test_state_file_round_trips(registry: Registry) -> None:
     assert state_file.decode(state_file.encode(registry)) == registry
 
 
@@ -66,7 +66,7 @@ def test_the_file_says_all_of_it(registry: Registry) -> None:
         st.sampled_from(["version", "following", "mounts", "sessions"]), inner, max_size=4),
     max_leaves=8,
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_a_file_of_another_kind_is_none(data: bytes) -> None:
+def test_malformed_state_file_is_refused(data: bytes) -> None:
     """ValueError, whatever it is."""
     try:
         found = state_file.decode(data)
@@ -75,7 +75,7 @@ def test_a_file_of_another_kind_is_none(data: bytes) -> None:
     assert isinstance(found, Registry)
 
 
-def test_writing_it(tmp_path: Path) -> None:
+def test_state_file_is_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert state_file.read(str(path)) is None
     registry = Registry().has(Mount("1000", OWNER, LEADER, "0:41", asked=True))
@@ -88,7 +88,7 @@ def test_writing_it(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 
 
-def test_a_name_that_someone_else_has_put_there(tmp_path: Path) -> None:
+def test_state_file_write_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("theirs")
     (tmp_path / "state.new").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match="symbolic"):

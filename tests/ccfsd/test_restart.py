@@ -57,7 +57,7 @@ def become_newer(where: Place) -> None:
     (where.directory / "python/sitecustomize.py").write_text(NEWER)
 
 
-def test_everything_is_of_the_new_version(here: Place) -> None:
+def test_restart_runs_new_version_everywhere(here: Place) -> None:
     """The same process, sessions, mounts and clients; other daemons."""
     first = here.open(USER).values["session"]
     here.open(USER + 1)
@@ -82,7 +82,7 @@ def test_everything_is_of_the_new_version(here: Place) -> None:
     assert not here.lines("killing")
 
 
-def test_again_and_again(here: Place) -> None:
+def test_repeated_restarts_leave_nothing_behind(here: Place) -> None:
     """Nothing is left behind by any: no descriptor, no process, no capability less."""
     here.open(USER)
     assert restart(here)[0] == 0
@@ -115,7 +115,7 @@ FEW = "+" + ",+".join(name.lower() for name in capabilities.KEPT_BY_CCFSD)
 @pytest.mark.parametrize(
     "prefix", [[], ["setpriv", "--no-new-privs", f"--bounding-set=-all,{FEW}"]], ids=str
 )
-def test_it_may_do_what_it_could(bare: Place, prefix: list[str]) -> None:
+def test_restart_keeps_capabilities(bare: Place, prefix: list[str]) -> None:
     """The new program has the capabilities of the old one, and no more; systemd's unit as well."""
     ccfsd = bare.start(*WITHOUT, prefix=prefix).pid
     before = held(ccfsd)[2]
@@ -133,7 +133,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_program_changes_nothing(here: Place, what: str) -> None:
+def test_restart_with_broken_program_changes_nothing(here: Place, what: str) -> None:
     here.open(USER)
     before = here.daemon(USER), here.status()
     name, text = BROKEN[what]
@@ -147,13 +147,13 @@ def test_a_broken_program_changes_nothing(here: Place, what: str) -> None:
     assert restart(here)[0] == 0
 
 
-def test_no_ccfsd(bare: Place) -> None:
+def test_restart_without_ccfsd_is_an_error(bare: Place) -> None:
     status, said, error = restart(bare)
     assert (status, said) == (9, "")
     assert error.startswith("ccfsd: error: cannot restart ccfsd: ")
 
 
-def test_only_root_restarts_it(here: Place) -> None:
+def test_restart_is_refused_to_users(here: Place) -> None:
     assert here.ask_as(USER, "restart") == "error only root may ask for that"
 
 
@@ -197,7 +197,7 @@ while [ ! -e {stop} ]; do
 done"""
 
 
-def test_nobody_notices(here: Place) -> None:
+def test_restart_fails_no_login_and_no_client(here: Place) -> None:
     """Logins, and a user who looks at their mount all the time, meet no error."""
     for uid in (USER, USER + 1, USER + 2):
         here.open(uid)
@@ -225,7 +225,7 @@ def test_nobody_notices(here: Place) -> None:
     assert looker.wait(20) == 0
 
 
-def test_a_client_that_is_connected_stays_so(here: Place) -> None:
+def test_restart_keeps_control_connections(here: Place) -> None:
     """One that has said nothing yet is heard by the new one."""
     here.open(USER)
     with here.client() as quiet:
@@ -233,7 +233,7 @@ def test_a_client_that_is_connected_stays_so(here: Place) -> None:
         assert quiet.ask("status").values["sessions"] == "1"
 
 
-def test_a_user_who_waits_for_their_daemon_keeps_it_from_nothing(here: Place) -> None:
+def test_restart_does_not_wait_for_users_request(here: Place) -> None:
     """They are told to ask again; a login of theirs would have the restart refused."""
     here.open(USER)
     os.kill(here.daemon(USER), signal.SIGSTOP)
@@ -249,7 +249,7 @@ def test_a_user_who_waits_for_their_daemon_keeps_it_from_nothing(here: Place) ->
     assert waiting.communicate(timeout=20)[0].startswith(("error ccfsd is restarting", "ok "))
 
 
-def test_two_at_a_time(here: Place) -> None:
+def test_concurrent_restart_is_refused(here: Place) -> None:
     """One of them is told so; it is one restart."""
     here.open(USER)
     with here.client() as first, here.client() as second:
@@ -260,7 +260,7 @@ def test_two_at_a_time(here: Place) -> None:
     assert done.startswith(b"ok renewed=1 kept=0 ")
 
 
-def test_those_that_cannot_be_taken_over_go_on(bare: Place) -> None:
+def test_restart_leaves_daemons_without_fuse_connection(bare: Place) -> None:
     """With `--mount-anew` there are no links; ccfsd itself is another."""
     start(bare, "--mount-anew")
     bare.open(USER)
@@ -271,7 +271,7 @@ def test_those_that_cannot_be_taken_over_go_on(bare: Place) -> None:
     assert not devices(bare.status()["pid"])
 
 
-def test_a_daemon_that_dies_meanwhile(here: Place) -> None:
+def test_restart_survives_death_of_daemon(here: Place) -> None:
     """Between two daemons only ccfsd has the connection, and it passes it on."""
     here.open(USER)
     store(here, USER)
@@ -288,7 +288,7 @@ def test_a_daemon_that_dies_meanwhile(here: Place) -> None:
         assert has_it(here, USER)
 
 
-def test_the_socket_of_kcm_clients_is_passed_on(bare: Place) -> None:
+def test_restart_passes_on_kcm_socket(bare: Place) -> None:
     bare.start("--kcm-socket", "/run/kcm")
     inode = (bare.root / "run/kcm").stat().st_ino
     assert restart(bare)[0] == 0
@@ -306,7 +306,7 @@ def test_the_socket_of_kcm_clients_is_passed_on(bare: Place) -> None:
             assert restart(bare)[0] == 0
 
 
-def test_what_is_passed_is_for_one_process(tmp_path: Path) -> None:
+def test_restart_state_is_used_by_its_process_only(tmp_path: Path) -> None:
     """Another that has inherited the variable takes nothing of it."""
     table = tmp_path / "table"
     table.write_text('{"pid": 1, "passed": {"link:1": [5, 6], "link": [7]}}')

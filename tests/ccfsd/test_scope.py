@@ -31,7 +31,7 @@ def group(tmp_path: Path, text: str) -> str:
 SERVICE = "9:name=systemd:/\n0::/system.slice/ccfsd.service\n"
 
 
-def test_in_a_service_its_processes_get_a_scope(said: Path, tmp_path: Path) -> None:
+def test_fork_server_in_a_service_gets_scope(said: Path, tmp_path: Path) -> None:
     assert scope.enter(77, group(tmp_path, SERVICE))
     (call,) = said.read_text().splitlines()
     assert call == (
@@ -42,13 +42,13 @@ def test_in_a_service_its_processes_get_a_scope(said: Path, tmp_path: Path) -> N
     )
 
 
-def test_an_older_systemd_has_no_such_property(said: Path, tmp_path: Path) -> None:
+def test_scope_without_unsupported_property(said: Path, tmp_path: Path) -> None:
     (tmp_path / "refused").write_text("OOMPolicy")
     assert scope.enter(77, group(tmp_path, SERVICE))
     assert [line.split()[9] for line in said.read_text().splitlines()] == ["4", "3"]
 
 
-def test_without_systemd_s_leave_they_stay_where_they_are(
+def test_scope_refused_by_systemd_is_ignored(
     said: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "refused").write_text("StartTransientUnit")
@@ -58,7 +58,7 @@ def test_without_systemd_s_leave_they_stay_where_they_are(
 
 
 @pytest.mark.parametrize("text", ["", "0::/user.slice/session-1.scope\n", "1:pids:/x.service\n"])
-def test_nothing_is_asked_outside_of_a_service(said: Path, tmp_path: Path, text: str) -> None:
+def test_scope_is_not_requested_outside_a_service(said: Path, tmp_path: Path, text: str) -> None:
     assert not scope.enter(os.getpid(), group(tmp_path, text))
     assert not scope.enter(os.getpid(), str(tmp_path / "absent"))
     assert not said.exists()

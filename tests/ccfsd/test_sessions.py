@@ -35,7 +35,7 @@ def here(shared_place: Place) -> Iterator[Place]:
     wait_until(shared_place.is_empty, "something is left")
 
 
-def test_the_first_opens_a_mount_and_the_last_ends_it(here: Place) -> None:
+def test_first_session_mounts_and_last_unmounts(here: Place) -> None:
     first, second = here.open(64101), here.open(64101)
     assert first.values["path"] == second.values["path"] == "/run/ccfs/64101"
     (mount,) = [one for one in here.mounts() if one.is_ccfs]
@@ -51,7 +51,7 @@ def test_the_first_opens_a_mount_and_the_last_ends_it(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_two_users_have_two_mounts(here: Place) -> None:
+def test_users_have_separate_mounts(here: Place) -> None:
     here.open(64101)
     here.open(64102)
     store(here, 64101)
@@ -60,7 +60,7 @@ def test_two_users_have_two_mounts(here: Place) -> None:
     assert not has_it(here, 64102)
 
 
-def test_without_a_mount_nobody_can_use_its_place(here: Place) -> None:
+def test_unmounted_mountpoint_is_unusable(here: Place) -> None:
     """A daemon that its user ends: what is stored then is stored nowhere."""
     here.open(64101)
     daemon = here.daemon(64101)
@@ -73,7 +73,7 @@ def test_without_a_mount_nobody_can_use_its_place(here: Place) -> None:
     store(here, 64101)
 
 
-def test_the_user_takes_the_mount_away(here: Place) -> None:
+def test_mount_request_mounts_again_after_users_unmount(here: Place) -> None:
     here.open(64101)
     store(here, 64101)
     here.sh("fusermount3 -u /run/ccfs/64101", 64101)
@@ -85,7 +85,7 @@ def test_the_user_takes_the_mount_away(here: Place) -> None:
     assert here.sh("cat /run/ccfs/64101/README", 64101)
 
 
-def test_a_session_of_its_own(here: Place) -> None:
+def test_session_scope_has_mount_of_its_own(here: Place) -> None:
     """scope=session: another mount, gone with it, and the user's stays."""
     user = here.open(64101)
     own = here.open(64101, scope="session")
@@ -99,7 +99,7 @@ def test_a_session_of_its_own(here: Place) -> None:
     here.close(user.values["session"])
 
 
-def test_a_leader_that_is_killed_ends_its_session(here: Place) -> None:
+def test_killed_leader_ends_its_session(here: Place) -> None:
     leader, other = here.leader(64101), here.leader(64101)
     assert leader.values["path"] == other.values["path"]
     leader.end()
@@ -109,7 +109,7 @@ def test_a_leader_that_is_killed_ends_its_session(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_one_process_with_several_sessions(here: Place) -> None:
+def test_sessions_of_one_process_end_with_it(here: Place) -> None:
     """Each ends by itself, and all with the process."""
     leader = here.leader(64101, 64101, 64102)
     wait_until(lambda: here.status()["sessions"] == 3, "a session is missing")
@@ -120,7 +120,7 @@ def test_one_process_with_several_sessions(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_a_number_that_is_another_process_by_now() -> None:
+def test_reused_pid_does_not_end_session() -> None:
     """Nobody else is taken for one who has ended."""
     me = processes.find(os.getpid())
     assert me is not None
@@ -130,7 +130,7 @@ def test_a_number_that_is_another_process_by_now() -> None:
     assert processes.open_pidfd(replace(me, start=me.start - 1)) is None
 
 
-def test_who_gives_up_has_no_session(here: Place) -> None:
+def test_abandoned_login_has_no_session(here: Place) -> None:
     """A login whose time is over before the mount is there, and one that dies meanwhile."""
     for _ in range(3):
         client = here.client()
@@ -140,7 +140,7 @@ def test_who_gives_up_has_no_session(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_a_login_while_the_last_one_leaves(here: Place) -> None:
+def test_login_during_last_logout_gets_new_mount(here: Place) -> None:
     """It gets a new mount in the place of the old one, within its own time."""
     first = here.open(64101)
     store(here, 64101)
@@ -153,7 +153,7 @@ def test_a_login_while_the_last_one_leaves(here: Place) -> None:
     assert here.sh("cat /run/ccfs/64101/info", 64101)
 
 
-def test_eight_at_once(here: Place) -> None:
+def test_eight_concurrent_logins_share_mounts(here: Place) -> None:
     replies: list[str] = []
     users = [64101, 64102] * 4
 
@@ -169,7 +169,7 @@ def test_eight_at_once(here: Place) -> None:
     assert here.status() == {"pid": here.status()["pid"], "daemons": 2, "sessions": 8}
 
 
-def test_logout_while_somebody_is_busy_there(here: Place) -> None:
+def test_logout_unmounts_busy_mount(here: Place) -> None:
     session = here.open(64101).values["session"]
     waiter = here.popen(
         [*as_user(64101), "sh", "-c", "cd /run/ccfs/64101/caches && cat ../changed"]
@@ -186,7 +186,7 @@ def _waits(pid: int) -> bool:
     return "wait_for_partner" in whiles
 
 
-def test_a_user_who_lingers(here: Place) -> None:
+def test_lingering_user_keeps_mount(here: Place) -> None:
     (here.root / "run/systemd/linger/ccfs64101").touch()
     here.close(here.open(64101).values["session"])
     store(here, 64101)
@@ -197,7 +197,7 @@ def test_a_user_who_lingers(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_only_root_opens_and_closes(here: Place) -> None:
+def test_sessions_are_opened_and_closed_by_root_only(here: Place) -> None:
     session = here.open(64101).values["session"]
     for words in (f"close session={session}", "status", "stop", "open uid=64102 gid=64102"):
         assert here.ask_as(64102, words) == "error only root may ask for that"
@@ -217,12 +217,12 @@ def test_only_root_opens_and_closes(here: Place) -> None:
         {"deadline": "soon"},
     ],
 )
-def test_what_is_no_session(here: Place, wrong: dict[str, str]) -> None:
+def test_malformed_open_requests_are_refused(here: Place, wrong: dict[str, str]) -> None:
     with here.client() as client, pytest.raises(RefusedError):
         client.ask("open", **{**request(64101), **wrong})
 
 
-def test_numbers_are_not_used_again(here: Place) -> None:
+def test_session_numbers_are_not_reused(here: Place) -> None:
     numbers = []
     for _ in range(3):
         session = here.open(64101).values["session"]
@@ -231,7 +231,7 @@ def test_numbers_are_not_used_again(here: Place) -> None:
     assert numbers == sorted({*numbers})
 
 
-def test_root_has_a_mount_like_anybody(here: Place) -> None:
+def test_root_gets_mount_like_a_user(here: Place) -> None:
     session = here.open(0, gid=0, user="root").values["session"]
     assert here.sh("cat /run/ccfs/0/info").startswith("server_id: ")
     pid = here.daemon(0)

@@ -48,7 +48,7 @@ def refused(where: Place, *options: str) -> tuple[int, str]:
         ("mkdir -p /run/ccfs && ln -s /tmp /run/ccfs/daemons", 8, "daemons is not a directory"),
     ],
 )
-def test_a_directory_that_cannot_be_trusted(
+def test_start_refuses_untrusted_runtime_directory(
     here: Place, script: str, status: int, says: str
 ) -> None:
     here.sh(script)
@@ -60,7 +60,7 @@ def test_a_directory_that_cannot_be_trusted(
     assert hint.startswith("ccfsd: hint: ")
 
 
-def test_another_one_is_running(here: Place) -> None:
+def test_start_refuses_second_ccfsd(here: Place) -> None:
     here.start("--no-kcm")
     assert refused(here) == (
         4,
@@ -75,14 +75,14 @@ def test_another_one_is_running(here: Place) -> None:
 @pytest.mark.parametrize(
     ("options", "status"), [(["--idle", "soon"], 2), (["--idle", "-1"], 2), (["more"], 2)]
 )
-def test_a_command_line_that_is_none(here: Place, options: list[str], status: int) -> None:
+def test_start_refuses_invalid_command_line(here: Place, options: list[str], status: int) -> None:
     found, said = refused(here, *options)
     assert found == status
     assert said.startswith("ccfsd: error: ")
     assert len(said.splitlines()) == 2
 
 
-def test_only_root_runs_it(here: Place) -> None:
+def test_start_refuses_users(here: Place) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import os; os.setuid(64106); from ccfs.ccfsd.main import main;"
          "raise SystemExit(main([]))"],
@@ -92,7 +92,7 @@ def test_only_root_runs_it(here: Place) -> None:
     assert done.stderr.startswith("ccfsd: error: only root can run ccfsd\n")
 
 
-def test_what_it_makes(here: Place) -> None:
+def test_start_creates_files_with_private_modes(here: Place) -> None:
     """Directories and files with the modes that keep others out."""
     here.start("--no-kcm")
     here.open(USER)
@@ -112,7 +112,7 @@ def test_what_it_makes(here: Place) -> None:
     assert {"mode=700", f"uid={USER}", "nosuid", "nodev", "noexec"} <= journal.options
 
 
-def test_no_fuse_device(here: Place) -> None:
+def test_login_without_fuse_device_is_refused_until_it_exists(here: Place) -> None:
     """Whoever logs in then is told so; it works again once there is one."""
     here.sh("umount /dev/fuse; mount --bind /dev/null /dev/fuse")
     here.start("--no-kcm")
@@ -126,7 +126,7 @@ def test_no_fuse_device(here: Place) -> None:
     assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
 
 
-def test_run_becomes_read_only(here: Place) -> None:
+def test_read_only_run_refuses_logins_and_keeps_mounts(here: Place) -> None:
     """Neither mountpoint nor state can be written: nobody hangs, and who has a mount keeps it."""
     here.start("--no-kcm")
     here.open(USER)
@@ -151,7 +151,7 @@ os.execv(sys.executable, [sys.executable, "-m", "ccfs.ccfsd", "--no-kcm"])
 """
 
 
-def test_socket_activation(here: Place) -> None:
+def test_start_takes_socket_from_systemd(here: Place) -> None:
     with here.log.open("a") as log:
         here.started.append(here.popen([sys.executable, "-c", ACTIVATE], stderr=log))
     wait_until(here.is_listening, "it does not listen")
@@ -178,7 +178,7 @@ def test_socket_activation(here: Place) -> None:
          {"control", "kcm"}),
     ],
 )  # fmt: skip
-def test_sockets_that_are_passed(
+def test_start_checks_passed_sockets(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], names: set[str]
 ) -> None:
     kinds: list[socket.SocketKind] = [socket.SOCK_SEQPACKET, socket.SOCK_STREAM]
@@ -205,7 +205,7 @@ def test_sockets_that_are_passed(
         os.close(left)
 
 
-def test_the_kcm_socket(here: Place) -> None:
+def test_start_keeps_live_kcm_socket_and_replaces_stale(here: Place) -> None:
     """Where another server listens, that one stays; a socket that nobody listens at is replaced."""
     path = here.root / "run/.heim_org.h5l.kcm-socket"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:

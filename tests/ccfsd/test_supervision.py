@@ -48,7 +48,7 @@ def remounting(bare: Place) -> Place:
     return bare
 
 
-def test_a_daemon_that_is_killed_is_replaced(remounting: Place) -> None:
+def test_killed_daemon_is_replaced_with_mount_anew(remounting: Place) -> None:
     """On the same path, with every credential; who waits in the dead mount goes on."""
     here = remounting
     here.open(USER)
@@ -86,7 +86,7 @@ def knows_the_way(daemon: int) -> bool:
 
 
 @pytest.mark.parametrize("who", ["the helper", "both", "the helper, again and again"])
-def test_what_its_user_has_stopped_ends_with_the_session(here: Place, who: str) -> None:
+def test_stopped_processes_end_with_session(here: Place, who: str) -> None:
     """Nothing of a session stays as a stopped process, which would have the daemon's memory."""
     session = here.open(USER).values["session"]
     daemon = here.daemon(USER)
@@ -104,7 +104,7 @@ def test_what_its_user_has_stopped_ends_with_the_session(here: Place, who: str) 
     wait_until(here.is_empty, "something is left")
 
 
-def test_a_helper_that_is_stopped_when_its_daemon_dies(remounting: Place) -> None:
+def test_stopped_notifier_ends_after_its_daemon(remounting: Place) -> None:
     """Whoever sees the end of the daemon, this ccfsd or the next."""
     here = remounting
     here.open(USER)
@@ -133,7 +133,7 @@ def kill(where: Place, uid: int = USER) -> int:
     return where.daemon(uid)
 
 
-def test_the_mount_survives_its_daemons(here: Place) -> None:
+def test_mount_and_lock_survive_killed_daemons(here: Place) -> None:
     """However many die in a row: who is at home there notices nothing, and keeps a lock."""
     here.open(USER)
     store(here, USER)
@@ -149,7 +149,7 @@ def test_the_mount_survives_its_daemons(here: Place) -> None:
     assert [mount] == [mount for mount in here.mounts() if mount.is_ccfs]
 
 
-def test_waiters_hear_of_what_comes_after_a_death(here: Place) -> None:
+def test_waiters_wake_for_changes_after_daemon_death(here: Place) -> None:
     here.open(USER)
     waiter, helper = waiting(here, here.daemon(USER))
     with pidfd(helper) as it:
@@ -166,7 +166,7 @@ def broken_journal(where: Place, uid: int = USER) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--mount-anew"]], ids=str)
-def test_clients_get_an_error_where_no_daemon_comes_up(bare: Place, options: list[str]) -> None:
+def test_clients_get_error_when_no_daemon_starts(bare: Place, options: list[str]) -> None:
     """After a while; nothing can be stored then, and asked again it comes back."""
     bare.start("--no-kcm", "--patience", "1", *options)
     session = bare.open(USER).values["session"]
@@ -184,7 +184,7 @@ def test_clients_get_an_error_where_no_daemon_comes_up(bare: Place, options: lis
     bare.close(session)
 
 
-def test_one_that_comes_up_late_has_the_mount(bare: Place) -> None:
+def test_late_daemon_takes_mount_over(bare: Place) -> None:
     """Clients wait as long as there is hope."""
     bare.start("--no-kcm", "--patience", "30")
     bare.open(USER)
@@ -198,7 +198,7 @@ def test_one_that_comes_up_late_has_the_mount(bare: Place) -> None:
         assert has_it(bare, USER)
 
 
-def test_one_that_hangs_is_replaced_on_its_mount(bare: Place) -> None:
+def test_hanging_daemon_is_replaced_on_its_mount(bare: Place) -> None:
     bare.start("--no-kcm", "--hang", "1")
     bare.open(USER)
     with client(bare) as look:
@@ -207,7 +207,7 @@ def test_one_that_hangs_is_replaced_on_its_mount(bare: Place) -> None:
     assert bare.lines("killing")
 
 
-def test_another_ccfsd_has_daemons_replaced(here: Place) -> None:
+def test_next_ccfsd_gets_fuse_connections_from_daemons(here: Place) -> None:
     """It is given the link by each that it finds, and until then knows the old way."""
     here.open(USER)
     store(here, USER)
@@ -221,7 +221,7 @@ def test_another_ccfsd_has_daemons_replaced(here: Place) -> None:
 
 
 @pytest.mark.parametrize("what", ["nothing", "one", "a file", "a pipe", "memory", "no FUSE"])
-def test_what_is_no_link(tmp_path: Path, what: str) -> None:
+def test_descriptor_that_is_no_fuse_connection_is_closed(tmp_path: Path, what: str) -> None:
     """A daemon that isn't ours any more hands out anything; it is closed, and not looked into."""
     reader, writer = os.pipe()
     memory = Handover()
@@ -245,7 +245,7 @@ def test_what_is_no_link(tmp_path: Path, what: str) -> None:
             os.close(one)
 
 
-def test_a_connection_that_was_aborted_is_replaced(here: Place) -> None:
+def test_aborted_connection_is_replaced(here: Place) -> None:
     here.open(USER)
     store(here, USER)
     (mount,) = [mount for mount in here.mounts() if mount.is_ccfs]
@@ -256,7 +256,7 @@ def test_a_connection_that_was_aborted_is_replaced(here: Place) -> None:
     assert has_it(here, USER)
 
 
-def test_one_that_hangs_costs_only_those_who_ask_for_it(here: Place) -> None:
+def test_hanging_daemon_delays_only_its_own_clients(here: Place) -> None:
     here.open(USER)
     daemon = here.daemon(USER)
     os.kill(daemon, signal.SIGSTOP)
@@ -270,7 +270,7 @@ def test_one_that_hangs_costs_only_those_who_ask_for_it(here: Place) -> None:
     assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
 
 
-def test_one_that_hangs_for_long_is_replaced(bare: Place) -> None:
+def test_daemon_hanging_for_long_is_replaced(bare: Place) -> None:
     bare.start("--no-kcm", "--hang", "3")
     bare.open(USER)
     store(bare, USER)
@@ -285,7 +285,7 @@ def test_one_that_hangs_for_long_is_replaced(bare: Place) -> None:
     assert bare.lines("killing")
 
 
-def test_one_that_hangs_at_logout_is_killed(here: Place) -> None:
+def test_daemon_hanging_at_logout_is_killed(here: Place) -> None:
     """And its journal is gone like any other."""
     session = here.open(USER).values["session"]
     store(here, USER)
@@ -294,7 +294,7 @@ def test_one_that_hangs_at_logout_is_killed(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_ccfsd_is_killed(here: Place) -> None:
+def test_next_ccfsd_adopts_daemons_and_sessions(here: Place) -> None:
     """Its daemons go on, the next one knows them and their sessions."""
     first, second = here.leader(USER), here.open(USER)
     own = here.open(64104, scope="session")
@@ -318,7 +318,7 @@ def test_ccfsd_is_killed(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_what_happens_while_there_is_no_ccfsd(here: Place) -> None:
+def test_next_ccfsd_handles_deaths_in_its_absence(here: Place) -> None:
     """A daemon dies, a leader dies, a mount is taken away: the next one puts it right."""
     leader = here.leader(64104)
     for uid in (USER, 64105):
@@ -342,7 +342,7 @@ def test_what_happens_while_there_is_no_ccfsd(here: Place) -> None:
     wait_until(lambda: "64104" not in os.listdir(here.run), "a mount without a session")
 
 
-def test_a_state_that_is_damaged(here: Place) -> None:
+def test_damaged_state_keeps_daemons_found_in_mount_table(here: Place) -> None:
     """Daemons are found by what the kernel says, and wait for somebody to ask."""
     here.open(USER)
     store(here, USER)
@@ -359,7 +359,7 @@ def test_a_state_that_is_damaged(here: Place) -> None:
     wait_until(here.is_empty, "something is left")
 
 
-def test_leftovers_of_another_time(bare: Place) -> None:
+def test_leftover_directories_and_mounts_are_removed(bare: Place) -> None:
     """Directories, sockets and mounts that nobody serves are cleared away; the rest isn't ours."""
     bare.sh(
         f"""mkdir -p -m 755 /run/ccfs && cd /run/ccfs && mkdir -m 0 {USER} 64104
@@ -372,7 +372,7 @@ def test_leftovers_of_another_time(bare: Place) -> None:
     assert (bare.run / "other").exists()
 
 
-def test_an_idle_daemon_ends(bare: Place) -> None:
+def test_idle_daemon_without_content_ends(bare: Place) -> None:
     """One that somebody looks at stays, and one that has something to keep."""
     bare.start("--no-kcm", "--idle", "1")
     for uid in (USER, 64104, 64105):
@@ -391,7 +391,7 @@ def test_an_idle_daemon_ends(bare: Place) -> None:
 EXPIRED = IMAGE.replace(struct.pack(">I", records.ENDLESS), struct.pack(">I", 2))
 
 
-def test_expired_tickets_keep_no_daemon(bare: Place) -> None:
+def test_daemon_with_expired_tickets_ends(bare: Place) -> None:
     """A uid may be another service's by then (DynamicUser=)."""
     bare.start("--no-kcm", "--idle", "1")
     assert bare.ask_as(USER, "mount deadline=20000").startswith("ok ")
@@ -402,7 +402,7 @@ def test_expired_tickets_keep_no_daemon(bare: Place) -> None:
     wait_until(bare.is_empty, "it stays")
 
 
-def test_a_short_login_leaves_what_a_service_has(here: Place) -> None:
+def test_logout_keeps_mount_requested_without_session(here: Place) -> None:
     """What was asked for without a session doesn't end with one."""
     assert here.ask_as(USER, "mount deadline=20000").startswith("ok ")
     store(here, USER)
@@ -412,7 +412,7 @@ def test_a_short_login_leaves_what_a_service_has(here: Place) -> None:
     assert here.daemon(USER) == daemon
 
 
-def test_a_mount_has_its_grace_after_the_last_session(bare: Place) -> None:
+def test_mount_lasts_for_grace_after_last_session(bare: Place) -> None:
     """A session that begins meanwhile keeps it as if nothing had been."""
     bare.start("--no-kcm", "--grace", "1")
     session = bare.open(USER).values["session"]
@@ -424,7 +424,7 @@ def test_a_mount_has_its_grace_after_the_last_session(bare: Place) -> None:
     wait_until(bare.is_empty, "it stays")
 
 
-def test_it_ends_soon_after_its_user_lingers_no_more(bare: Place) -> None:
+def test_mount_ends_when_linger_ends(bare: Place) -> None:
     bare.start("--no-kcm", "--linger-directory", "/run/systemd/linger")
     linger = bare.root / "run/systemd/linger" / f"ccfs{USER}"
     linger.touch()
@@ -434,7 +434,7 @@ def test_it_ends_soon_after_its_user_lingers_no_more(bare: Place) -> None:
     wait_until(bare.is_empty, "it stays")
 
 
-def test_one_that_works_is_not_hung() -> None:
+def test_busy_daemon_is_not_taken_for_hung() -> None:
     """Not for long; and one that sleeps, or was stopped, is at once."""
 
     async def scene(process: processes.Process, busy: subprocess.Popen[bytes]) -> None:
@@ -462,7 +462,7 @@ def state_is_running(pid: int) -> bool:
     return ") R " in Path(f"/proc/{pid}/stat").read_text()
 
 
-def test_the_nursery_is_killed(here: Place) -> None:
+def test_killed_fork_server_is_replaced(here: Place) -> None:
     """Its daemons go on, and the next one comes from a new one."""
     here.open(USER)
     store(here, USER)
@@ -480,7 +480,7 @@ def test_the_nursery_is_killed(here: Place) -> None:
     assert len(children(here.started[0].pid)) == 1
 
 
-def test_stop_ends_everything(here: Place) -> None:
+def test_stop_ends_all_mounts_and_processes(here: Place) -> None:
     for uid in (USER, 64104):
         here.open(uid)
         store(here, uid)
@@ -492,7 +492,7 @@ def test_stop_ends_everything(here: Place) -> None:
     assert here.launch("--stop").wait(30) == 9
 
 
-def test_what_a_daemon_is_allowed(here: Place) -> None:
+def test_daemon_has_no_privileges(here: Place) -> None:
     """Capabilities, ids, descriptors, environment: nothing of root's, and nothing of ccfsd's."""
     here.open(USER)
     daemon = here.daemon(USER)
@@ -547,7 +547,7 @@ def opened(pid: int) -> set[str]:
     return found
 
 
-def test_one_that_loads_a_full_journal_is_not_taken_for_hung(bare: Place) -> None:
+def test_daemon_loading_full_journal_is_not_replaced(bare: Place) -> None:
     """Loading takes longer than `--hang`; CPU time that is used shows that it goes on."""
     bare.start("--no-kcm", "--hang", "0.3")
     bare.open(USER)

@@ -26,7 +26,7 @@ def python(where: Place, *arguments: str, uid: int = USER, **variables: str) -> 
     return process.returncode, said
 
 
-def test_env_and_mount_have_ccfsd_mount(here: Place) -> None:
+def test_env_and_mount_use_ccfsd_mount(here: Place) -> None:
     """The first who needs a mount gets one; the next one gets the same."""
     line = f"export KRB5CCNAME=FILE:/run/ccfs/{USER}/default/ccache\n"
     assert python(here, "-m", "ccfs", "env") == (0, line)
@@ -37,7 +37,7 @@ def test_env_and_mount_have_ccfsd_mount(here: Place) -> None:
     assert (status, said.splitlines()[0]) == (0, f"mountpoint: /run/ccfs/{USER}")
 
 
-def test_a_mount_of_ones_own_comes_first(here: Place) -> None:
+def test_own_mount_takes_precedence_over_ccfsd(here: Place) -> None:
     """Where `ccfs mount` has made one, that is meant; ccfsd isn't asked."""
     runtime = here.directory / "runtime"
     runtime.mkdir(mode=0o700, exist_ok=True)
@@ -60,7 +60,7 @@ print(context.get_default_ccache_name())
 """
 
 
-def test_the_ccapi_starts_the_server(here: Place) -> None:
+def test_ccapi_requests_mount_of_ccfsd(here: Place) -> None:
     assert python(here, "-c", CCAPI) == (0, "tkt\n")
     assert here.daemon(USER)
     here.sh(f"kill -TERM {here.daemon(USER)}")
@@ -68,7 +68,7 @@ def test_the_ccapi_starts_the_server(here: Place) -> None:
     assert python(here, "-c", CCAPI) == (0, "tkt\n")
 
 
-def test_kcm_clients_are_handed_over(here: Place) -> None:
+def test_kcm_clients_reach_daemon_of_their_uid(here: Place) -> None:
     """klist and kinit's library find a server at the well-known socket: that of their own uid."""
     klist = require("MIT Kerberos", "apt install krb5-user", ["klist", "kswitch"])["klist"]
     config = here.directory / "krb5.conf"
@@ -100,7 +100,7 @@ def left_behind(where: Place, uid: int, name: str = "krb5cc") -> Path:
     return path
 
 
-def test_import_of_a_session(here: Place) -> None:
+def test_import_into_session_ccache_ends_with_session(here: Place) -> None:
     """A ccache of its own, which goes with the session while others stay."""
     other = here.open(USER)
     path = left_behind(here, USER)
@@ -119,7 +119,7 @@ def test_import_of_a_session(here: Place) -> None:
 
 
 @pytest.mark.parametrize("scope", ["user", "session"])
-def test_import_into_the_default(here: Place, scope: str) -> None:
+def test_import_at_login_goes_into_default(here: Place, scope: str) -> None:
     path = left_behind(here, USER)
     wanted = {"import": "if-empty" if scope == "user" else "session", "scope": scope}
     values = here.open(USER, **wanted, ccache=str(path)).values
@@ -133,7 +133,7 @@ def test_import_into_the_default(here: Place, scope: str) -> None:
         here.close(session)
 
 
-def test_nothing_is_imported(here: Place) -> None:
+def test_untrusted_or_unrequested_source_is_not_imported(here: Place) -> None:
     """Not asked for, or not a source to be trusted: the session opens, the file stays."""
     theirs = left_behind(here, USER + 1)
     for wanted in ("never", "if-empty", "session"):

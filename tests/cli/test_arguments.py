@@ -23,19 +23,19 @@ from ccfs.errors import Exit, UsageError
         ("10B", 10),
     ],
 )
-def test_sizes(text: str, bytes_: int) -> None:
+def test_size_is_parsed_with_units(text: str, bytes_: int) -> None:
     assert arguments.size(text) == bytes_
 
 
 @pytest.mark.parametrize(
     "text", ["", "M", "-1", "0", "1.5M", "8T", "8MM", "8M8", "٣", "0x10", "1_0"]
 )
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         arguments.size(text)
 
 
-def test_limits_reach_their_options() -> None:
+def test_limit_arguments_become_options() -> None:
     line = ["mount", "--max-ccaches", "7", "--max-ccache-size=1M", "--max-total-size", "2M", "/m"]
     given = arguments.parse(line)
     assert (given.max_ccaches, given.max_ccache_size, given.max_total_size) == (7, 1 << 20, 2 << 20)
@@ -44,7 +44,7 @@ def test_limits_reach_their_options() -> None:
 
 
 @pytest.mark.parametrize("command", arguments.COMMANDS)
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_have_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code == 0
@@ -63,7 +63,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["list", "--lines", "3"],
     ],
 )
-def test_a_wrong_line_is_told_in_our_voice(
+def test_usage_error_is_one_line_with_hint(
     line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(line) == Exit.USAGE
@@ -74,23 +74,23 @@ def test_a_wrong_line_is_told_in_our_voice(
     assert hint.startswith("ccfs: hint: see 'ccfs")
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_option_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"ccfs {__version__}\n"
 
 
-def test_the_default_mountpoint() -> None:
+def test_default_mountpoint_is_in_runtime_directory() -> None:
     assert mountpoint_argument.default({"XDG_RUNTIME_DIR": "/run/user/7"}, 7) == "/run/user/7/ccfs"
 
 
-def test_no_default_mountpoint() -> None:
+def test_default_mountpoint_needs_runtime_directory() -> None:
     with pytest.raises(UsageError) as told:
         mountpoint_argument.default({"XDG_RUNTIME_DIR": ""}, 7)
     assert "/run/user/7" in told.value.hint
 
 
-def test_the_export_line_is_quoted() -> None:
+def test_export_line_is_quoted() -> None:
     assert mountpoint_argument.export_line("/run/user/7/ccfs") == (
         "export KRB5CCNAME=FILE:/run/user/7/ccfs/default/ccache"
     )
@@ -99,7 +99,7 @@ def test_the_export_line_is_quoted() -> None:
     )
 
 
-def test_exit_statuses_are_a_contract() -> None:
+def test_exit_statuses_are_fixed() -> None:
     """Scripts rely on these numbers: they are in the manual, and none is ever changed."""
     assert {status.name: int(status) for status in Exit} == {
         "OK": 0,

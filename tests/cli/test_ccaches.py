@@ -25,7 +25,7 @@ def make(mount: Mounted, name: str) -> Path:
     return directory
 
 
-def test_switch(mount: Mounted) -> None:
+def test_switch_changes_default(mount: Mounted) -> None:
     make(mount, "work")
     assert said(run_ccfs("switch", "-m", mount.path, "work")) == (Exit.OK, "")
     assert os.readlink(mount.path / "default") == "caches/work"
@@ -33,7 +33,7 @@ def test_switch(mount: Mounted) -> None:
     assert not [name for name in os.listdir(mount.path) if name.startswith(".")]
 
 
-def test_no_such_ccache(mount: Mounted) -> None:
+def test_missing_ccache_is_one_line_error(mount: Mounted) -> None:
     """Each command says so in one line, also for what can't be a name."""
     for name in ("nothing", "..", "a/b"):
         for command in (["switch"], ["destroy"], ["wait"], ["lock"]):
@@ -45,13 +45,13 @@ def test_no_such_ccache(mount: Mounted) -> None:
     assert os.readlink(mount.path / "default") == "caches/tkt"
 
 
-def test_destroy(mount: Mounted) -> None:
+def test_destroy_removes_ccache(mount: Mounted) -> None:
     make(mount, "work")
     assert said(run_ccfs("destroy", "-m", mount.path, "work")) == (Exit.OK, "")
     assert os.listdir(mount.path / "caches") == ["tkt"]
 
 
-def test_copy(mount: Mounted) -> None:
+def test_copy_duplicates_ccache(mount: Mounted) -> None:
     make(mount, "work")
     caches = mount.path / "caches"
     data = (caches / "work/ccache").read_bytes()
@@ -96,7 +96,7 @@ def links(directory: str) -> list[str]:
     return found
 
 
-def test_wait_for_one_and_for_any(mount: Mounted) -> None:
+def test_wait_returns_at_change_of_one_or_any(mount: Mounted) -> None:
     directory = make(mount, "work")
     one, any_one = waiting(mount, "work"), waiting(mount)
     try:
@@ -111,7 +111,7 @@ def test_wait_for_one_and_for_any(mount: Mounted) -> None:
             process.wait(TOO_LONG)
 
 
-def test_wait_ends_with_the_mount(mount: Mounted) -> None:
+def test_wait_ends_with_mount(mount: Mounted) -> None:
     process = waiting(mount)
     try:
         mount.process.terminate()
@@ -122,7 +122,7 @@ def test_wait_ends_with_the_mount(mount: Mounted) -> None:
         process.wait(TOO_LONG)
 
 
-def test_lock_runs_a_command_under_the_lock(mount: Mounted) -> None:
+def test_lock_runs_command_under_lock(mount: Mounted) -> None:
     make(mount, "work")
     lock = ["lock", "-m", str(mount.path), "work", "--"]
     assert run_ccfs(*lock, "sh", "-c", "exit 7").returncode == 7
@@ -131,7 +131,7 @@ def test_lock_runs_a_command_under_the_lock(mount: Mounted) -> None:
     assert said(run_ccfs(*lock, "/nowhere/at/all"))[0] == Exit.UNEXPECTED
 
 
-def test_lock_keeps_others_out(mount: Mounted) -> None:
+def test_lock_excludes_other_writers(mount: Mounted) -> None:
     """Inside a command under the lock nobody else gets it; readers share it."""
     make(mount, "work")
     ccfs = [*ccfs_command(), "lock", "-m", str(mount.path)]

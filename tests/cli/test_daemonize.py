@@ -38,7 +38,7 @@ def reap(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_daemon_that_gets_ready_and_ends(nowhere: NoMount) -> None:
+def test_daemonize_returns_status_of_daemon(nowhere: NoMount) -> None:
     def serve(ready: Ready, _: DaemonSetup) -> int:
         ready()
         return 5
@@ -46,7 +46,7 @@ def test_a_daemon_that_gets_ready_and_ends(nowhere: NoMount) -> None:
     assert reap(daemonize.start(nowhere, DaemonSpec(reporting(serve)))) == 5
 
 
-def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
+def test_daemon_inherits_no_terminal_or_descriptors(nowhere: NoMount) -> None:
     """A session of its own, no terminal, no descriptor of its parent's, no foreign files."""
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
@@ -65,7 +65,7 @@ def test_a_daemon_stands_alone(nowhere: NoMount) -> None:
     assert reap(pid) == 0
 
 
-def test_its_error_is_told_with_hint_and_status(nowhere: NoMount) -> None:
+def test_daemon_error_is_reported_with_hint_and_status(nowhere: NoMount) -> None:
     def serve(_: Ready, __: DaemonSetup) -> int:
         raise DeadMountError("it is dead", "bury it")
 
@@ -75,7 +75,7 @@ def test_its_error_is_told_with_hint_and_status(nowhere: NoMount) -> None:
     assert told.value.status is Exit.DEAD_MOUNT
 
 
-def test_what_fusermount3_prints_is_told(nowhere: NoMount) -> None:
+def test_fusermount3_output_is_reported(nowhere: NoMount) -> None:
     def serve(_: Ready, __: DaemonSetup) -> int:
         os.write(2, b"chatter\nfusermount3: user has no write access to mountpoint /m\n")
         raise UserError("cannot mount")
@@ -85,7 +85,7 @@ def test_what_fusermount3_prints_is_told(nowhere: NoMount) -> None:
     assert told.value.reason == "cannot mount: user has no write access to mountpoint /m"
 
 
-def test_what_the_keeper_does_itself(nowhere: NoMount, tmp_path: Path) -> None:
+def test_supervisor_runs_its_steps_first_and_last(nowhere: NoMount, tmp_path: Path) -> None:
     """First of all, and when all is over; it has ended when an error is told."""
     done = tmp_path / "done"
 
@@ -109,7 +109,7 @@ def test_what_the_keeper_does_itself(nowhere: NoMount, tmp_path: Path) -> None:
     assert pids[0] == pids[2] != pids[1]
 
 
-def test_what_the_keeper_cannot_do_is_told_as_well(nowhere: NoMount) -> None:
+def test_supervisor_error_is_reported(nowhere: NoMount) -> None:
     def refuse() -> None:
         raise DeadMountError("it is dead", "bury it")
 
@@ -119,7 +119,7 @@ def test_what_the_keeper_cannot_do_is_told_as_well(nowhere: NoMount) -> None:
     assert told.value.status is Exit.DEAD_MOUNT
 
 
-def test_an_unforeseen_failure_is_one_line(nowhere: NoMount) -> None:
+def test_unexpected_failure_is_one_line(nowhere: NoMount) -> None:
     with pytest.raises(UserError) as told:
         daemonize.start(nowhere, DaemonSpec(reporting(lambda *_: 1 // 0)))
     assert told.value.reason.startswith("unexpected failure: ZeroDivisionError")
@@ -127,7 +127,7 @@ def test_an_unforeseen_failure_is_one_line(nowhere: NoMount) -> None:
     assert told.value.status is Exit.UNEXPECTED
 
 
-def test_a_daemon_that_dies_silently(nowhere: NoMount) -> None:
+def test_daemon_death_before_ready_is_reported(nowhere: NoMount) -> None:
     def serve(_: Ready, __: DaemonSetup) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
@@ -138,7 +138,7 @@ def test_a_daemon_that_dies_silently(nowhere: NoMount) -> None:
         daemonize.start(nowhere, DaemonSpec(reporting(lambda *_: 0)))
 
 
-def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daemon_never_ready_is_ended(nowhere: NoMount, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, not left behind."""
 
     def serve(_: Ready, __: DaemonSetup) -> int:
@@ -159,7 +159,7 @@ def test_a_daemon_that_never_gets_ready(nowhere: NoMount, monkeypatch: pytest.Mo
     assert reap(children[0]) == -signal.SIGTERM
 
 
-def test_an_unforeseen_end_is_logged_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+def test_unexpected_end_is_logged_without_message(caplog: pytest.LogCaptureFixture) -> None:
     """The message might hold a secret; where it came from is said instead."""
     try:
         raise ValueError("the session key")

@@ -54,14 +54,14 @@ def wrong(found: dict[str, Finding]) -> set[str]:
     return {name for name, finding in found.items() if not finding.ok} - of_machine
 
 
-def test_a_mount_where_all_is_well(mount: Mounted) -> None:
+def test_healthy_mount_has_no_faults(mount: Mounted) -> None:
     found = said(mount)
     assert wrong(found) == set()
     for name in ("mount", "owner", "options", "dumpable", "locked", "krb5ccname", "ccaches"):
         assert name in found
 
 
-def test_lines_for_people(mount: Mounted) -> None:
+def test_report_lines_are_aligned_text(mount: Mounted) -> None:
     done = mount.ccfs("doctor")
     lines = done.stdout.splitlines()
     (line,) = [line for line in lines if "krb5ccname" in line]
@@ -71,13 +71,13 @@ def test_lines_for_people(mount: Mounted) -> None:
     assert all(line.startswith(("ok ", "WRONG ", "unknown ")) for line in lines)
 
 
-def test_no_mount(tmp_path: Path) -> None:
+def test_missing_mount_is_a_fault(tmp_path: Path) -> None:
     done = run_ccfs("doctor", tmp_path)
     assert done.returncode == Exit.FINDINGS
     assert f"no ccfs is mounted at {tmp_path}: mount one with 'ccfs mount'" in done.stdout
 
 
-def test_no_mountpoint() -> None:
+def test_unknown_mountpoint_leaves_machine_checks() -> None:
     """The machine can be looked at all the same."""
     environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
     done = run_ccfs("doctor", env=environment)
@@ -86,7 +86,7 @@ def test_no_mountpoint() -> None:
     assert "fuse-device" in done.stdout
 
 
-def test_a_dead_mount(mount: Mounted) -> None:
+def test_dead_mount_is_a_fault(mount: Mounted) -> None:
     os.kill(mount.pid, signal.SIGKILL)
     mount.process.wait(10)
     found = said(mount)
@@ -95,7 +95,7 @@ def test_a_dead_mount(mount: Mounted) -> None:
     assert "journal" not in found
 
 
-def test_a_mount_that_hangs(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_mount_is_a_fault(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mountpoint.probe, "__defaults__", (0.3,))
     os.kill(mount.pid, signal.SIGSTOP)
     try:
@@ -105,13 +105,13 @@ def test_a_mount_that_hangs(mount: Mounted, monkeypatch: pytest.MonkeyPatch) -> 
     assert "doesn't answer" in found[0].message
 
 
-def test_a_mount_of_somebody_else(mount: Mounted) -> None:
+def test_mount_of_another_user_is_a_fault(mount: Mounted) -> None:
     (_, found, *_) = mount_checks.check(str(mount.path), PLAIN, NOW)
     assert (found.check, found.ok) == ("owner", False)
     assert "you are uid 1000" in found.message
 
 
-def test_expired_and_skewed_ccaches(mount: Mounted) -> None:
+def test_expired_and_skewed_ccaches_are_reported(mount: Mounted) -> None:
     tgt = records.Record((b"krbtgt", records.REALM), times=(1, 1, 1_000_000, 0))
     for name in ("old", "new"):
         (mount.path / "caches" / name).mkdir()
@@ -126,7 +126,7 @@ def test_expired_and_skewed_ccaches(mount: Mounted) -> None:
     assert "-301 s" in found["clock"].message
 
 
-def test_a_journal(make_mount: object, tmp_path: Path) -> None:
+def test_journal_permissions_are_checked(make_mount: object, tmp_path: Path) -> None:
     directory = Path("/dev/shm") / f"ccfs-doctor-{os.getpid()}"
     directory.mkdir(0o700)
     try:
@@ -147,7 +147,7 @@ def test_a_journal(make_mount: object, tmp_path: Path) -> None:
         directory.rmdir()
 
 
-def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_on_disk_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     path = tmp_path / "j"
     path.touch(0o600)
@@ -179,14 +179,16 @@ def test_a_journal_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("FILE:{}/caches/gone/ccache", False, "stale"),
     ],
 )
-def test_krb5ccname(mount: Mounted, name: str, ok: bool, told: str) -> None:
+def test_krb5ccname_must_lead_into_the_mount(
+    mount: Mounted, name: str, ok: bool, told: str
+) -> None:
     path = str(mount.path)
     finding = krb5ccname_check.check(path, Machine({"KRB5CCNAME": name.format(path)}, 0))
     assert finding.ok is ok
     assert told in finding.message
 
 
-def test_mount_options() -> None:
+def test_missing_mount_options_are_reported() -> None:
     line = "40 28 0:35 / /m rw,nosuid,nodev,relatime - fuse.ccfs ccfs rw,user_id=7,group_id=7\n"
     (mount,) = mountinfo.parse(line)
     assert mount_checks.check_options(mount).message == "mounted without noexec"
@@ -194,7 +196,7 @@ def test_mount_options() -> None:
     assert mount_checks.check_options(mount).message == "mounted without noexec,default_permissions"
 
 
-def test_a_daemon_others_can_read() -> None:
+def test_readable_daemon_memory_is_a_fault() -> None:
     """Any program is one, as long as it isn't root's; what isn't: mount/test_isolation.py."""
     uid = os.getuid() or 64001
     program = subprocess.Popen(["sleep", "60"], user=None if os.getuid() else uid)
@@ -219,7 +221,7 @@ def swapping(tmp_path: Path, *lines: str) -> Machine:
     return Machine({}, 1000, proc_swaps=str(swaps), sys_block=str(tmp_path))
 
 
-def test_swap(tmp_path: Path) -> None:
+def test_swap_is_a_fault_unless_encrypted(tmp_path: Path) -> None:
     (tmp_path / "dm-1/dm").mkdir(parents=True)
     (tmp_path / "dm-1/dm/uuid").write_text("CRYPT-LUKS2-0123-swap\n")
     (tmp_path / "dm-2/dm").mkdir(parents=True)
@@ -231,7 +233,7 @@ def test_swap(tmp_path: Path) -> None:
     assert machine_checks.swap(Machine({}, 0, proc_swaps=str(tmp_path / "none"))).ok
 
 
-def test_memory_that_may_be_swapped_out(tmp_path: Path) -> None:
+def test_unlocked_memory_is_a_fault_with_swap(tmp_path: Path) -> None:
     bare = swapping(tmp_path, "/dev/sda2")
     assert not mount_checks.check_locked("0 kB", bare).ok
     assert mount_checks.check_locked("8 kB", bare).ok
@@ -239,7 +241,7 @@ def test_memory_that_may_be_swapped_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("uid", "areas", "ok"), [(0, 1, True), (1000, 0, True), (1000, 1, False)])
-def test_memlock(
+def test_memlock_limit_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, areas: int, ok: bool
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (65536, 8 << 20))
@@ -247,7 +249,7 @@ def test_memlock(
     assert machine_checks.memlock(here).ok is ok
 
 
-def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_open_file_limit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, ok in ((64, False), (1024, True), (resource.RLIM_INFINITY, True)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=limit: (soft, soft))
         assert machine_checks.open_files(PLAIN).ok is ok
@@ -262,14 +264,14 @@ def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/dev/null", 1000, "is not the FUSE device"),
     ],
 )
-def test_fuse_device(device: str, uid: int, told: str) -> None:
+def test_fuse_device_must_be_usable(device: str, uid: int, told: str) -> None:
     finding = machine_checks.fuse_device(Machine({}, uid, fuse_device=device))
     assert finding.ok is (not told)
     assert told in finding.message
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="makes a device: run as root")
-def test_a_fuse_device_of_root_alone(tmp_path: Path) -> None:
+def test_fuse_device_of_root_only_is_a_fault(tmp_path: Path) -> None:
     device = tmp_path / "fuse"
     os.mknod(device, 0o020600, os.makedev(*mountpoint.FUSE_NUMBER))
     finding = machine_checks.fuse_device(Machine({}, 1000, fuse_device=str(device)))
@@ -279,7 +281,7 @@ def test_a_fuse_device_of_root_alone(tmp_path: Path) -> None:
     assert machine_checks.fuse_device(Machine({}, 1000, fuse_device=str(device))).ok
 
 
-def test_fusermount(tmp_path: Path) -> None:
+def test_fusermount3_must_be_setuid_root(tmp_path: Path) -> None:
     here = Machine({"PATH": str(tmp_path)}, 1000)
     assert "apt install" in machine_checks.fusermount(here).hint
     program = tmp_path / "fusermount3"
@@ -288,7 +290,7 @@ def test_fusermount(tmp_path: Path) -> None:
     assert machine_checks.fusermount(Machine({}, 0)).ok
 
 
-def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_kernel_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for release, ok in (("4.19.0-27-amd64", False), ("5.10.0", True), ("6.18.44-fc", True)):
         uname = os.uname_result(("Linux", "h", release, "#1", "x86_64"))
         monkeypatch.setattr(os, "uname", lambda result=uname: result)
@@ -303,7 +305,7 @@ def listening(path: Path) -> Iterator[None]:
         yield
 
 
-def test_another_kcm_server(tmp_path: Path) -> None:
+def test_foreign_kcm_server_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "kcm"
     here = Machine({}, 1000, kcm_socket=str(path))
     assert kcm_server.check(here).ok
@@ -313,7 +315,7 @@ def test_another_kcm_server(tmp_path: Path) -> None:
     assert kcm_server.check(here).ok  # a socket that nobody listens at
 
 
-def test_many_ccaches(mount: Mounted) -> None:
+def test_many_ccaches_are_counted(mount: Mounted) -> None:
     for number in range(200):
         (mount.path / "caches" / str(number)).mkdir()
         (mount.path / "caches" / str(number) / "ccache").write_bytes(records.ccache(["host/x"]))
@@ -333,7 +335,7 @@ NEEDS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="makes namespaces: run 
 
 
 @NEEDS_ROOT
-def test_processes_that_are_hidden() -> None:
+def test_hidden_processes_leave_kcm_owner_unknown() -> None:
     """hidepid=2: whose the socket is can't be told, and nothing is said against its owner."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         directory = Path(name)
@@ -364,13 +366,13 @@ set -- setpriv --reuid=64001 --regid=64001 --clear-groups"""
 
 
 @NEEDS_ROOT
-def test_root_on_a_healthy_host() -> None:
+def test_healthy_host_has_no_faults_for_root() -> None:
     said = doctor_with("unset XDG_RUNTIME_DIR; umount -l /run/ccfs 2>/dev/null || true")
     assert "WRONG  mount" not in said
     assert "root has no mount" in said
 
 
-def test_a_socket_that_systemd_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_socket_held_by_systemd_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("ccfs.cli.doctor.kcm_server.listener_pid", lambda _: 1)
     monkeypatch.setattr(kcm_server, "_program", lambda pid: ("systemd", None))
     found = kcm_server.check(PLAIN)
@@ -379,12 +381,12 @@ def test_a_socket_that_systemd_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert krb5ccname_check.check("/m", here).unknown
 
 
-def test_a_listener_of_another_pid_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listener_in_other_pid_namespace_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ccfs.cli.doctor.kcm_server.listener_pid", lambda _: 0)
     assert kcm_server.check(PLAIN).unknown
 
 
-def test_locked_memory_needs_no_limit(tmp_path: Path) -> None:
+def test_locked_memory_needs_no_memlock_limit(tmp_path: Path) -> None:
     low = Finding("memlock", "the limit is 8, so it may be swapped out", "raise it")
     (left, _) = command.drop_memlock_fault(
         [low, Finding("locked", "the daemon's memory is locked")]
@@ -393,13 +395,13 @@ def test_locked_memory_needs_no_limit(tmp_path: Path) -> None:
     assert command.drop_memlock_fault([low, Finding("locked", "not", "mend it")])[0] is low
 
 
-def test_krb5ccname_through_a_link(mount: Mounted, tmp_path: Path) -> None:
+def test_krb5ccname_through_symlink_is_accepted(mount: Mounted, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(mount.path)
     here = Machine({"KRB5CCNAME": f"FILE:{tmp_path}/link/default/ccache"}, 0)
     assert krb5ccname_check.check(str(mount.path), here).ok
 
 
-def test_ccfsd(tmp_path: Path) -> None:
+def test_ccfsd_socket_units_and_pam_are_checked(tmp_path: Path) -> None:
     """Its socket, its owner, its units and the line for PAM."""
     path = tmp_path / "control"
     (one,) = ccfsd_checks.check(str(path))

@@ -13,7 +13,7 @@ from ccfs.cli.doctor.machine import Machine
 from tests.support.mounting import MakeMount, run_ccfs
 
 
-def test_ccfs_itself_is_fine(make_mount: MakeMount, tmp_path: Path) -> None:
+def test_kcm_served_by_ccfs_is_no_fault(make_mount: MakeMount, tmp_path: Path) -> None:
     path = str(tmp_path / "kcm")
     mounted = make_mount("--kcm-socket", path, "--no-journal")
     found = kcm_server.check(Machine({}, os.geteuid(), kcm_socket=path))
@@ -23,7 +23,7 @@ def test_ccfs_itself_is_fine(make_mount: MakeMount, tmp_path: Path) -> None:
     assert krb5ccname_check.check(str(mounted.path), user).ok
 
 
-def test_somebody_else_is_named(tmp_path: Path) -> None:
+def test_kcm_served_by_other_process_is_named(tmp_path: Path) -> None:
     path = str(tmp_path / "kcm")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
@@ -46,7 +46,7 @@ def configured(directory: Path, text: str) -> dict[str, str]:
     return environment
 
 
-def test_what_krb5_conf_says(make_mount: MakeMount, tmp_path: Path) -> None:
+def test_kcm_socket_is_read_from_krb5_conf(make_mount: MakeMount, tmp_path: Path) -> None:
     """`KCM:` and its socket are known from there, to the command as to libkrb5."""
     path = tmp_path / "kcm"
     mounted = make_mount("--kcm-socket", str(path), "--no-journal")
@@ -58,7 +58,7 @@ def test_what_krb5_conf_says(make_mount: MakeMount, tmp_path: Path) -> None:
     assert found["krb5ccname"]["what"].endswith("krb5.conf's KCM:, which ccfs serves")
 
 
-def test_kcm_without_a_server(tmp_path: Path) -> None:
+def test_kcm_without_server_is_a_fault_only_if_used(tmp_path: Path) -> None:
     """Only where programs would look for one is that a fault."""
     path = tmp_path / "kcm"
     environment = configured(tmp_path, CONFIGURED.format(path))
@@ -74,14 +74,18 @@ def test_kcm_without_a_server(tmp_path: Path) -> None:
     ("name", "ok"),
     [("KCM:", True), ("KCM:7", True), ("KCM:7:work", True), ("KCM:8", False), ("KCM:work", False)],
 )
-def test_names_of_kcm(name: str, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kcm_residual_of_other_user_is_a_fault(
+    name: str, ok: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another user's name, and one without a user, are served to nobody."""
     monkeypatch.setattr(kcm_server, "is_ccfs", lambda _: True)
     for here in (Machine({"KRB5CCNAME": name}, 7), Machine({}, 7, default_ccache=name)):
         assert krb5ccname_check.check("/m", here).ok is ok
 
 
-def test_the_socket_of_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kcm_socket_of_another_mount_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """ccfs serves there, but not this mount, which says in `info` where it does."""
     monkeypatch.setattr(kcm_server, "is_ccfs", lambda _: True)
     (tmp_path / "link").symlink_to(tmp_path)
@@ -92,7 +96,7 @@ def test_the_socket_of_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.hint.endswith(f"or set kcm_socket = {tmp_path}/other in krb5.conf")
 
 
-def test_a_directory_that_krb5_conf_names(tmp_path: Path) -> None:
+def test_krb5_conf_dir_ccache_in_mount_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     text = f"[libdefaults]\n default_ccache_name = DIR:{tmp_path}/dir\n"
     here = Machine.of(configured(tmp_path, text), 7)
@@ -115,7 +119,9 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_forms_of_krb5_conf(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_krb5_conf_is_read_as_by_libkrb5(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Read as libkrb5 reads them, where it reads them at all."""
     setting = "default_ccache_name"
     (tmp_path / "included").write_text(f"[libdefaults]\n{setting} = /a\n")

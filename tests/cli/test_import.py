@@ -86,7 +86,7 @@ def events(mount: Empty) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("form", ["FILE:{}", "{}", "environment", "relative"])
-def test_a_file_moves_into_the_default(mount: Empty, place: Path, form: str) -> None:
+def test_import_moves_file_into_default(mount: Empty, place: Path, form: str) -> None:
     """In one step, and it is gone where it was."""
     source = leave(place / "krb5cc")
     if form == "environment":
@@ -102,7 +102,7 @@ def test_a_file_moves_into_the_default(mount: Empty, place: Path, form: str) -> 
     assert events(mount) == [["replaced", "tkt"]]
 
 
-def test_libkrb5_says_where_without_a_name(mount: Empty, place: Path) -> None:
+def test_import_without_residual_asks_libkrb5(mount: Empty, place: Path) -> None:
     source = leave(place / "krb5cc")
     (place / "krb5.conf").write_text(f"[libdefaults]\ndefault_ccache_name = FILE:{source}\n")
     result = take(mount, environment={"KRB5_CONFIG": str(place / "krb5.conf")})
@@ -110,7 +110,7 @@ def test_libkrb5_says_where_without_a_name(mount: Empty, place: Path) -> None:
     assert not source.exists()
 
 
-def test_what_kinit_made_works_in_the_mount(mount: Empty, kdc: Kdc, place: Path) -> None:
+def test_imported_kinit_ccache_works(mount: Empty, kdc: Kdc, place: Path) -> None:
     """Its tickets and its configuration are all there."""
     source = f"FILE:{place}/krb5cc"
     kerberos(kdc, source, "kinit", "-k", "-t", str(kdc.keytab), "alice")
@@ -138,13 +138,13 @@ def kerberos(kdc: Kdc, ccname: str, *command: str) -> str:
     return ran.stdout
 
 
-def test_kept_where_it_is(mount: Empty, place: Path) -> None:
+def test_import_keep_leaves_source(mount: Empty, place: Path) -> None:
     source = leave(place / "krb5cc")
     assert done(take(mount, "--keep", source)) == (Exit.OK, "tkt\n", "")
     assert source.read_bytes() == content(mount) == IMAGE
 
 
-def test_into_one_of_a_name(mount: Empty, place: Path) -> None:
+def test_import_into_named_ccache(mount: Empty, place: Path) -> None:
     """It is made, and the default stays what it is."""
     leave(place / "krb5cc")
     (mount.path / "caches/tkt/ccache").write_bytes(OTHER)
@@ -154,13 +154,13 @@ def test_into_one_of_a_name(mount: Empty, place: Path) -> None:
     assert os.readlink(mount.path / "default") == "caches/tkt"
 
 
-def test_the_only_one_becomes_the_default(mount: Empty, place: Path) -> None:
+def test_import_of_only_ccache_makes_it_default(mount: Empty, place: Path) -> None:
     leave(place / "krb5cc")
     assert take(mount, "--into", "work", place / "krb5cc").returncode == Exit.OK
     assert os.readlink(mount.path / "default") == "caches/work"
 
 
-def test_credentials_are_replaced_when_that_is_asked_for(mount: Empty, place: Path) -> None:
+def test_import_replaces_credentials_only_with_replace(mount: Empty, place: Path) -> None:
     source = leave(place / "krb5cc")
     (mount.path / "caches/tkt/ccache").write_bytes(OTHER)
     refused = take(mount, source)
@@ -176,7 +176,7 @@ def test_credentials_are_replaced_when_that_is_asked_for(mount: Empty, place: Pa
     assert not source.exists()
 
 
-def test_one_without_credentials_is_replaced(mount: Empty, place: Path) -> None:
+def test_import_replaces_ccache_without_credentials(mount: Empty, place: Path) -> None:
     leave(place / "krb5cc")
     (mount.path / "caches/tkt/principal").write_text("bob@EXAMPLE.COM")
     assert take(mount, place / "krb5cc").returncode == Exit.OK
@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_source(mount: Empty, place: Path, kind: str) -> None:
+def test_import_refuses_invalid_source(mount: Empty, place: Path, kind: str) -> None:
     """Nothing is imported, not even a directory made; the source is left as it is."""
     make, why = REFUSED[kind]
     make(place / "krb5cc")
@@ -220,7 +220,9 @@ def test_what_is_no_source(mount: Empty, place: Path, kind: str) -> None:
     ("name", "status"),
     [("tkt.x", Exit.BAD_SOURCE), ("n" * 256, Exit.BAD_SOURCE), ("a/b", Exit.NO_CCACHE)],
 )
-def test_names_that_no_ccache_can_have(mount: Empty, place: Path, name: str, status: Exit) -> None:
+def test_import_refuses_invalid_ccache_names(
+    mount: Empty, place: Path, name: str, status: Exit
+) -> None:
     source = leave(place / "krb5cc")
     result = take(mount, "--into", name, source)
     assert result.returncode == status
@@ -229,13 +231,13 @@ def test_names_that_no_ccache_can_have(mount: Empty, place: Path, name: str, sta
 
 
 @pytest.mark.parametrize("residual", ["BLA:x", "MEMORY:x", "API:", "file:/x"])
-def test_types_that_there_are_not(mount: Empty, residual: str) -> None:
+def test_import_refuses_unknown_ccache_types(mount: Empty, residual: str) -> None:
     result = take(mount, residual)
     assert result.returncode == Exit.BAD_SOURCE
     assert "unknown type" in result.stderr
 
 
-def test_no_room(make_mount: MakeMount, place: Path) -> None:
+def test_import_beyond_limits_is_refused(make_mount: MakeMount, place: Path) -> None:
     mount = Empty(make_mount("--max-total-size", "1K").path, 0)
     source = leave(place / "krb5cc")
     result = take(mount, source)
@@ -245,7 +247,7 @@ def test_no_room(make_mount: MakeMount, place: Path) -> None:
     assert names(mount) == {"tkt"}
 
 
-def test_no_mount(make_mount: MakeMount, place: Path) -> None:
+def test_import_without_mount_is_an_error(make_mount: MakeMount, place: Path) -> None:
     source = leave(place / "krb5cc")
     result = run_ccfs("import", "-m", place, source)
     assert result.returncode == Exit.NOT_MOUNTED
@@ -267,7 +269,7 @@ def test_no_mount(make_mount: MakeMount, place: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("given", [True, False])
-def test_what_is_in_the_mount_is_not_imported(mount: Empty, residual: str, given: bool) -> None:
+def test_import_refuses_source_in_the_mount(mount: Empty, residual: str, given: bool) -> None:
     """KRB5CCNAME points there as a rule; an import would end in nothing."""
     (mount.path / "caches/tkt/ccache").write_bytes(IMAGE)
     named = residual.format(mount.path)
@@ -281,7 +283,7 @@ def test_what_is_in_the_mount_is_not_imported(mount: Empty, residual: str, given
     assert names(mount) == {"tkt"}
 
 
-def test_one_that_cannot_be_removed(
+def test_import_reports_source_it_cannot_remove(
     mount: Empty,
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -357,7 +359,7 @@ def directory(place: Path) -> Path:
     return made
 
 
-def test_a_directory_moves_with_all_that_is_in_it(mount: Empty, directory: Path) -> None:
+def test_import_moves_all_ccaches_of_dir(mount: Empty, directory: Path) -> None:
     """Each under its own name; the primary one is the default, for there was none."""
     result = take(mount, f"DIR:{directory}")
     assert (result.returncode, result.stderr) == (Exit.OK, "")
@@ -369,14 +371,14 @@ def test_a_directory_moves_with_all_that_is_in_it(mount: Empty, directory: Path)
     assert os.listdir(directory) == ["primary"]
 
 
-def test_a_directory_leaves_a_default_that_is_in_use(mount: Empty, directory: Path) -> None:
+def test_import_of_dir_keeps_default_in_use(mount: Empty, directory: Path) -> None:
     (mount.path / "caches/tkt/ccache").write_bytes(OTHER)
     assert take(mount, "--keep", f"DIR:{directory}").returncode == Exit.OK
     assert os.readlink(mount.path / "default") == "caches/tkt"
     assert len(os.listdir(directory)) == 4
 
 
-def test_all_or_nothing_where_one_is_in_the_way(mount: Empty, directory: Path) -> None:
+def test_import_of_dir_is_all_or_nothing(mount: Empty, directory: Path) -> None:
     (mount.path / "caches/work").mkdir()
     (mount.path / "caches/work/ccache").write_bytes(OTHER)
     result = take(mount, f"DIR:{directory}")
@@ -388,20 +390,20 @@ def test_all_or_nothing_where_one_is_in_the_way(mount: Empty, directory: Path) -
     assert holds(mount, "work", "bob")
 
 
-def test_one_name_for_many(mount: Empty, directory: Path) -> None:
+def test_import_of_dir_refuses_one_name(mount: Empty, directory: Path) -> None:
     result = take(mount, "--into", "work", f"DIR:{directory}")
     assert result.returncode == Exit.USAGE
     assert "there are 3 ccaches to import, and one name" in result.stderr
     assert names(mount) == {"tkt"}
 
 
-def test_one_of_a_directory(mount: Empty, directory: Path) -> None:
+def test_import_of_one_ccache_of_dir(mount: Empty, directory: Path) -> None:
     assert done(take(mount, f"DIR::{directory}/tktAbC")) == (Exit.OK, "tkt\n", "")
     assert holds(mount, "tkt", "alice")
     assert len(os.listdir(directory)) == 3
 
 
-def test_the_offset_of_the_clock_comes_along(mount: Empty, place: Path) -> None:
+def test_import_keeps_kdc_offset(mount: Empty, place: Path) -> None:
     """libkrb5 keeps it in the header of a file (tag 1: seconds, microseconds)."""
     offset = b"\x00\x0c\x00\x01\x00\x08" + (77).to_bytes(4) + bytes(4)
     leave(place / "tkt", IMAGE[:2] + offset + IMAGE[4:])
@@ -410,14 +412,14 @@ def test_the_offset_of_the_clock_comes_along(mount: Empty, place: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["empty", "nowhere"])
-def test_a_directory_without_ccaches(mount: Empty, place: Path, where: str) -> None:
+def test_import_of_empty_dir_is_refused(mount: Empty, place: Path, where: str) -> None:
     (place / "empty").mkdir(0o700)
     result = take(mount, f"DIR:{place}/{where}")
     assert result.returncode == Exit.BAD_SOURCE
     assert "it has no ccache" in result.stderr
 
 
-def test_a_directory_with_something_else_in_it(mount: Empty, directory: Path) -> None:
+def test_import_of_dir_with_foreign_file_is_refused(mount: Empty, directory: Path) -> None:
     """Nothing is half done."""
     leave(directory / "tktbad", b"something else")
     result = take(mount, f"DIR:{directory}")
@@ -427,7 +429,7 @@ def test_a_directory_with_something_else_in_it(mount: Empty, directory: Path) ->
     assert len(os.listdir(directory)) == 5
 
 
-def test_what_has_changed_since_it_was_read_stays(directory: Path) -> None:
+def test_import_keeps_source_changed_meanwhile(directory: Path) -> None:
     """Somebody may have stored a ticket there meanwhile."""
     with open_sources(f"DIR:{directory}", 1 << 20) as found:
         changed, gone, fine = sorted(found, key=lambda left: left.name)
@@ -442,14 +444,14 @@ def test_what_has_changed_since_it_was_read_stays(directory: Path) -> None:
     assert sorted(os.listdir(directory)) == ["primary", "tkt%x"]
 
 
-def test_where_nobody_says_what_to_import(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_source_defaults_to_krb5ccname_then_libkrb5(monkeypatch: pytest.MonkeyPatch) -> None:
     """KRB5CCNAME, else libkrb5, else what libkrb5 has built in."""
     assert residuals.default({"KRB5CCNAME": "KCM:"}, 7) == "KCM:"
     monkeypatch.setitem(sys.modules, "krb5", None)
     assert residuals.default({"KRB5CCNAME": ""}, 7) == "FILE:/tmp/krb5cc_7"
 
 
-def test_a_keyring(mount: Empty) -> None:
+def test_import_moves_keyring_ccaches(mount: Empty) -> None:
     """Its two ccaches move; nothing is left of them."""
     name = f"KEYRING:user:ccfs-test-{os.getpid()}"
     one, two = f"{name}:one", f"{name}:two"
@@ -473,7 +475,9 @@ def test_a_keyring(mount: Empty) -> None:
                 collection.destroy(residual)
 
 
-def test_a_kcm(mount: Empty, make_mount: MakeMount, place: Path) -> None:
+def test_import_moves_ccaches_of_another_kcm(
+    mount: Empty, make_mount: MakeMount, place: Path
+) -> None:
     """That of another mount; what one has of its own is refused, and stays."""
     other = Empty(make_mount("--kcm-socket", str(place / "kcm")).path, 0)
     (place / "krb5.conf").write_text(f"[libdefaults]\nkcm_socket = {place}/kcm\n")
@@ -498,7 +502,9 @@ def test_a_kcm(mount: Empty, make_mount: MakeMount, place: Path) -> None:
     assert "it has no ccache" in result.stderr
 
 
-def test_without_the_library(mount: Empty, place: Path, directory: Path) -> None:
+def test_import_without_python_krb5_says_how_to_get_it(
+    mount: Empty, place: Path, directory: Path
+) -> None:
     """Files need nothing; what needs python-krb5 says how to get it."""
     (place / "krb5.py").write_text("raise ImportError\n")
     environment = {"PYTHONPATH": str(place)}
@@ -519,7 +525,7 @@ def test_without_the_library(mount: Empty, place: Path, directory: Path) -> None
 # Out again
 
 
-def test_export(mount: Empty, place: Path) -> None:
+def test_export_writes_private_file(mount: Empty, place: Path) -> None:
     (mount.path / "caches/tkt/ccache").write_bytes(IMAGE)
     target = place / "out"
     for form in (target, f"FILE:{target}"):
@@ -530,7 +536,7 @@ def test_export(mount: Empty, place: Path) -> None:
         target.unlink()
 
 
-def test_export_replaces_when_that_is_asked_for(mount: Empty, place: Path) -> None:
+def test_export_replaces_only_with_replace(mount: Empty, place: Path) -> None:
     (mount.path / "caches/tkt/ccache").write_bytes(IMAGE)
     target = leave(place / "out", b"something else")
     target.chmod(0o644)
@@ -552,7 +558,7 @@ def test_export_replaces_when_that_is_asked_for(mount: Empty, place: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["nothing", "tkt", "a/b"])
-def test_no_such_ccache(mount: Empty, place: Path, name: str) -> None:
+def test_export_of_missing_ccache_is_an_error(mount: Empty, place: Path, name: str) -> None:
     """One without a file is none."""
     result = run_ccfs("export", "-m", mount.path, name, place / "out")
     assert result.returncode == Exit.NO_CCACHE
@@ -561,7 +567,7 @@ def test_no_such_ccache(mount: Empty, place: Path, name: str) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--replace"]])
 @pytest.mark.parametrize("where", ["nowhere/out", "directory", "link"])
-def test_where_nothing_can_be_written(
+def test_export_refuses_unwritable_target(
     mount: Empty, place: Path, where: str, options: list[str]
 ) -> None:
     """No directory, one in the way, a link that leads elsewhere: replaced, but not followed."""
@@ -579,7 +585,7 @@ def test_where_nothing_can_be_written(
         assert sorted(os.listdir(place)) == ["directory", "link"]
 
 
-def test_a_disk_is_told_of(mount: Empty, tmp_path: Path) -> None:
+def test_export_to_disk_is_noticed(mount: Empty, tmp_path: Path) -> None:
     if location.in_memory(str(tmp_path)):
         missing("a disk", "set TMPDIR to a directory on one", f"{tmp_path} is in memory")
     (mount.path / "caches/tkt/ccache").write_bytes(IMAGE)

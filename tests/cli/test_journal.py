@@ -54,7 +54,7 @@ def set_aside(here: Place) -> list[str]:
     return sorted(p.name for p in here.directory.iterdir() if ".damaged-" in p.name)
 
 
-def test_its_files_are_the_owners_alone_and_go_with_the_mount(here: Place) -> None:
+def test_journal_is_private_and_removed_with_mount(here: Place) -> None:
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
     found = [p for p in here.directory.iterdir() if p.name.startswith("journal")]
@@ -64,7 +64,7 @@ def test_its_files_are_the_owners_alone_and_go_with_the_mount(here: Place) -> No
     assert [p.name for p in here.directory.iterdir()] == ["ccfs"]
 
 
-def test_a_second_mount_finds_it(here: Place) -> None:
+def test_second_mount_loads_journal(here: Place) -> None:
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
     before = here.info()
@@ -79,7 +79,7 @@ def test_a_second_mount_finds_it(here: Place) -> None:
 
 
 @pytest.mark.parametrize("below", ["XDG_RUNTIME_DIR", "/dev/shm"])
-def test_one_in_its_own_place_is_found_too(
+def test_journal_in_default_location_is_found(
     here: Place, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Below $XDG_RUNTIME_DIR, or in a directory of a random name."""
@@ -106,7 +106,7 @@ def test_one_in_its_own_place_is_found_too(
     assert kept() == []
 
 
-def test_without_one_nothing_comes_back(here: Place) -> None:
+def test_no_journal_restores_nothing(here: Place) -> None:
     assert here.run("mount", "--no-journal", str(here.path)).returncode == 0
     (here.path / "default/ccache").write_bytes(IMAGE)
     kill_both(here)
@@ -114,7 +114,7 @@ def test_without_one_nothing_comes_back(here: Place) -> None:
     assert not (here.path / "default/ccache").exists()
 
 
-def test_a_mountpoint_of_any_bytes(here: Place) -> None:
+def test_journal_of_mountpoint_with_any_bytes(here: Place) -> None:
     path = os.fsencode(here.directory) + b"/\xff\n ccfs"
     arguments = [sys.executable, "-m", "ccfs", "mount", "--journal", str(here.journal)]
     try:
@@ -126,7 +126,7 @@ def test_a_mountpoint_of_any_bytes(here: Place) -> None:
         assert subprocess.run(stop, timeout=60, check=False).returncode == 0
 
 
-def test_one_in_use_stays_where_it_is(here: Place) -> None:
+def test_journal_in_use_is_not_taken(here: Place) -> None:
     """A second mount with the same path takes nothing from the first."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -156,7 +156,7 @@ AT = {"header": 8, "step": 64, "frame": IN_A_FRAME}
 
 
 @pytest.mark.parametrize("at", AT.values(), ids=AT)
-def test_a_damaged_one_is_kept_aside(here: Place, at: int) -> None:
+def test_damaged_journal_is_put_aside_at_mount(here: Place, at: int) -> None:
     """The first mount says so; only the next one begins without it."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -171,7 +171,7 @@ def test_a_damaged_one_is_kept_aside(here: Place, at: int) -> None:
     assert not (here.path / "default/ccache").exists()
 
 
-def test_a_damaged_one_is_not_replaced_behind_ones_back(here: Place) -> None:
+def test_damaged_journal_is_not_replaced_by_supervisor(here: Place) -> None:
     """The parent process does not come up empty: it gives up, and the mount stays, dead."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -201,9 +201,7 @@ def make_foreign(path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["", ".new"])
 @pytest.mark.parametrize("make", [make_link, make_hard_link, Path.mkdir, os.mkfifo, make_foreign])
-def test_what_is_not_ours_is_refused_and_left_alone(
-    make: object, part: str, tmp_path: Path
-) -> None:
+def test_foreign_journal_is_refused_and_left(make: object, part: str, tmp_path: Path) -> None:
     from ccfs.errors import JournalError
 
     if make is make_foreign and os.geteuid() != 0:
@@ -216,12 +214,12 @@ def test_what_is_not_ours_is_refused_and_left_alone(
     assert path.lstat().st_ino == before.st_ino
 
 
-def test_a_link_in_its_place(here: Place) -> None:
+def test_symlink_as_journal_is_refused(here: Place) -> None:
     (here.directory / "journal").symlink_to("/etc/hostname")
     assert "not a regular file" in fails(here, "--journal", str(here.journal))
 
 
-def test_a_place_that_can_not_be_trusted(here: Place) -> None:
+def test_untrusted_journal_directory_is_refused(here: Place) -> None:
     done = here.run("mount", "--journal", "/var/tmp/ccfs-journal/j", str(here.path))
     assert done.returncode == Exit.JOURNAL
     with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
@@ -234,7 +232,7 @@ def test_a_place_that_can_not_be_trusted(here: Place) -> None:
     assert "not yours alone" in fails(here, "--journal", str(here.journal))
 
 
-def test_nothing_of_a_place_is_left() -> None:
+def test_background_mount_leaves_nothing() -> None:
     """The tests' own promise: whatever happens to a mount, its place is cleared."""
     with place() as made:
         made.mount()
@@ -246,7 +244,7 @@ def test_nothing_of_a_place_is_left() -> None:
     assert not made.directory.exists()
 
 
-def test_one_of_a_daemon_that_is_stopped(here: Place) -> None:
+def test_journal_of_stopped_daemon_is_taken_over(here: Place) -> None:
     """It is ended, and the next one has its journal."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -257,7 +255,7 @@ def test_one_of_a_daemon_that_is_stopped(here: Place) -> None:
     assert content(here) == IMAGE
 
 
-def test_names_that_others_make_and_remove_do_not_matter(
+def test_journal_search_tolerates_vanishing_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In /dev/shm each user may make names like ours, and remove them while we look."""
@@ -282,7 +280,7 @@ def test_names_that_others_make_and_remove_do_not_matter(
 
 
 @pytest.mark.parametrize("limit", [*range(7, 17), 63])
-def test_too_few_descriptors(here: Place, limit: int) -> None:
+def test_mount_with_too_few_descriptors_is_refused(here: Place, limit: int) -> None:
     """Refused before anything is made, and nothing is left."""
     command = ["prlimit", f"--nofile={limit}:{limit}", sys.executable, "-m", "ccfs", "mount"]
     done = subprocess.run(

@@ -14,7 +14,7 @@ def fill(mount: Mounted) -> None:
     (mount.path / "caches" / "my%2Fwork" / "ccache").write_bytes(ccache("bob\x1b[2J", PAST))
 
 
-def test_the_table(mount: Mounted) -> None:
+def test_list_prints_table(mount: Mounted) -> None:
     fill(mount)
     done = mount.ccfs("list")
     assert (done.returncode, done.stderr) == (0, "")
@@ -26,7 +26,7 @@ def test_the_table(mount: Mounted) -> None:
     ]
 
 
-def test_as_json(mount: Mounted) -> None:
+def test_list_json_has_all_info_keys(mount: Mounted) -> None:
     """Every key of a ccache's `info`, numbers and flags as such."""
     fill(mount)
     first, second = json.loads(mount.ccfs("list", "--json").stdout)

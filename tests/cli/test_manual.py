@@ -26,7 +26,7 @@ def options(command: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", arguments.COMMANDS)
-def test_the_manual_has_every_command_and_option(command: str) -> None:
+def test_manual_has_every_command_and_option(command: str) -> None:
     text = MANUAL.replace("\\-", "-")
     assert re.search(rf"^\.B ccfs {command}$", text, re.M)
     assert re.search(rf"^\.TP\n\.B {command}$", text, re.M)
@@ -34,26 +34,26 @@ def test_the_manual_has_every_command_and_option(command: str) -> None:
     assert f"`ccfs {command}`" in COMMANDS
 
 
-def test_the_manual_has_every_exit_status() -> None:
+def test_manual_has_every_exit_status() -> None:
     section = MANUAL.partition(".SH EXIT STATUS")[2].partition(".SH")[0]
     numbers = re.findall(r"^\.B (\d+)$", section, re.M)
     assert [*map(int, numbers)] == [*map(int, Exit)]
 
 
-def test_the_documents_have_every_exit_status() -> None:
+def test_documents_have_every_exit_status() -> None:
     section = COMMANDS.partition("## Exit statuses")[2].partition("\n## ")[0]
     numbers = re.findall(r"^\| (\d+) \|", section, re.M)
     assert [*map(int, numbers)] == [*map(int, Exit)]
 
 
-def test_the_version_stands_in_one_place() -> None:
+def test_version_is_written_in_one_place() -> None:
     """`make install` writes it into the footers of the man pages."""
     for page in (PROJECT / "man").iterdir():
         assert re.match(r'\.TH [\w.]+ [18] [\d-]+ "ccfs" ".*"\n', page.read_text())
     assert "version" not in tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 
 
-def test_the_version_without_an_installation() -> None:
+def test_version_without_installation() -> None:
     command = [sys.executable, "-m", "ccfs", "--version"]
     done = subprocess.run(
         command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60

@@ -60,7 +60,7 @@ def said(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
     return done.returncode, lines[0] if lines else ""
 
 
-def test_mount_and_unmount(place: Path) -> None:
+def test_mount_returns_when_ready_and_unmount_leaves_nothing(place: Path) -> None:
     """What `mount` promises when it returns, and what `unmount` does."""
     done = run_ccfs("mount", place)
     assert (done.returncode, done.stderr) == (0, "")
@@ -78,7 +78,7 @@ def test_mount_and_unmount(place: Path) -> None:
     assert place.stat().st_mode & 0o7777 == 0o700
 
 
-def test_the_default_mountpoint(tmp_path: Path) -> None:
+def test_mount_uses_default_mountpoint(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     try:
         assert run_ccfs("mount", env=environment).returncode == 0
@@ -88,7 +88,7 @@ def test_the_default_mountpoint(tmp_path: Path) -> None:
         tear_down(tmp_path / "ccfs")
 
 
-def test_no_mountpoint_at_all() -> None:
+def test_commands_without_mountpoint_are_refused() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
     for command in ("mount", "unmount", "status", "list", "env", "watch"):
         status, error = said(run_ccfs(command, env=environment))
@@ -97,18 +97,18 @@ def test_no_mountpoint_at_all() -> None:
 
 
 @pytest.mark.parametrize("command", ["unmount", "status", "list", "env", "watch"])
-def test_nothing_is_mounted(command: str, tmp_path: Path) -> None:
+def test_commands_without_mount_are_refused(command: str, tmp_path: Path) -> None:
     status, error = said(run_ccfs(command, tmp_path))
     assert (status, error) == (Exit.NOT_MOUNTED, f"ccfs: error: no ccfs is mounted at {tmp_path}")
 
 
-def test_as_a_module(mount: Mounted) -> None:
+def test_python_m_ccfs_runs_commands(mount: Mounted) -> None:
     command = [sys.executable, "-m", "ccfs", "env", str(mount.path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == mount.ccfs("env").stdout
 
 
-def test_env_is_for_a_shell(make_mount: Callable[..., Mounted]) -> None:
+def test_env_prints_shell_line(make_mount: Callable[..., Mounted]) -> None:
     mount = make_mount()
     line = mount.ccfs("env").stdout
     script = 'eval "$1"; printf %s "$KRB5CCNAME"'
@@ -118,7 +118,7 @@ def test_env_is_for_a_shell(make_mount: Callable[..., Mounted]) -> None:
     assert done.stdout == f"FILE:{mount.path}/default/ccache"
 
 
-def test_status(mount: Mounted) -> None:
+def test_status_has_info_and_mountpoint(mount: Mounted) -> None:
     """Both forms have what `info` has, and the mountpoint."""
     text = mount.ccfs("status").stdout
     values = json.loads(mount.ccfs("status", "--json").stdout)
@@ -136,19 +136,19 @@ def test_status(mount: Mounted) -> None:
 @pytest.mark.parametrize(
     "mount", [["--max-ccaches=3", "--max-ccache-size=2M", "--max-total-size=4M"]], indirect=True
 )
-def test_limits_are_passed_on(mount: Mounted) -> None:
+def test_mount_passes_limits_to_daemon(mount: Mounted) -> None:
     values = json.loads(mount.ccfs("status", "--json").stdout)
     limits = [values[f"limit_{name}"] for name in ("ccaches", "ccache_bytes", "total_bytes")]
     assert limits == [3, 2 << 20, 4 << 20]
 
 
-def test_an_empty_list(mount: Mounted) -> None:
+def test_list_of_uninitialised_ccache_is_empty(mount: Mounted) -> None:
     """A ccache that isn't initialised counts for no one."""
     assert mount.ccfs("list").stdout.split() == ["NAME", "PRINCIPAL", "CREDENTIALS", "EXPIRES"]
     assert json.loads(mount.ccfs("list", "--json").stdout) == []
 
 
-def test_already_mounted(mount: Mounted) -> None:
+def test_mount_on_mount_is_refused(mount: Mounted) -> None:
     for option in ("--foreground", "--replace"):
         status, error = said(mount.ccfs("mount", option))
         assert (status, error) == (
@@ -158,7 +158,7 @@ def test_already_mounted(mount: Mounted) -> None:
     assert mount.ccfs("status").returncode == 0
 
 
-def test_a_bad_mountpoint(tmp_path: Path) -> None:
+def test_mount_refuses_bad_mountpoint(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     status, error = said(run_ccfs("mount", tmp_path))
     assert (status, error) == (
@@ -168,7 +168,7 @@ def test_a_bad_mountpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--journal=/dev/shm/never/made", "--journal-on-disk"])
-def test_options_that_contradict_each_other(tmp_path: Path, option: str) -> None:
+def test_mount_refuses_contradicting_options(tmp_path: Path, option: str) -> None:
     status, error = said(run_ccfs("mount", "--no-journal", option, tmp_path / "ccfs"))
     name = option.partition("=")[0]
     assert (status, error) == (
@@ -179,7 +179,7 @@ def test_options_that_contradict_each_other(tmp_path: Path, option: str) -> None
 
 
 @pytest.mark.parametrize("name", ["ccfs/kcm", "ccfs/caches/kcm"])
-def test_a_kcm_socket_that_the_mount_would_hide(tmp_path: Path, name: str) -> None:
+def test_mount_refuses_kcm_socket_below_mountpoint(tmp_path: Path, name: str) -> None:
     (tmp_path / "ccfs").mkdir()
     done = run_ccfs("mount", "--kcm-socket", tmp_path / name, tmp_path / "ccfs")
     assert said(done)[0] == Exit.KCM_SOCKET
@@ -189,13 +189,13 @@ def test_a_kcm_socket_that_the_mount_would_hide(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_unmounts(mount: Mounted, sent: signal.Signals) -> None:
+def test_signal_unmounts(mount: Mounted, sent: signal.Signals) -> None:
     mount.process.send_signal(sent)
     assert mount.process.wait(15) == 0
     assert not is_mounted(mount.path)
 
 
-def test_impatience_leaves_no_dead_mount(mount: Mounted) -> None:
+def test_second_signal_leaves_no_dead_mount(mount: Mounted) -> None:
     """A second Ctrl-C while the daemon ends changes nothing: it ends well, or has ended."""
     reader = os.open(mount.path / "changed", os.O_RDONLY | os.O_NONBLOCK)
     for _ in range(20):
@@ -206,7 +206,7 @@ def test_impatience_leaves_no_dead_mount(mount: Mounted) -> None:
     assert not is_mounted(mount.path)
 
 
-def test_a_dead_mount(mount: Mounted) -> None:
+def test_dead_mount_is_reported_and_replaced(mount: Mounted) -> None:
     """Every command names it; nobody to ask means no; --replace puts a living one there."""
     mount.process.kill()
     mount.process.wait(15)
@@ -222,7 +222,7 @@ def test_a_dead_mount(mount: Mounted) -> None:
     assert not is_mounted(mount.path)
 
 
-def test_a_dead_mount_is_unmounted(mount: Mounted) -> None:
+def test_unmount_removes_dead_mount(mount: Mounted) -> None:
     mount.process.kill()
     mount.process.wait(15)
     assert mount.ccfs("unmount").returncode == 0
@@ -230,7 +230,7 @@ def test_a_dead_mount_is_unmounted(mount: Mounted) -> None:
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", Exit.OK), ("\n", Exit.DEAD_MOUNT)])
-def test_on_a_terminal_it_asks(mount: Mounted, answer: str, status: Exit) -> None:
+def test_mount_asks_on_terminal_before_replacing(mount: Mounted, answer: str, status: Exit) -> None:
     mount.process.kill()
     mount.process.wait(15)
     ours, theirs = pty.openpty()
@@ -260,7 +260,7 @@ def read_until(descriptor: int, wanted: str, seconds: float = 30.0) -> str:
     return shown
 
 
-def test_a_mount_that_hangs_is_told_from_a_dead_one(mount: Mounted) -> None:
+def test_hanging_mount_is_distinguished_from_dead(mount: Mounted) -> None:
     found = mountpoint.find(str(mount.path))
     mount.process.send_signal(signal.SIGSTOP)
     try:
@@ -270,7 +270,7 @@ def test_a_mount_that_hangs_is_told_from_a_dead_one(mount: Mounted) -> None:
     assert mountpoint.probe(found) is mountpoint.State.ALIVE
 
 
-def test_a_busy_mount_is_detached(place: Path) -> None:
+def test_unmount_detaches_busy_mount(place: Path) -> None:
     """Its users lose it, the daemon ends all the same."""
     assert run_ccfs("mount", place).returncode == 0
     pid = daemon_pid(place)
@@ -288,7 +288,7 @@ def test_a_busy_mount_is_detached(place: Path) -> None:
         os.close(daemon)
 
 
-def test_unmount_wakes_who_waits(place: Path) -> None:
+def test_unmount_wakes_fifo_readers(place: Path) -> None:
     """Who waits at `changed` keeps the mount in use, and goes on when it ends."""
     assert run_ccfs("mount", place).returncode == 0
     waiting = os.open(place / "changed", os.O_RDONLY | os.O_NONBLOCK)
@@ -303,7 +303,7 @@ def test_unmount_wakes_who_waits(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_another_user_is_kept_out(mount: Mounted) -> None:
+def test_commands_of_another_user_are_refused(mount: Mounted) -> None:
     """Neither look nor unmount; in a child that is somebody else, with this Python's modules."""
     for command in ("status", "list", "env", "watch"):
         assert as_nobody([command, str(mount.path)]) == Exit.PERMISSION
@@ -354,7 +354,7 @@ def complaint(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-def test_watch_follows_until_interrupted(mount: Mounted) -> None:
+def test_watch_prints_events_until_interrupted(mount: Mounted) -> None:
     """Each event as it comes, in the words of `events`, and no complaint at Ctrl-C."""
     with watching(mount.path) as process:
         for name in ("one", "two"):
@@ -367,7 +367,7 @@ def test_watch_follows_until_interrupted(mount: Mounted) -> None:
         assert complaint(process) == ""
 
 
-def test_watch_ends_with_the_mount(mount: Mounted) -> None:
+def test_watch_ends_with_unmount(mount: Mounted) -> None:
     with watching(mount.path) as process:
         mount.process.terminate()
         assert process.wait(20) == 0
@@ -375,19 +375,19 @@ def test_watch_ends_with_the_mount(mount: Mounted) -> None:
         assert mount.process.wait(20) == 0
 
 
-def test_watch_of_a_mount_that_goes_at_once(tmp_path: Path) -> None:
+def test_watch_ends_if_mount_goes_at_once(tmp_path: Path) -> None:
     """Gone between the look at what there was and the wait for more."""
     watch._follow(tmp_path / "events", 0)
 
 
-def test_watch_ends_when_the_daemon_dies(mount: Mounted) -> None:
+def test_watch_ends_when_daemon_dies(mount: Mounted) -> None:
     with watching(mount.path) as process:
         mount.process.kill()
         assert process.wait(20) == 0
         assert complaint(process) == f"ccfs: notice: the ccfs at {mount.path} is gone\n"
 
 
-def test_a_reader_that_has_enough(mount: Mounted) -> None:
+def test_closed_output_pipe_is_no_failure(mount: Mounted) -> None:
     """`ccfs status | head -0` is no failure and prints nothing on stderr."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -399,7 +399,7 @@ def test_a_reader_that_has_enough(mount: Mounted) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_command_stays_light() -> None:
+def test_command_imports_no_server_modules() -> None:
     """What serves is imported by the process that serves, and by no other."""
     script = (
         "import sys, ccfs.cli.main, ccfs.cli.mount, ccfs.cli.env, ccfs.cli.status\n"

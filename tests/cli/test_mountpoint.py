@@ -22,7 +22,7 @@ this is no line of a mount table
 """
 
 
-def test_the_mount_table() -> None:
+def test_mountinfo_is_parsed() -> None:
     assert mountinfo.parse(TABLE) == [
         Mount("/proc", "proc", 21, None),
         Mount("/run/user/7/ccfs", "fuse.ccfs", 39, 7),
@@ -33,7 +33,7 @@ def test_the_mount_table() -> None:
     ]
 
 
-def test_the_last_mount_on_a_path_is_what_one_finds() -> None:
+def test_topmost_mount_is_last_on_path() -> None:
     table = mountinfo.parse(TABLE)
     found = mountinfo.topmost("/mnt", table)
     assert found is not None
@@ -41,7 +41,7 @@ def test_the_last_mount_on_a_path_is_what_one_finds() -> None:
     assert mountinfo.topmost("/mn", table) is None
 
 
-def test_only_a_newline_ends_a_line() -> None:
+def test_mountinfo_lines_end_at_newline_only() -> None:
     """A source with other separators in it hides no mount that covers another."""
     odd = "44 30 0:41 / /mnt rw - tmpfs a\x0b\x0c\x1c\x85\u2028b rw\n"
     table = mountinfo.parse(TABLE + odd + "48 44 0:48 / /mnt rw - fuse.ccfs ccfs rw\n")
@@ -50,7 +50,7 @@ def test_only_a_newline_ends_a_line() -> None:
     assert (found.id, found.parent, found.is_ccfs) == (48, 44, True)
 
 
-def test_the_topmost_mount_is_not_always_the_last() -> None:
+def test_topmost_mount_is_found_by_parent() -> None:
     """One that was made beneath another stands behind it in the table."""
     table = mountinfo.parse(
         "70 71 0:50 / /m rw - fuse.ccfs ccfs rw\n71 30 0:51 / /m rw - fuse.ccfs ccfs rw\n"
@@ -60,18 +60,18 @@ def test_the_topmost_mount_is_not_always_the_last() -> None:
     assert found.id == 70
 
 
-def test_the_real_table_has_the_root() -> None:
+def test_mount_table_has_root() -> None:
     assert mountinfo.topmost("/") is not None
 
 
-def test_no_ccfs_there(tmp_path: Path) -> None:
+def test_path_without_ccfs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotMountedError):
         mountpoint.find(str(tmp_path))
     with pytest.raises(NotMountedError):
         mountpoint.find("/proc")
 
 
-def test_a_path_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mountpoint_path_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = tmp_path / "real"
     real.mkdir()
     (tmp_path / "link").symlink_to("real")
@@ -81,7 +81,7 @@ def test_a_path_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert mountpoint.resolve("./real/../real/") == str(real)
 
 
-def test_a_missing_mountpoint_is_made(tmp_path: Path) -> None:
+def test_missing_mountpoint_is_created(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         os.close(mount_directory.prepare(str(tmp_path / "ccfs")))
@@ -91,7 +91,7 @@ def test_a_missing_mountpoint_is_made(tmp_path: Path) -> None:
     os.close(mount_directory.prepare(str(tmp_path / "ccfs")))
 
 
-def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
+def test_unusable_mountpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "entry").mkdir()
@@ -109,29 +109,29 @@ def test_what_can_not_be_mounted_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-def test_a_directory_of_someone_else(tmp_path: Path) -> None:
+def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 7, 7)
     with pytest.raises(MountpointError, match="belongs to uid 7"):
         mount_directory.prepare(str(tmp_path / "theirs"))
 
 
-def test_bounded_work_gives_its_bytes() -> None:
+def test_forked_call_returns_bytes() -> None:
     large = os.urandom(300_000)
     assert forked_call.call(lambda: large, 10) == large
 
 
-def test_bounded_work_gives_its_error() -> None:
+def test_forked_call_raises_its_error() -> None:
     with pytest.raises(FileNotFoundError):
         forked_call.call(lambda: Path("/nowhere/at/all").read_bytes(), 10)
 
 
-def test_bounded_work_that_breaks() -> None:
+def test_forked_call_reports_broken_child() -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         forked_call.call(lambda: bytes(1 // 0), 10)
 
 
-def test_bounded_work_that_never_ends(tmp_path: Path) -> None:
+def test_forked_call_gives_up_after_timeout(tmp_path: Path) -> None:
     """It is given up, and what it waits for can still come afterwards."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

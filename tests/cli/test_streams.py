@@ -80,7 +80,9 @@ def wanted(command: str, redirection: str, plain: int) -> int:
 
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
 @pytest.mark.parametrize("command", PRINTING)
-def test_commands_that_print(full: Mounted, command: str, redirection: str) -> None:
+def test_printing_commands_report_unwritable_output(
+    full: Mounted, command: str, redirection: str
+) -> None:
     arguments = command if command.startswith("--") else f"{command} {full.path}"
     plain = sh(arguments, "").returncode
     done = sh(arguments, redirection)
@@ -92,7 +94,7 @@ def test_commands_that_print(full: Mounted, command: str, redirection: str) -> N
 
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
 @pytest.mark.parametrize("command", FAILING)
-def test_commands_that_fail(full: Mounted, command: str, redirection: str) -> None:
+def test_failing_commands_keep_their_status(full: Mounted, command: str, redirection: str) -> None:
     arguments = command.format(full.path)
     plain = sh(arguments, "")
     done = sh(arguments, redirection)
@@ -101,14 +103,14 @@ def test_commands_that_fail(full: Mounted, command: str, redirection: str) -> No
 
 
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
-def test_commands_that_change(full: Mounted, redirection: str) -> None:
+def test_changing_commands_succeed_without_streams(full: Mounted, redirection: str) -> None:
     for line in ("switch -m {} tkt", "lock -m {} tkt -- true"):
         done = sh(line.format(full.path), redirection)
         assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
-def test_mount_and_unmount(redirection: str, tmp_path: Path) -> None:
+def test_mount_stays_when_export_line_cannot_be_printed(redirection: str, tmp_path: Path) -> None:
     """The mount stays where only the line could not be printed, and the message says what to do."""
     path = tmp_path / "m"
     try:
@@ -129,7 +131,7 @@ def test_mount_and_unmount(redirection: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
-def test_watch(redirection: str) -> None:
+def test_watch_ends_at_unwritable_output(redirection: str) -> None:
     """It ends with the mount, or where its output can't be written; never in a line's middle."""
     with mounts() as maker:
         mounted = filled(maker)
@@ -154,7 +156,7 @@ def test_watch(redirection: str) -> None:
 
 @pytest.mark.parametrize("redirection", REDIRECTIONS)
 @pytest.mark.parametrize("arguments", ["--version", "--nonsense", "--stop --runtime-directory /no"])
-def test_ccfsd(redirection: str, arguments: str) -> None:
+def test_ccfsd_reports_unwritable_output(redirection: str, arguments: str) -> None:
     command = f"{sys.executable} -m ccfs.ccfsd"
     plain = sh(arguments, "", command).returncode
     done = sh(arguments, redirection, command)
@@ -164,7 +166,7 @@ def test_ccfsd(redirection: str, arguments: str) -> None:
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "de_DE.ISO-8859-1"])
 @pytest.mark.parametrize("encoding", ["", "ascii", "iso-8859-1", "utf-8"])
-def test_encodings(full: Mounted, locale: str, encoding: str) -> None:
+def test_output_is_printable_in_any_encoding(full: Mounted, locale: str, encoding: str) -> None:
     more = {"LC_ALL": locale, **({"PYTHONIOENCODING": encoding} if encoding else {})}
     for command in ("list", "status", "doctor", "env"):
         done = sh(f"{command} {full.path}", "", **more)
@@ -175,7 +177,7 @@ def test_encodings(full: Mounted, locale: str, encoding: str) -> None:
             assert (escaped if "8" not in (encoding or "8")[-1] else "@EXAMPLE.COM") in done.stdout
 
 
-def test_an_encoding_and_watch() -> None:
+def test_watch_is_printable_in_any_encoding() -> None:
     with mounts() as maker:
         mounted = filled(maker)
         line = " ".join([*ccfs_command(), "watch", str(mounted.path)])
@@ -194,7 +196,7 @@ def test_an_encoding_and_watch() -> None:
     assert [line for line in wrong.splitlines() if "notice" not in line] == [], said
 
 
-def test_a_path_of_any_bytes(tmp_path: Path) -> None:
+def test_export_line_has_bytes_of_path(tmp_path: Path) -> None:
     """The export line is the bytes of the path, in every encoding."""
     path = os.fsencode(tmp_path) + b"/\xff\xc3\xa9"
     name = os.fsdecode(path)

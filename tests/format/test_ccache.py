@@ -66,13 +66,13 @@ DIALECTS = {
 }
 
 
-def test_there_is_a_table_line_for_each_vector() -> None:
+def test_vectors_are_all_listed() -> None:
     assert sorted(SERVERS) == GOOD
     assert len(BROKEN) == 8
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_vectors(name: str) -> None:
+def test_vectors_decode_and_encode(name: str) -> None:
     data = vector(name)
     ccache = decode_ccache(data)
     assert encode_ccache(ccache) == data
@@ -83,7 +83,7 @@ def test_vectors(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_vectors_cut_anywhere(name: str) -> None:
+def test_vectors_cut_anywhere_are_incomplete(name: str) -> None:
     data = vector(name)
     prefix, body = scan_prefix(data, LIMIT) or pytest.fail("no prefix")
     ends = {body}
@@ -102,7 +102,7 @@ def test_vectors_cut_anywhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_vectors(name: str) -> None:
+def test_broken_vectors_are_refused(name: str) -> None:
     with pytest.raises(FormatError):
         decode_ccache(vector(name))
 
@@ -110,7 +110,7 @@ def test_broken_vectors(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["broken-version", "broken-no-ccache", "broken-count", "broken-realm-4gib"]
 )
-def test_broken_beginnings_are_refused_at_once(name: str) -> None:
+def test_broken_prefix_is_refused_at_once(name: str) -> None:
     with pytest.raises(FormatError):
         scan_prefix(vector(name)[:30], LIMIT)
 
@@ -125,7 +125,7 @@ def test_decode_undoes_encode(ccache: Ccache) -> None:
 
 @quick
 @given(st.data(), st.sampled_from([bytes, bytearray]))
-def test_every_cut_of_a_prefix_may_still_become_one(
+def test_prefix_cut_anywhere_is_incomplete(
     data: st.DataObject, buffer: Callable[[bytes], bytes]
 ) -> None:
     dialect = data.draw(dialects)
@@ -140,14 +140,14 @@ def test_every_cut_of_a_prefix_may_still_become_one(
 
 @thorough
 @given(st.data())
-def test_mutated_ccaches(data: st.DataObject) -> None:
+def test_mutated_ccache_is_decoded_or_refused(data: st.DataObject) -> None:
     good = data.draw(st.sampled_from(GOOD).map(vector) | ccaches().map(encode_ccache))
     check_any_bytes(data.draw(mutations(good)))
 
 
 @thorough
 @given(st.binary(max_size=40), st.sampled_from([b"", *(bytes((5, v)) for v in range(6))]))
-def test_garbage(garbage: bytes, start: bytes) -> None:
+def test_garbage_is_decoded_or_refused(garbage: bytes, start: bytes) -> None:
     check_any_bytes(start + garbage)
 
 
@@ -182,12 +182,12 @@ def check_any_bytes(data: bytes) -> None:
         b"\5\4\0\0" + bytes(4) + b"\0\0\0\1\xff\xff\xff\xff",
     ],
 )
-def test_no_prefix(data: bytes) -> None:
+def test_data_without_prefix_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError):
         scan_prefix(data, LIMIT)
 
 
-def test_a_header_takes_at_most_64_kib() -> None:
+def test_header_over_64_kib_is_refused() -> None:
     largest = Header(DIALECT_V4, (Tag(7, bytes(65_531)),))
     data = encode_prefix(Prefix(largest, ALICE))
     assert scan_prefix(data, LIMIT) == (Prefix(largest, ALICE), len(data))
@@ -196,12 +196,12 @@ def test_a_header_takes_at_most_64_kib() -> None:
             encode_prefix(Prefix(Header(DIALECT_V4, tags), ALICE))
 
 
-def test_only_version_4_has_tags() -> None:
+def test_header_tags_need_version_4() -> None:
     with pytest.raises(FormatError):
         encode_prefix(Prefix(Header(Dialect(3), (Tag(1, bytes(8)),)), ALICE))
 
 
-def test_kdc_offset() -> None:
+def test_kdc_offset_is_read_and_set() -> None:
     other = Tag(2, b"kept")
     header = Header(DIALECT_V4, (other,))
     assert header.kdc_offset is None
@@ -220,7 +220,7 @@ def test_kdc_offset() -> None:
     assert Header(Dialect(3)).with_kdc_offset(None) == Header(Dialect(3))
 
 
-def test_offset_of_a_real_header() -> None:
+def test_kdc_offset_of_mit_header() -> None:
     assert decode_ccache(vector("mit-v4")).header.kdc_offset == (0, 0)
     assert decode_ccache(vector("heimdal")).header.kdc_offset is None
 
@@ -228,7 +228,7 @@ def test_offset_of_a_real_header() -> None:
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("big_endian", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 60_000])
-def test_byte_orders_are_told_apart(version: int, big_endian: bool, count: int) -> None:
+def test_byte_order_is_detected(version: int, big_endian: bool, count: int) -> None:
     dialect = Dialect(version, big_endian)
     principal = Principal(0, b"R", (b"",) * count)
     ccache = Ccache(Header(dialect), principal)
@@ -236,18 +236,18 @@ def test_byte_orders_are_told_apart(version: int, big_endian: bool, count: int) 
 
 
 @pytest.mark.parametrize("big_endian", [True, False])
-def test_byte_orders_without_a_component(big_endian: bool) -> None:
+def test_ccache_without_component_round_trips_in_either_byte_order(big_endian: bool) -> None:
     ccache = Ccache(Header(Dialect(2, big_endian)), Principal(1, b"R", ()))
     assert decode_ccache(encode_ccache(ccache)) == ccache
 
 
-def test_dialects() -> None:
+def test_impossible_dialects_are_refused() -> None:
     for version, big_endian in ((0, True), (5, True), (3, False), (4, False)):
         with pytest.raises(ValueError, match="versions"):
             Dialect(version, big_endian)
 
 
-def test_ten_thousand_credentials_take_seconds_at_most() -> None:
+def test_decode_of_ten_thousand_credentials_is_fast() -> None:
     one = decode_ccache(vector("mit-v4"))
     many = Ccache(one.header, one.principal, one.credentials[2:3] * 10_000)
     data = encode_ccache(many)
@@ -257,7 +257,7 @@ def test_ten_thousand_credentials_take_seconds_at_most() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 4, 7, 9, 12])
-def test_a_time_offset_that_is_not_8_bytes_long_is_refused_as_by_libkrb5(length: int) -> None:
+def test_kdc_offset_tag_of_wrong_length_is_refused(length: int) -> None:
     tag = b"\0\1" + length.to_bytes(2, "big") + bytes(length)
     data = b"\5\4" + len(tag).to_bytes(2, "big") + tag + b"\0\0\0\1\0\0\0\0\0\0\0\1R"
     with pytest.raises(FormatError, match="a time offset of 8 bytes"):

@@ -77,18 +77,18 @@ def _shown(principal: krb5.Principal) -> bytes:
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "mit-removed"])
-def test_libkrb5_reads_the_vectors_as_we_do(name: str, tmp_path: Path) -> None:
+def test_libkrb5_agrees_on_vectors(name: str, tmp_path: Path) -> None:
     ccache = decode_ccache(vector(name))
     assert by_libkrb5(write(tmp_path, ccache)) == by_us(ccache)
 
 
 @settings(quick, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ccache=ccaches(NATIVE))
-def test_libkrb5_reads_what_we_write(ccache: Ccache, tmp_path: Path) -> None:
+def test_libkrb5_reads_encoded_ccaches(ccache: Ccache, tmp_path: Path) -> None:
     assert by_libkrb5(write(tmp_path, ccache)) == by_us(ccache)
 
 
-def test_libkrb5_reads_the_entry_that_we_make(tmp_path: Path) -> None:
+def test_libkrb5_reads_encoded_configuration_entry(tmp_path: Path) -> None:
     ccache = decode_ccache(vector("java"))
     entry = make_config(ccache.principal, ConfigKey(b"key", b"alice@R"), b"value")
     path = write(tmp_path, replace(ccache, credentials=(entry,)))

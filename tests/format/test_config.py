@@ -17,7 +17,7 @@ CONF = b"krb5_ccache_conf_data"
 REALM = b"X-CACHECONF:"
 
 
-def test_entries_are_made_as_mit_makes_them() -> None:
+def test_config_entry_equals_mit() -> None:
     ccache = decode_ccache(vector("mit-removed"))
     first, *_, last = ccache.credentials
     assert make_config(ccache.principal, ConfigKey(b"fast_avail", TGS), b"yes") == first
@@ -25,7 +25,7 @@ def test_entries_are_made_as_mit_makes_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["mit-v1", "mit-v4", "heimdal", "java"])
-def test_entries_are_told_from_credentials(name: str) -> None:
+def test_is_config_finds_entries_of_vectors(name: str) -> None:
     found = [c for c in decode_ccache(vector(name)).credentials if is_config(c)]
     keys = {config_key(c.server): c.ticket for c in found}
     assert (
@@ -55,13 +55,13 @@ def test_entries_are_told_from_credentials(name: str) -> None:
         (Principal(1, REALM, ()), None),
     ],
 )
-def test_key(server: Principal, key: ConfigKey | None) -> None:
+def test_config_key_is_parsed(server: Principal, key: ConfigKey | None) -> None:
     assert config_key(server) == key
     if key is not None:
         assert config_key(make_config(server, key, b"").server) == key
 
 
-def test_a_removed_entry_is_none() -> None:
+def test_removed_config_entry_has_no_key() -> None:
     client = Principal(1, b"R", (b"alice",))
     entry = make_config(client, ConfigKey(b"k"), b"value")
     record = placeholder_record(encode_credential(entry, DIALECT_V4), DIALECT_V4)

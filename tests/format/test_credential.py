@@ -73,7 +73,7 @@ def test_decode_undoes_encode(
 
 @quick
 @given(written_credentials())
-def test_every_cut_may_still_become_the_record(written: tuple[Dialect, Credential]) -> None:
+def test_record_cut_anywhere_is_incomplete(written: tuple[Dialect, Credential]) -> None:
     dialect, credential = written
     encoded = encode_credential(credential, dialect)
     for end in range(len(encoded)):
@@ -87,7 +87,7 @@ def test_every_cut_may_still_become_the_record(written: tuple[Dialect, Credentia
 
 @quick
 @given(written_credentials())
-def test_a_record_beyond_the_limit_is_refused(written: tuple[Dialect, Credential]) -> None:
+def test_record_over_limit_is_refused(written: tuple[Dialect, Credential]) -> None:
     dialect, credential = written
     encoded = encode_credential(credential, dialect)
     with pytest.raises(FormatError):
@@ -98,7 +98,7 @@ def test_a_record_beyond_the_limit_is_refused(written: tuple[Dialect, Credential
 
 @thorough
 @given(st.data())
-def test_mutated_records(data: st.DataObject) -> None:
+def test_mutated_record_is_decoded_or_refused(data: st.DataObject) -> None:
     dialect, credential = data.draw(written_credentials())
     mutated = data.draw(mutations(encode_credential(credential, dialect)))
     check_any_bytes(mutated, dialect)
@@ -106,7 +106,7 @@ def test_mutated_records(data: st.DataObject) -> None:
 
 @thorough
 @given(st.binary(max_size=200), dialects)
-def test_garbage(garbage: bytes, dialect: Dialect) -> None:
+def test_garbage_is_decoded_or_refused(garbage: bytes, dialect: Dialect) -> None:
     check_any_bytes(garbage, dialect)
 
 
@@ -136,7 +136,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("value", [0xFFFFFFFF, 0x80000000, 65_536])
-def test_counts_that_no_record_has_are_refused_at_once(count: str, value: int) -> None:
+def test_impossible_counts_are_refused_at_once(count: str, value: int) -> None:
     encoded = encode_credential(EXAMPLE, DIALECT_V4)
     at = COUNTS[count][0] % len(encoded)
     assert int.from_bytes(encoded[at : at + 4], "big") in (1, 2)
@@ -149,7 +149,7 @@ def test_counts_that_no_record_has_are_refused_at_once(count: str, value: int) -
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_counts_of_more_items_than_the_limit_holds_are_refused_at_once(count: str) -> None:
+def test_counts_over_limit_are_refused_at_once(count: str) -> None:
     encoded = encode_credential(EXAMPLE, DIALECT_V4)
     at, size = COUNTS[count][0] % len(encoded), COUNTS[count][1]
     wrong = encoded[:at] + pack(">I", 1000)
@@ -161,7 +161,7 @@ def test_counts_of_more_items_than_the_limit_holds_are_refused_at_once(count: st
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=str)
-def test_lengths_of_four_gigabytes_are_refused_at_once(dialect: Dialect) -> None:
+def test_four_gigabyte_lengths_are_refused_at_once(dialect: Dialect) -> None:
     encoded = encode_credential(EXAMPLE, dialect)
     order = "big" if dialect.big_endian else "little"
     refused = 0
@@ -175,7 +175,7 @@ def test_lengths_of_four_gigabytes_are_refused_at_once(dialect: Dialect) -> None
     assert refused == 5
 
 
-def test_a_megabyte_principal_is_a_principal() -> None:
+def test_megabyte_principal_is_decoded() -> None:
     big = replace(EXAMPLE, server=Principal(1, b"R", (b"x" * MIB,)))
     encoded = encode_credential(big, DIALECT_V4)
     assert scan_credential(encoded, 0, DIALECT_V4, LIMIT) == len(encoded)
@@ -184,7 +184,7 @@ def test_a_megabyte_principal_is_a_principal() -> None:
         scan_credential(encoded[:1000], 0, DIALECT_V4, MIB)
 
 
-def test_the_slowest_record_scans_in_bounded_time() -> None:
+def test_scan_time_is_bounded() -> None:
     """As many empty components as there can be, and one more piece missing."""
     slow = replace(EXAMPLE, client=Principal(1, b"R", (b"",) * 65_534))
     encoded = encode_credential(slow, DIALECT_V4)[:-1]
@@ -207,12 +207,12 @@ def test_the_slowest_record_scans_in_bounded_time() -> None:
     ],
     ids=lambda c: "",
 )
-def test_encode_refuses_what_has_no_place(wrong: Credential) -> None:
+def test_encode_refuses_values_out_of_range(wrong: Credential) -> None:
     with pytest.raises(FormatError):
         encode_credential(wrong, DIALECT_V4)
 
 
-def test_no_secret_in_repr_or_error() -> None:
+def test_repr_and_errors_contain_no_secret() -> None:
     encoded = encode_credential(EXAMPLE, DIALECT_V4)
     shown = repr(EXAMPLE)
     for end in range(len(encoded)):
@@ -244,13 +244,15 @@ REMOVED_CONFIG = Principal(1, b"X-RMED-CONF:", (b"krb5_ccache_conf_data", b"pa_t
     ],
 )
 @pytest.mark.parametrize("dialect", DIALECTS, ids=str)
-def test_removed(credential: Credential, removed: bool, dialect: Dialect) -> None:
+def test_is_removed_recognises_marks(
+    credential: Credential, removed: bool, dialect: Dialect
+) -> None:
     encoded = bytearray(b"xy" + encode_credential(credential, dialect))
     assert is_removed(credential) is removed
     assert removed_at(encoded, 2, dialect) is removed
 
 
-def test_removed_by_clients() -> None:
+def test_is_removed_agrees_with_clients() -> None:
     """What MIT's krb5_cc_remove_cred marks is removed; Heimdal's mark can't be told from others."""
     ccache = decode_ccache(vector("mit-removed"))
     assert [is_removed(c) for c in ccache.credentials] == [False, False, True, True, False]
@@ -259,7 +261,7 @@ def test_removed_by_clients() -> None:
     assert not any(is_removed(c) for c in ccache.credentials)
 
 
-def test_removed_at_wants_a_record() -> None:
+def test_removed_at_needs_a_whole_record() -> None:
     with pytest.raises(FormatError):
         removed_at(b"\0" * 30, 0, DIALECT_V4)
 

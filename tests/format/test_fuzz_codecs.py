@@ -14,17 +14,17 @@ SHORT_STRESS = ["dentry", "flock", "inotify", "lockofd", "mmap", "rename"]
 
 
 @pytest.mark.parametrize("path", sorted(fuzz_codec.CORPUS.glob("*.input")), ids=lambda p: p.stem)
-def test_the_corpus(path: object) -> None:
+def test_fuzz_codec_passes_corpus(path: object) -> None:
     fuzz_codec.check(path.read_bytes())  # type: ignore[attr-defined]
 
 
-def test_random_bytes() -> None:
+def test_fuzz_codec_passes_random_bytes() -> None:
     mutator = fuzz_codec.run(20_000, seed=7)
     outcomes = {fuzz_codec.check(data)[0] for data in mutator.pool}
     assert outcomes == {"decoded", "refused"}
 
 
-def test_a_codec_with_a_bug_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzz_codec_catches_seeded_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that reads another ticket than is there."""
     decode = fuzz_codec.decode_ccache
 
@@ -36,11 +36,11 @@ def test_a_codec_with_a_bug_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         fuzz_codec.run(2_000, seed=7)
 
 
-def test_random_operations() -> None:
+def test_fuzz_ops_passes_random_operations() -> None:
     fuzz_ops.run(600, seed=1)
 
 
-def test_a_handler_with_a_bug_is_caught(
+def test_fuzz_ops_catches_seeded_bug(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "ccfs")
@@ -53,7 +53,7 @@ def test_a_handler_with_a_bug_is_caught(
         fuzz_ops.run(200, seed=1)
 
 
-def test_a_sequence_is_told_by_its_number() -> None:
+def test_fuzz_ops_replays_sequence_by_number() -> None:
     first, again = (fuzz_ops.Sequence(random.Random(5)) for _ in range(2))
     first.run()
     again.run()
@@ -62,11 +62,11 @@ def test_a_sequence_is_told_by_its_number() -> None:
 
 
 @pytest.mark.parametrize("mount", [("--max-total-size", "512K")], indirect=True)
-def test_random_operations_in_a_mount(mount: Mounted) -> None:
+def test_fuzz_ops_passes_in_mount(mount: Mounted) -> None:
     fuzz_ops.run_mount(mount, 800, seed=1)
 
 
-def test_fio(mount: Mounted) -> None:
+def test_files_runs_fio(mount: Mounted) -> None:
     require("fio", "apt install fio", ["fio"])
     files.fio(mount, 0)
     files.fio_on_a_ccache(mount, 0)
@@ -74,12 +74,12 @@ def test_fio(mount: Mounted) -> None:
 
 
 @pytest.mark.parametrize("mount", [files.OPTIONS], indirect=True)
-def test_stress_ng(mount: Mounted) -> None:
+def test_files_runs_stress_ng(mount: Mounted) -> None:
     require("stress-ng", "apt install stress-ng", ["stress-ng"])
     files.stress(mount, 1, SHORT_STRESS)
     files.check_end(mount)
 
 
-def test_what_is_left_out_says_why() -> None:
+def test_files_reports_skipped_programs() -> None:
     assert not set(files.EXCLUDED) & set(files.STRESSORS.split())
     assert all(files.EXCLUDED.values())

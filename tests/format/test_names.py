@@ -30,7 +30,7 @@ ENCODED = [
 
 
 @pytest.mark.parametrize(("raw", "text"), ENCODED)
-def test_encoding(raw: bytes, text: str) -> None:
+def test_name_is_percent_encoded(raw: bytes, text: str) -> None:
     assert encode_name(raw) == text
     assert decode_name(text) == raw
 
@@ -62,13 +62,13 @@ def test_encoding(raw: bytes, text: str) -> None:
         "% 2",
     ],
 )
-def test_only_the_canonical_encoding_decodes(text: str) -> None:
+def test_decode_refuses_noncanonical_encoding(text: str) -> None:
     with pytest.raises(FormatError):
         decode_name(text)
 
 
 @pytest.mark.parametrize("raw", [b"\0", b"a\0b"])
-def test_no_name_has_nul(raw: bytes) -> None:
+def test_name_with_nul_is_refused(raw: bytes) -> None:
     with pytest.raises(FormatError):
         encode_name(raw)
 
@@ -85,7 +85,7 @@ def test_decode_undoes_encode(raw: bytes) -> None:
 
 @thorough
 @given(st.text(st.sampled_from("%0123456789abcdefABCDEF.~/ü\n\udcff"), max_size=8))
-def test_what_decodes_is_what_encodes(text: str) -> None:
+def test_encode_undoes_decode(text: str) -> None:
     try:
         raw = decode_name(text)
     except FormatError:

@@ -42,7 +42,7 @@ def headers() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("version", [b"\5\4"])
-def test_headers_as_klist_reads_them(tmp_path: Path, version: bytes) -> None:
+def test_klist_agrees_on_headers(tmp_path: Path, version: bytes) -> None:
     """klist reads the principal and the credentials behind a header that it accepts."""
     klist = require("MIT Kerberos", MIT_INSTALL, ["klist"])["klist"]
     differ, accepted = [], 0

@@ -47,24 +47,24 @@ REQUIRE_REALM = krb5.PrincipalParseFlags.require_realm
         (b"host/www@", Principal(1, b"", (b"host", b"www"))),
     ],
 )
-def test_parse(text: bytes, principal: Principal) -> None:
+def test_parse_splits_name(text: bytes, principal: Principal) -> None:
     assert parse_name(text) == principal
 
 
 @pytest.mark.parametrize("text", [b"", b"alice", b"a@b@c", b"a@b/c", b"a@R\\", b"a\0@R", b"\\@R"])
-def test_parse_refuses(text: bytes) -> None:
+def test_parse_refuses_invalid_names(text: bytes) -> None:
     with pytest.raises(FormatError):
         parse_name(text)
 
 
-def test_parse_of_a_megabyte_takes_no_longer_than_its_length() -> None:
+def test_parse_time_is_linear() -> None:
     name = b"\\/x" * 350_000
     assert parse_name(name + b"@R").components == (b"/x" * 350_000,)
 
 
 @thorough
 @given(texts)
-def test_parse_is_that_of_libkrb5(text: bytes) -> None:
+def test_parse_agrees_with_libkrb5(text: bytes) -> None:
     assert _ours(text) == _libkrb5(text)
 
 
@@ -86,7 +86,7 @@ def _libkrb5(text: bytes) -> tuple[int, bytes, tuple[bytes, ...]] | None:
 
 @thorough
 @given(names.filter(bool), components)  # the binding has no empty realm
-def test_unparse_is_that_of_libkrb5(realm: bytes, parts: tuple[bytes, ...]) -> None:
+def test_unparse_agrees_with_libkrb5(realm: bytes, parts: tuple[bytes, ...]) -> None:
     theirs = krb5.unparse_name_flags(CONTEXT, krb5.build_principal(CONTEXT, realm, parts))
     assert unparse_name(Principal(1, realm, parts)) == theirs
 
@@ -111,7 +111,7 @@ def test_decode_undoes_encode(data: st.DataObject) -> None:
             decode_principal(encoded[:end], 0, dialect)
 
 
-def test_version_1_has_no_name_type_and_counts_the_realm() -> None:
+def test_version_1_principal_has_no_name_type_and_counts_realm() -> None:
     principal = Principal(0, b"R", (b"a",))
     encoded = bytes.fromhex("00000002 00000001") + b"R" + bytes.fromhex("00000001") + b"a"
     assert encode_principal(principal, Dialect(1, True)) == encoded
@@ -124,6 +124,6 @@ def test_version_1_has_no_name_type_and_counts_the_realm() -> None:
     [Principal(2**31, b"R", (b"a",)), Principal(1, b"R", (b"",) * 65_536)],
     ids=["name type", "count"],
 )
-def test_encode_refuses_what_has_no_place(principal: Principal) -> None:
+def test_encode_refuses_values_out_of_range(principal: Principal) -> None:
     with pytest.raises(FormatError):
         encode_principal(principal, DIALECT_V4)

@@ -52,43 +52,43 @@ def test_text_of_a_service_ticket() -> None:
     )
 
 
-def test_the_contract_has_every_key() -> None:
+def test_document_has_every_key() -> None:
     documented = re.findall(r"^\| `([A-Z][A-Za-z-]*)` \|", CONTRACT.read_text(), re.MULTILINE)
     assert documented == KEYS
     assert list(fields(MIT[1])) == KEYS
 
 
-def test_odd_names_of_a_real_ticket() -> None:
+def test_text_escapes_odd_names() -> None:
     assert fields(MIT[-1])["Server"] == r"odd\/name\@with\ttab/and\\more@KRBTEST.COM"
 
 
-def test_what_has_no_ticket() -> None:
+def test_text_without_ticket() -> None:
     shown = fields(MIT[0])
     assert shown["Session-Enctype"] == "null (0)"
     assert (shown["Ticket-Enctype"], shown["Ticket-Kvno"], shown["Ticket-Size"]) == ("", "", "3")
     assert (shown["Auth-Time"], shown["End-Time"], shown["Flags"]) == ("", "", "")
 
 
-def test_user_to_user() -> None:
+def test_text_of_user_to_user_ticket() -> None:
     shown = fields(decode_ccache(vector("mit-second-ticket")).credentials[-1])
     assert shown["Second-Ticket-Size"] == "428"
     assert shown["Is-Skey"] == "8"
     assert (shown["Ticket-Kvno"], shown["Ticket-Enctype"]) == ("", enctype_name(18))
 
 
-def test_addresses() -> None:
+def test_text_shows_addresses() -> None:
     shown = fields(decode_ccache(vector("mit-addresses")).credentials[-1])
     assert shown["Addresses"] == "192.0.2.7 2001:db8::7"
     odd = (TypedData(2, b"abc"), TypedData(24, b""), TypedData(20, b"NETBIOS NAME    "))
     assert fields(replace(MIT[1], addresses=odd))["Addresses"] == "2:3 24:0 20:16"
 
 
-def test_authdata_shows_types_and_sizes() -> None:
+def test_text_shows_authdata_types_and_sizes() -> None:
     shown = fields(replace(MIT[1], authdata=(TypedData(1, b"secret"), TypedData(512, b""))))
     assert shown["Authdata"] == "1:6 512:0"
 
 
-def test_flags() -> None:
+def test_text_names_flags() -> None:
     assert flag_names(0) == []
     assert flag_names(0x50C00001) == [
         "forwardable",
@@ -112,7 +112,7 @@ def test_flags() -> None:
     ("number", "name"),
     [(18, "aes256-cts-hmac-sha1-96 (18)"), (-133, "unknown (-133)"), (999, "unknown (999)")],
 )
-def test_enctypes(number: int, name: str) -> None:
+def test_text_names_enctypes(number: int, name: str) -> None:
     assert enctype_name(number) == name
     assert fields(replace(MIT[1], keyblock=Keyblock(number, b"")))["Session-Enctype"] == name
 
@@ -126,7 +126,7 @@ def test_enctypes(number: int, name: str) -> None:
         (2**32 - 1, "2106-02-07T06:28:15Z"),
     ],
 )
-def test_timestamp(seconds: int, text: str) -> None:
+def test_timestamp_is_utc(seconds: int, text: str) -> None:
     assert timestamp(seconds) == text
 
 
@@ -140,7 +140,7 @@ def test_timestamp(seconds: int, text: str) -> None:
         (rb"\x0d", r"\\x0d@R"),
     ],
 )
-def test_names_stay_on_their_line(component: bytes, text: str) -> None:
+def test_text_escapes_line_breaks_in_names(component: bytes, text: str) -> None:
     assert principal_text(Principal(1, b"R", (component,))) == text
 
 
@@ -149,9 +149,7 @@ LINE = re.compile(r"[A-Z][A-Za-z-]*:( [^\x00-\x1f\x7f-\x9f\u2028\u2029]+)?")
 
 @thorough
 @given(written_credentials(), st.sampled_from([b"\n", b"\r\n", b"\x85", b"\xe2\x80\xa8", b"\x1b"]))
-def test_every_credential_has_one_line_for_each_key(
-    written: tuple[object, Credential], newline: bytes
-) -> None:
+def test_text_has_one_line_for_each_key(written: tuple[object, Credential], newline: bytes) -> None:
     credential = written[1]
     forged = (*credential.server.components, newline + b"Flags: initial")
     server = replace(credential.server, components=forged)
@@ -162,7 +160,7 @@ def test_every_credential_has_one_line_for_each_key(
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_no_secret_in_the_text(name: str) -> None:
+def test_text_contains_no_secret(name: str) -> None:
     shown = 0
     for credential in decode_ccache(vector(name)).credentials:
         text = credential_text(credential, "1")

@@ -51,7 +51,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         yield sizes
 
 
-def test_a_step_writes_as_much_in_any_ccache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_write_size_is_independent_of_ccache_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "LEFT_MOST", 0)
     counted, new = [], record(b"new/one@R")
     for number in (10, 10_000):
@@ -80,7 +80,7 @@ def test_a_step_writes_as_much_in_any_ccache(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(few[0]) < len(new) + 320
 
 
-def test_a_log_that_is_mostly_dead_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mostly_dead_log_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is memory, and a daemon that comes back reads all of it."""
     monkeypatch.setattr(journals, "SPARE", 10_000)
     with journaled_store() as journaled:
@@ -105,7 +105,7 @@ def test_a_log_that_is_mostly_dead_is_written_anew(monkeypatch: pytest.MonkeyPat
         assert_survives_kill(journaled)
 
 
-def test_a_new_log_never_lacks_a_step_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewritten_log_has_step_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     with journaled_store() as journaled:
         ccaches = [fill(journaled.store, whole(record(TGT)), b"c%d" % n) for n in range(8)]
         journaled.commit()
@@ -128,7 +128,7 @@ def test_a_new_log_never_lacks_a_step_that_failed(monkeypatch: pytest.MonkeyPatc
         assert_survives_kill(journaled)
 
 
-def test_what_comes_back_is_written_anew_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loaded_log_is_rewritten_as_soon_as_live_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much of the log was dead when it was read: kills don't make it grow."""
     monkeypatch.setattr(journals, "SPARE", 10_000)
     with journaled_store(Limits(events=2)) as journaled:
@@ -147,7 +147,7 @@ def test_what_comes_back_is_written_anew_as_soon(monkeypatch: pytest.MonkeyPatch
             journaled.__init__(path, journaled.limits)  # type: ignore[misc]
 
 
-def test_without_room_to_write_it_anew_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_continues_when_rewrite_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journals, "SPARE", 0)
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
@@ -165,7 +165,7 @@ def test_without_room_to_write_it_anew_it_goes_on(monkeypatch: pytest.MonkeyPatc
         same_after_load(journaled, monkeypatch)
 
 
-def test_a_new_log_is_written_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_is_rewritten_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps go into both meanwhile; a kill in between leaves the old one, nothing of the new."""
     with journaled_store() as journaled:
         data = whole(*(record(b"h/%d@R" % n, ticket=bytes(900)) for n in range(20)))

@@ -22,7 +22,7 @@ from tests.support.storing import (
 )
 
 
-def test_damage_is_found_or_harmless() -> None:
+def test_random_damage_is_found_or_harmless() -> None:
     """Flipped bits, zeros, pieces cut off or mixed up, in each of the files."""
     result = damage.cases(60, seed=7)
     assert result.wrong == []
@@ -77,9 +77,7 @@ def steps(data: bytearray, number: int) -> None:
         (lambda d: d.clear(), "no journal of ccfs"),
     ],
 )
-def test_what_was_changed_by_hand_is_refused(
-    change: Callable[[bytearray], object], said: str
-) -> None:
+def test_changed_journal_is_refused(change: Callable[[bytearray], object], said: str) -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT), record(b"host/www@R")))
         journaled.commit()
@@ -95,7 +93,7 @@ def test_what_was_changed_by_hand_is_refused(
         journal.close()
 
 
-def test_what_lies_behind_the_last_step_is_taken_away() -> None:
+def test_load_overwrites_bytes_behind_last_step() -> None:
     """What a killed process has begun is no step, and perhaps a secret."""
     with journaled_store() as journaled:
         fill(journaled.store, whole(record(TGT)))
@@ -107,7 +105,7 @@ def test_what_lies_behind_the_last_step_is_taken_away() -> None:
         restarted.close()
 
 
-def test_one_of_another_mountpoint_or_owner() -> None:
+def test_journal_of_another_mountpoint_or_owner_is_refused() -> None:
     with journaled_store() as journaled:
         journaled.journal.close()
         journaled.journal = Journal(str(journaled.path), fresh=False)
@@ -118,7 +116,7 @@ def test_one_of_another_mountpoint_or_owner() -> None:
         journaled.journal.load(MOUNT, UID)
 
 
-def test_one_that_another_process_has() -> None:
+def test_journal_in_use_is_refused() -> None:
     with journaled_store() as journaled:
         program = (
             "import sys; from ccfs.store.errors import *; from ccfs.journal.journal import *\n"

@@ -35,7 +35,7 @@ from tests.support.storing import (
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_without_room_has_not_been_and_the_next_one_mends(
+def test_step_without_room_is_written_with_next_step(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with journaled_store() as journaled:
@@ -58,7 +58,7 @@ def test_a_step_without_room_has_not_been_and_the_next_one_mends(
         assert_survives_kill(journaled)
 
 
-def test_what_could_not_be_kept_is_kept_with_the_next_look(
+def test_tend_writes_step_that_had_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where that has nothing of its own to keep."""
@@ -107,7 +107,7 @@ class Moments:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("spare", [journals.SPARE, -1_000_000])
-def test_a_kill_at_any_moment_of_a_step(
+def test_kill_at_any_moment_of_step_leaves_it_done_or_not_done(
     step: str, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has been or it hasn't; with the smaller spare the log is written anew after it."""
@@ -139,7 +139,7 @@ def test_a_kill_at_any_moment_of_a_step(
 
 
 @pytest.mark.usefixtures("root")
-def test_a_full_file_system(tmp_path: Path) -> None:
+def test_full_file_system_refuses_steps_until_there_is_room(tmp_path: Path) -> None:
     """EIO for the client while there is no room, and all of it kept once there is."""
     place = tmp_path / "small"
     place.mkdir()

@@ -66,7 +66,7 @@ def seen(store: Store) -> list[object]:
     ]
 
 
-def test_all_of_it_is_there_and_a_log_takes_its_place(path: Path) -> None:
+def test_sqlite_journal_is_converted_whole(path: Path) -> None:
     first = seen(loaded(path))
     late = [f"late%2F{n}@R" for n in range(3)]
     assert [(name, names) for name, _, _, _, names, _ in first] == [  # type: ignore[misc]
@@ -90,7 +90,9 @@ def test_all_of_it_is_there_and_a_log_takes_its_place(path: Path) -> None:
         ("-wal", None, "lost its last changes|damaged"),
     ],
 )
-def test_a_damaged_one_is_kept_aside(path: Path, part: str, at: int | None, said: str) -> None:
+def test_damaged_sqlite_journal_is_put_aside(
+    path: Path, part: str, at: int | None, said: str
+) -> None:
     file = Path(f"{path}{part}")
     data = bytearray(file.read_bytes())
     if at is None:
@@ -104,13 +106,13 @@ def test_a_damaged_one_is_kept_aside(path: Path, part: str, at: int | None, said
     assert [one.name for one in path.parent.iterdir() if "damaged" in one.name]
 
 
-def test_one_of_another_mountpoint_stays(path: Path) -> None:
+def test_sqlite_journal_of_another_mountpoint_stays(path: Path) -> None:
     with pytest.raises(JournalError, match="belongs to another mountpoint"):
         loaded(path, "/other")
     assert seen(loaded(path))
 
 
-def test_one_that_a_daemon_has_is_left_to_it(path: Path) -> None:
+def test_sqlite_journal_in_use_stays(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as daemon:
         daemon.execute("PRAGMA locking_mode = EXCLUSIVE")
         daemon.execute("BEGIN IMMEDIATE")
@@ -123,7 +125,7 @@ def test_one_that_a_daemon_has_is_left_to_it(path: Path) -> None:
 # Version 6
 
 
-def test_a_log_of_version_6_becomes_one_of_today(log: Path) -> None:
+def test_version_6_log_is_converted(log: Path) -> None:
     first = loaded(log)
     late = [f"late%2F{n}@R" for n in range(3)]
     assert [(c.name, c.serial, c.change_time, list(c.credentials)) for c in ccaches(first)] == [
@@ -149,7 +151,7 @@ def ccaches(store: Store) -> list[Ccache]:
 
 
 @pytest.mark.parametrize("change", [20, 64, 4096 + 8, 4096 + 60])
-def test_a_damaged_one_of_version_6_is_kept_aside(log: Path, change: int) -> None:
+def test_damaged_version_6_log_is_put_aside(log: Path, change: int) -> None:
     data = bytearray(log.read_bytes())
     data[change] ^= 0xFF
     log.write_bytes(data)
@@ -160,7 +162,7 @@ def test_a_damaged_one_of_version_6_is_kept_aside(log: Path, change: int) -> Non
 
 
 @pytest.mark.parametrize("version", ["path", "log"])
-def test_one_that_cannot_be_written_anew_stays(
+def test_journal_that_cannot_be_converted_stays(
     version: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path: Path = request.getfixturevalue(version)
@@ -178,7 +180,7 @@ def test_one_that_cannot_be_written_anew_stays(
     assert seen(loaded(path))
 
 
-def test_one_of_another_mountpoint_or_in_use_stays(log: Path) -> None:
+def test_version_6_log_of_another_mountpoint_or_in_use_stays(log: Path) -> None:
     before = log.read_bytes()
     with pytest.raises(JournalError, match="belongs to another mountpoint"):
         loaded(log, "/other")
@@ -198,7 +200,7 @@ def test_one_of_another_mountpoint_or_in_use_stays(log: Path) -> None:
     assert log.read_bytes() == before
 
 
-def test_one_of_a_later_version_is_refused_and_stays(log: Path) -> None:
+def test_log_of_later_version_is_refused_and_stays(log: Path) -> None:
     loaded(log)
     data = bytearray(log.read_bytes())
     data[8:12] = (8).to_bytes(4, "little")

@@ -70,7 +70,7 @@ def default(journaled: JournaledStore) -> Ccache:
 
 @pytest.mark.parametrize("append", [True, False])
 @pytest.mark.parametrize("ident", [7, (1 << 64) - 1])
-def test_a_record_is_completed_by_the_next_daemon(ident: int, append: bool) -> None:
+def test_incomplete_record_is_completed_after_restart(ident: int, append: bool) -> None:
     """At the end that the kernel knows."""
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
@@ -93,7 +93,7 @@ def test_a_record_is_completed_by_the_next_daemon(ident: int, append: bool) -> N
         restarted.close()
 
 
-def test_two_that_wait_each_complete_their_own() -> None:
+def test_two_incomplete_records_are_completed_after_restart() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         files = [opened(journaled.store, ccache, ident) for ident in (7, 8)]
@@ -110,7 +110,7 @@ def test_two_that_wait_each_complete_their_own() -> None:
         restarted.close()
 
 
-def test_a_record_whose_file_is_not_opened_again_is_dropped() -> None:
+def test_incomplete_record_of_closed_file_is_dropped() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         put(journaled.store, opened(journaled.store, ccache, 7), LATE[:140])
@@ -125,7 +125,7 @@ def test_a_record_whose_file_is_not_opened_again_is_dropped() -> None:
         restarted.close()
 
 
-def test_what_waits_for_one_ccache_goes_into_no_other() -> None:
+def test_incomplete_record_goes_into_no_other_ccache() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         work = fill(journaled.store, whole(), b"work")
@@ -139,7 +139,7 @@ def test_what_waits_for_one_ccache_goes_into_no_other() -> None:
         restarted.close()
 
 
-def test_a_file_with_a_beginning_of_a_header_goes_on() -> None:
+def test_incomplete_header_is_completed_after_restart() -> None:
     with journaled_store() as journaled:
         ccache = default(journaled)
         start(journaled.store, ccache)
@@ -158,7 +158,7 @@ def test_a_file_with_a_beginning_of_a_header_goes_on() -> None:
         restarted.close()
 
 
-def test_a_scratch_file_goes_on_under_its_number() -> None:
+def test_scratch_file_keeps_its_serial_number() -> None:
     with journaled_store() as journaled:
         generation = journaled.store.create_scratch(COLLECTION, b"tktAbC", at())
         file = journaled.store.open_files.open(generation, USER, writes=True, append=False, ident=3)
@@ -175,7 +175,7 @@ def test_a_scratch_file_goes_on_under_its_number() -> None:
         restarted.close()
 
 
-def test_an_appended_piece_is_logged_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appended_bytes_are_logged_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     append = Log.append
 
@@ -194,7 +194,7 @@ def test_an_appended_piece_is_logged_alone(monkeypatch: pytest.MonkeyPatch) -> N
         assert sizes[0] < 300
 
 
-def test_a_superseded_number_is_followed_and_read_as_it_was() -> None:
+def test_superseded_generation_is_readable_after_restart() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT), record(b"gone@R")))
         file = opened(journaled.store, ccache, 7)
@@ -223,7 +223,7 @@ def test_a_superseded_number_is_followed_and_read_as_it_was() -> None:
         restarted.close()
 
 
-def test_what_is_written_by_another_number_is_news() -> None:
+def test_write_by_superseded_number_renumbers() -> None:
     """To the kernel, which has cached the bytes of the current one."""
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
@@ -246,7 +246,7 @@ def test_what_is_written_by_another_number_is_news() -> None:
         restarted.close()
 
 
-def test_a_number_of_a_content_that_was_replaced_is_gone() -> None:
+def test_replaced_generation_cannot_be_reopened() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         numbers = [current(ccache).number]
@@ -262,7 +262,7 @@ def test_a_number_of_a_content_that_was_replaced_is_gone() -> None:
         restarted.close()
 
 
-def test_a_number_of_an_earlier_version_of_the_format_is_gone() -> None:
+def test_generation_of_earlier_format_version_cannot_be_reopened() -> None:
     """Its writer would append records that are written in another way."""
     with journaled_store() as journaled:
         old = Dialect(3)
@@ -276,7 +276,7 @@ def test_a_number_of_an_earlier_version_of_the_format_is_gone() -> None:
         restarted.close()
 
 
-def test_numbers_by_which_files_are_open_are_in_a_log_that_is_written_anew() -> None:
+def test_rewritten_log_has_numbers_of_open_files() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         file = opened(journaled.store, ccache, 7)
@@ -291,7 +291,7 @@ def test_numbers_by_which_files_are_open_are_in_a_log_that_is_written_anew() -> 
         restarted.close()
 
 
-def test_removed_records_stay_in_their_places() -> None:
+def test_removed_records_keep_their_offsets() -> None:
     """The kernel has cached the bytes of a number: they are the same afterwards."""
     with journaled_store() as journaled:
         gone = record(b"gone@R", ticket=b"<gone>" * 9)
@@ -313,7 +313,7 @@ def test_removed_records_stay_in_their_places() -> None:
 # The log of changes
 
 
-def test_a_reader_of_the_events_goes_on_where_it_was() -> None:
+def test_event_reader_continues_after_restart() -> None:
     with journaled_store() as journaled:
         journaled.store.log_refusal(at(), "one")
         journaled.commit()
@@ -332,7 +332,7 @@ def test_a_reader_of_the_events_goes_on_where_it_was() -> None:
         restarted.close()
 
 
-def test_a_reader_that_has_missed_some_goes_on_too() -> None:
+def test_event_reader_that_missed_lines_continues_after_restart() -> None:
     with journaled_store(Limits(events=4)) as journaled:
         reader = Reader(journaled.store.events, journaled.store.events.edition)
         edition = journaled.store.events.edition.number
@@ -351,7 +351,7 @@ def test_a_reader_that_has_missed_some_goes_on_too() -> None:
         restarted.close()
 
 
-def test_an_end_is_announced_once() -> None:
+def test_expiry_is_announced_once_over_restart() -> None:
     with journaled_store() as journaled:
         fill(journaled.store, whole(record(TGT, endtime=int(NOW) + 50)))
         journaled.store.announce_expiry(NOW, USER)
@@ -368,7 +368,7 @@ def test_an_end_is_announced_once() -> None:
 # Steps
 
 
-def test_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mark_names_steps_made(monkeypatch: pytest.MonkeyPatch) -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         first = journaled.journal.mark
@@ -398,7 +398,7 @@ def test_marks(monkeypatch: pytest.MonkeyPatch) -> None:
         restarted.close()
 
 
-def test_the_mark_of_a_journal_that_is_not_made_yet(tmp_path: Path) -> None:
+def test_lazy_journal_mark_before_file_exists(tmp_path: Path) -> None:
     """An idle mount has none; the first event makes it, but for those at the start."""
     path = tmp_path / "journal"
     options = MountOptions(MOUNT, journal=str(path), control=3)
@@ -434,7 +434,7 @@ def told(effects: Effects) -> list[object]:
 
 
 @pytest.mark.parametrize("anew", [False, True])
-def test_the_effects_of_the_last_step(anew: bool) -> None:
+def test_last_effects_are_loaded(anew: bool) -> None:
     with journaled_store() as journaled:
         assert not journaled.journal.last
         ccache = fill(journaled.store, whole(record(TGT), record(b"gone@R")))
@@ -453,7 +453,7 @@ def test_the_effects_of_the_last_step(anew: bool) -> None:
         restarted.close()
 
 
-def test_a_note_makes_nothing_stale() -> None:
+def test_note_has_no_stale_effects() -> None:
     with journaled_store() as journaled:
         journaled.commit()
         journaled.store.set_note(b"key", b"value")
@@ -464,7 +464,7 @@ def test_a_note_makes_nothing_stale() -> None:
         restarted.close()
 
 
-def test_where_the_last_step_is_not_known_all_has_changed() -> None:
+def test_unknown_last_step_counts_as_all_changed() -> None:
     with journaled_store() as journaled:
         restarted = journaled.restart_after_kill()
         serials = {default(journaled).serial}
@@ -476,7 +476,7 @@ def test_where_the_last_step_is_not_known_all_has_changed() -> None:
 # What is gone
 
 
-def test_notes_scratch_files_and_tails_are_overwritten_with_the_step() -> None:
+def test_removed_notes_scratch_and_incomplete_records_are_overwritten() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         store, files = journaled.store, journaled.store.open_files
@@ -510,7 +510,7 @@ def test_notes_scratch_files_and_tails_are_overwritten_with_the_step() -> None:
         assert state_reloaded(journaled) == durable_state(journaled.store)
 
 
-def test_a_new_log_has_the_notes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewritten_log_has_notes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A note that is changed meanwhile is the new one."""
     monkeypatch.setattr(journals, "NOTES", 2)
     monkeypatch.setattr(journals, "SLICE", 1)
@@ -527,7 +527,7 @@ def test_a_new_log_has_the_notes_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
         assert state_reloaded(journaled) == durable_state(journaled.store)
 
 
-def test_an_incomplete_record_is_refused_at_fsync() -> None:
+def test_fsync_refuses_incomplete_record() -> None:
     with journaled_store() as journaled:
         file = opened(journaled.store, fill(journaled.store, whole()), 7)
         put(journaled.store, file, LATE[:9])
@@ -536,7 +536,7 @@ def test_an_incomplete_record_is_refused_at_fsync() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_what_is_gone_is_nowhere_in_random_histories(
+def test_removed_secrets_are_overwritten_in_random_histories(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of records, incomplete ones, files and notes; nothing is there more often than it is seen."""

@@ -23,7 +23,9 @@ SIZES = [[0, 100], [100, 600, 3000], [1000, 1200, 1500], [3000, 3900, 9000], [0,
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_what_is_gone_is_nowhere_in_the_file(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removed_secrets_are_overwritten_with_the_step(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Right after the step that removed it, in random histories of several ccaches."""
     chance = random.Random(seed)
     sizes = SIZES[seed % len(SIZES)]
@@ -50,7 +52,7 @@ def test_what_is_gone_is_nowhere_in_the_file(seed: int, monkeypatch: pytest.Monk
         assert_survives_kill(journaled)
 
 
-def test_what_a_killed_process_had_no_time_to_overwrite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_overwrites_secrets_of_killed_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with journaled_store() as journaled:
         ccache = fill(
             journaled.store, whole(record(TGT, ticket=secret(1)), record(TGT, ticket=secret(2)))

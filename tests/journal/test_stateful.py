@@ -277,7 +277,7 @@ TestSurvives.settings = settings(
 )
 
 
-def test_life_goes_on_after_each_return() -> None:
+def test_store_is_usable_after_each_restart() -> None:
     """What came back is a store like any other: changed, killed and brought back again."""
     with journaled_store() as journaled:
         fill(journaled.store, whole(record(TGT), record(b"host/0@R")))
@@ -300,7 +300,7 @@ def test_life_goes_on_after_each_return() -> None:
         ]
 
 
-def test_what_is_incomplete_dies_with_its_writer() -> None:
+def test_incomplete_record_is_dropped_with_its_writer() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         before = bytes(current(ccache).data)
@@ -313,7 +313,7 @@ def test_what_is_incomplete_dies_with_its_writer() -> None:
         restarted.close()
 
 
-def test_configuration_and_removed_records_in_between() -> None:
+def test_removed_record_is_not_kept_and_order_stays() -> None:
     """A record marked as removed is not kept, and those around it stay in order."""
     with journaled_store(Limits()) as journaled:
         first, last = record(b"a/1@R"), record(b"a/2@R")

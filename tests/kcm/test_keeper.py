@@ -79,7 +79,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         yield House(tmp_path / "kcm", stack)
 
 
-def test_one_daemon_after_another(house: House) -> None:
+def test_acceptor_passes_connections_to_each_daemon(house: House) -> None:
     """Each is given what is there, and what comes."""
     clients = [house.connect() for _ in range(3)]
     house.work()
@@ -95,7 +95,7 @@ def test_one_daemon_after_another(house: House) -> None:
         daemon.close(ends=False)
 
 
-def test_nobody_is_served_before_all_are_there(house: House) -> None:
+def test_daemon_serves_after_receiving_all_connections(house: House) -> None:
     client = house.connect()
     client.sendall(NOOP)
     house.work()
@@ -107,7 +107,7 @@ def test_nobody_is_served_before_all_are_there(house: House) -> None:
     assert client.recv(100) == DONE
 
 
-def test_a_client_leaves(house: House) -> None:
+def test_acceptor_forgets_closed_client(house: House) -> None:
     """With and without a daemon."""
     daemon = house.daemon()
     gone, stays = house.connect(), house.connect()
@@ -121,7 +121,7 @@ def test_a_client_leaves(house: House) -> None:
     assert house.kept == 0
 
 
-def test_a_daemon_ends_connections(house: House) -> None:
+def test_daemon_ends_connections_at_acceptor(house: House) -> None:
     """One that breaks the protocol; all of them where there will be no other daemon."""
     daemon = house.daemon()
     bad, good = house.connect(), house.connect()
@@ -135,7 +135,7 @@ def test_a_daemon_ends_connections(house: House) -> None:
     assert house.kept == 0
 
 
-def test_more_than_the_way_to_the_daemon_has_room_for(house: House) -> None:
+def test_acceptor_passes_more_connections_than_socket_holds(house: House) -> None:
     clients = [house.connect() for _ in range(400)]
     house.work()
     daemon = house.daemon()
@@ -145,7 +145,7 @@ def test_more_than_the_way_to_the_daemon_has_room_for(house: House) -> None:
     assert [client.recv(100) for client in clients] == [DONE] * 400
 
 
-def test_one_too_many_takes_the_place_of_the_quietest(house: House) -> None:
+def test_connection_over_limit_replaces_quietest(house: House) -> None:
     daemon = house.daemon(most=3)
     clients = [house.connect() for _ in range(3)]
     house.work(daemon)
@@ -158,7 +158,9 @@ def test_one_too_many_takes_the_place_of_the_quietest(house: House) -> None:
 
 
 @pytest.mark.parametrize("spare", range(4))
-def test_without_descriptors(house: House, spare: int) -> None:
+def test_connection_without_descriptors_waits_or_replaces_quietest(
+    house: House, spare: int
+) -> None:
     """Who connects waits until there are some, or takes the place of the quietest."""
     daemon = house.daemon()
     first = house.connect()
@@ -187,7 +189,7 @@ def test_without_descriptors(house: House, spare: int) -> None:
     assert {client.recv(100) for client in more[-1:]} == {DONE}
 
 
-def test_a_keeper_that_goes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daemon_accepts_after_acceptor_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon accepts clients itself then."""
     client = house.connect()
     house.work()
@@ -204,5 +206,5 @@ def test_a_keeper_that_goes(house: House, monkeypatch: pytest.MonkeyPatch) -> No
     assert [one.recv(100) for one in (client, other)] == [DONE] * 2
 
 
-def test_the_words_are_the_same() -> None:
+def test_acceptor_and_server_agree_on_protocol() -> None:
     assert serving.ALL == ALL

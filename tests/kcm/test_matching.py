@@ -81,11 +81,11 @@ def matches(tag: dict[str, Any], flags: int = 0, *, with_skeys: bool = False, **
         (PRINCIPALS, matching.MATCH_IS_SKEY, True),
     ],
 )
-def test_what_matches(tag: dict[str, Any], flags: int, wanted: bool) -> None:
+def test_credential_matches_tag(tag: dict[str, Any], flags: int, wanted: bool) -> None:
     assert matches(tag, flags) is wanted
 
 
-def test_name_types_do_not_count() -> None:
+def test_matching_ignores_name_types() -> None:
     record = kcm.principal("alice@R", 1) + kcm.principal("host/www@R", 3)
     record += kcm.credential(**HAVE)[len(record) :]
     matcher = Matcher(decode_tag(kcm.tag(**PRINCIPALS), 0), 0, with_skeys=False)
@@ -101,7 +101,7 @@ def test_name_types_do_not_count() -> None:
         (matching.MATCH_IS_SKEY, 0, False, False),
     ],
 )
-def test_a_ticket_in_a_session_key(
+def test_user_to_user_ticket_matches_only_if_asked_for(
     flags: int, is_skey: int, with_skeys: bool, wanted: bool
 ) -> None:
     """MIT has to ask for it, Heimdal gets it."""
@@ -120,12 +120,12 @@ FULL = kcm.tag(
 
 
 @pytest.mark.parametrize("size", range(len(FULL)))
-def test_a_tag_that_is_cut(size: int) -> None:
+def test_cut_tag_is_refused(size: int) -> None:
     with pytest.raises(FormatError):
         decode_tag(FULL[:size], 0)
 
 
-def test_all_fields_of_a_tag() -> None:
+def test_tag_is_decoded_with_all_fields() -> None:
     addresses = kcm.u32(0x41) + kcm.principal("alice@R") + bytes(21) + kcm.typed([(2, b"addr")])
     assert decode_tag(addresses, 0).client == kcm.principal("alice@R")[4:]
     tag = decode_tag(FULL, 0)
@@ -135,7 +135,7 @@ def test_all_fields_of_a_tag() -> None:
 
 
 @pytest.mark.parametrize("count", [b"\0\1\0\0", b"\xff\xff\xff\xff"])
-def test_a_count_that_nothing_stands_behind(count: bytes) -> None:
+def test_impossible_count_is_refused_at_once(count: bytes) -> None:
     """A count is refused at once where it is more than the bytes can hold."""
     with pytest.raises(FormatError):
         decode_tag(kcm.u32(1) + kcm.u32(1) + count + bytes(40), 0)

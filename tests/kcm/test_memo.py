@@ -62,12 +62,12 @@ class Scene:
         return {opcode: (peer or self.peer).answer(data) for opcode, data in asked.items()}
 
 
-def test_all_that_repeats_is_asked() -> None:
+def test_repeatable_requests_are_all_tested() -> None:
     assert set(READS) == {opcode for opcode, row in OPERATIONS.items() if row.cacheable}
     assert not any(row.cacheable and row.changes for row in OPERATIONS.values())
 
 
-def test_the_same_again_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_request_is_answered_from_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """By nobody, and counted all the same."""
     scene = Scene()
     said = scene.ask_all()
@@ -125,7 +125,7 @@ CHANGES: dict[str, tuple[Callable[[Scene], object], set[int]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_after_a_change_everything_is_made_anew(change: str) -> None:
+def test_change_invalidates_cached_replies(change: str) -> None:
     """Whatever made it: those that it concerns are others, and all are what the store has."""
     scene = Scene()
     before = scene.ask_all()
@@ -137,7 +137,7 @@ def test_after_a_change_everything_is_made_anew(change: str) -> None:
     check_cached(scene.peer)
 
 
-def test_a_refusal_is_not_kept() -> None:
+def test_refusal_is_not_cached() -> None:
     scene = Scene()
     refused = request(kcm.GET_PRINCIPAL, b"%d:none\0" % UID)[4:]
     before = check_cached(scene.peer)
@@ -145,13 +145,13 @@ def test_a_refusal_is_not_kept() -> None:
     assert check_cached(scene.peer) == before
 
 
-def test_what_is_too_large_is_not_kept() -> None:
+def test_large_reply_is_not_cached() -> None:
     kept = ReplyCache()
     kept.add(b"a", bytes(reply_cache.LARGEST))
     assert kept.find(b"a") is None
 
 
-def test_it_never_grows_beyond_its_room() -> None:
+def test_cache_evicts_to_stay_in_its_room() -> None:
     """The newest is kept, and what was there before has made room."""
     kept, piece = ReplyCache(), bytes(reply_cache.LARGEST // 2)
     for number in range(5 * reply_cache.CAPACITY // len(piece)):
@@ -160,7 +160,7 @@ def test_it_never_grows_beyond_its_room() -> None:
         assert sum(map(len, kept._replies.values())) <= reply_cache.CAPACITY
 
 
-def test_cleared_it_has_all_its_room() -> None:
+def test_cleared_cache_has_all_its_room() -> None:
     kept = ReplyCache()
     for _ in range(3):
         for number in range(reply_cache.CAPACITY // reply_cache.LARGEST):

@@ -21,7 +21,7 @@ from ccfs.store.errors import BadNameError
         (0, b"0", None),
     ],
 )
-def test_own_names(uid: int, name: bytes, ccache: bytes | None) -> None:
+def test_name_of_own_uid_maps_to_ccache(uid: int, name: bytes, ccache: bytes | None) -> None:
     names = Names(uid)
     assert names.ccache(name) == ccache
     if ccache is not None:
@@ -45,12 +45,12 @@ def test_own_names(uid: int, name: bytes, ccache: bytes | None) -> None:
         (10, b"100:a"),
     ],
 )
-def test_names_of_nobody_here(uid: int, name: bytes) -> None:
+def test_name_of_other_uid_maps_to_none(uid: int, name: bytes) -> None:
     with pytest.raises(BadNameError):
         Names(uid).ccache(name)
 
 
-def test_uuids_turn_back() -> None:
+def test_uuid_round_trips() -> None:
     choose = random.Random(7)
     serials = [0, 1, 2, 1_700_000_000_000, *(choose.getrandbits(60) for _ in range(500))]
     made = [uuids.uuid(serial) for serial in serials]
@@ -59,13 +59,13 @@ def test_uuids_turn_back() -> None:
     assert {len(one) for one in made} == {16}
 
 
-def test_neighbours_look_like_nothing() -> None:
+def test_uuids_of_neighbouring_serials_look_random() -> None:
     """Of two serial numbers in a row about half of the bits differ."""
     for serial in range(1_700_000_000_000, 1_700_000_000_050):
         one, other = (int.from_bytes(uuids.uuid(n), "big") for n in (serial, serial + 1))
         assert 30 < (one ^ other).bit_count() < 98
 
 
-def test_any_bytes_are_some_number() -> None:
+def test_any_16_bytes_are_a_uuid() -> None:
     for data in (b"\xff" * 16, bytes(16), b"\x80" + bytes(15)):
         assert uuids.serial(data) >= 0

@@ -118,7 +118,7 @@ def play(tmp_path: Path, scene: Scene, **bounds: int) -> House:
     return house
 
 
-def test_many_requests_on_one_connection(tmp_path: Path) -> None:
+def test_connection_serves_many_requests(tmp_path: Path) -> None:
     async def scene(house: House) -> None:
         async with await house.connect() as talk:
             for _ in range(50):
@@ -128,7 +128,7 @@ def test_many_requests_on_one_connection(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_client_that_writes_a_byte_at_a_time(tmp_path: Path) -> None:
+def test_request_arriving_byte_by_byte_is_answered(tmp_path: Path) -> None:
     async def scene(house: House) -> None:
         async with await house.connect() as talk, await house.connect() as other:
             for byte in REPLACE:
@@ -139,7 +139,7 @@ def test_a_client_that_writes_a_byte_at_a_time(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_requests_in_a_row_without_waiting(tmp_path: Path) -> None:
+def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
     """Clients don't do that, but the replies come in order; others have their turn."""
     messages = [request(kcm.NOOP), request(kcm.GET_PRINCIPAL, NAME), request(99)] * 200
 
@@ -153,7 +153,7 @@ def test_requests_in_a_row_without_waiting(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_requests_in_a_row_with_long_replies(tmp_path: Path) -> None:
+def test_pipelined_requests_wait_for_unsent_reply(tmp_path: Path) -> None:
     """Whatever the kernel takes of a reply, what comes behind its request waits for it."""
 
     async def scene(house: House) -> None:
@@ -172,7 +172,7 @@ def test_requests_in_a_row_with_long_replies(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_requests_in_a_row_hold_up_no_task(tmp_path: Path) -> None:
+def test_pipelined_requests_leave_turns_to_tasks(tmp_path: Path) -> None:
     """Between two of them all others have their turn: clients, and tasks that are none."""
     count = 400
 
@@ -257,7 +257,7 @@ def received(client: socket.socket) -> int:
     return len(data) // len(DONE)
 
 
-def test_one_request_in_a_turn(hand: Hand) -> None:
+def test_answer_all_takes_one_request_per_connection(hand: Hand) -> None:
     """Of each who has written many, and whoever asks newly is answered in the same call."""
     many, more, other = hand.connect(NOOPS), hand.connect(NOOPS * 2), hand.connect()
     for _ in range(100):
@@ -272,7 +272,7 @@ def test_one_request_in_a_turn(hand: Hand) -> None:
     assert hand.nobody_asks()
 
 
-def test_who_has_asked_much_and_who_has_asked_once(
+def test_answer_all_alternates_between_connections(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They take turns; and one call is over after its time, with one turn at least."""
@@ -284,7 +284,7 @@ def test_who_has_asked_much_and_who_has_asked_once(
         assert received(many) == received(other) == 1
 
 
-def test_all_are_served_however_short_a_call_is(
+def test_answer_all_serves_all_with_any_patience(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "TURN_SECONDS", 0.0)
@@ -297,7 +297,9 @@ def test_all_are_served_however_short_a_call_is(
 
 
 @pytest.mark.parametrize("many", [0, 1, 20, 39, 40])
-def test_nobody_starves(hand: Hand, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+def test_answer_all_starves_no_connection(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
     """Of forty clients who never stop asking, some of them many things at once."""
     monkeypatch.setattr(serving, "TURN_SECONDS", 0.0)
     clients = [hand.connect(NOOPS if number < many else b"") for number in range(40)]
@@ -314,7 +316,7 @@ def test_nobody_starves(hand: Hand, monkeypatch: pytest.MonkeyPatch, many: int) 
     assert min(turns) >= 6
 
 
-def test_the_time_is_looked_at_between_connections(
+def test_answer_all_checks_clock_between_connections(
     hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock on which each look takes two fifths of the time there is."""
@@ -326,7 +328,7 @@ def test_the_time_is_looked_at_between_connections(
 
 
 @pytest.mark.parametrize("others", [0, 3])
-def test_a_client_that_vanishes_while_it_goes_on(hand: Hand, others: int) -> None:
+def test_pipelined_requests_of_closed_connection_are_dropped(hand: Hand, others: int) -> None:
     """None of the rest is done, since nobody would hear of it."""
     clients = [hand.connect(NOOPS) for _ in range(1 + others)]
     for _ in range(5):
@@ -341,7 +343,7 @@ def test_a_client_that_vanishes_while_it_goes_on(hand: Hand, others: int) -> Non
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 6, 7])
-def test_nobody_goes_on_with_a_part_of_a_request(hand: Hand, size: int) -> None:
+def test_partial_request_is_not_polled(hand: Hand, size: int) -> None:
     """What would be looked at again and again is waited for."""
     client = hand.connect((request(kcm.NOOP) * 2)[: 8 + size])
     hand.answer()
@@ -355,7 +357,7 @@ def test_nobody_goes_on_with_a_part_of_a_request(hand: Hand, size: int) -> None:
     hand.end()
 
 
-def test_nobody_goes_on_before_a_reply_is_read(hand: Hand) -> None:
+def test_unsent_reply_is_not_polled(hand: Hand) -> None:
     client = hand.connect(REPLACE)
     for number in range(3):
         made = credential(f"h{number}@R", ticket=bytes(100_000))
@@ -371,7 +373,7 @@ def test_nobody_goes_on_before_a_reply_is_read(hand: Hand) -> None:
     hand.end()
 
 
-def test_a_client_that_only_stops_writing_is_answered(hand: Hand) -> None:
+def test_half_closed_client_is_answered(hand: Hand) -> None:
     client = hand.connect(NOOPS)
     client.shutdown(socket.SHUT_WR)
     hand.answer()
@@ -381,7 +383,9 @@ def test_a_client_that_only_stops_writing_is_answered(hand: Hand) -> None:
 
 
 @pytest.mark.parametrize("patience", [0.0, 60.0])
-def test_one_who_goes_on_is_dismissed(monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
+def test_connection_replaced_while_pipelining_is_closed(
+    monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
     """Also one whose turn was to be next: the newcomers, with its descriptor, are served."""
     monkeypatch.setattr(serving, "TURN_SECONDS", patience)
     with contextlib.ExitStack() as stack:
@@ -406,7 +410,7 @@ def test_one_who_goes_on_is_dismissed(monkeypatch: pytest.MonkeyPatch, patience:
         hand.end()
 
 
-def test_what_is_no_kcm_behind_requests(hand: Hand) -> None:
+def test_malformed_data_behind_requests_ends_connection(hand: Hand) -> None:
     """What was asked before it is answered, what is behind it is not."""
     client = hand.connect(request(kcm.NOOP) * 3 + b"\0\0\0\0" + request(kcm.NOOP) * 3)
     hand.answer()
@@ -414,7 +418,7 @@ def test_what_is_no_kcm_behind_requests(hand: Hand) -> None:
     hand.end()
 
 
-def test_clients_that_vanish_at_every_byte(tmp_path: Path) -> None:
+def test_clients_closing_at_every_byte_change_nothing(tmp_path: Path) -> None:
     """Nothing is changed by what is not complete."""
 
     async def scene(house: House) -> None:
@@ -428,7 +432,7 @@ def test_clients_that_vanish_at_every_byte(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_client_that_vanishes_before_its_reply(tmp_path: Path) -> None:
+def test_request_of_client_closed_before_reply_is_done(tmp_path: Path) -> None:
     """What it asked for is done; the reply finds nobody."""
 
     async def scene(house: House) -> None:
@@ -461,7 +465,7 @@ async def fill(house: House, count: int, size: int = 300_000) -> None:
         b"GET " + bytes(10),
     ],
 )
-def test_what_is_no_kcm(tmp_path: Path, data: bytes) -> None:
+def test_malformed_data_ends_connection(tmp_path: Path, data: bytes) -> None:
     """It is closed, or never becomes a request; others are served."""
 
     async def scene(house: House) -> None:
@@ -475,7 +479,7 @@ def test_what_is_no_kcm(tmp_path: Path, data: bytes) -> None:
     play(tmp_path, scene)
 
 
-def test_a_request_that_is_too_large(tmp_path: Path) -> None:
+def test_oversized_request_is_refused_and_connection_stays(tmp_path: Path) -> None:
     """It is answered, once all of it has come, and the connection stays."""
 
     async def scene(house: House) -> None:
@@ -487,7 +491,7 @@ def test_a_request_that_is_too_large(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_megabyte_there_and_back(tmp_path: Path) -> None:
+def test_megabyte_credential_is_stored_and_read(tmp_path: Path) -> None:
     async def scene(house: House) -> None:
         async with await house.connect() as talk:
             large = credential("large@R", ticket=os.urandom(1 << 20))
@@ -500,7 +504,7 @@ def test_a_megabyte_there_and_back(tmp_path: Path) -> None:
     play(tmp_path, scene, limit=2 << 20, budget=8 << 20)
 
 
-def test_clients_that_do_not_read(tmp_path: Path) -> None:
+def test_unread_replies_are_bounded(tmp_path: Path) -> None:
     """Their replies are bounded, and others wait for none of them."""
 
     async def scene(house: House) -> None:
@@ -524,9 +528,7 @@ def test_clients_that_do_not_read(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_client_that_never_reads_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_that_never_reads_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "STALL_SECONDS", 0.05)
 
     async def scene(house: House) -> None:
@@ -541,7 +543,7 @@ def test_a_client_that_never_reads_is_given_up(
 
 
 @pytest.mark.parametrize("sent", [1, 4, 8, 100])
-def test_a_client_that_never_ends_its_request_is_given_up(
+def test_client_that_never_completes_request_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int
 ) -> None:
     """What it has taken of the room is there for others again, and quiet ones may stay."""
@@ -562,7 +564,7 @@ def test_a_client_that_never_ends_its_request_is_given_up(
     play(tmp_path, scene)
 
 
-def test_a_thousand_connections(tmp_path: Path) -> None:
+def test_thousand_connections_are_served(tmp_path: Path) -> None:
     """All of them stay, and each is served."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2200:
@@ -585,7 +587,7 @@ def test_a_thousand_connections(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_one_more_takes_the_place_of_the_quietest(tmp_path: Path) -> None:
+def test_connection_over_limit_replaces_quietest(tmp_path: Path) -> None:
     async def scene(house: House) -> None:
         async with contextlib.AsyncExitStack() as stack:
             talks = [await stack.enter_async_context(await house.connect()) for _ in range(3)]
@@ -602,7 +604,7 @@ def test_one_more_takes_the_place_of_the_quietest(tmp_path: Path) -> None:
     play(tmp_path, scene, max_connections=3)
 
 
-def test_a_connection_that_was_handed_over(tmp_path: Path) -> None:
+def test_passed_connection_is_served_with_peer_credentials(tmp_path: Path) -> None:
     """By SCM_RIGHTS, through another socket; the kernel still says who has connected."""
 
     async def scene(house: House) -> None:
@@ -622,7 +624,7 @@ def test_a_connection_that_was_handed_over(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_client_leaves_while_the_giver_still_has_its_socket(tmp_path: Path) -> None:
+def test_closed_connection_is_unwatched_while_passer_has_socket(tmp_path: Path) -> None:
     """The epoll would go on telling of it: it watches what is open anywhere."""
     house = House(tmp_path)
 
@@ -642,7 +644,7 @@ def test_a_client_leaves_while_the_giver_still_has_its_socket(tmp_path: Path) ->
     trio.run(run)
 
 
-def test_somebody_else_is_let_go(tmp_path: Path) -> None:
+def test_client_of_other_uid_is_closed(tmp_path: Path) -> None:
     """Without an answer: there is nothing for them here."""
     house = House(tmp_path)
     house.kcm = KcmServer(
@@ -665,7 +667,7 @@ def test_somebody_else_is_let_go(tmp_path: Path) -> None:
     trio.run(run)
 
 
-def test_a_bug_ends_one_connection(
+def test_exception_ends_one_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     is_one_request, fatal = wire.is_one_request, request(98)
@@ -689,7 +691,7 @@ def test_a_bug_ends_one_connection(
     assert "secret" not in caplog.text
 
 
-def test_without_descriptors_the_quietest_makes_room(tmp_path: Path) -> None:
+def test_emfile_closes_quietest_connection(tmp_path: Path) -> None:
     """accept(2) fails with EMFILE: somebody is closed, the next one is served."""
 
     async def scene(house: House) -> None:

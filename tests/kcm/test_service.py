@@ -88,23 +88,23 @@ def kc() -> Kcm:
     return Kcm()
 
 
-def test_the_table_has_what_clients_send() -> None:
+def test_opcode_table_has_what_clients_send() -> None:
     assert set(OPERATIONS) == {0, *range(3, 13), *range(17, 24), 13001, 13002}
 
 
 @pytest.mark.parametrize("opcode", [1, 2, 13, 14, 15, 16, 24, 28, 29, 12999, 13000, 13003, 65535])
-def test_any_other_opcode_is_unsupported(kc: Kcm, opcode: int) -> None:
+def test_other_opcodes_are_unsupported(kc: Kcm, opcode: int) -> None:
     assert kc.status(opcode, b"anything") == kcm.INTERNAL
     assert kc.call(kcm.NOOP) == b""
 
 
 @pytest.mark.parametrize("version", [b"\1\0", b"\3\0", b"\2\1", b"\0\0"])
-def test_another_version_is_no_kcm(kc: Kcm, version: bytes) -> None:
+def test_other_protocol_version_is_refused(kc: Kcm, version: bytes) -> None:
     with pytest.raises(ProtocolError):
         kc.peer.answer(version + b"\0\0")
 
 
-def test_a_ccache_from_beginning_to_end(kc: Kcm) -> None:
+def test_ccache_is_initialized_stored_listed_destroyed(kc: Kcm) -> None:
     kc.initialize()
     kc.store("krbtgt/R@R", "host/www@R")
     assert kc.call(kcm.GET_PRINCIPAL, n("tkt")) == ALICE
@@ -119,7 +119,7 @@ def test_a_ccache_from_beginning_to_end(kc: Kcm) -> None:
     assert kc.status(kcm.GET_PRINCIPAL, n("tkt")) == ABSENT
 
 
-def test_credentials_are_the_bytes_of_the_file(kc: Kcm) -> None:
+def test_credentials_equal_records_of_file(kc: Kcm) -> None:
     kc.initialize()
     kc.store("a@R", "b@R", "c@R")
     data = kc.fs.read("caches/tkt/ccache")
@@ -145,7 +145,7 @@ NAMED = [
 
 @pytest.mark.parametrize(("opcode", "rest"), NAMED)
 @pytest.mark.parametrize("name", ["absent", "tkt", "empty"])
-def test_a_ccache_that_is_not_there(kc: Kcm, opcode: int, rest: bytes, name: str) -> None:
+def test_missing_ccache_is_not_found(kc: Kcm, opcode: int, rest: bytes, name: str) -> None:
     """An uninitialised one counts for nobody."""
     kc.fs.mkdir("caches/empty")
     before = kc.fs.lines()
@@ -158,7 +158,7 @@ def test_a_ccache_that_is_not_there(kc: Kcm, opcode: int, rest: bytes, name: str
     [*NAMED, (kcm.INITIALIZE, ALICE), (kcm.SET_DEFAULT_CACHE, b""), (kcm.REPLACE, u32(0) + ALICE)],
 )
 @pytest.mark.parametrize("name", [b"tkt\0", b"0:tkt\0", b"10000:tkt\0", b":tkt\0", b"1000tkt\0"])
-def test_a_name_of_somebody_else(kc: Kcm, opcode: int, rest: bytes, name: bytes) -> None:
+def test_name_of_other_uid_is_refused(kc: Kcm, opcode: int, rest: bytes, name: bytes) -> None:
     kc.initialize()
     rest += u32(0) if opcode == kcm.REPLACE else b""
     assert kc.status(opcode, name, rest) == kcm.BADNAME
@@ -175,7 +175,7 @@ CUT = [
 
 
 @pytest.mark.parametrize(("opcode", "payload"), CUT)
-def test_requests_that_are_cut(kc: Kcm, opcode: int, payload: bytes) -> None:
+def test_cut_request_is_refused_without_change(kc: Kcm, opcode: int, payload: bytes) -> None:
     """Anywhere: an error, and nothing has changed."""
     kc.initialize()
     kc.store("host/www@R")
@@ -192,14 +192,14 @@ def test_requests_that_are_cut(kc: Kcm, opcode: int, payload: bytes) -> None:
     assert kc.listed() == [n("tkt")]
 
 
-def test_what_stands_behind_a_principal_is_ignored(kc: Kcm) -> None:
+def test_bytes_behind_principal_are_ignored(kc: Kcm) -> None:
     """A test server of MIT's sends a NUL there."""
     kc.call(kcm.INITIALIZE, n("tkt"), ALICE, b"\0")
     assert kc.call(kcm.GET_PRINCIPAL, n("tkt")) == ALICE
 
 
 @pytest.mark.parametrize("bare", [BARE, b"\0"])
-def test_the_bare_uid_and_no_name_are_the_default(kc: Kcm, bare: bytes) -> None:
+def test_bare_uid_and_empty_name_are_the_default(kc: Kcm, bare: bytes) -> None:
     kc.call(kcm.INITIALIZE, bare, ALICE)
     assert kc.call(kcm.GET_PRINCIPAL, n("tkt")) == ALICE
     kc.initialize("b", "bob@R")
@@ -211,7 +211,7 @@ def test_the_bare_uid_and_no_name_are_the_default(kc: Kcm, bare: bytes) -> None:
     assert kc.listed() == [n("b"), n("tkt")]
 
 
-def test_names_that_are_no_file_names(kc: Kcm) -> None:
+def test_any_name_is_a_ccache(kc: Kcm) -> None:
     for name in ("a/b", "..", "", "x" * 80, "ü%~\n", "tktX"):
         kc.initialize(name)
         assert n(name) in kc.listed()
@@ -219,7 +219,7 @@ def test_names_that_are_no_file_names(kc: Kcm) -> None:
 
 
 @pytest.mark.parametrize("name", ["tkt.X", "y" * 256, "/" * 90])
-def test_names_that_no_ccache_can_have(kc: Kcm, name: str) -> None:
+def test_invalid_names_are_refused(kc: Kcm, name: str) -> None:
     assert kc.status(kcm.INITIALIZE, n(name), ALICE) == kcm.BADNAME
     assert kc.status(kcm.SET_DEFAULT_CACHE, n(name)) == kcm.BADNAME
     kc.initialize()
@@ -227,7 +227,7 @@ def test_names_that_no_ccache_can_have(kc: Kcm, name: str) -> None:
     assert kc.listed() == [n("tkt")]
 
 
-def test_initialize_empties_and_forgets_the_offset(kc: Kcm) -> None:
+def test_initialize_clears_credentials_and_offset(kc: Kcm) -> None:
     kc.initialize()
     kc.store("a@R")
     kc.call(kcm.SET_KDC_OFFSET, n("tkt"), u32(-30))
@@ -239,7 +239,7 @@ def test_initialize_empties_and_forgets_the_offset(kc: Kcm) -> None:
     assert kc.fs.read("caches/tkt/kdc_offset") == b""
 
 
-def test_an_offset_of_zero_is_none(kc: Kcm) -> None:
+def test_offset_of_zero_is_no_offset(kc: Kcm) -> None:
     kc.initialize()
     before = kc.said()
     kc.call(kcm.SET_KDC_OFFSET, n("tkt"), u32(0))
@@ -282,7 +282,7 @@ def ident_of(kc: Kcm, name: str) -> str:
         u32(1) + u32(0xFFFFFFFF),
     ],
 )
-def test_a_replace_that_is_none_changes_nothing(kc: Kcm, creds: bytes) -> None:
+def test_malformed_replace_changes_nothing(kc: Kcm, creds: bytes) -> None:
     kc.initialize()
     kc.store("a@R")
     before = kc.said()
@@ -293,13 +293,13 @@ def test_a_replace_that_is_none_changes_nothing(kc: Kcm, creds: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", credential()[:-1], credential() + b"\0", b"\xff" * 40])
-def test_what_is_no_credential_is_not_stored(kc: Kcm, data: bytes) -> None:
+def test_malformed_credential_is_not_stored(kc: Kcm, data: bytes) -> None:
     kc.initialize()
     assert kc.status(kcm.STORE, n("tkt"), data) == kcm.FORMAT
     assert kc.records() == []
 
 
-def test_the_first_match_in_the_order_of_storing(kc: Kcm) -> None:
+def test_retrieve_returns_first_match_in_order(kc: Kcm) -> None:
     kc.initialize()
     for ticket in (b"one", b"two"):
         kc.call(kcm.STORE, n("tkt"), credential("a@R", ticket=ticket))
@@ -308,7 +308,7 @@ def test_the_first_match_in_the_order_of_storing(kc: Kcm) -> None:
     assert kc.status(kcm.RETRIEVE, n("tkt"), u32(1), tag("z@R")) == kcm.NOTFOUND
 
 
-def test_remove_takes_all_that_match(kc: Kcm) -> None:
+def test_remove_removes_all_matches(kc: Kcm) -> None:
     kc.initialize()
     kc.store("a@R", "b@R", "a@R", "c@R", "a@R")
     before = len(kc.said())
@@ -318,7 +318,7 @@ def test_remove_takes_all_that_match(kc: Kcm) -> None:
     assert kc.status(kcm.REMOVE_CRED, n("tkt"), u32(0), tag("a@R")) == kcm.NOTFOUND
 
 
-def test_a_removed_credential_is_the_end_for_its_uuid(kc: Kcm) -> None:
+def test_removed_credential_ends_iteration_by_uuid(kc: Kcm) -> None:
     kc.initialize()
     kc.store("a@R", "b@R")
     first, second = kcm.uuids(kc.call(kcm.GET_CRED_UUID_LIST, n("tkt")))
@@ -329,7 +329,7 @@ def test_a_removed_credential_is_the_end_for_its_uuid(kc: Kcm) -> None:
         assert kc.status(kcm.GET_CRED_BY_UUID, n("tkt"), strange) == kcm.END
 
 
-def test_a_credential_of_another_ccache_is_not_found_by_its_uuid(kc: Kcm) -> None:
+def test_uuid_of_another_ccache_is_not_found(kc: Kcm) -> None:
     kc.initialize()
     kc.initialize("b")
     kc.store("a@R", name="b")
@@ -337,7 +337,7 @@ def test_a_credential_of_another_ccache_is_not_found_by_its_uuid(kc: Kcm) -> Non
     assert kc.status(kcm.GET_CRED_BY_UUID, n("tkt"), found) == kcm.END
 
 
-def test_the_list_of_ccaches(kc: Kcm) -> None:
+def test_ccache_list_starts_with_default(kc: Kcm) -> None:
     """The default first; what is not initialised isn't in it."""
     assert kc.call(kcm.GET_CACHE_UUID_LIST) == b""
     kc.fs.mkdir("caches/empty")
@@ -351,7 +351,7 @@ def test_the_list_of_ccaches(kc: Kcm) -> None:
     assert sorted(kc.fs.entries("caches")) == [b"b", b"empty", b"tkt"]
 
 
-def test_destroying_the_default_keeps_its_name(kc: Kcm) -> None:
+def test_destroyed_default_keeps_its_name(kc: Kcm) -> None:
     kc.initialize()
     kc.initialize("b")
     kc.call(kcm.DESTROY, n("tkt"))
@@ -363,7 +363,7 @@ def test_destroying_the_default_keeps_its_name(kc: Kcm) -> None:
     assert kc.listed() == [n("tkt"), n("b")]
 
 
-def test_the_default_may_be_one_to_come(kc: Kcm) -> None:
+def test_default_may_name_missing_ccache(kc: Kcm) -> None:
     kc.initialize()
     kc.call(kcm.SET_DEFAULT_CACHE, n("later"))
     assert kc.call(kcm.GET_DEFAULT_CACHE) == n("later")
@@ -372,7 +372,7 @@ def test_the_default_may_be_one_to_come(kc: Kcm) -> None:
     assert kc.fs.read("dir/primary") == b"tkt.later\n"
 
 
-def test_new_names_are_told_once(kc: Kcm) -> None:
+def test_gen_new_returns_unique_names(kc: Kcm) -> None:
     names = [kc.call(kcm.GEN_NEW) for _ in range(3)]
     assert len(set(names)) == 3
     assert kc.listed() == []
@@ -380,7 +380,7 @@ def test_new_names_are_told_once(kc: Kcm) -> None:
     assert kc.listed() == [names[0]]
 
 
-def test_moving_what_is_not_the_default(kc: Kcm) -> None:
+def test_move_of_other_ccache_keeps_default(kc: Kcm) -> None:
     kc.initialize()
     kc.initialize("a", "bob@R")
     kc.store("x@R", name="a")
@@ -393,7 +393,7 @@ def test_moving_what_is_not_the_default(kc: Kcm) -> None:
     assert kc.call(kcm.GET_PRINCIPAL, n("tkt")) == principal("bob@R")
 
 
-def test_the_default_goes_where_it_is_moved_to(kc: Kcm) -> None:
+def test_move_of_default_moves_default(kc: Kcm) -> None:
     kc.initialize()
     kc.call(kcm.MOVE_CACHE, n("tkt"), n("b"))
     assert kc.call(kcm.GET_DEFAULT_CACHE) == n("b")
@@ -402,7 +402,7 @@ def test_the_default_goes_where_it_is_moved_to(kc: Kcm) -> None:
     assert kc.listed() == [n("b")]
 
 
-def test_an_older_version_is_read_as_version_4(kc: Kcm) -> None:
+def test_older_file_version_is_served_as_version_4(kc: Kcm) -> None:
     """And written in it, once it is written at all."""
     made = [record(b"a@R", dialect=V3), record(b"b@R", dialect=V3)]
     kc.fs.write("caches/tkt/ccache", whole(*made, dialect=V3))
@@ -418,7 +418,7 @@ def test_an_older_version_is_read_as_version_4(kc: Kcm) -> None:
     assert kc.fs.read("caches/tkt/ccache")[:2] == b"\5\4"
 
 
-def test_records_marked_as_removed_are_not_there(kc: Kcm) -> None:
+def test_removed_records_are_not_listed(kc: Kcm) -> None:
     kc.initialize()
     kc.store("a@R")
     kc.call(kcm.STORE, n("tkt"), credential("b@R", times=(0xFFFFFFFF, 0, 0, 0)))
@@ -438,7 +438,7 @@ def test_records_marked_as_removed_are_not_there(kc: Kcm) -> None:
         (kcm.MOVE_CACHE, n("tkt") + n("one too many")),
     ],
 )
-def test_limits(opcode: int, payload: bytes) -> None:
+def test_limits_refuse_without_change_and_are_logged(opcode: int, payload: bytes) -> None:
     """What there is no room for changes nothing, and stands in the log."""
     kc = Kcm(ccaches=2, ccache_bytes=4096)
     kc.initialize()
@@ -450,7 +450,7 @@ def test_limits(opcode: int, payload: bytes) -> None:
     assert kc.fs.lines()[-1][5:7] == [f"uid={UID}", "pid=4242"]
 
 
-def test_a_list_that_no_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlong_list_is_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """MIT asks for one after the other then."""
     monkeypatch.setattr("ccfs.kcm.opcodes.MAX_REPLY", 300)
     kc = Kcm()
@@ -461,7 +461,7 @@ def test_a_list_that_no_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kc.status(kcm.GET_CRED_LIST, n("tkt")) == kcm.INTERNAL
 
 
-def test_changes_are_told_like_any_others(kc: Kcm) -> None:
+def test_change_notifies_fifos_kernel_and_inotify(kc: Kcm) -> None:
     """Waiters are kicked, stale numbers invalidated, the file that nobody wrote to touched."""
     kc.initialize()
     fs = kc.fs
@@ -495,7 +495,7 @@ def test_changes_are_told_like_any_others(kc: Kcm) -> None:
         (kcm.STORE, n("tkt"), False),
     ],
 )
-def test_what_is_touched(kc: Kcm, opcode: int, payload: bytes, touched: bool) -> None:
+def test_change_touches_ccache_file(kc: Kcm, opcode: int, payload: bytes, touched: bool) -> None:
     """Each change that leaves a file is shown to those who watch it, a refusal to nobody."""
     kc.initialize()
     kc.store("a@R")
@@ -504,7 +504,7 @@ def test_what_is_touched(kc: Kcm, opcode: int, payload: bytes, touched: bool) ->
     assert bool(kc.fs.outside.touched) is touched
 
 
-def test_each_connection_is_somebody(kc: Kcm) -> None:
+def test_event_names_process_of_connection(kc: Kcm) -> None:
     """Its process is looked up once, and stands in the events."""
     mine = kc.connect(os.getpid())
     mine.answer(request(kcm.INITIALIZE, n("tkt"), ALICE)[4:])
@@ -517,7 +517,7 @@ def test_each_connection_is_somebody(kc: Kcm) -> None:
     ("uid", "root", "served"),
     [(UID, False, True), (0, False, False), (0, True, True), (UID + 1, True, False)],
 )
-def test_who_is_served(uid: int, root: bool, served: bool) -> None:
+def test_owner_and_allowed_root_are_served(uid: int, root: bool, served: bool) -> None:
     """The owner, and root where root may; whoever it is, the names are the owner's."""
     service = KcmService(FileSystem(root=root).committer, Owner(UID, UID, root=root))
     peer = service.responder(uid, 1)
@@ -538,12 +538,12 @@ CHANGES = [
 ]
 
 
-def test_all_changing_operations_are_tried() -> None:
+def test_changing_operations_are_all_tested() -> None:
     assert {opcode for opcode, _ in CHANGES} == {k for k, o in OPERATIONS.items() if o.changes}
 
 
 @pytest.mark.parametrize(("opcode", "payload"), CHANGES)
-def test_what_is_not_kept_is_not_said_to_be_done(
+def test_journal_failure_is_an_error_reply(
     kc: Kcm, opcode: int, payload: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A journal that fails is an error for the client, and none that it takes for "unsupported"."""
@@ -563,9 +563,7 @@ def test_what_is_not_kept_is_not_said_to_be_done(
     ("opcode", "payload"),
     [(kcm.SET_DEFAULT_CACHE, n("b")), (kcm.SET_KDC_OFFSET, n("tkt") + u32(4))],
 )
-def test_what_was_not_kept_is_not_done_when_it_is_asked_for_again(
-    kc: Kcm, opcode: int, payload: bytes
-) -> None:
+def test_repeated_request_fails_until_journal_works(kc: Kcm, opcode: int, payload: bytes) -> None:
     """Although it changes nothing any more: not before the journal has it."""
     journal = Refusing()
     kc.initialize()
@@ -580,7 +578,7 @@ def test_what_was_not_kept_is_not_done_when_it_is_asked_for_again(
 
 
 @pytest.mark.parametrize("opcode", [kcm.GET_PRINCIPAL, kcm.STORE])
-def test_a_bug_is_an_error_and_a_line_in_the_log(
+def test_exception_is_error_reply_and_log_line(
     kc: Kcm, opcode: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -594,7 +592,7 @@ def test_a_bug_is_an_error_and_a_line_in_the_log(
     assert "secret" not in caplog.text
 
 
-def test_requests_are_counted(kc: Kcm) -> None:
+def test_requests_are_counted_by_opcode(kc: Kcm) -> None:
     kc.initialize()
     kc.store("a@R", "b@R")
     kc.ask(99)
@@ -606,7 +604,7 @@ def test_requests_are_counted(kc: Kcm) -> None:
 
 @pytest.mark.parametrize("change", [kcm.STORE, kcm.REMOVE_CRED, kcm.INITIALIZE, kcm.REPLACE])
 @pytest.mark.parametrize("completed", [True, False])
-def test_beside_a_writer_with_an_incomplete_record(kc: Kcm, change: int, completed: bool) -> None:
+def test_change_beside_incomplete_record_stands(kc: Kcm, change: int, completed: bool) -> None:
     """The KCM change stands, the record completes or is dropped, and nobody waits."""
     kc.initialize()
     kc.store("a@R")

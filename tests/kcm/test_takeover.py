@@ -186,7 +186,7 @@ STRIDE = int(os.environ.get("CCFS_KILL_STRIDE", "23"))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_killed_at_any_instruction(tmp_path: Path, case: str) -> None:
+def test_daemon_killed_at_any_instruction_does_request_once(tmp_path: Path, case: str) -> None:
     message, reply, records = CASES[case]
     for number in itertools.count(1, STRIDE):
         with house(tmp_path) as here:
@@ -224,7 +224,7 @@ AFTER = {
 
 
 @pytest.mark.parametrize("point", AFTER)
-def test_the_next_one_is_killed_too(tmp_path: Path, point: str) -> None:
+def test_daemon_killed_during_takeover_does_request_once(tmp_path: Path, point: str) -> None:
     """At any instruction of its taking over."""
     for number in itertools.count(1, STRIDE):
         with house(tmp_path) as here:
@@ -243,7 +243,7 @@ def test_the_next_one_is_killed_too(tmp_path: Path, point: str) -> None:
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
-def test_a_request_that_kills(tmp_path: Path, deaths: int) -> None:
+def test_request_that_kills_twice_ends_its_connection(tmp_path: Path, deaths: int) -> None:
     """It is tried twice, and then its connection ends."""
     said = tmp_path / "log"
     die = dying_after(RequestProgress, "begin")
@@ -264,7 +264,7 @@ def test_a_request_that_kills(tmp_path: Path, deaths: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 100, len(STORE) - 1])
-def test_a_request_in_two_parts(tmp_path: Path, cut: int) -> None:
+def test_partial_request_survives_daemon(tmp_path: Path, cut: int) -> None:
     """What has come of it stays in the socket."""
     with house(tmp_path) as here:
         here.client.sendall(STORE[:cut])
@@ -276,7 +276,7 @@ def test_a_request_in_two_parts(tmp_path: Path, cut: int) -> None:
         end(last)
 
 
-def test_what_is_in_the_memory_of_a_daemon(tmp_path: Path) -> None:
+def test_oversized_partial_request_is_lost_with_daemon(tmp_path: Path) -> None:
     """The beginning of a request that fits into no socket: the client hears that it is lost."""
     large = request(kcm.STORE, NAME, credential(ticket=bytes(500_000)))
     with house(tmp_path) as here:

@@ -24,7 +24,7 @@ MESSAGES = [request(NOOP), request(STORE, b"0:a\0", b"x" * 300), request(8, b"0\
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-def test_the_size_of_a_request(message: bytes) -> None:
+def test_request_size_is_known_after_four_bytes(message: bytes) -> None:
     """Known with its first four bytes, whatever comes behind it."""
     assert [wire.size_of(message[:end]) for end in range(4)] == [0] * 4
     for end in range(4, len(message) + 1):
@@ -33,17 +33,17 @@ def test_the_size_of_a_request(message: bytes) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
-def test_too_short_for_an_opcode(length: int) -> None:
+def test_request_too_short_for_opcode_is_refused(length: int) -> None:
     with pytest.raises(ProtocolError):
         wire.size_of(struct.pack(">I", length) + b"\2\0\0\0")
 
 
-def test_the_opcode_of_a_request() -> None:
+def test_request_opcode_is_decoded() -> None:
     assert [wire.opcode_of(MESSAGES[1][:end]) for end in (0, 7, 8)] == [-1, -1, STORE]
 
 
 @given(st.binary(min_size=4, max_size=60), st.data())
-def test_any_cut(body: bytes, data: st.DataObject) -> None:
+def test_request_cut_anywhere_is_reassembled(body: bytes, data: st.DataObject) -> None:
     """However a request is cut, it comes out."""
     stream = lengthed(body)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=6))
@@ -56,7 +56,7 @@ def test_any_cut(body: bytes, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 10_000_000])
-def test_a_request_over_the_limit_is_passed_over(length: int) -> None:
+def test_oversized_request_is_skipped(length: int) -> None:
     """None of it is kept."""
     taken, room = begun(4 + length)
     while taken.missing:
@@ -66,7 +66,7 @@ def test_a_request_over_the_limit_is_passed_over(length: int) -> None:
     assert room.available == 1_000_000
 
 
-def test_large_requests_share_the_room() -> None:
+def test_large_requests_share_room() -> None:
     """The second finds none while the first is on its way; then there is some again."""
     room, body = MemoryBudget(150_000), b"b" * 100_000
     first, second = (PartialRequest(4 + len(body), LIMIT, room) for _ in range(2))
@@ -77,13 +77,13 @@ def test_large_requests_share_the_room() -> None:
     assert room.available == 150_000
 
 
-def test_a_small_request_needs_no_room() -> None:
+def test_small_request_needs_no_room() -> None:
     taken, _ = begun(4 + wire.SMALL, room=0)
     taken.feed(lengthed(b"c" * wire.SMALL))
     assert taken.finish() == b"c" * wire.SMALL
 
 
-def test_who_leaves_gives_the_room_back() -> None:
+def test_closed_connection_returns_room() -> None:
     taken, room = begun(100_004)
     taken.feed(lengthed(b"d" * 50_000))
     assert room.available == 900_000
@@ -93,12 +93,12 @@ def test_who_leaves_gives_the_room_back() -> None:
 
 
 @pytest.mark.parametrize("version", [b"\1\0", b"\2\1", b"\0\2", b"\x7f\xff"])
-def test_another_version(version: bytes) -> None:
+def test_other_protocol_version_is_refused(version: bytes) -> None:
     with pytest.raises(ProtocolError):
         wire.check_version(version + b"\0\0")
 
 
-def test_what_a_reply_looks_like() -> None:
+def test_reply_has_outer_status_zero() -> None:
     """The outer status is always 0; MIT would not read on behind another one."""
     assert wire.reply(0, b"abc") == struct.pack(">Iii", 7, 0, 0) + b"abc"
     assert wire.reply(-1765328189) == struct.pack(">Iii", 4, 0, -1765328189)
@@ -115,5 +115,5 @@ def test_what_a_reply_looks_like() -> None:
         (b"\0\0\0\3\2\0\0", False),
     ],
 )
-def test_whether_a_piece_is_one_request(data: bytes, single: bool) -> None:
+def test_single_request_is_recognised(data: bytes, single: bool) -> None:
     assert wire.is_one_request(data) is single

@@ -59,7 +59,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_it_is_read_and_removed(source: Path) -> None:
+def test_foreign_file_is_read_and_removed(source: Path) -> None:
     before = descriptors()
     with foreign_file.open_source(str(source), LIMIT) as opened, source.open("rb") as kept:
         assert opened.data == DATA
@@ -73,13 +73,13 @@ def test_it_is_read_and_removed(source: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, LIMIT - 1, LIMIT])
-def test_sizes_up_to_the_limit(place: Path, size: int) -> None:
+def test_sizes_up_to_the_limit_are_read(place: Path, size: int) -> None:
     path = leave(place / "krb5cc", b"x" * size)
     with foreign_file.open_source(str(path), LIMIT) as opened:
         assert opened.data == b"x" * size
 
 
-def test_one_that_can_only_be_read(source: Path) -> None:
+def test_read_only_file_is_removed_without_overwriting(source: Path) -> None:
     """It is removed, without being overwritten where that is not allowed."""
     source.chmod(0o400)
     with foreign_file.open_source(str(source), LIMIT) as opened:
@@ -138,7 +138,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_sources(place: Path, kind: str) -> None:
+def test_hostile_files_are_refused(place: Path, kind: str) -> None:
     make, why = HOSTILE[kind]
     make(place / "krb5cc")
     before = descriptors()
@@ -148,12 +148,12 @@ def test_hostile_sources(place: Path, kind: str) -> None:
     assert descriptors() == before
 
 
-def test_below_what_is_no_directory(source: Path) -> None:
+def test_path_below_file_is_refused(source: Path) -> None:
     with pytest.raises(SourceError, match="not a directory"):
         foreign_file.Source(f"{source}/krb5cc", LIMIT)
 
 
-def test_one_that_somebody_writes(source: Path) -> None:
+def test_file_locked_by_writer_is_refused(source: Path) -> None:
     """Kerberos libraries lock what they write; ours keeps them out until it is removed."""
     exclusive = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     with source.open("r+b") as writer:
@@ -168,7 +168,7 @@ def test_one_that_somebody_writes(source: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [b"more", b""])
-def test_one_that_changes_while_it_is_read(
+def test_file_changed_while_read_is_refused(
     source: Path, monkeypatch: pytest.MonkeyPatch, more: bytes
 ) -> None:
     """Grown, or cut short."""
@@ -211,7 +211,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-def test_what_has_changed_since_it_was_read_stays(source: Path, kind: str) -> None:
+def test_file_changed_after_reading_stays(source: Path, kind: str) -> None:
     """There may be something in it that nobody has imported."""
     with foreign_file.open_source(str(source), LIMIT) as opened:
         CHANGES[kind](source)
@@ -221,9 +221,7 @@ def test_what_has_changed_since_it_was_read_stays(source: Path, kind: str) -> No
     assert listing(source.parent) == before
 
 
-def test_a_file_put_in_its_place_at_the_last_moment_is_not_overwritten(
-    source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replacement_file_is_not_overwritten(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with foreign_file.open_source(str(source), LIMIT) as opened:
         look = os.stat
 
@@ -240,7 +238,7 @@ def test_a_file_put_in_its_place_at_the_last_moment_is_not_overwritten(
 
 
 @pytest.mark.parametrize("kind", ["another file", "a link to it", "a directory"])
-def test_what_is_put_in_its_place_when_it_is_removed_stays(
+def test_replacement_file_is_not_removed(
     source: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """However late: no file is removed but the one that was read."""
@@ -259,7 +257,7 @@ def test_what_is_put_in_its_place_when_it_is_removed_stays(
     assert [listing(source.parent)] == before
 
 
-def test_a_directory_put_in_place_of_its_directory_does_not_matter(place: Path) -> None:
+def test_replaced_directory_does_not_redirect_removal(place: Path) -> None:
     """The file that was opened goes, by its directory's descriptor."""
     (place / "a").mkdir()
     (place / "b").mkdir()
@@ -281,7 +279,7 @@ def test_a_directory_put_in_place_of_its_directory_does_not_matter(place: Path) 
         ("FILE:/tmp/a:b", "/tmp/a:b"),
     ],
 )
-def test_residuals(residual: str, path: str) -> None:
+def test_file_residual_is_parsed(residual: str, path: str) -> None:
     assert foreign_file.path_of_residual(residual) == path
 
 
@@ -289,12 +287,12 @@ def test_residuals(residual: str, path: str) -> None:
     "residual",
     ["", "FILE:", "krb5cc", "FILE:krb5cc", "DIR:/tmp", "KCM:", "/", "/tmp/", "/tmp/..", "/a\0b"],
 )
-def test_what_is_no_residual_of_a_file(residual: str) -> None:
+def test_other_residual_is_refused(residual: str) -> None:
     with pytest.raises(SourceError, match="cannot import "):
         foreign_file.path_of_residual(residual)
 
 
-def test_a_path_can_forge_no_line(place: Path) -> None:
+def test_path_in_message_is_escaped(place: Path) -> None:
     said = refused(place / "a\nb\udcff")
     assert "\n" not in said
     assert r"a\nb\udcff" in said
@@ -302,7 +300,7 @@ def test_a_path_can_forge_no_line(place: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a file", "a directory"])
-def test_what_has_the_name_by_then_is_not_replaced(
+def test_file_is_not_put_back_over_new_file(
     source: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The file is put back unless its name is another's: neither is lost then."""
@@ -331,7 +329,7 @@ with foreign_file.open_source(sys.argv[1], 1 << 20) as opened:
 """
 
 
-def test_one_that_was_killed_in_between_is_finished_by_the_next(source: Path) -> None:
+def test_interrupted_removal_is_completed_next_time(source: Path) -> None:
     """No ticket stays under a name that nothing looks for; what the name doesn't fit stays."""
     killed = subprocess.run([sys.executable, "-c", KILLED, str(source)], timeout=20, check=False)
     assert killed.returncode == -signal.SIGKILL

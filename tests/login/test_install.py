@@ -77,7 +77,7 @@ def make(what: str, directory: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_is_installed(installed: Path) -> None:
+def test_install_writes_files_with_modes(installed: Path) -> None:
     found = files(installed)
     modules = {name for name in found if name.endswith("/security/pam_ccfs.so")}
     assert len(modules) == 1
@@ -88,7 +88,7 @@ def test_what_is_installed(installed: Path) -> None:
     assert all(path.stat().st_mode & 0o005 == 0o005 for path in installed.rglob("*/"))
 
 
-def test_nothing_else_is_written_and_nothing_stays(installed: Path) -> None:
+def test_install_writes_to_destdir_only_and_uninstall_leaves_nothing(installed: Path) -> None:
     """Again, where nothing but DESTDIR can be written; then uninstall."""
     there = installed / "again"
     there.mkdir()
@@ -100,7 +100,7 @@ def test_nothing_else_is_written_and_nothing_stays(installed: Path) -> None:
     subprocess.run(["rm", "-r", there], check=True)
 
 
-def test_the_programs_run_whatever_the_environment_says(place: Stage) -> None:
+def test_installed_programs_ignore_python_environment(place: Stage) -> None:
     """Nothing of the caller's is imported by a program that root runs."""
     trap = place.directory / "tmp/trap"
     trap.mkdir()
@@ -119,7 +119,7 @@ def test_the_programs_run_whatever_the_environment_says(place: Stage) -> None:
     assert "caught" not in done.stderr
 
 
-def test_pam_auth_update_takes_the_profile(place: Stage) -> None:
+def test_pam_auth_update_accepts_profile(place: Stage) -> None:
     """Optional, interactive sessions only, between where tickets come from and logind."""
     place.enable(options="")
     stacks = place.directory / "etc/pam.d"
@@ -132,7 +132,7 @@ def test_pam_auth_update_takes_the_profile(place: Stage) -> None:
     assert not [path for path in others if "pam_ccfs" in path.read_text()]
 
 
-def test_the_unit_hides_no_mount(installed: Path) -> None:
+def test_unit_keeps_mount_propagation(installed: Path) -> None:
     unit = (installed / "usr/local/lib/systemd/system/ccfsd.service").read_text()
     options = dict(re.findall(r"^(\w+)=(.*)$", unit, re.M))
     assert not options.keys() & {*HIDING.split()}
@@ -142,7 +142,7 @@ def test_the_unit_hides_no_mount(installed: Path) -> None:
     assert options["TasksMax"] == options["LimitMEMLOCK"] == "infinity"
 
 
-def test_systemd_understands_the_units(place: Stage) -> None:
+def test_systemd_verifies_units(place: Stage) -> None:
     analyze = require("systemd", "apt-get install systemd", ["systemd-analyze"])["systemd-analyze"]
     units = "/usr/local/lib/systemd/system"
     names = [f"{units}/ccfsd.service", f"{units}/ccfsd.socket"]
@@ -164,7 +164,7 @@ def bounds(place: Stage) -> set[int]:
     return found
 
 
-def test_ccfsd_as_the_units_start_it(place: Stage, installed: Path) -> None:
+def test_ccfsd_starts_with_unit_settings(place: Stage, installed: Path) -> None:
     """At the first request, with the socket that systemd gives it and the capabilities it is left.
 
     Those of the unit that this machine has, too.  Others' processes are hidden there (proc(5)).
@@ -200,7 +200,7 @@ def test_ccfsd_as_the_units_start_it(place: Stage, installed: Path) -> None:
         place.run("umount", "-l", "/proc")
 
 
-def test_systemd_tmpfiles_makes_the_directory(place: Stage) -> None:
+def test_systemd_tmpfiles_creates_directory(place: Stage) -> None:
     require("systemd", "apt-get install systemd", ["systemd-tmpfiles"])
     place.run("rm", "-rf", "/run/ccfs")
     place.run("systemd-tmpfiles", "--create", "/usr/local/lib/tmpfiles.d/ccfs.conf")
@@ -223,13 +223,13 @@ def options_of(program: str, source: str, pattern: str) -> set[str]:
         ("mount.ccfs.8", "ccfs/cli/mount_ccfs_arguments.py", r'^    "(\w+)": (?:True|False)'),
     ],
 )
-def test_the_manual_pages_name_every_option(page: str, source: str, pattern: str) -> None:
+def test_manual_pages_name_every_option(page: str, source: str, pattern: str) -> None:
     assert re.findall(pattern, (PROJECT / source).read_text(), re.M)
     assert options_of(page, source, pattern) - {"--version"} == set()
 
 
 @pytest.mark.parametrize("page", sorted((PROJECT / "man").glob("*.[18]")), ids=lambda p: p.name)
-def test_the_manual_pages_are_sound(page: Path) -> None:
+def test_manual_pages_have_no_warnings(page: Path) -> None:
     groff = require("groff", "apt-get install groff-base", ["groff"])["groff"]
     done = subprocess.run(
         [groff, "-man", "-Tutf8", "-ww", "-z", page],

@@ -88,7 +88,7 @@ def words(request: bytes) -> dict[str, str]:
     return {"": word, **dict(pair.split("=", 1) for pair in pairs)}
 
 
-def test_a_session_has_its_variable_and_is_closed(place: Stage, device: str) -> None:
+def test_session_sets_krb5ccname_and_closes(place: Stage, device: str) -> None:
     service = place.module_service("plain")
     answers = says(f"path={PLACE}", f"device={device}")
     with FakeCcfsd(place, answers) as ccfsd, place.session(service, "alice") as session:
@@ -135,7 +135,7 @@ OWN = "ccache=session-5"
         ("", BROUGHT, ["ccache=session-5%2F.."], BROUGHT),
     ],
 )
-def test_the_variable(
+def test_krb5ccname_depends_on_reply_and_options(
     place: Stage, device: str, options: str, brought: str | None, more: list[str], variable: str
 ) -> None:
     """Which ccache a session gets; the tickets that the login brought are never hidden."""
@@ -161,7 +161,7 @@ def test_the_variable(
         ("scope=session", None, {"scope": "session"}),
     ],
 )
-def test_what_is_asked(
+def test_open_request_has_options_and_ccache(
     place: Stage, options: str, brought: str | None, asked: dict[str, str | None]
 ) -> None:
     service = place.module_service("asked", options)
@@ -174,7 +174,7 @@ def test_what_is_asked(
     assert {key: request.get(key) for key in asked} == asked
 
 
-def test_a_mount_of_the_session(place: Stage) -> None:
+def test_scope_session_requests_own_mount(place: Stage) -> None:
     service = place.module_service("scope", "scope=session")
     path = f"{PLACE}.7"
     with contextlib.ExitStack() as stack:
@@ -194,7 +194,7 @@ def test_a_mount_of_the_session(place: Stage) -> None:
         *("min_uid=4294967295", "debug=1", "colour=red", "=", "skip_services"),
     ],
 )
-def test_an_option_without_a_meaning_is_passed_over(place: Stage, option: str) -> None:
+def test_unknown_option_is_ignored(place: Stage, option: str) -> None:
     service = place.module_service("odd", option)
     with FakeCcfsd(place, refuses) as ccfsd, place.session(service, "alice") as session:
         assert session.open() is None
@@ -213,7 +213,7 @@ def test_an_option_without_a_meaning_is_passed_over(place: Stage, option: str) -
         ("timeout=60000", 30000, 48000),
     ],
 )
-def test_the_timeout(place: Stage, option: str, least: int, most: int) -> None:
+def test_timeout_option_bounds_wait(place: Stage, option: str, least: int, most: int) -> None:
     service = place.module_service("timeout", option)
     with FakeCcfsd(place, refuses) as ccfsd, place.session(service, "alice") as session:
         session.open()
@@ -236,7 +236,9 @@ def test_the_timeout(place: Stage, option: str, least: int, most: int) -> None:
         ("login", "nobody-of-that-name", "", False),
     ],
 )
-def test_for_whom(place: Stage, service: str, user: str, options: str, asks: bool) -> None:
+def test_module_asks_only_for_eligible_users(
+    place: Stage, service: str, user: str, options: str, asks: bool
+) -> None:
     place.module_service(service, options)
     with FakeCcfsd(place, refuses) as ccfsd, place.session(service, user) as session:
         assert session.open() is None
@@ -244,7 +246,7 @@ def test_for_whom(place: Stage, service: str, user: str, options: str, asks: boo
     assert bool(ccfsd.requests) == asks
 
 
-def test_two_lines_of_one_stack_are_one_session(place: Stage, device: str) -> None:
+def test_two_lines_of_one_stack_open_one_session(place: Stage, device: str) -> None:
     """As in su-l, which includes su."""
     line = f"optional {place.project / MODULE}"
     service = place.service("twice", "required pam_permit.so", line, line)
@@ -256,7 +258,7 @@ def test_two_lines_of_one_stack_are_one_session(place: Stage, device: str) -> No
     assert [words(request)[""] for request in ccfsd.requests] == ["open", "close"] * 2
 
 
-def test_two_lines_wait_once(place: Stage) -> None:
+def test_two_lines_wait_for_one_timeout(place: Stage) -> None:
     line = f"optional {place.project / MODULE} {QUICK}"
     service = place.service("slowly", "required pam_permit.so", line, line)
     with FakeCcfsd(place, lambda _: None) as ccfsd, place.session(service, "alice") as session:
@@ -291,7 +293,7 @@ WRONG_ANSWERS = {
 
 
 @pytest.mark.parametrize("what", WRONG_ANSWERS)
-def test_a_login_succeeds_whatever_is_answered(place: Stage, device: str, what: str) -> None:
+def test_login_succeeds_with_any_reply(place: Stage, device: str, what: str) -> None:
     reply, reason = WRONG_ANSWERS[what]
     filled = None if reply is None else reply.replace(b"{device}", device.encode())
     place.log.lines.clear()
@@ -302,7 +304,7 @@ def test_a_login_succeeds_whatever_is_answered(place: Stage, device: str, what: 
         session.close()
 
 
-def test_a_login_keeps_what_it_brought_when_nobody_answers(place: Stage) -> None:
+def test_login_without_reply_keeps_krb5ccname(place: Stage) -> None:
     service = place.module_service("kept", QUICK)
     with FakeCcfsd(place, lambda _: None), place.session(service, "alice") as session:
         session.ask("putenv", f"KRB5CCNAME={BROUGHT}")
@@ -325,7 +327,7 @@ def test_a_login_keeps_what_it_brought_when_nobody_answers(place: Stage) -> None
         ("mkdir -m 000 /run/ccfs", "cannot connect to /run/ccfs/control"),
     ],
 )
-def test_without_a_place_that_can_be_trusted(place: Stage, command: str, reason: str) -> None:
+def test_untrusted_socket_directory_is_not_used(place: Stage, command: str, reason: str) -> None:
     place.run("rm", "-rf", "/run/ccfs")
     place.log.lines.clear()
     service = place.module_service("nowhere", QUICK)
@@ -349,7 +351,7 @@ sys.stdin.read()
 """
 
 
-def test_nobody_but_root_may_answer(place: Stage) -> None:
+def test_reply_is_accepted_from_root_only(place: Stage) -> None:
     """Who called listen(2) is who the kernel names."""
     place.run("rm", "-rf", "/run/ccfs")
     place.run_directory.mkdir(mode=0o755)
@@ -374,7 +376,7 @@ def test_nobody_but_root_may_answer(place: Stage) -> None:
             place.run("rm", "-rf", "/run/ccfs")
 
 
-def test_a_queue_that_is_full(place: Stage) -> None:
+def test_full_listen_queue_does_not_block_login(place: Stage) -> None:
     """Nobody takes requests, and no more of them can wait."""
     place.run_directory.mkdir(mode=0o755, exist_ok=True)
     path = place.run_directory / "control"
@@ -391,7 +393,7 @@ def test_a_queue_that_is_full(place: Stage) -> None:
         place.log.wait_for("too busy to take a request")
 
 
-def test_a_close_that_nobody_answers(place: Stage, device: str) -> None:
+def test_unanswered_close_does_not_block_logout(place: Stage, device: str) -> None:
     service = place.module_service("left", QUICK)
     opened = f"ok session=5 path={PLACE} device={device}".encode()
     ccfsd = FakeCcfsd(place, lambda request: opened if request[:4] == b"open" else None)
@@ -403,7 +405,7 @@ def test_a_close_that_nobody_answers(place: Stage, device: str) -> None:
     assert len(ccfsd.requests) == 2
 
 
-def test_a_close_by_the_user_says_nothing(place: Stage, device: str) -> None:
+def test_close_by_user_sends_nothing(place: Stage, device: str) -> None:
     """A unit with PAMName=, and run0: the end of the process that opened it ends the session."""
     service = place.module_service("unit", QUICK)
     place.log.lines.clear()
@@ -416,7 +418,7 @@ def test_a_close_by_the_user_says_nothing(place: Stage, device: str) -> None:
     assert [words(request)[""] for request in ccfsd.requests] == ["open"]
 
 
-def test_a_mount_that_another_namespace_has(place: Stage) -> None:
+def test_mount_of_other_namespace_is_not_used(place: Stage) -> None:
     service = place.module_service("elsewhere")
     with place.session(service, "alice", "unshare", "--mount") as session:
         session.ask("state")  # it is there: what is mounted now it doesn't see
@@ -429,7 +431,7 @@ def test_a_mount_that_another_namespace_has(place: Stage) -> None:
 
 
 @pytest.mark.parametrize("over", [PLACE, "/run/ccfs"])
-def test_a_mount_with_another_over_it(place: Stage, over: str) -> None:
+def test_covered_mount_is_not_used(place: Stage, over: str) -> None:
     service = place.module_service("under", QUICK)
     place.log.lines.clear()
     with contextlib.ExitStack() as stack:
@@ -450,7 +452,7 @@ def test_a_mount_with_another_over_it(place: Stage, over: str) -> None:
     assert [line for line in place.log.lines if "is not seen here" in line]
 
 
-def test_the_caller_is_left_as_it_was(place: Stage, device: str) -> None:
+def test_module_leaves_caller_process_unchanged(place: Stage, device: str) -> None:
     """Descriptors, children, threads, signals, environment; in success and in failure."""
     service = place.module_service("quiet", QUICK)
     with place.session(service, "alice") as session:
@@ -470,7 +472,7 @@ def test_the_caller_is_left_as_it_was(place: Stage, device: str) -> None:
             assert session.ask("state") == before
 
 
-def test_errno_is_left_as_it_was(place: Stage, tmp_path: Path) -> None:
+def test_module_leaves_errno_unchanged(place: Stage, tmp_path: Path) -> None:
     probe = place.directory / "pam/pam_probe.so"
     source = str(PROJECT / "tests/support/clients/pam/probe.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", probe, source, "-lpam"], check=True, timeout=60)
@@ -484,7 +486,7 @@ def test_errno_is_left_as_it_was(place: Stage, tmp_path: Path) -> None:
         assert session.ask("getenv", "ERRNO") == "77"
 
 
-def test_a_caller_with_an_alarm_clock(place: Stage, device: str) -> None:
+def test_module_survives_interrupting_signals(place: Stage, device: str) -> None:
     """Interrupted system calls are begun again; what is left of the deadline counts."""
     service = place.module_service("alarm")
     session_opened = says(f"path={PLACE}", f"device={device}")
@@ -499,7 +501,7 @@ def test_a_caller_with_an_alarm_clock(place: Stage, device: str) -> None:
         assert session.open() is None
 
 
-def test_other_lines_than_session(place: Stage) -> None:
+def test_module_in_other_pam_phases_is_ignored(place: Stage) -> None:
     """An administrator's slip locks nobody out: the module has no say there."""
     require("pamtester", INSTALL, ["pamtester"])
     lines = "".join(
@@ -511,7 +513,7 @@ def test_other_lines_than_session(place: Stage) -> None:
         place.run("pamtester", "slip", "alice", what)
 
 
-def test_with_pamtester(place: Stage, device: str) -> None:
+def test_pamtester_opens_and_closes_session(place: Stage, device: str) -> None:
     require("pamtester", INSTALL, ["pamtester"])
     service = place.module_service("tested", "debug")
     with FakeCcfsd(place, says(f"path={PLACE}", f"device={device}")) as ccfsd:
@@ -521,7 +523,7 @@ def test_with_pamtester(place: Stage, device: str) -> None:
     place.log.wait_for("session 5: closed")
 
 
-def test_it_exports_what_libpam_calls_and_nothing_else(place: Stage) -> None:
+def test_module_exports_pam_entry_points_only(place: Stage) -> None:
     listed = subprocess.run(
         ["nm", "-D", "--defined-only", PROJECT / MODULE], capture_output=True, text=True, check=True
     )
@@ -530,7 +532,7 @@ def test_it_exports_what_libpam_calls_and_nothing_else(place: Stage) -> None:
     assert names == {f"pam_sm_{kind}" for kind in kinds}
 
 
-def test_memory(place: Stage, device: str) -> None:
+def test_module_has_no_memory_errors(place: Stage, device: str) -> None:
     """Every answer there is, with the compiler's checks for memory and undefined behaviour."""
     require("pamtester", INSTALL, ["pamtester"])
     built = PROJECT / "build/mount-helper-checked"

@@ -48,7 +48,7 @@ def serving(place: Stage, top: str) -> int:
     return place.outside(int(pid[1]))
 
 
-def test_a_mount_by_hand(place: Stage, top: str) -> None:
+def test_mount_command_mounts_for_user(place: Stage, top: str) -> None:
     place.run("mount", "-t", "ccfs", "-o", "user=alice", "ccfs", top)
     line = place.run("findmnt", "-no", "FSTYPE,OPTIONS", top).stdout
     assert re.match(r"fuse.ccfs +rw,nosuid,nodev,noexec,relatime,", line)
@@ -58,7 +58,7 @@ def test_a_mount_by_hand(place: Stage, top: str) -> None:
     place.run("umount", top)
 
 
-def test_who_serves(place: Stage, top: str) -> None:
+def test_mounted_daemon_runs_without_privileges(place: Stage, top: str) -> None:
     place.run("mount", "-t", "ccfs", "-o", f"user={ALICE}", "ccfs", top)
     daemon = serving(place, top)
     status = Path(f"/proc/{daemon}/status").read_text()
@@ -76,7 +76,7 @@ def test_who_serves(place: Stage, top: str) -> None:
     assert strange == [top]  # the directory below the mount, for its lock
 
 
-def test_a_daemon_that_dies_is_replaced(place: Stage, top: str) -> None:
+def test_killed_daemon_is_replaced(place: Stage, top: str) -> None:
     place.run("mount", "-t", "ccfs", "-o", "user=alice", "ccfs", top)
     place.run(*AS_ALICE, "mkdir", f"{top}/caches/work")
     first = serving(place, top)
@@ -91,7 +91,7 @@ def test_a_daemon_that_dies_is_replaced(place: Stage, top: str) -> None:
     assert place.run(*AS_ALICE, "ls", f"{top}/caches").stdout.split() == ["tkt", "work"]
 
 
-def test_fstab(place: Stage, top: str) -> None:
+def test_fstab_entry_is_mounted(place: Stage, top: str) -> None:
     options = "user=alice,noauto,nofail,_netdev,x-systemd.automount,max_ccaches=7,noatime"
     (place.directory / "etc/fstab").write_text(f"ccfs {top} ccfs {options} 0 0\n")
     mount = ("mount", "-T", f"{INSIDE}/etc/fstab", top)
@@ -123,7 +123,7 @@ def test_fstab(place: Stage, top: str) -> None:
         (["ccfs", TOP, "-f", "-s", "-ouser=alice,strange"], 0, ""),
     ],
 )
-def test_what_is_refused(
+def test_mount_refuses_invalid_options(
     place: Stage, top: str, arguments: list[str], status: int, says: str
 ) -> None:
     done = place.run("mount.ccfs", *arguments, check=False)
@@ -133,12 +133,12 @@ def test_what_is_refused(
     assert not processes(place)
 
 
-def test_only_root_may(place: Stage, top: str) -> None:
+def test_mount_is_refused_to_users(place: Stage, top: str) -> None:
     done = place.run(*AS_ALICE, "mount.ccfs", "ccfs", top, "-o", "user=alice", check=False)
     assert (done.returncode, "only root can run mount.ccfs" in done.stderr) == (1, True)
 
 
-def test_without_a_device(place: Stage, top: str) -> None:
+def test_mount_without_fuse_device_is_refused(place: Stage, top: str) -> None:
     place.run("mv", "/dev/fuse", "/dev/fuse.away")
     try:
         done = place.run("mount", "-t", "ccfs", "-o", "user=alice", "ccfs", top, check=False)
@@ -148,7 +148,7 @@ def test_without_a_device(place: Stage, top: str) -> None:
     assert "there is no /dev/fuse" in done.stderr
 
 
-def test_what_others_have_mounted_stays(place: Stage, top: str) -> None:
+def test_unmount_keeps_mounts_of_others(place: Stage, top: str) -> None:
     """The end of a ccfs takes away that and nothing under it."""
     place.run("mount", "-t", "tmpfs", "none", top)
     try:

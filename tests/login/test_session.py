@@ -62,12 +62,12 @@ def place(furnished: Stage) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_in(place: Stage, way: str) -> None:
+def test_every_login_service_has_working_mount(place: Stage, way: str) -> None:
     """kinit, kvno and klist work in the session, with the mount and by nobody's doing."""
     assert log_in(place, way, "alice", "tour") == Report(DEFAULT, "alice", TOURED)
 
 
-def test_sessions_share(place: Stage) -> None:
+def test_sessions_of_one_user_share_mount(place: Stage) -> None:
     """The last logout ends it, not the first."""
     with shell(place, "ssh", "alice") as first, shell(place, "su -", "alice") as second:
         assert first.name == second.name == DEFAULT
@@ -79,7 +79,7 @@ def test_sessions_share(place: Stage) -> None:
     assert not log_in(place, "su", "alice", "look").said
 
 
-def test_users_do_not_share(place: Stage) -> None:
+def test_users_have_separate_mounts(place: Stage) -> None:
     with shell(place, "su -", "alice") as alice, shell(place, "su -", "bob") as bob:
         assert alice.tour().said == bob.tour().said == TOURED
         assert "Permission denied" in bob.ask(f"cat {PLACE}/info 2>&1")
@@ -88,7 +88,7 @@ def test_users_do_not_share(place: Stage) -> None:
         bob.close()
 
 
-def test_a_logout_ends_it_whoever_has_a_copy(place: Stage) -> None:
+def test_logout_ends_mount_copied_to_other_namespace(place: Stage) -> None:
     """Another mount namespace, as that of a container, keeps the file system alive."""
     service = place.service("copied", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT}")
     with place.session(service, "alice") as session:
@@ -118,7 +118,7 @@ print(os.stat(path).st_uid, open(path + "/info").read().count("initialised: yes"
 
 
 @pytest.mark.parametrize("uid", [2**31, 2**32 - 2])
-def test_a_uid_beyond_31_bits(place: Stage, uid: int) -> None:
+def test_login_of_uid_beyond_31_bits(place: Stage, uid: int) -> None:
     """User namespaces and domains have such users."""
     user, passwd = f"u{uid}", place.directory / "etc/passwd"
     before = passwd.read_text()
@@ -136,7 +136,7 @@ def test_a_uid_beyond_31_bits(place: Stage, uid: int) -> None:
         passwd.write_text(before)
 
 
-def test_what_is_delegated_is_the_session_s_own(place: Stage) -> None:
+def test_delegated_credentials_belong_to_their_session(place: Stage) -> None:
     """A second login replaces nothing of the first's, and each takes its own along."""
     with delegating(place, "alice") as first, delegating(place, "alice") as second:
         for session in (first, second):
@@ -157,7 +157,7 @@ def test_what_is_delegated_is_the_session_s_own(place: Stage) -> None:
         second.close()
 
 
-def test_a_mount_for_each_session(place: Stage) -> None:
+def test_scope_session_has_mount_for_each_login(place: Stage) -> None:
     service = place.service(
         "scope", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT} scope=session"
     )
@@ -176,7 +176,7 @@ def test_a_mount_for_each_session(place: Stage) -> None:
         second.close()
 
 
-def test_the_collection(place: Stage) -> None:
+def test_ccname_dir_gives_collection(place: Stage) -> None:
     service = place.service(
         "dir", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT} ccname=dir"
     )
@@ -189,7 +189,7 @@ def test_the_collection(place: Stage) -> None:
         session.close()
 
 
-def test_eight_at_once(place: Stage) -> None:
+def test_eight_concurrent_logins_share_mounts(place: Stage) -> None:
     """Three users, a mount for each."""
     started = [
         place.start(*WAYS["su -"](user, f"{INSIDE}/tour look"), stdout=subprocess.PIPE)
@@ -200,7 +200,7 @@ def test_eight_at_once(place: Stage) -> None:
     assert [report.name for report in reports] == named
 
 
-def test_logout_while_busy(place: Stage) -> None:
+def test_logout_unmounts_busy_mount(place: Stage) -> None:
     """What a session leaves running keeps no ticket alive."""
     with shell(place, "su -", "alice") as session:
         assert session.tour().said == TOURED
@@ -213,7 +213,7 @@ def test_logout_while_busy(place: Stage) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_a_mount_that_its_user_takes_away(place: Stage) -> None:
+def test_unmount_by_user_is_repaired_at_next_login(place: Stage) -> None:
     """Nothing can be stored underneath; the next login has a mount."""
     with shell(place, "su -", "alice") as session:
         session.ask(f"fusermount3 -u {PLACE}")
@@ -223,7 +223,7 @@ def test_a_mount_that_its_user_takes_away(place: Stage) -> None:
         session.close()
 
 
-def test_a_daemon_that_is_killed(place: Stage) -> None:
+def test_killed_daemon_is_replaced_with_all_tickets(place: Stage) -> None:
     """On the same path, with every ticket."""
     with shell(place, "su -", "alice") as session:
         assert session.tour().said == TOURED
@@ -234,7 +234,7 @@ def test_a_daemon_that_is_killed(place: Stage) -> None:
         session.close()
 
 
-def test_a_leader_that_is_killed(place: Stage) -> None:
+def test_killed_sshd_process_ends_its_session(place: Stage) -> None:
     """sshd's process for the session, without a word to PAM."""
     with shell(place, "ssh", "alice") as session:
         assert session.tour().said == TOURED
@@ -244,7 +244,7 @@ def test_a_leader_that_is_killed(place: Stage) -> None:
         wait_until(lambda: not place.mounts())
 
 
-def test_a_login_that_cannot_see_the_mount(place: Stage) -> None:
+def test_login_in_other_namespace_has_no_variable(place: Stage) -> None:
     """In another mount namespace it is not there: a variable would lead nowhere."""
     service = place.service("ns", "required pam_permit.so", f"optional pam_ccfs.so {PATIENT}")
     with place.session(service, "alice", "unshare", "--mount") as session:
@@ -255,14 +255,14 @@ def test_a_login_that_cannot_see_the_mount(place: Stage) -> None:
 
 
 @pytest.mark.parametrize("user", ["root", SYSTEM_USER])
-def test_system_accounts_cost_nothing(place: Stage, user: str) -> None:
+def test_system_accounts_get_no_mount(place: Stage, user: str) -> None:
     with shell(place, "su -", user) as session:
         assert session.name == ""
         assert ask(place, "status").endswith("daemons=0 sessions=0")
         session.close()
 
 
-def test_what_the_daemon_has(place: Stage) -> None:
+def test_daemon_has_only_its_users_ids(place: Stage) -> None:
     """Its user's ids and no more; no variable, no file of anybody's, nothing to come back by."""
     with shell(place, "su -", "alice") as session:
         pid = place.outside(int(session.ask(f"sed -n 's/^pid: //p' {PLACE}/info")))

@@ -48,20 +48,20 @@ def rule(place: Stage, installed: Path) -> Iterator[None]:
         directory.rmdir()
 
 
-def test_sudo_keeps_the_callers_without_the_rule(place: Stage) -> None:
+def test_sudo_without_rule_keeps_callers_krb5ccname(place: Stage) -> None:
     """docs/admin/login.md on sudo's own env_keep: PAM's variable doesn't replace a kept one."""
     with ccfsd(place):
         assert under_sudo(place, "-iu", "bob") == NAMES["alice"]
 
 
-def test_with_the_rule_the_new_user_has_their_own(place: Stage, rule: None) -> None:
+def test_sudo_with_rule_sets_new_users_krb5ccname(place: Stage, rule: None) -> None:
     with ccfsd(place):
         assert under_sudo(place, "-iu", "bob") == NAMES["bob"]
         assert under_sudo(place, "-i") == ""  # root has none
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_root_is_let_in_only_where_that_is_said(place: Stage, allowed: bool) -> None:
+def test_root_reads_mount_only_with_allow_root(place: Stage, allowed: bool) -> None:
     service = place.service("rooted", "optional pam_ccfs.so timeout=8s")
     with ccfsd(place, *["--allow-root"] * allowed), place.session(service, "alice") as session:
         assert session.open() == NAMES["alice"]
@@ -70,7 +70,7 @@ def test_root_is_let_in_only_where_that_is_said(place: Stage, allowed: bool) -> 
         session.close()
 
 
-def test_services_of_a_user_have_the_variable(place: Stage) -> None:
+def test_user_services_have_krb5ccname(place: Stage) -> None:
     """The generator as systemd runs it: as the user, with nearly no environment."""
     as_alice = ("setpriv", f"--reuid={USERS['alice']}", "--clear-groups", "env", "-i", GENERATOR)
     as_bob = ("setpriv", f"--reuid={USERS['bob']}", "--clear-groups", "env", "-i", GENERATOR)

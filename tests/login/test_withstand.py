@@ -103,19 +103,19 @@ def ccfsd_pid(place: Stage) -> int:
 # ccfsd
 
 
-def test_without_ccfsd(place: Stage) -> None:
+def test_login_without_ccfsd_succeeds(place: Stage) -> None:
     assert log_in(place, "su -", "alice", "look").name == ""
     place.log.wait_for("no ccfs for this session: cannot use /run/ccfs")
 
 
-def test_a_ccfsd_that_hangs(served: Stage) -> None:
+def test_login_with_hanging_ccfsd_succeeds(served: Stage) -> None:
     """A session that nobody waits for any more is none."""
     with stopped(served, ccfsd_pid(served)), served.session("plain", "alice") as session:
         assert session.open() is None
     served.log.wait_for("no ccfs for this session: ccfsd doesn't answer")
 
 
-def test_a_logout_from_a_ccfsd_that_hangs(served: Stage) -> None:
+def test_logout_from_hanging_ccfsd_ends_session(served: Stage) -> None:
     """The end of the session's process is a close, too."""
     service = served.service("parting", "optional pam_ccfs.so timeout=2s")
     with served.session(service, "alice") as session:
@@ -125,7 +125,7 @@ def test_a_logout_from_a_ccfsd_that_hangs(served: Stage) -> None:
         served.log.wait_for("is not closed: ccfsd doesn't answer")
 
 
-def test_a_ccfsd_that_is_killed_and_comes_back(place: Stage) -> None:
+def test_killed_ccfsd_keeps_mounts_for_next_ccfsd(place: Stage) -> None:
     """Mounts go on without it, and the next one goes on with them."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(ccfsd(place))
@@ -145,7 +145,7 @@ def test_a_ccfsd_that_is_killed_and_comes_back(place: Stage) -> None:
         wait_until(lambda: is_over(place))
 
 
-def test_a_logout_while_there_is_no_ccfsd(place: Stage) -> None:
+def test_next_ccfsd_ends_sessions_closed_meanwhile(place: Stage) -> None:
     """The next one sees that the session is over."""
     with ccfsd(place), shell(place, "su -", "alice") as session:
         assert session.tour().said == TOURED
@@ -157,7 +157,7 @@ def test_a_logout_while_there_is_no_ccfsd(place: Stage) -> None:
             wait_until(lambda: is_over(place))
 
 
-def test_a_ccfsd_that_is_killed_during_a_login(place: Stage) -> None:
+def test_ccfsd_killed_during_login_does_not_block_it(place: Stage) -> None:
     for _ in range(2):
         with ccfsd(place), place.session("brief", "alice") as session:
             pid = ccfsd_pid(place)
@@ -179,7 +179,7 @@ def _is_coming(place: Stage) -> bool:
 # What a mount is made of
 
 
-def test_without_a_device(served: Stage) -> None:
+def test_login_without_fuse_device_succeeds(served: Stage) -> None:
     served.run("mv", "/dev/fuse", "/dev/fuse.away")
     try:
         assert log_in(served, "su -", "alice", "look").name == ""
@@ -189,7 +189,7 @@ def test_without_a_device(served: Stage) -> None:
     assert log_in(served, "su -", "alice", "tour").name == DEFAULT
 
 
-def test_a_daemon_that_cannot_start(served: Stage) -> None:
+def test_login_with_unusable_mountpoint_succeeds(served: Stage) -> None:
     """Something is in the way of its mountpoint."""
     (served.run_directory / str(ALICE)).write_text("")
     try:
@@ -201,7 +201,7 @@ def test_a_daemon_that_cannot_start(served: Stage) -> None:
     assert log_in(served, "su -", "alice", "tour").name == DEFAULT
 
 
-def test_a_daemon_that_hangs(served: Stage) -> None:
+def test_login_with_hanging_daemon_succeeds_without_variable(served: Stage) -> None:
     """A second login doesn't wait for it longer than its deadline, and has no variable."""
     with shell(served, "su -", "alice") as session:
         pid = served.outside(int(session.ask(f"sed -n 's/^pid: //p' {PLACE}/info")))
@@ -223,7 +223,7 @@ def read_only(place: Stage) -> Iterator[None]:
         place.run("umount", "--recursive", "/run")
 
 
-def test_a_run_that_is_read_only(served: Stage) -> None:
+def test_login_with_read_only_run_succeeds(served: Stage) -> None:
     with read_only(served):
         assert log_in(served, "su -", "alice", "look").name == ""
     served.log.wait_for("no ccfs for this session:")
@@ -242,7 +242,7 @@ def test_a_run_that_is_read_only(served: Stage) -> None:
         "mkdir /run/ccfs && mkdir /run/ccfs/journal && chown alice /run/ccfs/journal",
     ],
 )
-def test_a_place_that_cannot_be_trusted(place: Stage, command: str) -> None:
+def test_login_with_untrusted_run_directory_succeeds(place: Stage, command: str) -> None:
     """ccfsd doesn't start there, and says why in one line; a login believes nothing there."""
     place.run("sh", "-c", command)
     done = place.run("ccfsd", check=False)
@@ -291,7 +291,7 @@ def brings(place: Stage) -> None:
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_source_that_is_refused(host: Stage, what: str) -> None:
+def test_refused_ccache_stays_with_its_variable(host: Stage, what: str) -> None:
     """It stays as it is, and so does the variable; nothing of it is in the mount."""
     brings(host)
     host.run("sh", "-c", HOSTILE[what])
@@ -318,7 +318,7 @@ def test_a_source_that_is_refused(host: Stage, what: str) -> None:
         ("ccname=dir", r"dir/tkt.session-\d+", r"dir/tkt.session-\d+"),
     ],
 )
-def test_a_source_that_is_taken(
+def test_imported_ccache_is_removed_only_once_stored(
     host: Stage, options: str, first: str | None, second: str | None
 ) -> None:
     """It goes once it is stored; where it isn't wanted it stays."""
@@ -395,7 +395,7 @@ def client(place: Stage, how: str, number: int) -> Iterator[list[str]]:
         *(("nothing", 1000),),
     ],
 )
-def test_somebody_talks_nonsense(host: Stage, how: str, number: int) -> None:
+def test_malformed_requests_of_user_spare_other_logins(host: Stage, how: str, number: int) -> None:
     """Others' logins go on, while he holds all of his connections."""
     with client(host, how, number) as said:
         assert {*said} <= {"error", "", "BlockingIOError"}  # the last one: the queue is full
@@ -406,7 +406,7 @@ def test_somebody_talks_nonsense(host: Stage, how: str, number: int) -> None:
     ]
 
 
-def test_root_talks_nonsense(host: Stage) -> None:
+def test_malformed_requests_of_root_spare_other_logins(host: Stage) -> None:
     """Half a request of one who may ask."""
     requests = ("open", "open uid=-1", f"open uid={ALICE}", "open uid=4294967295 gid=0 user=x", "")
     for request in requests:

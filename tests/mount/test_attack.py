@@ -74,5 +74,5 @@ def attack(name: str) -> str:
         "the_parent_can_not_be_traced",
     ],
 )
-def test_attack(name: str) -> None:
+def test_attacks_have_no_effect(name: str) -> None:
     assert attack(name) == "held"

@@ -147,7 +147,7 @@ def look(path: Path) -> tuple[object, ...]:
     return status.st_ino, status.st_nlink, data
 
 
-def test_every_name_shows_every_change_at_once(top: Path) -> None:
+def test_change_is_visible_at_once_under_every_name(top: Path) -> None:
     """The changes come from a process of their own, the looks from two others."""
     choose = random.Random(7)
     with worker(changer, top) as changes, worker(observer, top) as other:
@@ -224,7 +224,7 @@ def end(processes: Sequence[BaseProcess]) -> None:
         process.join(SECONDS)
 
 
-def test_switching_shows_at_once(top: Path) -> None:
+def test_switch_is_visible_at_once(top: Path) -> None:
     (top / "caches/b").mkdir()
     write(top / "caches/b/ccache", fresh(3), os.O_CREAT)
     images = {"tkt": IMAGE, "b": fresh(3)}
@@ -241,7 +241,7 @@ def test_switching_shows_at_once(top: Path) -> None:
         assert (top / "dir/primary").read_text() == ("tkt.b\n" if name == "b" else "tkt\n")
 
 
-def test_readers_and_writers_at_once(top: Path) -> None:
+def test_concurrent_readers_see_nothing_stale_or_torn(top: Path) -> None:
     """No stale result, nothing torn, no hang; what is acknowledged is seen by who opens later."""
     write(top / "dir/tkt", records.ccache(["host/s-0"]), os.O_TRUNC)
     acknowledged = FORK.Value(ctypes.c_int, 0)
@@ -348,7 +348,7 @@ def gaze(top: Path, over: Any) -> int:
 
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("change", BEHIND, ids=lambda change: change.__name__)
-def test_a_reader_in_the_middle_has_the_old_bytes(
+def test_open_reader_keeps_old_bytes(
     top: Path, change: Callable[[Path, int], None], cached: bool
 ) -> None:
     """To their end, while others look at the path and see the new state."""

@@ -64,7 +64,7 @@ def initialized(place: Place) -> tuple[Path, Path]:
     return place.join_names()
 
 
-def test_eight_processes_store_and_read(python: Programs, place: Place) -> None:
+def test_eight_processes_store_and_read_consistently(python: Programs, place: Place) -> None:
     """Five writers and three readers, through both names of one ccache."""
     one, other = initialized(place)
     writers = [
@@ -93,7 +93,7 @@ def test_eight_processes_store_and_read(python: Programs, place: Place) -> None:
         assert len(os.listdir(one.parent / "credentials")) == len(expected)
 
 
-def test_each_writer_keeps_its_order(python: Programs, place: Place) -> None:
+def test_appenders_keep_their_order(python: Programs, place: Place) -> None:
     """Two appenders with stale ideas of where the end is."""
     one, other = initialized(place)
     writers = [("writer", "append", path, name, "150") for path, name in ((one, "a"), (other, "b"))]
@@ -122,16 +122,16 @@ def churn(python: Programs, place: Place, changes: Sequence[tuple[str, int]]) ->
     assert [words[0] for words in read] == ["read"] * len(readers)
 
 
-def test_initializing_at_once(python: Programs, place: Place) -> None:
+def test_concurrent_initializations_are_consistent(python: Programs, place: Place) -> None:
     """Three initialize the same ccache over and over, as kinit does, under two readers."""
     churn(python, place, [("initialize", 100)] * 3)
 
 
-def test_storing_while_libkrb5_removes(python: Programs, place: Place) -> None:
+def test_store_during_libkrb5_removal_loses_nothing(python: Programs, place: Place) -> None:
     churn(python, place, [("store", 200), ("remove", 100)])
 
 
-def test_storing_while_credential_files_are_removed(python: Programs, mounted: Place) -> None:
+def test_store_during_rm_loses_nothing(python: Programs, mounted: Place) -> None:
     churn(python, mounted, [("store", 200), ("remove", 100), ("unlink", 100)])
 
 
@@ -148,7 +148,7 @@ def by_unlink(place: Place, path: Path) -> None:
 
 
 @pytest.mark.parametrize("replace", [by_rename, by_unlink])
-def test_a_reader_in_the_middle_reads_on(place: Place, replace: Replace) -> None:
+def test_open_reader_keeps_bytes_of_replaced_ccache(place: Place, replace: Replace) -> None:
     """Who has read half a big ccache gets the other half of the same, whatever became of it."""
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
@@ -161,7 +161,7 @@ def test_a_reader_in_the_middle_reads_on(place: Place, replace: Replace) -> None
         assert path.read_bytes() == records.ccache(["host/new"])
 
 
-def test_a_reader_in_the_middle_of_a_destroyed_ccache(kdc: Kdc, place: Place) -> None:
+def test_open_reader_of_destroyed_ccache_sees_old_bytes_or_zeros(kdc: Kdc, place: Place) -> None:
     """kdestroy zeroes the file it has unlinked: a reader sees the old bytes or zeros, or less."""
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
@@ -174,7 +174,9 @@ def test_a_reader_in_the_middle_of_a_destroyed_ccache(kdc: Kdc, place: Place) ->
     assert rest in (image[len(half) :], bytes(len(image) - len(half)))
 
 
-def test_a_reader_while_libkrb5_removes(kdc: Kdc, python: Programs, place: Place) -> None:
+def test_reader_during_libkrb5_removal_sees_whole_credentials(
+    kdc: Kdc, python: Programs, place: Place
+) -> None:
     """libkrb5 overwrites in place: a reader sees each credential as it was or as removed."""
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
@@ -192,7 +194,7 @@ def test_a_reader_while_libkrb5_removes(kdc: Kdc, python: Programs, place: Place
     assert f"{MANY[-1]}@" in run(["klist"], kdc.environment(place.file_name)).stdout
 
 
-def test_a_reader_while_a_credential_file_is_removed(kdc: Kdc, mounted: Place) -> None:
+def test_reader_during_rm_is_undisturbed(kdc: Kdc, mounted: Place) -> None:
     """`rm credentials/X` makes a new image; the reader of the old one isn't disturbed."""
     path, image = mounted.default, records.ccache(MANY)
     path.write_bytes(image)
@@ -219,7 +221,7 @@ def listed(kdc: Kdc, ccname: str) -> list[str]:
 
 
 @pytest.mark.parametrize("replace", [by_rename, by_unlink])
-def test_a_writer_of_a_replaced_ccache(place: Place, replace: Replace) -> None:
+def test_writer_of_replaced_ccache_does_not_change_new_one(place: Place, replace: Replace) -> None:
     """What a descriptor of the old ccache appends or overwrites isn't in the new one."""
     path = place.default
     path.write_bytes(records.ccache(["host/old"]))
@@ -236,7 +238,7 @@ def test_a_writer_of_a_replaced_ccache(place: Place, replace: Replace) -> None:
     assert path.read_bytes() == records.ccache(["host/new"])
 
 
-def test_unlink_while_open(place: Place) -> None:
+def test_unlinked_ccache_is_writable_by_its_descriptor_only(place: Place) -> None:
     """What is done to an unlinked ccache stays with its descriptor, as kdestroy relies on."""
     path, image = place.default, records.ccache(["host/old"])
     path.write_bytes(image)
@@ -255,7 +257,7 @@ def test_unlink_while_open(place: Place) -> None:
     assert records.servers_in(path.read_bytes()) == ["host/new"]
 
 
-def test_initializing_under_readers(python: Programs, place: Place) -> None:
+def test_readers_during_renames_see_whole_ccaches(python: Programs, place: Place) -> None:
     """Rename after rename over a ccache that is read all the time: each reading is a whole one."""
     path = place.default
     path.write_bytes(records.ccache(["host/new"]))

@@ -74,14 +74,14 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_nothing_is_lost_under_writers() -> None:
+def test_killed_daemons_lose_no_acknowledged_write() -> None:
     """A short form of the program that does it a thousand times."""
     said = kills.kills(5, seed=3, every=5)
     assert said[0].startswith("kills: 5")
     assert "lost: 0, torn: 0" in said[1]
 
 
-def test_clients_wait_for_the_next_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_wait_for_next_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loops of klist: one in the middle of an open file may fail at a kill, and no other."""
     monkeypatch.setattr(loops, "APART", 0.3)
     said = loops.loops(3)
@@ -90,7 +90,7 @@ def test_clients_wait_for_the_next_daemon(monkeypatch: pytest.MonkeyPatch) -> No
     assert max(failed) <= 3
 
 
-def test_who_it_is_changes_and_what_is_there_does_not(here: Place) -> None:
+def test_restart_changes_daemon_and_keeps_content(here: Place) -> None:
     before = here.info()
     ids = (here.path / "default/ids").read_bytes(), os.listdir(here.path / "by-id")
     names = sorted(os.listdir(here.path / "default/credentials"))
@@ -102,7 +102,7 @@ def test_who_it_is_changes_and_what_is_there_does_not(here: Place) -> None:
     assert info["keeper"] == before["keeper"] not in ("0", before["pid"])
 
 
-def test_scratch_files_survive(here: Place) -> None:
+def test_scratch_files_survive_kill(here: Place) -> None:
     """A backup, Heimdal's `ccache+user@REALM`, what sshd delegates; also one half written."""
     names = ["caches/tkt/ccache.bak", "caches/tkt/ccache+alice@KRBTEST.COM", "dir/krb5cc_1000_x"]
     for name in names:
@@ -123,7 +123,7 @@ def test_scratch_files_survive(here: Place) -> None:
     assert [(here.path / name).exists() for name in names] == [False, False, True]
 
 
-def test_a_ccache_put_aside_survives(here: Place) -> None:
+def test_ccache_renamed_aside_survives_kill(here: Place) -> None:
     aside = here.path / "caches/tkt/old"
     os.rename(here.path / "default/ccache", aside)
     old = kill(here)
@@ -162,7 +162,7 @@ cmp "$3" m/dir/tkt
 
 
 @AS_ROOT
-def test_views_agree_while_the_journal_has_no_room(tmp_path: Path) -> None:
+def test_views_agree_while_journal_is_full(tmp_path: Path) -> None:
     """A step that comes too late for EIO is seen by all; the next ones are not made."""
     small, big = tmp_path / "small", tmp_path / "big"
     small.write_bytes(IMAGE)
@@ -182,7 +182,7 @@ def test_views_agree_while_the_journal_has_no_room(tmp_path: Path) -> None:
     assert len(set(done.stdout.split())) == 1
 
 
-def test_who_waits_at_a_fifo_goes_on(old_way: Place) -> None:
+def test_fifo_readers_wake_after_kill(old_way: Place) -> None:
     with waiting(old_way.path, "changed", "default/changed") as waiters:
         old = kill(old_way)
         for process in waiters:
@@ -190,7 +190,7 @@ def test_who_waits_at_a_fifo_goes_on(old_way: Place) -> None:
     is_back(old_way, old)
 
 
-def test_a_stopped_helper_ends_with_its_daemon(old_way: Place) -> None:
+def test_stopped_notifier_ends_with_its_daemon(old_way: Place) -> None:
     """And wakes those who wait: nothing of a dead daemon's memory stays."""
     with waiting(old_way.path, "changed") as (waiter,):
         [helper] = children(old_way.pid())
@@ -206,7 +206,7 @@ def test_a_stopped_helper_ends_with_its_daemon(old_way: Place) -> None:
 
 
 @AS_ROOT
-def test_who_waits_goes_on_after_the_helper_was_killed_too(old_way: Place) -> None:
+def test_fifo_readers_wake_after_kill_of_daemon_and_notifier(old_way: Place) -> None:
     """The new helper knows the way to the FIFOs, and the parent process sees when it ends."""
     daemon = old_way.pid()
     with waiting(old_way.path, "changed", "default/changed") as waiters:
@@ -221,7 +221,7 @@ def test_who_waits_goes_on_after_the_helper_was_killed_too(old_way: Place) -> No
     is_back(old_way, old)
 
 
-def test_who_polls_the_log_is_told(old_way: Place) -> None:
+def test_poll_on_events_wakes_after_kill(old_way: Place) -> None:
     with (old_way.path / "events").open("rb", buffering=0) as log:
         log.read()
         poll = select.poll()
@@ -286,7 +286,7 @@ def test_clients_of_a_stopped_daemon_go_on_when_it_is_killed(here: Place, stoppe
 
 
 @AS_ROOT
-def test_an_aborted_connection_is_replaced(here: Place) -> None:
+def test_aborted_connection_is_replaced(here: Place) -> None:
     old = here.info()["server_id"]
     mount = mountinfo.topmost(str(here.path))
     assert mount is not None
@@ -296,7 +296,7 @@ def test_an_aborted_connection_is_replaced(here: Place) -> None:
 
 
 @AS_ROOT
-def test_an_aborted_connection_of_a_stopped_daemon(here: Place, stopped: int) -> None:
+def test_aborted_connection_of_stopped_daemon_is_replaced(here: Place, stopped: int) -> None:
     """Who hangs goes on at once; the daemon is replaced when it can end."""
     mount = mountinfo.topmost(str(here.path))
     assert mount is not None
@@ -308,7 +308,7 @@ def test_an_aborted_connection_of_a_stopped_daemon(here: Place, stopped: int) ->
     is_back(here, "")
 
 
-def test_the_daemon_goes_on_without_its_parent(here: Place) -> None:
+def test_daemon_continues_without_supervisor(here: Place) -> None:
     daemon, keeper = here.pid(), here.keeper()
     nursery = parent(daemon)
     os.kill(keeper, signal.SIGKILL)
@@ -319,14 +319,14 @@ def test_the_daemon_goes_on_without_its_parent(here: Place) -> None:
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
-def test_it_is_replaced_however_often_it_dies(here: Place) -> None:
+def test_daemon_is_replaced_after_each_death(here: Place) -> None:
     old = here.info()["server_id"]
     for _ in range(12):
         os.kill(here.pid(), signal.SIGKILL)
         old = is_back(here, old)["server_id"]
 
 
-def test_one_that_dies_before_it_mounts_is_replaced_too(here: Place) -> None:
+def test_daemon_dying_before_mount_is_replaced(here: Place) -> None:
     dead = here.pid()
     nursery = parent(dead)
     old = kill(here)
@@ -342,7 +342,7 @@ def test_one_that_dies_before_it_mounts_is_replaced_too(here: Place) -> None:
     assert int(info["pid"]) not in (dead, next_one[0])
 
 
-def test_its_end_while_nobody_serves(here: Place) -> None:
+def test_sigterm_between_daemons_ends_supervisor(here: Place) -> None:
     """SIGTERM for the parent process ends all of it, whenever it comes."""
     daemon, keeper = here.pid(), here.keeper()
     os.kill(daemon, signal.SIGKILL)
@@ -350,7 +350,7 @@ def test_its_end_while_nobody_serves(here: Place) -> None:
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
-def test_its_end_while_the_daemon_is_stopped(here: Place) -> None:
+def test_sigterm_ends_stopped_daemon(here: Place) -> None:
     """The daemon is killed after some seconds, and the mount is taken away."""
     daemon, keeper = here.pid(), here.keeper()
     os.kill(daemon, signal.SIGSTOP)
@@ -392,7 +392,7 @@ def pretended(tmp_path: Path) -> PretendedMount:
     return PretendedMount(os.open(tmp_path, os.O_RDONLY), 0, 0)
 
 
-def test_what_it_says_of_deaths(
+def test_supervisor_logs_daemon_deaths(
     caplog: pytest.LogCaptureFixture, pretended: PretendedMount
 ) -> None:
     """The log says why there is no daemon any more."""
@@ -418,7 +418,7 @@ def signals() -> Iterator[None]:
 
 
 @AS_ROOT
-def test_a_bind_mount_of_the_parent_directory_sees_the_new_mount(tmp_path: Path) -> None:
+def test_bind_mount_of_parent_directory_sees_new_mount(tmp_path: Path) -> None:
     """With slave propagation; of the mount itself it would keep the dead one."""
     script = PROJECT / "tests/support/shared_parent.sh"
     command = ["unshare", "-m", "--propagation", "private", "sh", "-e", str(script)]
@@ -431,7 +431,7 @@ def test_a_bind_mount_of_the_parent_directory_sees_the_new_mount(tmp_path: Path)
     assert before != after
 
 
-def test_load_for_a_moment(here: Place) -> None:
+def test_short_load_is_served(here: Place) -> None:
     """A short form of the program that does it for minutes."""
     said = load.mixed(here, processes=4, seconds=1.0)
     assert said.errors == {}
@@ -440,7 +440,7 @@ def test_load_for_a_moment(here: Place) -> None:
     assert load.waiters(here, 20) == 20
 
 
-def test_nothing_hangs_for_good(here: Place) -> None:
+def test_client_operations_end_after_kill(here: Place) -> None:
     """Killed while a client is in each operation: every one of them ends."""
     daemon = here.pid()
     os.kill(daemon, signal.SIGSTOP)
@@ -517,7 +517,7 @@ ENDS = {
 @AS_ROOT
 @pytest.mark.parametrize("mount", MOUNTS)
 @pytest.mark.parametrize("end", ENDS)
-def test_an_unmount_ends_it_whoever_has_a_copy(tmp_path: Path, mount: str, end: str) -> None:
+def test_unmount_ends_mount_copied_to_other_namespace(tmp_path: Path, mount: str, end: str) -> None:
     """Another mount namespace, as that of a container, keeps the file system alive."""
     (tmp_path / "ccache").write_bytes(IMAGE)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

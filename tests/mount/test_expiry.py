@@ -50,7 +50,7 @@ def test_inotify_sees_an_expiry(mount: Mounted, work: Path) -> None:
     assert (work / "credentials" / "host%2Fwww@KRBTEST.COM").exists()
 
 
-def test_what_ends_within_five_minutes_is_announced(mount: Mounted, work: Path) -> None:
+def test_expiry_within_five_minutes_is_announced(mount: Mounted, work: Path) -> None:
     with watching(work) as watch:
         (work / "credentials" / "new").write_bytes(ending_in(200))
         while not announced(mount, "expiring"):

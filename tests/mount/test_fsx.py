@@ -18,14 +18,14 @@ COUNT = 1500
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("directory", ["caches/tkt", "dir"])
-def test_a_scratch_file(mount: Mounted, directory: str, seed: int) -> None:
+def test_scratch_file_passes_fsx(mount: Mounted, directory: str, seed: int) -> None:
     path = mount.path / directory / "scratch"
     Fsx(path, random.Random(seed), mapped=True).run(COUNT)
     path.unlink()
     assert json.loads((mount.path / "stats").read_text())["bytes"] == 0
 
 
-def test_the_same_on_tmpfs() -> None:
+def test_tmpfs_passes_fsx() -> None:
     """What the test itself believes is what Linux does."""
     path = Path("/dev/shm") / f"ccfs-fsx-{os.getpid()}"
     try:
@@ -34,7 +34,7 @@ def test_the_same_on_tmpfs() -> None:
         path.unlink(missing_ok=True)
 
 
-def test_a_difference_is_seen(tmp_path: Path) -> None:
+def test_fsx_detects_difference(tmp_path: Path) -> None:
     run = Fsx(tmp_path / "file", random.Random(4), mapped=True)
     run.run(50)
     with (tmp_path / "file").open("r+b") as file:

@@ -65,7 +65,9 @@ def life_of_a_ccache(kdc: Kdc) -> list[Step]:
 
 
 @pytest.mark.parametrize("name", ["default", "caches/work"])
-def test_file(heimdal: Heimdal, tmpfs: Place, mounted: Place, name: str) -> None:
+def test_heimdal_transcript_with_file_equals_tmpfs(
+    heimdal: Heimdal, tmpfs: Place, mounted: Place, name: str
+) -> None:
     for place in (tmpfs, mounted):
         place.ccache("work")
     ccname, steps = f"FILE:{{place}}/{name}/ccache", life_of_a_ccache(heimdal.kdc)
@@ -109,7 +111,9 @@ def life_of_a_collection(kdc: Kdc) -> list[Step]:
     ]
 
 
-def test_dir(heimdal: Heimdal, tmpfs: Place, mounted: Place) -> None:
+def test_heimdal_transcript_with_dir_equals_tmpfs(
+    heimdal: Heimdal, tmpfs: Place, mounted: Place
+) -> None:
     steps = life_of_a_collection(heimdal.kdc)
     printed = [heimdal.transcript(place, "DIR:{place}/dir", steps) for place in (tmpfs, mounted)]
     assert printed[1] == printed[0]

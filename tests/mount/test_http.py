@@ -44,7 +44,7 @@ def curl(kdc: Kdc, place: Place, url: str, *options: str | Path) -> Output:
     return run(argv, kdc.environment(place.file_name))
 
 
-def test_negotiate(kdc: Kdc, place: Place, url: str) -> None:
+def test_curl_negotiates_with_ccache(kdc: Kdc, place: Place, url: str) -> None:
     """The server sees the principal; the one ticket curl got for that is in the ccache."""
     environment = kdc.environment(place.file_name)
     run(["kinit", "-k", "-t", kdc.keytab, "alice"], environment)
@@ -58,7 +58,7 @@ def test_negotiate(kdc: Kdc, place: Place, url: str) -> None:
         assert f"Client: {kdc.principal('alice')}\n" in text
 
 
-def test_negotiate_without_a_ccache(kdc: Kdc, place: Place, url: str) -> None:
+def test_curl_without_ccache_gets_401(kdc: Kdc, place: Place, url: str) -> None:
     """Without tickets the server's 401 stands."""
     answer = curl(kdc, place, url, "--negotiate", "-u", ":")
     assert answer.stdout.splitlines()[-1] == "401"

@@ -57,7 +57,7 @@ def allowed(results: Results, kind: str, who: str) -> set[str]:
     return {what for what, result in results[kind, who].items() if result == "ok"}
 
 
-def test_the_document_says_what_is_so(results: Results) -> None:
+def test_document_has_table_of_results(results: Results) -> None:
     """It is made from the results: a change of them is a change of a promise."""
     text = DOCUMENT.read_text()
     _, begin, rest = text.partition("<!-- table -->\n")
@@ -69,36 +69,34 @@ def test_the_document_says_what_is_so(results: Results) -> None:
 
 @pytest.mark.parametrize("kind", MOUNTS)
 @pytest.mark.parametrize("who", [who for who in WHO if who.startswith("the owner")])
-def test_the_owner_may_everything_but_look_into_the_daemon(
-    results: Results, kind: str, who: str
-) -> None:
+def test_owner_may_all_but_inspect_daemon(results: Results, kind: str, who: str) -> None:
     by_newgrp = who == "the owner, after newgrp" and kind == "plain"
     assert allowed(results, kind, who) - {"signal"} == (set() if by_newgrp else FILES)
 
 
 @pytest.mark.parametrize("kind", MOUNTS)
 @pytest.mark.parametrize("who", [who for who in WHO if who.startswith("another")])
-def test_another_user_may_nothing(results: Results, kind: str, who: str) -> None:
+def test_other_user_is_refused_everything(results: Results, kind: str, who: str) -> None:
     assert allowed(results, kind, who) == set()
     assert {results[kind, who][what] for what in FILES} == {"EACCES"}
 
 
 @pytest.mark.parametrize("who", ["root", "root of a container"])
-def test_root_may_nothing_in_the_mount_unless_it_is_let_in(results: Results, who: str) -> None:
+def test_root_is_refused_without_allow_root(results: Results, who: str) -> None:
     """With --allow-other the kernel answers root from what it has cached: that there is a file."""
     assert allowed(results, "plain", who) & FILES == set()
     assert allowed(results, "--allow-other", who) & FILES == {"lookup", "wait"}
     assert allowed(results, "--allow-root", who) >= FILES
 
 
-def test_root_on_setfsuid(results: Results) -> None:
+def test_root_with_setfsuid_is_served_as_owner(results: Results) -> None:
     """What rpc.gssd does, and sshd while it stores delegated credentials."""
     who = "root, with setfsuid to the owner"
     assert allowed(results, "plain", who) & FILES == set()
     assert allowed(results, "--allow-other", who) >= FILES
 
 
-def test_nobody_has_changed_what_is_there(house: House, results: Results) -> None:
+def test_refused_attempts_change_nothing(house: House, results: Results) -> None:
     for kind in MOUNTS:
         stored = f"{house.top(kind)}/caches/tkt/ccache"
         house.run([*OWNED, "cmp", stored, str(house.directory / "image")])
@@ -106,7 +104,7 @@ def test_nobody_has_changed_what_is_there(house: House, results: Results) -> Non
         assert "intruder" not in listed
 
 
-def test_events_say_who_it_was(house: House, results: Results) -> None:
+def test_events_have_uid_and_pid_of_caller(house: House, results: Results) -> None:
     """The kernel's word: root is root, and a pid is what it is where the daemon lives."""
     lines = house.run([*OWNED, "cat", f"{house.top('--allow-root')}/events"]).splitlines()
     made = [line.split("\t") for line in lines if line.split("\t")[2:4] == ["created", "intruder"]]
@@ -115,7 +113,7 @@ def test_events_say_who_it_was(house: House, results: Results) -> None:
     assert len(made) == len([who for who in WHO if not who.startswith("another")])
 
 
-def test_a_descriptor_is_a_capability(house: House, results: Results) -> None:
+def test_passed_descriptor_grants_access(house: House, results: Results) -> None:
     """Whoever is given one reads and writes; a directory's leads nowhere."""
     found = json.loads(
         house.run(
@@ -133,7 +131,7 @@ def test_a_descriptor_is_a_capability(house: House, results: Results) -> None:
     assert {result for result in found.values() if result != "ok"} == {"EACCES"}
 
 
-def test_the_daemon_is_undumpable(house: House) -> None:
+def test_daemon_is_not_dumpable(house: House) -> None:
     """Root owns what /proc has of it, though it is a process of the user's own."""
     for pid in house.pids.values():
         status = read_proc_status(f"/proc/{pid}/status")
@@ -147,7 +145,7 @@ def test_the_daemon_is_undumpable(house: House) -> None:
         assert core.split()[4:6] == ["0", "0"]
 
 
-def test_no_core_of_a_daemon_that_crashes(make_mount: MakeMount) -> None:
+def test_crashed_daemon_leaves_no_core(make_mount: MakeMount) -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
     try:
@@ -160,7 +158,7 @@ def test_no_core_of_a_daemon_that_crashes(make_mount: MakeMount) -> None:
     assert (os.WTERMSIG(status), os.WCOREDUMP(status)) == (signal.SIGSEGV, False)
 
 
-def test_root_has_its_memory_locked(make_mount: MakeMount) -> None:
+def test_root_daemon_locks_memory(make_mount: MakeMount) -> None:
     """Where the limit allows it: root may always."""
     mounted = make_mount()
     status = read_proc_status(f"/proc/{mounted.pid}/status")

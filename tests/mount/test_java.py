@@ -22,7 +22,7 @@ def test_java_uses_the_default_ccache(kdc: Kdc, java: Java, python: Programs, pl
     assert python.initiator_of(printed) == kdc.principal("alice")
 
 
-def test_java_after_a_credential_was_removed(
+def test_java_reads_past_removed_credential(
     kdc: Kdc, java: Java, python: Programs, place: Place
 ) -> None:
     """Java reads on behind what libkrb5 leaves where a credential was."""

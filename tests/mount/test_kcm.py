@@ -48,7 +48,7 @@ def events(mounted: Mounted) -> list[list[str]]:
     return [line.split("\t") for line in lines]
 
 
-def test_the_socket_is_its_owner_s_and_goes_at_the_end(make_mount: MakeMount, path: Path) -> None:
+def test_socket_is_private_and_removed_at_end(make_mount: MakeMount, path: Path) -> None:
     mounted = make_mount("--kcm-socket", str(path))
     status = path.stat()
     assert stat.S_ISSOCK(status.st_mode)
@@ -59,12 +59,12 @@ def test_the_socket_is_its_owner_s_and_goes_at_the_end(make_mount: MakeMount, pa
     assert not path.exists()
 
 
-def test_without_the_option_there_is_none(make_mount: MakeMount) -> None:
+def test_socket_needs_option(make_mount: MakeMount) -> None:
     mounted = make_mount("--no-journal")
     assert "kcm" not in (mounted.path / "stats").read_text()
 
 
-def test_a_stale_socket_is_replaced(make_mount: MakeMount, path: Path) -> None:
+def test_stale_socket_is_replaced(make_mount: MakeMount, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     make_mount("--kcm-socket", str(path), "--no-journal")
@@ -72,7 +72,7 @@ def test_a_stale_socket_is_replaced(make_mount: MakeMount, path: Path) -> None:
         assert client.default() == "tkt"
 
 
-def test_another_socket_in_its_place_is_left_there(make_mount: MakeMount, path: Path) -> None:
+def test_replaced_socket_is_left(make_mount: MakeMount, path: Path) -> None:
     """Whoever has put it there needs it."""
     mounted = make_mount("--kcm-socket", str(path), "--no-journal")
     path.unlink()
@@ -92,13 +92,13 @@ def refused(tmp_path: Path, path: Path, reason: str) -> None:
     assert not mountpoint.exists() or os.listdir(mountpoint) == []
 
 
-def test_a_live_socket_is_an_error(mounted: Mounted, path: Path, tmp_path: Path) -> None:
+def test_live_socket_is_an_error(mounted: Mounted, path: Path, tmp_path: Path) -> None:
     refused(tmp_path, path, f"process {mounted.pid} serves at {path}")
     with Client(path) as client:
         assert client.default() == "tkt"
 
 
-def test_places_where_there_can_be_no_socket(tmp_path: Path) -> None:
+def test_unusable_socket_paths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     refused(tmp_path, tmp_path / "file", "is no socket")
     assert (tmp_path / "file").read_text() == "precious"
@@ -106,7 +106,7 @@ def test_places_where_there_can_be_no_socket(tmp_path: Path) -> None:
     refused(tmp_path, tmp_path / ("x" * 110), "too long")
 
 
-def test_a_relative_path(
+def test_relative_socket_path_is_resolved(
     make_mount: MakeMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -116,7 +116,7 @@ def test_a_relative_path(
 
 
 @AS_ROOT
-def test_other_users_get_nothing(make_mount: MakeMount) -> None:
+def test_socket_refuses_other_users(make_mount: MakeMount) -> None:
     """The socket's mode says so, and where it would not, the kernel's word on who has connected."""
     ask = (
         "import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(20)\n"
@@ -134,7 +134,9 @@ def test_other_users_get_nothing(make_mount: MakeMount) -> None:
     assert said == "b''\n"
 
 
-def test_everybody_hears_of_a_change(mounted: Mounted, client: Client) -> None:
+def test_kcm_change_reaches_events_fifos_inotify_and_caches(
+    mounted: Mounted, client: Client
+) -> None:
     """Events, both FIFOs, inotify, and the names and bytes that the kernel has cached."""
     client.initialize("tkt")
     ccache = mounted.path / "caches/tkt/ccache"
@@ -172,7 +174,7 @@ def test_everybody_hears_of_a_change(mounted: Mounted, client: Client) -> None:
         lambda c: c.call(kcm.MOVE_CACHE, c.name("tkt"), c.name("moved")),
     ],
 )
-def test_who_waits_hears_of_every_kind(
+def test_kcm_changes_of_every_kind_wake_waiters(
     mounted: Mounted, client: Client, change: Callable[[Client], object]
 ) -> None:
     client.replace("tkt", [credential(TGT), credential("host/a@R")])
@@ -182,7 +184,7 @@ def test_who_waits_hears_of_every_kind(
             assert process.wait(20) == 0
 
 
-def test_a_moved_ccache_is_not_found_by_its_old_names(mounted: Mounted, client: Client) -> None:
+def test_ccache_moved_by_kcm_is_not_found_by_old_names(mounted: Mounted, client: Client) -> None:
     """The kernel has all of them in its caches; nobody told it of the move but us."""
     client.initialize("tkt")
     client.replace("work", [credential(TGT)])
@@ -196,7 +198,7 @@ def test_a_moved_ccache_is_not_found_by_its_old_names(mounted: Mounted, client: 
     assert sorted(os.listdir(mounted.path / "dir")) == ["primary", "tkt", "tktnew"]
 
 
-def test_a_change_that_was_acknowledged_survives_the_daemon(tmp_path: Path) -> None:
+def test_acknowledged_kcm_change_survives_kill(tmp_path: Path) -> None:
     """It is killed; the next one serves the same connection, with the same UUIDs."""
     with place() as here:
         path = here.directory / "kcm"
@@ -214,7 +216,7 @@ def test_a_change_that_was_acknowledged_survives_the_daemon(tmp_path: Path) -> N
             assert client.call(kcm.GET_KDC_OFFSET, client.name("work")) == kcm.u32(-7)
 
 
-def test_a_mount_comes_back_although_another_has_taken_the_socket() -> None:
+def test_daemon_restarts_although_socket_is_taken() -> None:
     """What was done beside the mount is no reason to lose what is in it."""
     with place() as here, socket.socket(socket.AF_UNIX) as another:
         path = here.directory / "kcm"
@@ -232,7 +234,7 @@ def test_a_mount_comes_back_although_another_has_taken_the_socket() -> None:
         assert path.exists()
 
 
-def test_a_refresh_under_readers(mounted: Mounted, path: Path) -> None:
+def test_readers_during_kcm_refresh_always_see_tgt(mounted: Mounted, path: Path) -> None:
     """Eight of them, through files and through KCM: there is always a TGT, and a whole ccache."""
     over, failures = threading.Event(), []
     looks = [0] * 8
@@ -274,7 +276,7 @@ def through_kcm(_: Mounted, client: Client) -> list[str]:
     return [names[record] for record in records]
 
 
-def test_credentials_of_a_megabyte(mounted: Mounted, client: Client) -> None:
+def test_kcm_stores_megabyte_credentials(mounted: Mounted, client: Client) -> None:
     large = [credential(f"host/h{n}@R", ticket=os.urandom(1 << 20)) for n in range(3)]
     client.replace("tkt", large[:2])
     client.store("tkt", large[2])
@@ -282,7 +284,7 @@ def test_credentials_of_a_megabyte(mounted: Mounted, client: Client) -> None:
     assert (mounted.path / "default/ccache").read_bytes().endswith(b"".join(large))
 
 
-def test_ten_thousand_credentials(mounted: Mounted, client: Client) -> None:
+def test_kcm_serves_ten_thousand_credentials(mounted: Mounted, client: Client) -> None:
     """Replaced at once, listed, looked up one by one, and seen in the file."""
     records = [credential(f"host/h{n}@R", ticket=bytes(400)) for n in range(10_000)]
     client.replace("tkt", records)
@@ -298,7 +300,7 @@ def test_ten_thousand_credentials(mounted: Mounted, client: Client) -> None:
     assert data.endswith(b"".join([*records[-5:], credential("host/last@R")]))
 
 
-def test_a_thousand_ccaches(mounted: Mounted, client: Client) -> None:
+def test_kcm_serves_thousand_ccaches(mounted: Mounted, client: Client) -> None:
     names = [f"c{n}" for n in range(1000)]
     for name in names:
         client.replace(name, [credential(TGT, client=f"{name}@R")], client=f"{name}@R")
@@ -310,7 +312,7 @@ def test_a_thousand_ccaches(mounted: Mounted, client: Client) -> None:
     assert client.ccaches() == names[1::2]
 
 
-def test_a_thousand_connections(mounted: Mounted, path: Path) -> None:
+def test_kcm_serves_thousand_connections(mounted: Mounted, path: Path) -> None:
     """Under the usual limit of 1,024 open files, which the daemon raises as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2200:

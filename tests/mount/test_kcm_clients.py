@@ -57,7 +57,7 @@ def served(kdc: Kdc, make_mount: MakeMount, tmp_path: Path) -> Iterator[Served]:
         yield Served(mounted, tmp_path / "recorded", recording, kdc, tmp_path)
 
 
-def test_mit_with_one_ccache(served: Served) -> None:
+def test_mit_programs_work_with_one_ccache(served: Served) -> None:
     """All that its programs do, and what they send for it."""
     sent = served.recording.take
     served.kinit(T, "alice")
@@ -88,7 +88,7 @@ def test_mit_with_one_ccache(served: Served) -> None:
     assert served.names("dir") == ["primary"]
 
 
-def test_mit_with_a_collection(served: Served) -> None:
+def test_mit_programs_work_with_collection(served: Served) -> None:
     """By the bare `KCM:`: the default first, switching, destroying one and all."""
     sent = served.recording.take
     served.kinit("KCM:", "alice")
@@ -114,7 +114,7 @@ def test_mit_with_a_collection(served: Served) -> None:
     assert served.names("dir") == ["primary"]
 
 
-def test_mit_through_file_and_kcm(served: Served) -> None:
+def test_mit_programs_share_ccache_by_file_and_kcm(served: Served) -> None:
     """What one stores, the other lists, at once."""
     name = f"FILE:{served.mounted.path}/default/ccache"
     served.kinit(name, "alice")
@@ -156,7 +156,7 @@ def client(served: Served, heimdal: Heimdal) -> HeimdalClient:
 
 
 @pytest.mark.heimdal
-def test_heimdal_with_one_ccache(client: HeimdalClient) -> None:
+def test_heimdal_programs_work_with_one_ccache(client: HeimdalClient) -> None:
     """All that its programs do, and what they send: kinit of 7.8 works here."""
     sent = client.served.recording.take
     client.kinit(T, "alice", "-c", T)
@@ -183,7 +183,7 @@ def test_heimdal_with_one_ccache(client: HeimdalClient) -> None:
 
 @pytest.mark.heimdal
 @pytest.mark.parametrize("name", [f"KCM:{UID}", "KCM:"])
-def test_heimdal_with_a_collection(client: HeimdalClient, name: str) -> None:
+def test_heimdal_programs_work_with_collection(client: HeimdalClient, name: str) -> None:
     """By the bare uid or nothing: its kinit makes a ccache for each user and switches to it."""
     sent = client.served.recording.take
     client.kinit(name, "alice")
@@ -215,7 +215,7 @@ def test_heimdal_and_mit_share_a_ccache(client: HeimdalClient) -> None:
 
 
 @pytest.mark.heimdal
-def test_many_rounds_of_heimdal_leave_no_ccache(client: HeimdalClient) -> None:
+def test_heimdal_rounds_leave_no_ccache(client: HeimdalClient) -> None:
     for _ in range(3):
         client.kinit(f"KCM:{UID}", "alice")
         client(f"KCM:{UID}", "kdestroy.heimdal")

@@ -73,7 +73,7 @@ def collection(
     return Collection(krb5, request.param.format(mounted.path))
 
 
-def test_the_default_s_name_stays_while_it_is_empty(collection: Collection) -> None:
+def test_empty_default_keeps_its_name(collection: Collection) -> None:
     """By KCM the first that is initialised is the default; DIR's `primary` libkrb5 writes."""
     first = collection.default()
     assert first.encode() != collection.name
@@ -91,7 +91,7 @@ def test_the_default_s_name_stays_while_it_is_empty(collection: Collection) -> N
     assert collection.principal(collection.name.decode()) == "first@R"
 
 
-def test_who_is_switched_to_leads(collection: Collection) -> None:
+def test_switched_ccache_comes_first(collection: Collection) -> None:
     names = [collection.new(f"{user}@R") for user in ("one", "two", "three")]
     for name, user in zip(names * 2, ["one@R", "two@R", "three@R"] * 2, strict=True):
         collection.switch(name)
@@ -102,7 +102,7 @@ def test_who_is_switched_to_leads(collection: Collection) -> None:
         assert collection.match(user) == name
 
 
-def test_what_is_destroyed_is_gone_and_the_default_stays_empty(collection: Collection) -> None:
+def test_destroyed_default_stays_empty(collection: Collection) -> None:
     first = collection.default()
     collection.initialize(first, "first@R")
     one, two = collection.new("one@R"), collection.new("two@R")

@@ -52,7 +52,7 @@ class Killer(threading.Thread):
         self.killed.add(pid)
 
 
-def test_one_connection_over_many_deaths(here: Place) -> None:
+def test_kcm_connection_survives_many_kills(here: Place) -> None:
     """Each change that was asked for is there once, and each reply is the right one."""
     killer = Killer(here, KILLS)
     with Client(here.directory / "kcm") as client:
@@ -74,7 +74,7 @@ def test_one_connection_over_many_deaths(here: Place) -> None:
     assert len(killer.killed) == killer.kills
 
 
-def test_many_clients_over_many_deaths(here: Place) -> None:
+def test_kcm_clients_survive_many_kills(here: Place) -> None:
     """Each of them gets its own answers, those too that send their requests in parts."""
     failed: list[BaseException] = []
     killer = Killer(here, FEWER)
@@ -103,7 +103,7 @@ def test_many_clients_over_many_deaths(here: Place) -> None:
     assert not failed
 
 
-def test_mit_over_many_deaths(here: Place) -> None:
+def test_klist_works_over_many_kills(here: Place) -> None:
     """klist: each run of it connects anew, at whatever moment."""
     conf = here.directory / "krb5.conf"
     socket = here.directory / "kcm"

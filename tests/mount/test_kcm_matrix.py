@@ -82,7 +82,7 @@ def steps(writer: Writer) -> Iterator[State]:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("writer", WRITERS)
-def test_one_store(empty: Site, writer: str, reader: str) -> None:
+def test_change_by_one_interface_is_seen_by_all(empty: Site, writer: str, reader: str) -> None:
     """Whatever is done in one way is seen in the other, at once."""
     look = READERS[reader]
     for number, wanted in enumerate(steps(WRITERS[writer](empty)), 1):
@@ -99,7 +99,7 @@ def named(seen: Seen) -> Seen:
 
 @pytest.mark.parametrize("remover", WRITERS)
 @pytest.mark.parametrize("reader", ["FILE", "DIR", "KCM", "CCAPI"])
-def test_a_removal_in_the_middle_of_an_iteration(empty: Site, remover: str, reader: str) -> None:
+def test_iteration_continues_over_removal(empty: Site, remover: str, reader: str) -> None:
     """Who iterates ends in order, with the credentials that were there all the time."""
     site = empty
     servers = [f"host/h{n}@R" for n in range(6)]
@@ -127,7 +127,7 @@ def iterator(site: Site, reader: str) -> Iterator[str]:
         yield str(one.server)
 
 
-def test_uuids_one_by_one_while_others_remove(empty: Site) -> None:
+def test_iteration_by_uuid_reports_removed_credentials(empty: Site) -> None:
     """Clients without GET_CRED_LIST ask by UUID: of what is gone they hear that it is."""
     servers = [f"host/h{n}@R" for n in range(4)]
     ByKcm(empty).create("tkt", ALICE, *servers)

@@ -79,7 +79,7 @@ def through_file(ccache: Path) -> list[bytes] | None:
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("completed", [True, False])
-def test_a_change_beside_an_incomplete_record(
+def test_kcm_change_beside_incomplete_record_stands(
     empty: Site, client: Client, change: str, completed: bool
 ) -> None:
     """Through the kernel: it stands at once, the record follows or is dropped, nobody waits."""
@@ -106,7 +106,9 @@ def test_a_change_beside_an_incomplete_record(
 
 
 @pytest.mark.parametrize("remover", WRITERS)
-def test_who_goes_on_by_uuid_gets_what_is_left(empty: Site, client: Client, remover: str) -> None:
+def test_iteration_by_uuid_continues_over_removals(
+    empty: Site, client: Client, remover: str
+) -> None:
     """Heimdal's clients ask for one credential after another, while others remove some."""
     names = [f"host/h{n}@R" for n in range(5)]
     ByKcm(empty).create("tkt", "alice@R", *names)
@@ -131,7 +133,7 @@ def krb5(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return found
 
 
-def test_an_open_ccache_outlives_the_daemon(krb5: Any, path: Path) -> None:
+def test_open_kcm_ccache_outlives_daemon(krb5: Any, path: Path) -> None:
     """MIT's library connects again by itself, for each ccache that it has open."""
     with place() as here:
         here.mount("--kcm-socket", str(path))
@@ -160,7 +162,7 @@ for _ in range(2):
 """
 
 
-def test_an_open_ccache_waits_for_the_next_daemon(here: Place) -> None:
+def test_open_kcm_ccache_waits_for_next_daemon(here: Place) -> None:
     """Where ccfsd listens, there is always somebody to connect to."""
     pytest.importorskip("krb5")
     conf = here.directory / "kcm.conf"
@@ -186,7 +188,9 @@ def test_an_open_ccache_waits_for_the_next_daemon(here: Place) -> None:
         assert client.wait(SECONDS) == 0
 
 
-def test_libkrb5_with_what_is_large(krb5: Any, path: Path, make_mount: MakeMount) -> None:
+def test_libkrb5_reads_long_list_and_large_ticket(
+    krb5: Any, path: Path, make_mount: MakeMount
+) -> None:
     """A list of more than it takes at a time, which it asks for one by one; a ticket of 1 MB."""
     make_mount("--kcm-socket", str(path), "--no-journal", "--max-ccache-size", "16M")
     names = [f"host/h{number}@R" for number in range(2000)]
@@ -216,7 +220,7 @@ print(looks)
 """
 
 
-def test_a_refresh_by_kinit_under_libkrb5(kdc: Kdc, make_mount: MakeMount, path: Path) -> None:
+def test_readers_during_kinit_always_see_tgt(kdc: Kdc, make_mount: MakeMount, path: Path) -> None:
     """Eight readers of their own processes, which never see a ccache without its TGT."""
     pytest.importorskip("krb5")
     mounted = make_mount("--kcm-socket", str(path))

@@ -74,7 +74,7 @@ def gap(here: Place) -> Iterator[int]:
         os.kill(keeper, signal.SIGCONT)
 
 
-def test_who_connects_in_the_gap_is_answered_by_the_next_daemon(here: Place) -> None:
+def test_connection_between_daemons_is_answered(here: Place) -> None:
     with contextlib.ExitStack() as stack:
         with gap(here) as keeper:
             clients = [stack.enter_context(Client(at(here))) for _ in range(20)]
@@ -87,7 +87,7 @@ def test_who_connects_in_the_gap_is_answered_by_the_next_daemon(here: Place) -> 
     assert listener_pid(str(at(here))) == keeper
 
 
-def test_in_the_gap_no_other_mount_gets_the_socket(here: Place) -> None:
+def test_socket_is_not_taken_between_daemons(here: Place) -> None:
     with gap(here) as keeper, place() as other:
         done = other.run("mount", "--no-journal", "--kcm-socket", str(at(here)), str(other.path))
         assert done.returncode == Exit.KCM_SOCKET
@@ -117,7 +117,7 @@ print(len(select.select(foreign, [], [], 0)[0]))
 """
 
 
-def test_libkrb5_connects_again_at_once(here: Place) -> None:
+def test_libkrb5_reconnects_after_kill(here: Place) -> None:
     """Killed four times in a row, ccaches that are open are used in the gap.
 
     A connection that failed would leave libkrb5 with the number of a descriptor that it has closed;
@@ -192,13 +192,13 @@ def journal_damaged(here: Place) -> None:
         journal_damaged,
     ],
 )
-def test_the_socket_goes_at_the_end(here: Place, end: Callable[[Place], None]) -> None:
+def test_socket_is_removed_at_end(here: Place, end: Callable[[Place], None]) -> None:
     end(here)
     wait_until(lambda: not serving(here.path), "a process stays")
     assert not at(here).exists()
 
 
-def test_the_socket_of_a_mount_that_cannot_be() -> None:
+def test_failed_mount_removes_socket() -> None:
     """It has gone when the command says why."""
     with place() as here:
         here.journal.write_bytes(b"damaged" * 1000)
@@ -208,7 +208,7 @@ def test_the_socket_of_a_mount_that_cannot_be() -> None:
         here.mount("--kcm-socket", str(at(here)))
 
 
-def test_a_new_mount_in_the_place_of_a_dead_one(here: Place) -> None:
+def test_mount_replace_takes_over_stale_socket(here: Place) -> None:
     """Where nobody was left to take the socket away."""
     daemon = here.pid()
     kill(supervisor(daemon))
@@ -219,7 +219,7 @@ def test_a_new_mount_in_the_place_of_a_dead_one(here: Place) -> None:
         assert client.records("tkt") == [credential(TGT)]
 
 
-def test_who_has_the_socket_open(here: Place) -> None:
+def test_socket_is_open_in_daemon_and_supervisor_only(here: Place) -> None:
     """Daemon and supervisor, once each; not the helper, nor any program that is run."""
     for _ in range(2):
         daemon = here.pid()
@@ -241,13 +241,13 @@ def held(path: Path, pid: int) -> list[bool]:
     return [bool(int(words[words.index("flags:") + 1], 8) & O_CLOEXEC) for words in info]
 
 
-def test_info_says_where_it_is(here: Place) -> None:
+def test_info_names_socket(here: Place) -> None:
     assert here.info()["kcm_socket"] == str(at(here))
     done = here.run("status", str(here.path))
     assert f"\nkcm_socket: {at(here)}\n" in done.stdout
 
 
-def test_the_file_of_the_socket(tmp_path: Path) -> None:
+def test_socket_file_is_removed_by_its_creator_only(tmp_path: Path) -> None:
     """It is there as long as who has made it wants, and nobody else's is taken away."""
     made = KcmListener(str(tmp_path / "kcm"))
     with made.listener:

@@ -68,7 +68,7 @@ def used(top: Path) -> int:
     return int(json.loads((top / "stats").read_text())["bytes"])
 
 
-def test_ccaches_there_may_be(confined: Path) -> None:
+def test_ccache_limit_refuses_mkdir(confined: Path) -> None:
     (confined / "caches/a").mkdir()
     (confined / "caches/b").mkdir()
     refused((confined / "caches/c").mkdir, errno.ENOSPC)
@@ -80,7 +80,7 @@ def test_ccaches_there_may_be(confined: Path) -> None:
     (confined / "caches/c").mkdir()
 
 
-def test_the_size_of_a_ccache(confined: Path) -> None:
+def test_ccache_size_limit_refuses_whole_record(confined: Path) -> None:
     """At the limit a record is refused as a whole; what was there stays."""
     path, stored = confined / "caches/tkt/ccache", ["host/one"]
     while path.stat().st_size + len(records.record("host/00")) <= 16 * 1024:
@@ -96,7 +96,7 @@ def test_the_size_of_a_ccache(confined: Path) -> None:
     assert len(os.listdir(path.parent / "credentials")) == len(stored) - 1
 
 
-def test_the_size_of_everything(confined: Path) -> None:
+def test_total_size_limit_counts_ccaches_and_scratch(confined: Path) -> None:
     """ccaches and scratch together; what is removed makes room, and all of it."""
     for name in ("a", "b"):
         (confined / "caches" / name).mkdir()
@@ -115,7 +115,7 @@ def test_the_size_of_everything(confined: Path) -> None:
     assert used(confined) == 0
 
 
-def test_limits_are_shown(mount: Mounted) -> None:
+def test_limits_are_shown_in_info(mount: Mounted) -> None:
     lines = (mount.path / "info").read_text().splitlines()
     assert {"limit_ccaches: 1024", f"limit_ccache_bytes: {8 << 20}"} <= set(lines)
     assert f"limit_total_bytes: {64 << 20}" in lines
@@ -136,7 +136,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_ccache(top: Path, data: bytes) -> None:
+def test_malformed_ccache_is_refused_by_every_way(top: Path, data: bytes) -> None:
     """Refused by whatever way it comes; what was there before stays, and the mount lives."""
     other = top / "caches/other"
     other.mkdir()
@@ -150,7 +150,7 @@ def test_what_is_no_ccache(top: Path, data: bytes) -> None:
     assert (top / "dir/tkt").read_bytes() == IMAGE
 
 
-def test_every_truncation(top: Path) -> None:
+def test_truncated_ccache_is_taken_without_incomplete_record(top: Path) -> None:
     """Each beginning of a ccache is taken, and what is incomplete dropped at the close."""
     path = top / "caches/tkt/ccache"
     start = len(records.ccache([]))
@@ -160,7 +160,7 @@ def test_every_truncation(top: Path) -> None:
     assert os.listdir(path.parent / "credentials") == []
 
 
-def test_random_bytes(top: Path) -> None:
+def test_ccache_with_random_bytes_is_taken_or_einval(top: Path) -> None:
     """Flipped bytes of a ccache, at random places: taken or EINVAL, and never anything else."""
     choose = random.Random(1)
     path = top / "dir/tkt"
@@ -180,7 +180,7 @@ def test_random_bytes(top: Path) -> None:
     assert path.read_bytes() == image
 
 
-def test_random_writes_in_place(top: Path) -> None:
+def test_refused_write_in_place_changes_nothing(top: Path) -> None:
     """What is refused has changed nothing, neither in the store nor in the kernel's pages."""
     choose = random.Random(2)
     path = top / "dir/tkt"
@@ -201,7 +201,7 @@ def test_random_writes_in_place(top: Path) -> None:
             before = path.read_bytes()
 
 
-def test_a_principal_of_one_mebibyte(top: Path) -> None:
+def test_principal_of_one_mebibyte_is_stored(top: Path) -> None:
     name = b"p" * (1 << 20)
     image = b"\x05\x04\x00\x00" + records.principal(1, name)
     (top / "caches/tkt/ccache").write_bytes(image)
@@ -211,7 +211,7 @@ def test_a_principal_of_one_mebibyte(top: Path) -> None:
     assert f"principal: {'p' * 100}" in (top / "default/info").read_text()
 
 
-def test_a_service_of_one_mebibyte(top: Path) -> None:
+def test_service_of_one_mebibyte_is_stored(top: Path) -> None:
     append(top / "dir/tkt", records.record("host/" + "s" * (1 << 20)))
     names = os.listdir(top / "default/credentials")
     assert sorted(map(len, names)) == [len("host%2Fone@KRBTEST.COM"), 255]
@@ -219,7 +219,7 @@ def test_a_service_of_one_mebibyte(top: Path) -> None:
     assert f"Server: host/{'s' * (1 << 20)}@KRBTEST.COM\n" in text
 
 
-def test_ten_thousand_credentials(top: Path) -> None:
+def test_ten_thousand_credentials_are_listed(top: Path) -> None:
     servers = [f"host/{number}" for number in range(10_000)]
     image = records.ccache(servers)
     (top / "caches/tkt/ccache").write_bytes(image)
@@ -238,7 +238,7 @@ def test_ten_thousand_credentials(top: Path) -> None:
     assert os.listdir(directory) == []
 
 
-def test_a_thousand_ccaches(top: Path) -> None:
+def test_thousand_ccaches_are_listed(top: Path) -> None:
     for number in range(1023):
         (top / "caches" / str(number)).mkdir()
     for number in range(100):
@@ -256,7 +256,7 @@ NARROW = ("--max-open", "20", "--max-events", "30")
 
 
 @pytest.mark.parametrize("mount", [NARROW], indirect=True)
-def test_a_mount_with_few_handles(mount: Mounted) -> None:
+def test_open_file_limit_is_emfile(mount: Mounted) -> None:
     """EMFILE to the one who asks for one more; commands and the end go on working."""
     path = mount.path / "dir/tkt"
     path.write_bytes(IMAGE)
@@ -286,7 +286,7 @@ def opens(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("mount", [NARROW], indirect=True)
-def test_a_mount_with_few_events(mount: Mounted) -> None:
+def test_event_limit_drops_oldest_lines(mount: Mounted) -> None:
     for number in range(50):
         (mount.path / "caches" / str(number)).mkdir()
     lines = (mount.path / "events").read_text().splitlines()

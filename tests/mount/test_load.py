@@ -71,7 +71,7 @@ def abort(mount: Mounted) -> None:
     "end", [terminate, unmount, pytest.param(abort, marks=pytest.mark.expects_warnings)]
 )
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
-def test_the_end(mount: Mounted, end: Callable[[Mounted], None], busy: bool) -> None:
+def test_mount_ends_under_load(mount: Mounted, end: Callable[[Mounted], None], busy: bool) -> None:
     with flood(mount) if busy else contextlib.nullcontext():
         end(mount)
         status = mount.process.wait(SECONDS)
@@ -83,7 +83,7 @@ def test_the_end(mount: Mounted, end: Callable[[Mounted], None], busy: bool) -> 
     assert not is_mounted(mount.path)
 
 
-def test_who_waits_is_woken_and_what_expires_is_announced(mount: Mounted) -> None:
+def test_waiters_and_expiry_are_served_under_load(mount: Mounted) -> None:
     """The helper's answers and the daemon's timer, while there is no end of requests."""
     soon = int(time.time()) + 2
     with waiting(mount.path, "changed") as [waiter], flood(mount):
@@ -96,7 +96,7 @@ def test_who_waits_is_woken_and_what_expires_is_announced(mount: Mounted) -> Non
             assert second.wait(SECONDS) == 0
 
 
-def test_withdrawn_requests() -> None:
+def test_withdrawn_requests_do_not_block_daemon() -> None:
     """Ten thousand requests that are there at the daemon's poll(2) and gone at its read(2).
 
     The read waits for nothing then; with no other request coming it must be given up.

@@ -60,13 +60,13 @@ def run(loop: Loop, serve: Task, *others: Task) -> None:
         trio.run(main, instruments=[loop.runnable])
 
 
-def test_pyfuse3_gets_it_and_gives_it_back() -> None:
+def test_loop_replaces_trio_in_pyfuse3_and_restores_it() -> None:
     with Loop() as loop:
         assert pyfuse3.trio is loop
     assert pyfuse3.trio is trio
 
 
-def test_a_flood_leaves_turns_to_others(loop: Loop) -> None:
+def test_request_flood_leaves_turns_to_tasks(loop: Loop) -> None:
     """With a request always there, who is ready runs once in BATCH requests.
 
     trio gives turns in any order, so one may come first in one pass and last in the next.
@@ -91,7 +91,7 @@ def test_a_flood_leaves_turns_to_others(loop: Loop) -> None:
     assert all(after > before for before, after in zip(begun, begun[2 * BATCH :], strict=False))
 
 
-def test_a_flood_leaves_timers_connections_and_threads_alone(loop: Loop) -> None:
+def test_request_flood_leaves_turns_to_timers_sockets_threads(loop: Loop) -> None:
     """Each of them is noticed while there is no end of requests."""
     with pipe() as (device, client), pipe() as (connection, peer):
         os.write(client, b"x")
@@ -129,7 +129,7 @@ def test_a_flood_leaves_timers_connections_and_threads_alone(loop: Loop) -> None
         assert seen == {"timer", "connection", "thread", "signal"}
 
 
-def test_asleep_it_hears_of_everything(loop: Loop) -> None:
+def test_sleeping_loop_wakes_for_every_source(loop: Loop) -> None:
     """No request comes: the others' ends must wake it, one after the other, and then a request."""
     with pipe() as (device, client), pipe() as (connection, peer):
         order: list[str] = []
@@ -154,7 +154,7 @@ def test_asleep_it_hears_of_everything(loop: Loop) -> None:
         assert order == ["timer", "connection", "signal", "request"]
 
 
-def test_what_a_request_sets_off_is_done_before_sleeping(loop: Loop) -> None:
+def test_loop_runs_woken_task_before_sleeping(loop: Loop) -> None:
     """A handler wakes a task, and no other request comes: it must run nevertheless."""
     with pipe() as (device, client):
         news = trio.Event()
@@ -198,7 +198,7 @@ class Asked:
 
 
 @pytest.mark.parametrize("prompt", [True, False])
-def test_those_who_ask_are_answered_without_a_pass(
+def test_direct_clients_are_answered_without_trio_pass(
     prompt: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asleep, and while it looks for the next one: trio has no turn until the request is there."""
@@ -234,7 +234,7 @@ def test_those_who_ask_are_answered_without_a_pass(
 
 
 @pytest.mark.parametrize("prompt", [True, False])
-def test_a_flood_of_those_who_ask_leaves_turns_to_others(
+def test_flood_of_direct_clients_leaves_turns(
     prompt: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests, timers, connections and threads come in between."""
@@ -264,7 +264,7 @@ def test_a_flood_of_those_who_ask_leaves_turns_to_others(
         assert asked.answered > 0
 
 
-def test_a_flood_of_requests_leaves_turns_to_those_who_ask() -> None:
+def test_request_flood_leaves_turns_to_direct_clients() -> None:
     loop = Loop()
     with pipe() as (device, client), pipe() as ends:
         asked = Asked(*ends)
@@ -280,7 +280,7 @@ def test_a_flood_of_requests_leaves_turns_to_those_who_ask() -> None:
         run(loop, serve)
 
 
-def test_where_it_sleeps_in_trio_it_answers_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_sleeping_in_trio_answers_no_direct_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has something to answer is told so, and waits in a task."""
     monkeypatch.setattr(daemon_loop, "_descriptor_of_trio", lambda: -1)
     loop = Loop()
@@ -292,7 +292,7 @@ def test_where_it_sleeps_in_trio_it_answers_nobody(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("flood", [True, False])
-def test_the_end(loop: Loop, flood: bool) -> None:
+def test_loop_ends_when_device_closes(loop: Loop, flood: bool) -> None:
     with pipe() as (device, client):
         if flood:
             os.write(client, b"x")
@@ -309,7 +309,7 @@ def test_the_end(loop: Loop, flood: bool) -> None:
             run(loop, serve, ends)
 
 
-def test_it_can_be_cancelled(loop: Loop) -> None:
+def test_loop_can_be_cancelled(loop: Loop) -> None:
     with pipe() as (device, client):
         os.write(client, b"x")
 
@@ -322,7 +322,7 @@ def test_it_can_be_cancelled(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(("running", "spins"), [(0, True), (1, False)])
-def test_it_spins_only_while_a_core_is_idle(tmp_path: Path, running: int, spins: bool) -> None:
+def test_loop_spins_only_with_idle_core(tmp_path: Path, running: int, spins: bool) -> None:
     cores = len(os.sched_getaffinity(0))
     file = tmp_path / "loadavg"
     file.write_text(f"0.00 0.01 0.05 {cores + running}/99 4711\n")
@@ -334,11 +334,11 @@ def test_it_spins_only_while_a_core_is_idle(tmp_path: Path, running: int, spins:
     load.close()
 
 
-def test_without_a_look_at_the_load_it_does_not_spin(tmp_path: Path) -> None:
+def test_loop_without_load_figure_does_not_spin(tmp_path: Path) -> None:
     assert not CpuLoad(str(tmp_path / "missing")).has_idle_core(100.0)
 
 
-def test_a_read_that_waits_for_nothing_is_given_up() -> None:
+def test_read_of_withdrawn_request_is_interrupted() -> None:
     """Again and again, as often as it happens, however late it begins; and the timer ends."""
     libc = ctypes.CDLL(None, use_errno=True)
     timeout, place = ReadTimeout(), ctypes.create_string_buffer(1)
@@ -357,7 +357,7 @@ def test_a_read_that_waits_for_nothing_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("long", [True, False])
-def test_the_timer_ends_when_nobody_needs_it(long: bool) -> None:
+def test_read_timer_ends_when_unused(long: bool) -> None:
     timeout = ReadTimeout()
     timeout.start()
     try:

@@ -70,17 +70,21 @@ def life_of_a_ccache(kdc: Kdc) -> list[Step]:
     ]
 
 
-def test_file_default(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_mit_transcript_with_default_file_equals_tmpfs(
+    kdc: Kdc, tmpfs: Place, mounted: Place
+) -> None:
     compare(kdc, "FILE:{place}/default/ccache", (tmpfs, mounted), life_of_a_ccache(kdc))
 
 
-def test_file_by_name(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_mit_transcript_with_named_file_equals_tmpfs(
+    kdc: Kdc, tmpfs: Place, mounted: Place
+) -> None:
     for place in (tmpfs, mounted):
         place.ccache("work")
     compare(kdc, "FILE:{place}/caches/work/ccache", (tmpfs, mounted), life_of_a_ccache(kdc))
 
 
-def test_two_files_at_a_time(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_two_ccaches_do_not_disturb_each_other(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
     """`-c` and KRB5CCNAME name different ccaches; neither disturbs the other."""
     for place in (tmpfs, mounted):
         place.ccache("work")
@@ -139,13 +143,13 @@ def life_of_a_collection(kdc: Kdc) -> list[Step]:
     ]
 
 
-def test_dir(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_mit_transcript_with_dir_equals_tmpfs(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
     compare(kdc, "DIR:{place}/dir", (tmpfs, mounted), life_of_a_collection(kdc))
     names = [[entry.name for entry in (p.path / "dir").iterdir()] for p in (tmpfs, mounted)]
     assert sorted(map(len, names[1])) == sorted(map(len, names[0]))
 
 
-def test_dir_subsidiary(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_dir_subsidiary_names_one_ccache(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
     """`DIR::FILE` names one ccache of the collection."""
     alice, bob = kdc.principal("alice"), kdc.principal("bob")
     named = ("-c", "DIR::{place}/dir/tktwork")
@@ -164,7 +168,7 @@ def test_dir_subsidiary(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
     compare(kdc, "DIR:{place}/dir", (tmpfs, mounted), steps)
 
 
-def test_one_ccache_through_file_and_dir(kdc: Kdc, mounted: Place) -> None:
+def test_ccache_is_shared_by_file_and_dir(kdc: Kdc, mounted: Place) -> None:
     """What kinit writes through DIR: is at once in the default FILE: ccache, and back."""
     through_dir, through_file = (
         kdc.environment(name) for name in (mounted.dir_name, mounted.file_name)
@@ -177,7 +181,7 @@ def test_one_ccache_through_file_and_dir(kdc: Kdc, mounted: Place) -> None:
     run(["klist"], through_dir, status=1)
 
 
-def test_renewed_ticket_is_another(kdc: Kdc, place: Place) -> None:
+def test_kinit_renew_replaces_ccache(kdc: Kdc, place: Place) -> None:
     """kinit -R really replaces the ccache's bytes, and leaves no scratch file beside it."""
     environment = kdc.environment(place.file_name)
     run(["kinit", "-k", "-t", kdc.keytab, "alice"], environment)

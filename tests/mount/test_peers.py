@@ -36,7 +36,9 @@ K5START = [
 
 @pytest.mark.parametrize(("options", "status"), K5START, ids=lambda value: "".join(str(value)))
 @pytest.mark.parametrize("name", ["default/ccache", "caches/work/ccache", "dir/tkt.work"])
-def test_k5start(kdc: Kdc, top: Path, name: str, options: tuple[str, ...], status: int) -> None:
+def test_k5start_reports_refusals_and_leaves_nothing(
+    kdc: Kdc, top: Path, name: str, options: tuple[str, ...], status: int
+) -> None:
     """What it can't have it is told, with nothing left beside the ccache."""
     k5start = require("kstart", "apt-get install kstart", ["k5start"])["k5start"]
     (top / "caches/work").mkdir()
@@ -51,7 +53,7 @@ def test_k5start(kdc: Kdc, top: Path, name: str, options: tuple[str, ...], statu
     assert HTTP in run(["klist"], kdc.environment(f"FILE:{top / name}")).stdout
 
 
-def test_copies_beside_a_ccache(kdc: Kdc, top: Path) -> None:
+def test_t_crossrealm_copies_beside_ccache(kdc: Kdc, top: Path) -> None:
     """t_crossrealm puts a ccache aside, loses it on purpose, and copies it back."""
     for name in ("a", "b"):
         (top / "caches" / name).mkdir()
@@ -71,7 +73,7 @@ def test_copies_beside_a_ccache(kdc: Kdc, top: Path) -> None:
     assert HTTP not in run(["klist"], environment).stdout
 
 
-def test_a_client_that_sets_the_primary_where_there_is_none(kdc: Kdc, top: Path) -> None:
+def test_heimdal_kinit_creates_primary(kdc: Kdc, top: Path) -> None:
     """Heimdal's kinit makes a ccache of a name of its own, and the primary one if need be."""
     primary, directory = top / "dir/primary", f"DIR:{top}/dir"
 
@@ -94,9 +96,7 @@ def test_a_client_that_sets_the_primary_where_there_is_none(kdc: Kdc, top: Path)
 
 
 @pytest.mark.parametrize("length", [62, 63, 100, 251, 252, 255])
-def test_a_default_of_any_name_leaves_the_collection_usable(
-    kdc: Kdc, top: Path, length: int
-) -> None:
+def test_default_of_any_name_keeps_dir_usable(kdc: Kdc, top: Path, length: int) -> None:
     """libkrb5 refuses all of a DIR whose primary one has a name that it doesn't take."""
     for name in ("n" * length, r"back\slash"):
         (top / "caches" / name).mkdir()

@@ -18,7 +18,9 @@ def klist(kdc: Kdc, place: Place) -> Output:
     return run(["klist"], kdc.environment(place.file_name))
 
 
-def test_libkrb5_in_one_process(kdc: Kdc, python: Programs, tmpfs: Place, mounted: Place) -> None:
+def test_libkrb5_calls_equal_tmpfs(
+    kdc: Kdc, python: Programs, tmpfs: Place, mounted: Place
+) -> None:
     """An application that initializes, stores, configures, removes and destroys."""
     arguments = (kdc.principal("alice"), kdc.keytab, "HTTP/localhost")
     printed = [
@@ -32,7 +34,9 @@ def test_libkrb5_in_one_process(kdc: Kdc, python: Programs, tmpfs: Place, mounte
     assert f"stored again: ['{tgt}']" in printed[1]
 
 
-def test_libkrb5_in_a_collection(kdc: Kdc, python: Programs, tmpfs: Place, mounted: Place) -> None:
+def test_libkrb5_collection_calls_equal_tmpfs(
+    kdc: Kdc, python: Programs, tmpfs: Place, mounted: Place
+) -> None:
     arguments = (kdc.principal("bob"), kdc.keytab, "HTTP/localhost")
     printed = [
         python.run("libkrb5", *arguments, ccname=place.dir_name).stdout
@@ -53,7 +57,7 @@ def test_gssapi_handshake(kdc: Kdc, python: Programs, place: Place) -> None:
 
 
 @pytest.mark.parametrize("module", ["with_impacket", "with_minikerberos"])
-def test_loads(kdc: Kdc, python: Programs, place: Place, module: str) -> None:
+def test_clients_load_ccache_by_path(kdc: Kdc, python: Programs, place: Place, module: str) -> None:
     """It takes the bare path, and makes of the TGT what it needs."""
     kinit(kdc, place, "alice")
     run(["kvno", "host/localhost"], kdc.environment(place.file_name))
@@ -67,7 +71,7 @@ def test_loads(kdc: Kdc, python: Programs, place: Place, module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["with_impacket", "with_minikerberos"])
-def test_saves(kdc: Kdc, python: Programs, place: Place, module: str) -> None:
+def test_clients_save_ccache_by_path(kdc: Kdc, python: Programs, place: Place, module: str) -> None:
     """It truncates and writes, to a new name and over one that is there; MIT goes on from that."""
     copy = place.ccache("copy")
     environment = kdc.environment(f"FILE:{copy}")

@@ -65,7 +65,7 @@ def resolve(context: Context, path: Path) -> Ccache:
 
 @pytest.mark.parametrize("place", ["caches/tkt/ccache", "default/ccache"])
 @pytest.mark.parametrize(("operation", "wanted", "walks"), WANTED)
-def test_requests(
+def test_operation_makes_expected_requests(
     mount: Mounted,
     krb5_context: Context,
     operation: Operation,

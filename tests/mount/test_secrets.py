@@ -58,7 +58,7 @@ def clean(said: bytes | str, where: object = "") -> bool:
     return True
 
 
-def test_the_finder() -> None:
+def test_finder_finds_secrets() -> None:
     """It finds what is there."""
     key, ticket = records.secrets_of("host/one")
     for said in (IMAGE, key.hex(), key.hex().upper(), repr(ticket), base64.b64encode(b"x" + key)):
@@ -102,7 +102,7 @@ def provoke(top: Path) -> list[str]:
 
 @pytest.mark.parametrize("mount", [("--debug",)], indirect=True)
 @pytest.mark.expects_warnings
-def test_a_mount_tells_no_secret(mount: Mounted) -> None:
+def test_mount_shows_no_secret(mount: Mounted) -> None:
     """Not in a text, an event, the log (with --debug), an error, or what /proc shows."""
     top = mount.path
     (top / "caches/tkt/ccache").write_bytes(IMAGE)
@@ -132,7 +132,7 @@ def family(pid: int) -> list[int]:
     return [pid]
 
 
-def test_values_tell_no_secret() -> None:
+def test_values_show_no_secret() -> None:
     """However they are printed: a failing assertion shows them."""
     ccache = decode_ccache(IMAGE)
     for credential in ccache.credentials:
@@ -145,7 +145,7 @@ def test_values_tell_no_secret() -> None:
         assert clean(f"{value!r} {value}")
 
 
-def test_errors_of_the_format_tell_no_secret() -> None:
+def test_format_errors_show_no_secret() -> None:
     """Wherever the bytes end, and whatever byte of them is wrong."""
     errors: set[str] = set()
     for at in range(len(RECORD)):
@@ -159,7 +159,7 @@ def test_errors_of_the_format_tell_no_secret() -> None:
     assert clean("\n".join(sorted(errors)))
 
 
-def test_errors_of_the_store_tell_no_secret() -> None:
+def test_store_errors_show_no_secret() -> None:
     store = new_store()
     kept = fill(store, IMAGE)
     errors: set[str] = set()

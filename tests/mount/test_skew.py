@@ -40,7 +40,7 @@ def place(make_mount: MakeMount, tmp_path: Path, name: str) -> tuple[str, Path]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mit(off: Kdc, make_mount: MakeMount, tmp_path: Path, name: str) -> None:
+def test_mit_applies_kdc_offset(off: Kdc, make_mount: MakeMount, tmp_path: Path, name: str) -> None:
     ccname, socket = place(make_mount, tmp_path, name)
     conf = tmp_path / "kcm.conf"
     conf.write_text(f"[libdefaults]\n\tkcm_socket = {socket}\n")
@@ -59,7 +59,7 @@ def test_mit(off: Kdc, make_mount: MakeMount, tmp_path: Path, name: str) -> None
 
 @pytest.mark.heimdal
 @pytest.mark.parametrize("name", NAMES)
-def test_heimdal(
+def test_heimdal_applies_kdc_offset(
     off: Kdc, heimdal: Heimdal, make_mount: MakeMount, tmp_path: Path, name: str
 ) -> None:
     if os.geteuid() != 0:
@@ -79,7 +79,7 @@ def test_heimdal(
     assert all(service in client("heimtools", "klist").stdout for service in SERVICES)
 
 
-def test_the_ccapi_tells_of_it(off: Kdc, make_mount: MakeMount, tmp_path: Path) -> None:
+def test_ccapi_reports_kdc_offset(off: Kdc, make_mount: MakeMount, tmp_path: Path) -> None:
     ccname, _ = place(make_mount, tmp_path, "FILE:{}/default/ccache")
     command = ("kinit", "-k", "-t", str(off.keytab), "alice")
     run(command, off.environment(ccname))

@@ -267,7 +267,7 @@ def twins(mount: Mounted, tmpfs: Place) -> type[Directories]:
     )
 
 
-def test_a_mount_is_like_a_directory(twins: type[Directories]) -> None:
+def test_mount_agrees_with_tmpfs(twins: type[Directories]) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         twins,
         settings=settings(

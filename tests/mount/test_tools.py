@@ -57,13 +57,13 @@ def events(top: Path) -> list[list[str]]:
         'cat "$1" > default/ccache; touch -r "$1" default/ccache',
     ],
 )
-def test_a_copy_keeps_its_time(top: Path, source: Path, command: str) -> None:
+def test_cp_preserves_time(top: Path, source: Path, command: str) -> None:
     assert sh(top, command, str(source)) == ""
     assert (top / "default/ccache").read_bytes() == OTHER
     assert sh(top, "stat -c %Y default/ccache") == f"{LONG_AGO}\n"
 
 
-def test_times_of_directories_and_links(top: Path) -> None:
+def test_touch_sets_times_of_directories_and_links(top: Path) -> None:
     paths = "caches/tkt caches dir . default/credentials default/lock"
     sh(top, f"touch -d @{LONG_AGO} {paths} && touch -h -d @{LONG_AGO} default")
     assert sh(top, f"stat -c %Y {paths} default").split() == [str(LONG_AGO)] * 7
@@ -71,7 +71,7 @@ def test_times_of_directories_and_links(top: Path) -> None:
     assert str(LONG_AGO) not in sh(top, "stat -c %Y caches caches/tkt")
 
 
-def test_times_set_by_one_process_are_seen_by_a_watcher(top: Path) -> None:
+def test_set_times_are_visible_to_other_processes(top: Path) -> None:
     """The kernel keeps what it was told, until it is told otherwise."""
     assert (top / "default/ccache").stat().st_mtime > LONG_AGO
     os.utime(top / "default/ccache", ns=(5, LONG_AGO * 10**9 + 123))
@@ -83,7 +83,7 @@ def test_times_set_by_one_process_are_seen_by_a_watcher(top: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [".", "default", "caches/tkt/", "dir"])
-def test_what_is_listed_can_be_read_to_its_end(top: Path, place: str) -> None:
+def test_listed_files_can_be_read_to_end(top: Path, place: str) -> None:
     """`cat *` once waited at the FIFO `changed` for ever."""
     assert "changed" not in sh(top, f"ls {place}").split()
     sh(top, f"cd {place} && cat $(find -H . -maxdepth 1 -type f) > /dev/null && ! grep zzz * 2>&1")
@@ -91,7 +91,7 @@ def test_what_is_listed_can_be_read_to_its_end(top: Path, place: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["principal", "kdc_offset", "lock", "info", "ids"])
-def test_tar_ends(top: Path, tmp_path: Path, name: str) -> None:
+def test_tar_extracts_over_mount(top: Path, tmp_path: Path, name: str) -> None:
     """It removes what is in its way, and once found it there again, for ever."""
     (tmp_path / name).write_text({"principal": "bob@R\n", "kdc_offset": "7\n"}.get(name, ""))
     (tmp_path / name).chmod(0o600)
@@ -112,7 +112,7 @@ def test_tar_ends(top: Path, tmp_path: Path, name: str) -> None:
         "rm default/principal && set -C && echo bob@R > default/principal",
     ],
 )
-def test_tools_that_make_a_file_anew(top: Path, tmp_path: Path, command: str) -> None:
+def test_tools_that_recreate_files_work(top: Path, tmp_path: Path, command: str) -> None:
     path = tmp_path / "principal"
     path.write_text("bob@R\n")
     path.chmod(0o600)
@@ -120,7 +120,7 @@ def test_tools_that_make_a_file_anew(top: Path, tmp_path: Path, command: str) ->
     assert sh(top, "cat default/principal") == "bob@R\n"
 
 
-def test_sed_in_a_configuration_entry(top: Path) -> None:
+def test_sed_edits_configuration_entry(top: Path) -> None:
     sh(top, "printf yes > default/config/fast_avail && sed -i s/yes/no/ default/config/fast_avail")
     assert sh(top, "ls default/config; cat default/config/*") == "fast_avail\nno"
     sh(top, "mkdir caches/b && echo b@R > caches/b/principal")
@@ -128,12 +128,12 @@ def test_sed_in_a_configuration_entry(top: Path) -> None:
     assert "Operation not permitted" in said
 
 
-def test_a_removal_of_the_offset_clears_it(top: Path) -> None:
+def test_rm_of_kdc_offset_clears_it(top: Path) -> None:
     sh(top, "echo 7 > default/kdc_offset && rm default/kdc_offset && ls default > /dev/null")
     assert sh(top, "cat default/kdc_offset") == ""
 
 
-def test_what_was_removed_is_back_when_its_directory_is_listed(top: Path) -> None:
+def test_removed_fixed_name_returns_with_listing(top: Path) -> None:
     sh(top, "rm default/info && ! cat default/info 2> /dev/null")
     assert "info" in sh(top, "ls default").split()
     assert "initialised: yes" in sh(top, "cat default/info")
@@ -151,7 +151,7 @@ def test_what_was_removed_is_back_when_its_directory_is_listed(top: Path) -> Non
         "ln -sf by-id/$(sed -n 's/^id: //p' caches/b/info) default",
     ],
 )
-def test_ways_to_switch(top: Path, command: str) -> None:
+def test_default_switches_by_ln_and_mv(top: Path, command: str) -> None:
     sh(top, "mkdir caches/b")
     assert sh(top, command) == ""
     assert sh(top, "readlink default; ls caches/tkt caches/b | grep -cx b", status=1) == (
@@ -163,19 +163,19 @@ def test_ways_to_switch(top: Path, command: str) -> None:
     "command",
     ["ln -s caches/b caches/b", "ln -s caches/b caches/tkt/c", "ln -s /tmp default"],
 )
-def test_links_that_mean_nothing_are_refused(top: Path, command: str) -> None:
+def test_invalid_links_are_refused(top: Path, command: str) -> None:
     sh(top, "mkdir caches/b")
     assert "Operation not permitted" in sh(top, command, status=1)
     assert sh(top, "readlink default") == "caches/tkt\n"
 
 
-def test_shred(top: Path) -> None:
+def test_shred_removes_ccache(top: Path) -> None:
     assert sh(top, "shred -u default/ccache") == ""
     assert sh(top, "ls default/credentials; grep initialised default/info") == "initialised: no\n"
     assert "ccache" not in sh(top, "ls default").split()
 
 
-def test_bytes_that_are_no_ccache_over_one_destroy_it(top: Path) -> None:
+def test_malformed_overwrite_destroys_ccache(top: Path) -> None:
     """By a write over all of it; a shorter one is refused and changes nothing."""
     before = len(events(top))
     with (top / "default/ccache").open("r+b", buffering=0) as file:
@@ -192,7 +192,7 @@ def test_bytes_that_are_no_ccache_over_one_destroy_it(top: Path) -> None:
     assert (top / "dir/tkt").read_bytes() == OTHER
 
 
-def test_a_credential_cut_short_is_not_lost_without_a_word(top: Path, tmp_path: Path) -> None:
+def test_incomplete_credential_is_reported_in_events(top: Path, tmp_path: Path) -> None:
     """close(2) can't fail here: the kernel sends no request for it."""
     record = records.record("host/new")
     (tmp_path / "record").write_bytes(record[:-1])
@@ -210,20 +210,20 @@ def test_a_credential_cut_short_is_not_lost_without_a_word(top: Path, tmp_path: 
     assert "host%2Fnew@KRBTEST.COM" in sh(top, "ls default/credentials").split()
 
 
-def test_a_ccache_cut_short_is_refused_at_fsync(top: Path, tmp_path: Path) -> None:
+def test_fsync_refuses_incomplete_ccache(top: Path, tmp_path: Path) -> None:
     (tmp_path / "ccache").write_bytes(IMAGE[:-1])
     command = 'dd if="$1" of=default/ccache conv=fsync status=none'
     assert "Invalid argument" in sh(top, command, str(tmp_path / "ccache"), status=1)
 
 
 @pytest.mark.parametrize("target", ["default/ccache", "dir/tkt.new", "default/principal"])
-def test_mv_says_what_is_wrong(top: Path, target: str) -> None:
+def test_mv_reports_refusals(top: Path, target: str) -> None:
     said = sh(top, f"echo no > default/new && mv default/new {target}", status=1)
     assert "Bad message" in said
     assert "subdirectory" not in said
 
 
-def test_an_event_names_the_process_and_not_a_thread(top: Path) -> None:
+def test_event_names_process_not_thread(top: Path) -> None:
     program = (
         "import sys, threading, pathlib\n"
         "write = pathlib.Path(sys.argv[1]).write_bytes\n"
@@ -237,7 +237,7 @@ def test_an_event_names_the_process_and_not_a_thread(top: Path) -> None:
     assert [line[7] for line in events(top)][-1].startswith("python")
 
 
-def test_an_event_of_a_thread_of_its_own_name(top: Path) -> None:
+def test_event_of_renamed_thread_names_process(top: Path) -> None:
     """A thread's name is no command."""
     said: list[list[str]] = []
 
@@ -253,7 +253,7 @@ def test_an_event_of_a_thread_of_its_own_name(top: Path) -> None:
     assert said[0][6:] == [f"pid={os.getpid()}", command]
 
 
-def test_a_reader_of_events_that_comes_late_is_told_in_one_line(top: Path) -> None:
+def test_late_event_reader_gets_one_line_for_gap(top: Path) -> None:
     with (top / "events").open("rb", buffering=0) as file:
         for number in range(12_000):
             (top / "default/kdc_offset").write_bytes(b"%d\n" % number)

@@ -47,7 +47,7 @@ def lines(top: Path, after: int = 0) -> list[list[str]]:
     return [line.split("\t") for line in (top / "events").read_text().splitlines()][after:]
 
 
-def test_look_around(top: Path) -> None:
+def test_ls_and_cat_show_the_tree(top: Path) -> None:
     assert sh(top, "ls").split() == sorted(os.listdir(top))
     assert sh(top, "readlink default") == "caches/tkt\n"
     assert sh(top, "ls caches/tkt/credentials").split() == [ONE, TWO]
@@ -61,20 +61,20 @@ def test_look_around(top: Path) -> None:
     assert sh(top, "cmp caches/tkt/ccache dir/tkt && stat -c '%h %a' dir/tkt") == "1 600\n"
 
 
-def test_a_listing_with_attributes_does_not_fail(top: Path) -> None:
+def test_recursive_listing_has_no_errors(top: Path) -> None:
     lines = sh(top, "ls -laR").splitlines()
     assert not [line for line in lines if "cannot" in line or "?" in line]
     sh(top, "find . -type f ! -path './changed' -exec cat {} + > /dev/null")
     sh(top, "tar cf /dev/null --exclude=changed . && du -a . > /dev/null && df .")
 
 
-def test_sizes_are_what_is_read(top: Path) -> None:
+def test_file_sizes_equal_bytes_read(top: Path) -> None:
     for path in sh(top, "find . -type f").split():
         size, read = sh(top, f"stat -c %s '{path}'; wc -c < '{path}'").split()
         assert size == read, path
 
 
-def test_copy_in_and_out(top: Path, tmp_path: Path) -> None:
+def test_cp_in_and_out_keeps_bytes(top: Path, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(OTHER)
     sh(top, 'cp "$1"/in caches/tkt/ccache && cp dir/tkt "$1"/out', str(tmp_path))
     assert (tmp_path / "out").read_bytes() == OTHER
@@ -83,26 +83,26 @@ def test_copy_in_and_out(top: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 7, 512, 4096])
-def test_dd_in_pieces(top: Path, tmp_path: Path, block: int) -> None:
+def test_dd_writes_in_blocks(top: Path, tmp_path: Path, block: int) -> None:
     (tmp_path / "in").write_bytes(OTHER)
     sh(top, f'dd if="$1"/in of=dir/tkt bs={block} status=none', str(tmp_path))
     assert (top / "caches/tkt/ccache").read_bytes() == OTHER
 
 
-def test_append_with_a_shell(top: Path, tmp_path: Path) -> None:
+def test_shell_append_stores_credential(top: Path, tmp_path: Path) -> None:
     (tmp_path / "record").write_bytes(records.record("host/new"))
     sh(top, 'cat "$1"/record >> dir/tkt', str(tmp_path))
     assert (top / "caches/tkt/ccache").read_bytes() == IMAGE + records.record("host/new")
     assert len(sh(top, "ls caches/tkt/credentials").split()) == 3
 
 
-def test_bytes_that_are_no_ccache(top: Path) -> None:
+def test_malformed_ccache_is_einval(top: Path) -> None:
     output = sh(top, "printf 'no ccache' > caches/tkt/ccache", status=1)
     assert "Invalid argument" in output
     assert (top / "caches/tkt/ccache").read_bytes() == b""
 
 
-def test_a_rename_of_what_is_no_ccache(top: Path) -> None:
+def test_rename_of_malformed_ccache_is_refused(top: Path) -> None:
     output = sh(top, "echo no > caches/tkt/x; mv caches/tkt/x caches/tkt/ccache", status=1)
     assert "cannot move" in output
     with pytest.raises(OSError, match="Bad message"):
@@ -110,7 +110,7 @@ def test_a_rename_of_what_is_no_ccache(top: Path) -> None:
     assert (top / "dir/tkt").read_bytes() == IMAGE
 
 
-def test_a_tail_that_stays_incomplete_is_dropped(top: Path) -> None:
+def test_incomplete_record_is_dropped_at_close(top: Path) -> None:
     before = len(lines(top))
     with (top / "dir/tkt").open("ab", buffering=0) as file:
         file.write(records.record("host/new")[:100])
@@ -120,14 +120,14 @@ def test_a_tail_that_stays_incomplete_is_dropped(top: Path) -> None:
     assert (top / "caches/tkt/ccache").read_bytes() == IMAGE
 
 
-def test_rm_a_credential(top: Path) -> None:
+def test_rm_removes_credential(top: Path) -> None:
     sh(top, f"rm caches/tkt/credentials/{ONE}")
     assert sh(top, "ls caches/tkt/credentials") == f"{TWO}\n"
     assert records.secrets_of("host/one")[0] not in (top / "dir/tkt").read_bytes()
     assert sh(top, f"rm caches/tkt/credentials/{ONE} 2>&1 | grep -c 'No such file'") == "1\n"
 
 
-def test_write_a_credential(top: Path, tmp_path: Path) -> None:
+def test_write_stores_credential(top: Path, tmp_path: Path) -> None:
     (tmp_path / "record").write_bytes(records.record("host/new"))
     sh(top, 'cp "$1"/record caches/tkt/credentials/any', str(tmp_path))
     assert (top / "dir/tkt").read_bytes() == IMAGE + records.record("host/new")
@@ -137,7 +137,7 @@ def test_write_a_credential(top: Path, tmp_path: Path) -> None:
     sh(top, 'cp "$1"/record caches/tkt/credentials/any', str(tmp_path), status=1)
 
 
-def test_write_small_files(top: Path) -> None:
+def test_small_files_are_writable(top: Path) -> None:
     sh(top, "echo bob@EXAMPLE.COM > default/principal && echo -90 > default/kdc_offset")
     sh(top, "printf 2 > default/config/pa_type && printf 'a\\0b' > 'default/config/x~y@R'")
     assert sh(top, "cat default/principal default/kdc_offset") == "bob@EXAMPLE.COM\n-90\n"
@@ -149,7 +149,7 @@ def test_write_small_files(top: Path) -> None:
     assert sh(top, "rm default/config/pa_type; ls default/config") == "x~y@R\n"
 
 
-def test_rm_the_ccache(top: Path) -> None:
+def test_rm_uninitialises_ccache(top: Path) -> None:
     ident = sh(top, "grep ^id: caches/tkt/info")
     sh(top, "rm caches/tkt/ccache")
     assert sh(top, "ls dir; grep ^id: caches/tkt/info") == ident
@@ -160,7 +160,7 @@ def test_rm_the_ccache(top: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["rmdir caches/work", "rm -r caches/work", "rm -rf caches/*"])
-def test_rm_a_ccache(top: Path, command: str) -> None:
+def test_rmdir_destroys_ccache(top: Path, command: str) -> None:
     sh(top, "mkdir caches/work && printf 1 > default/config/x && cp README caches/work/scratch")
     (top / "caches/work/ccache").write_bytes(OTHER)
     before = len(lines(top))
@@ -171,7 +171,7 @@ def test_rm_a_ccache(top: Path, command: str) -> None:
     assert sh(top, "ls default/credentials") == "host%2Fother@KRBTEST.COM\n"
 
 
-def test_rm_what_is_in_a_ccache_while_somebody_looks_on(top: Path) -> None:
+def test_rm_r_of_ccache_in_use_keeps_directories_working(top: Path) -> None:
     """The directories that `rm` believes to be gone work as before, also for who is in them."""
     with open_directories(top / "caches/tkt", top / "caches/tkt/credentials"):
         sh(top, "rm -rf caches/tkt/*")
@@ -191,7 +191,7 @@ def open_directories(*paths: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["", "ccache", "lock", "credentials"])
-def test_move_over_a_directory_in_use(top: Path, name: str) -> None:
+def test_mv_over_directory_in_use_works(top: Path, name: str) -> None:
     """The kernel takes it for dead while somebody has something open in it; it isn't."""
     sh(top, "mkdir caches/a caches/b")
     (top / "caches/a/ccache").write_bytes(IMAGE)
@@ -208,7 +208,7 @@ def test_move_over_a_directory_in_use(top: Path, name: str) -> None:
     assert (top / "dir/tkt.b").read_bytes() == IMAGE
 
 
-def test_move_a_ccache(top: Path) -> None:
+def test_mv_renames_ccache(top: Path) -> None:
     sh(top, "mkdir caches/b && mv caches/tkt/ccache caches/b/ccache")
     assert (top / "dir/tkt.b").read_bytes() == IMAGE
     assert sh(top, "readlink default; ls caches") == "caches/b\nb\n"
@@ -218,7 +218,7 @@ def test_move_a_ccache(top: Path) -> None:
     assert "Operation not permitted" in output
 
 
-def test_nothing_leaves_the_mount_by_a_rename(top: Path, tmp_path: Path) -> None:
+def test_mv_to_other_file_system_copies(top: Path, tmp_path: Path) -> None:
     """To another file system mv copies and removes, as it always does."""
     sh(top, 'mv caches/tkt/ccache "$1"/kept', str(tmp_path))
     assert (tmp_path / "kept").read_bytes() == IMAGE
@@ -228,21 +228,21 @@ def test_nothing_leaves_the_mount_by_a_rename(top: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("target", ["caches/b", "caches/b/", "./caches/b", "$PWD/caches/b"])
-def test_switch(top: Path, target: str) -> None:
+def test_ln_switches_default(top: Path, target: str) -> None:
     sh(top, f'mkdir caches/b && ln -sfn "{target}" default')
     assert sh(top, "readlink default; cat dir/primary; ls | grep -c .") == (
         f"caches/b\ntkt.b\n{len(os.listdir(top))}\n"
     )
 
 
-def test_a_switch_to_nothing(top: Path) -> None:
+def test_ln_to_missing_ccache_is_refused(top: Path) -> None:
     before = set(os.listdir(top))
     sh(top, "ln -sfn caches/absent default", status=1)
     sh(top, "ln -sfn /tmp default", status=1)
     assert (set(os.listdir(top)), os.readlink(top / "default")) == (before, "caches/tkt")
 
 
-def test_attributes(top: Path) -> None:
+def test_unsupported_attribute_changes_are_refused(top: Path) -> None:
     sh(top, "touch dir/tkt default/lock README && chmod 600 dir/tkt && chown $(id -u) dir/tkt")
     for command in ("chmod 644 dir/tkt", "chmod 755 caches"):
         assert "Operation not permitted" in sh(top, command, status=1)
@@ -250,7 +250,7 @@ def test_attributes(top: Path) -> None:
     assert sh(top, "mkfifo x; mkdir x; ln README x; echo > x", status=1).count("not perm") == 4
 
 
-def test_locks(top: Path) -> None:
+def test_fcntl_locks_work_across_processes_and_names(top: Path) -> None:
     """Across processes, on any node, and for both names of a ccache."""
     for path in ("lock", "default/lock", "dir/tkt", "caches"):
         with locked(top / path):
@@ -271,7 +271,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", CHANGED)
-def test_cat_changed(top: Path, path: str) -> None:
+def test_cat_changed_returns_at_next_change(top: Path, path: str) -> None:
     """Returns at the next change; so do all who wait, also after a listing of the directory."""
     sh(top, f"ls -l {Path(path).parent}")
     for number in range(3):
@@ -283,20 +283,20 @@ def test_cat_changed(top: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_cat_changed_is_interrupted(top: Path, number: signal.Signals) -> None:
+def test_cat_changed_can_be_interrupted(top: Path, number: signal.Signals) -> None:
     with waiting(top, "changed") as (waiter,):
         waiter.send_signal(number)
         assert waiter.wait(20) == -number
 
 
-def test_cat_changed_of_a_ccache_that_goes(top: Path) -> None:
+def test_cat_changed_of_destroyed_ccache_returns(top: Path) -> None:
     sh(top, "mkdir caches/work")
     with waiting(top, "caches/work/changed") as (waiter,):
         sh(top, "rmdir caches/work")
         assert waiter.wait(20) == 0
 
 
-def test_a_wait_without_a_race(top: Path) -> None:
+def test_poll_of_changed_misses_no_change(top: Path) -> None:
     """Open it without blocking, read the state, then poll: no change is missed."""
     descriptor = os.open(top / "default/changed", os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -322,7 +322,7 @@ def test_tail_follows_events(top: Path) -> None:
                 output_until(tail, f"\tcreated\t{name}\t".encode())
 
 
-def test_what_an_event_says(top: Path) -> None:
+def test_event_line_has_all_fields(top: Path) -> None:
     sh(top, "mkdir caches/work; :")
     fields = sh(top, "tail -n 1 events").rstrip("\n").split("\t")
     assert fields[2:6] == ["created", "work", "-", f"uid={os.getuid()}"]
@@ -340,7 +340,7 @@ def wait_by_poll(descriptor: int) -> bool:
 
 
 @pytest.mark.parametrize("wait", [wait_by_select, wait_by_poll])
-def test_wait_for_events(top: Path, wait: object) -> None:
+def test_select_and_poll_wait_for_events(top: Path, wait: object) -> None:
     assert callable(wait)
     with (top / "events").open("rb", buffering=0) as log:
         for number in range(3):
@@ -351,7 +351,7 @@ def test_wait_for_events(top: Path, wait: object) -> None:
 
 
 @pytest.mark.parametrize("edge", [0, select.EPOLLET])
-def test_wait_for_events_with_epoll(top: Path, edge: int) -> None:
+def test_epoll_waits_for_events(top: Path, edge: int) -> None:
     """Level and edge triggered, named once and asked again and again."""
     with (top / "events").open("rb", buffering=0) as log, select.epoll() as epoll:
         epoll.register(log.fileno(), select.EPOLLIN | edge)
@@ -364,7 +364,7 @@ def test_wait_for_events_with_epoll(top: Path, edge: int) -> None:
             assert epoll.poll(20), number
 
 
-def test_inotify(top: Path) -> None:
+def test_inotify_reports_changes(top: Path) -> None:
     """What clients do is seen as anywhere; what is done behind the file as a change of it."""
     with watching(top / "caches/tkt") as watch:
         (top / "caches/tkt/scratch").write_bytes(OTHER)
@@ -390,7 +390,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_odd_names(top: Path, name: bytes) -> None:
+def test_odd_names_are_encoded(top: Path, name: bytes) -> None:
     """As directories, in dir/ and in events; no other form of the name resolves."""
     directory = os.path.join(os.fsencode(top), b"caches", name)
     os.mkdir(directory)
@@ -407,7 +407,7 @@ def test_odd_names(top: Path, name: bytes) -> None:
     assert name not in os.listdir(os.path.join(os.fsencode(top), b"caches"))
 
 
-def test_long_names(top: Path) -> None:
+def test_names_over_255_bytes_are_enametoolong(top: Path) -> None:
     for path in ("caches", "caches/tkt", "dir", "caches/tkt/credentials"):
         with pytest.raises(OSError, match="too long") as raised:
             os.stat(top / path / ("n" * 256))
@@ -419,7 +419,7 @@ def test_long_names(top: Path) -> None:
     assert len(os.listdir(top / "caches")) == 2
 
 
-def test_a_credential_with_a_long_name(top: Path) -> None:
+def test_credential_with_long_name_is_listed(top: Path) -> None:
     long = "host/" + "x" * 300
     (top / "dir/tkt").write_bytes(records.ccache([long, long, "host/a\nb", "host/a/b"]))
     names = os.listdir(top / "caches/tkt/credentials")
@@ -431,7 +431,7 @@ def test_a_credential_with_a_long_name(top: Path) -> None:
     assert os.listdir(top / "caches/tkt/credentials") == []
 
 
-def test_mapped_memory(top: Path) -> None:
+def test_mmap_shows_current_bytes(top: Path) -> None:
     """Shared mappings, too, right after a change."""
     assert mapped(top / "dir/tkt") == IMAGE
     sh(top, f"rm caches/tkt/credentials/{ONE}")
@@ -443,7 +443,7 @@ def mapped(path: Path) -> bytes:
         return bytes(memory)
 
 
-def test_two_create_at_a_time(top: Path) -> None:
+def test_concurrent_creates_through_both_names_succeed(top: Path) -> None:
     """Through both names, without O_EXCL: neither is told that the file exists."""
     script = (
         "import os, sys\n"

@@ -38,14 +38,14 @@ def ends(mount: Mounted, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_unmounts(mount: Mounted, number: signal.Signals) -> None:
+def test_signal_unmounts(mount: Mounted, number: signal.Signals) -> None:
     ends(mount, number)
     assert not is_mounted(mount.path)
     assert list(mount.path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_busy_mount_is_detached(mount: Mounted, number: signal.Signals) -> None:
+def test_busy_mount_is_detached(mount: Mounted, number: signal.Signals) -> None:
     """Who had something open finds it dead, not hanging."""
     (mount.path / "dir/tkt").write_bytes(IMAGE)
     with (
@@ -59,7 +59,7 @@ def test_a_busy_mount_is_detached(mount: Mounted, number: signal.Signals) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_who_waits_goes_on(mount: Mounted, number: signal.Signals) -> None:
+def test_signal_wakes_fifo_readers(mount: Mounted, number: signal.Signals) -> None:
     """At the FIFOs of the mount and of ccaches, however the daemon ends."""
     (mount.path / "caches/work").mkdir()
     with waiting(mount.path, "changed", "caches/tkt/changed", "caches/work/changed") as waiters:
@@ -68,7 +68,7 @@ def test_who_waits_goes_on(mount: Mounted, number: signal.Signals) -> None:
             assert process.wait(SECONDS) == 0
 
 
-def test_who_waits_goes_on_at_an_unmount(mount: Mounted) -> None:
+def test_unmount_wakes_fifo_readers(mount: Mounted) -> None:
     with waiting(mount.path, "changed", "caches/tkt/changed") as waiters:
         done = mount.ccfs("unmount")
         assert done.returncode == 0
@@ -78,9 +78,7 @@ def test_who_waits_goes_on_at_an_unmount(mount: Mounted) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_new_mount_in_the_place_of_a_dead_one(
-    mount: Mounted, busy: bool, make_mount: MakeMount
-) -> None:
+def test_new_mount_replaces_dead_mount(mount: Mounted, busy: bool, make_mount: MakeMount) -> None:
     ends(mount, signal.SIGKILL)
     assert is_mounted(mount.path)
     with contextlib.ExitStack() as stack:
@@ -100,7 +98,7 @@ def test_a_new_mount_in_the_place_of_a_dead_one(
     assert not is_mounted(mount.path)
 
 
-def test_many_signals(mount: Mounted) -> None:
+def test_repeated_signals_leave_no_dead_mount(mount: Mounted) -> None:
     """Impatience leaves no dead mount behind."""
     for _ in range(50):
         with contextlib.suppress(ProcessLookupError):
@@ -109,14 +107,14 @@ def test_many_signals(mount: Mounted) -> None:
     assert not is_mounted(mount.path)
 
 
-def test_an_unmount_by_somebody_else_ends_the_daemon(mount: Mounted) -> None:
+def test_foreign_unmount_ends_daemon(mount: Mounted) -> None:
     helpers = children(mount.pid)
     mountpoint.unmount(str(mount.path), lazy=False)
     assert mount.process.wait(SECONDS) == 0
     wait_until(lambda: not any(is_alive(pid) for pid in helpers), "the helper stays")
 
 
-def test_what_the_helper_holds(mount: Mounted) -> None:
+def test_notifier_holds_two_pipes_and_standard_files(mount: Mounted) -> None:
     """Two pipes and the standard files: nothing of the mount, no descriptor of the FUSE device."""
     (notifier,) = children(mount.pid)
     held = targets(notifier)
@@ -137,7 +135,7 @@ def held_as(pid: int, target: str) -> str:
     )
 
 
-def test_what_the_daemon_holds(mount: Mounted) -> None:
+def test_daemon_holds_no_descriptor_in_its_mount(mount: Mounted) -> None:
     """Nothing in its own mount, which would keep it busy, and no more after use than before."""
     (mount.path / "dir/tkt").write_bytes(IMAGE)
     (mount.path / "changed").stat()
@@ -153,7 +151,7 @@ def test_what_the_daemon_holds(mount: Mounted) -> None:
 
 
 @pytest.mark.expects_warnings
-def test_the_helper_is_replaced(mount: Mounted) -> None:
+def test_killed_notifier_is_replaced(mount: Mounted) -> None:
     """Killed, there is a new one, and who waits is still woken."""
     (old,) = children(mount.pid)
     with waiting(mount.path, "changed") as (waiter,):
@@ -166,7 +164,7 @@ def test_the_helper_is_replaced(mount: Mounted) -> None:
     ends(mount, signal.SIGTERM)
 
 
-def test_a_stopped_helper_is_continued(mount: Mounted) -> None:
+def test_stopped_notifier_is_continued(mount: Mounted) -> None:
     """Its user has stopped it: waiters at a FIFO are woken all the same."""
     (child,) = children(mount.pid)
     with waiting(mount.path, "changed") as (waiter,):
@@ -175,7 +173,7 @@ def test_a_stopped_helper_is_continued(mount: Mounted) -> None:
         assert waiter.wait(SECONDS) == 0
 
 
-def test_a_helper_that_stands_still_keeps_nobody(tmp_path: Path) -> None:
+def test_hanging_notifier_blocks_no_caller(tmp_path: Path) -> None:
     """Not whoever gives it orders, however many, nor whoever lets it go."""
     child = notifier.start(str(tmp_path))
     os.kill(child.pid, signal.SIGSTOP)
@@ -203,7 +201,7 @@ sys.exit(daemon.serve(options, lambda: print("ready", flush=True)))
 """
 
 
-def test_a_bug_where_nobody_is_answered(tmp_path: Path) -> None:
+def test_exception_in_forget_keeps_mount(tmp_path: Path) -> None:
     """forget gives no answer, not even an error: still nothing takes the mount down."""
     path = tmp_path / "mount"
     path.mkdir()

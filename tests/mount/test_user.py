@@ -40,7 +40,7 @@ def alone() -> Iterator[House]:
         yield made
 
 
-def test_a_killed_daemon_is_replaced_through_fusermount(alone: House) -> None:
+def test_killed_daemon_is_replaced_through_fusermount3(alone: House) -> None:
     """By one of the user's own supervisor; nothing is lost.
 
     Root owns what /proc has of the daemon, of who keeps the connection, and of who forks daemons:
@@ -80,7 +80,7 @@ ls -A "$top"
 """
 
 
-def test_the_directory_below_is_given_back(alone: House) -> None:
+def test_mountpoint_directory_is_restored(alone: House) -> None:
     """It is closed while a mount covers it."""
     runtime = alone.directory / "front"
     runtime.mkdir(mode=0o700)

@@ -76,14 +76,16 @@ def fs() -> FileSystem:
     return made
 
 
-def test_every_handler_is_here(fs: FileSystem) -> None:
+def test_access_table_has_every_handler(fs: FileSystem) -> None:
     """A new one must say who may."""
     assert set(fs.committer.requests) == set(USES) | set(REFUSED_TO_ALL) | NO_CALLER
 
 
 @pytest.mark.parametrize("handler", [*USES, *REFUSED_TO_ALL])
 @pytest.mark.parametrize("who", [OTHER, ROOT], ids=["other", "root"])
-def test_others_may_nothing(fs: FileSystem, handler: str, who: Caller) -> None:
+def test_other_users_are_refused_by_every_handler(
+    fs: FileSystem, handler: str, who: Caller
+) -> None:
     log, used = fs.lines(), fs.file_system.store.used_bytes
     with refused(errno.EACCES):
         (USES | REFUSED_TO_ALL)[handler](fs, who)
@@ -93,14 +95,14 @@ def test_others_may_nothing(fs: FileSystem, handler: str, who: Caller) -> None:
 
 @pytest.mark.parametrize("handler", USES)
 @pytest.mark.parametrize("root", [False, True])
-def test_the_owner_may(handler: str, root: bool) -> None:
+def test_owner_is_served_by_every_handler(handler: str, root: bool) -> None:
     made = FileSystem(root=root)
     made.write("caches/tkt/ccache", IMAGE)
     USES[handler](made, OWNER)
 
 
 @pytest.mark.parametrize("handler", USES)
-def test_root_may_where_the_mount_was_made_so(handler: str) -> None:
+def test_root_is_served_only_with_allow_root(handler: str) -> None:
     made = FileSystem(root=True)
     made.write("caches/tkt/ccache", IMAGE)
     with refused(errno.EACCES):
@@ -109,12 +111,12 @@ def test_root_may_where_the_mount_was_made_so(handler: str) -> None:
 
 
 @pytest.mark.parametrize("handler", REFUSED_TO_ALL)
-def test_what_nobody_may(fs: FileSystem, handler: str) -> None:
+def test_unsupported_operations_are_refused_to_all(fs: FileSystem, handler: str) -> None:
     with refused(errno.EPERM):
         REFUSED_TO_ALL[handler](fs, OWNER)
 
 
-def test_an_event_says_who_it_was() -> None:
+def test_event_has_uid_pid_and_command() -> None:
     made = FileSystem(root=True)
     made.call("mkdir", made.walk("caches"), b"roots", 0o700, Caller(uid=0, pid=os.getpid()))
     *_, uid, pid, command = made.lines()[-1]
@@ -131,7 +133,7 @@ def test_an_event_says_who_it_was() -> None:
         ("changed", os.R_OK | os.W_OK),
     ],
 )
-def test_what_access_says(fs: FileSystem, path: str, may: int) -> None:
+def test_access_answers_by_mode(fs: FileSystem, path: str, may: int) -> None:
     inode = fs.walk(path)
     for wanted in range(8):
         assert fs.call("access", inode, wanted, OWNER) is (wanted | may == may)
@@ -142,28 +144,28 @@ READ_ONLY = ("README", "info", "stats", "events", "caches/tkt/info")
 
 @pytest.mark.parametrize("path", [*READ_ONLY, f"caches/tkt/credentials/{NAME.decode()}"])
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC])
-def test_what_is_read_only(fs: FileSystem, path: str, flags: int) -> None:
+def test_read_only_files_refuse_writers(fs: FileSystem, path: str, flags: int) -> None:
     """Also for uid 0 as the owner, whom no mode bit stops."""
     with refused(errno.EACCES):
         fs.open(path, flags)
 
 
 @pytest.mark.parametrize("path", READ_ONLY)
-def test_the_size_of_what_is_read_only(fs: FileSystem, path: str) -> None:
+def test_read_only_files_refuse_truncation(fs: FileSystem, path: str) -> None:
     wanted = pyfuse3.EntryAttributes()
     wanted.st_size = 0
     with refused(errno.EPERM):
         fs.call("setattr", fs.walk(path), wanted, Fields(update_size=True), None, OWNER)
 
 
-def test_a_handle_says_what_it_is_open_for(fs: FileSystem) -> None:
+def test_handle_refuses_other_access_mode(fs: FileSystem) -> None:
     for path in ("README", "caches/tkt/info"):
         with refused(errno.EBADF):
             fs.call("write", fs.open(path), 0, b"x")
 
 
 @pytest.mark.parametrize("handler", ["read", "write", "fsync", "readdir", "fsyncdir", "poll"])
-def test_a_handle_that_is_not_open(fs: FileSystem, handler: str) -> None:
+def test_unknown_handle_is_ebadf(fs: FileSystem, handler: str) -> None:
     arguments = {
         "read": (999, 0, 10),
         "write": (999, 0, b"x"),
@@ -180,7 +182,7 @@ PATHS = ("", "caches/tkt", "caches/tkt/ccache", "README", "caches/tkt/lock", "di
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_attributes_that_are_so_already(fs: FileSystem, path: str) -> None:
+def test_setattr_to_current_values_succeeds(fs: FileSystem, path: str) -> None:
     """libkrb5 sets the mode of what it has created; `cp -p` and `chown` by scripts do, too."""
     inode, now = fs.walk(path), fs.stat(path)
     every = Fields(update_mode=True, update_uid=True, update_gid=True, update_mtime=True)
@@ -198,7 +200,7 @@ def test_attributes_that_are_so_already(fs: FileSystem, path: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", PATHS)
-def test_attributes_that_are_not_so(
+def test_setattr_to_other_values_is_refused(
     fs: FileSystem, path: str, fields: Fields, name: str, value: int
 ) -> None:
     before = fs.stat(path)
@@ -214,7 +216,7 @@ LONG_AGO = 1_577_836_800_123_456_789
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", ["st_mtime_ns", "st_atime_ns"])
-def test_times_are_what_was_set(fs: FileSystem, path: str, name: str) -> None:
+def test_set_times_are_shown(fs: FileSystem, path: str, name: str) -> None:
     wanted, before = fs.stat(path), fs.stat(path)
     setattr(wanted, name, LONG_AGO)
     fields = Fields(update_mtime=name == "st_mtime_ns", update_atime=name == "st_atime_ns")
@@ -239,7 +241,7 @@ def test_set_times_last_until_the_next_change(fs: FileSystem) -> None:
         assert fs.stat(path).st_mtime_ns == int(fs.clock.now * 1e9)
 
 
-def test_a_copy_that_is_renamed_over_a_ccache_keeps_its_time(fs: FileSystem) -> None:
+def test_rename_over_ccache_keeps_set_time(fs: FileSystem) -> None:
     """`cp -p` and `rsync -t` set the time of what they rename then."""
     fs.write("caches/tkt/new", fs.read("caches/tkt/ccache"))
     wanted = fs.stat("caches/tkt/new")
@@ -249,7 +251,7 @@ def test_a_copy_that_is_renamed_over_a_ccache_keeps_its_time(fs: FileSystem) -> 
     assert fs.stat("caches/tkt/ccache").st_mtime_ns == LONG_AGO
 
 
-def test_only_so_many_have_set_times(fs: FileSystem) -> None:
+def test_set_times_are_bounded(fs: FileSystem) -> None:
     for number in range(set_times.MAX_INODES + 10):
         fs.file_system.set_times.set(Ref(number, Slot.BYTES), 0.0, (1, 1))
     assert len(fs.file_system.set_times._times) == set_times.MAX_INODES
@@ -257,7 +259,7 @@ def test_only_so_many_have_set_times(fs: FileSystem) -> None:
     assert fs.file_system.set_times.get(Ref(set_times.MAX_INODES, Slot.BYTES), 0.0) == (1, 1)
 
 
-def test_a_command_is_looked_up_once_for_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_name_is_looked_up_once_per_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread's is looked up at once, the same one's again after CACHE_SECONDS."""
     asked: list[int] = []
 

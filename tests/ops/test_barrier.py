@@ -52,7 +52,7 @@ def use(fs: FileSystem, handler: str, inode: int) -> None:
 
 @pytest.mark.parametrize("error", FAILURES)
 @pytest.mark.parametrize("handler", ["getattr", "open"])
-def test_a_bug_becomes_eio(
+def test_exception_becomes_eio(
     fs: FileSystem,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -73,7 +73,9 @@ def test_a_bug_becomes_eio(
     assert fs.read("caches/tkt/ccache") == IMAGE
 
 
-def test_a_bug_in_each_handler(fs: FileSystem, caplog: pytest.LogCaptureFixture) -> None:
+def test_handlers_refuse_invalid_arguments(
+    fs: FileSystem, caplog: pytest.LogCaptureFixture
+) -> None:
     """Called with what no kernel sends, each refuses, and the next call works."""
     for handler in barrier.HANDLERS:
         arguments = [object()] * count(getattr(fs.operations, handler))
@@ -90,7 +92,7 @@ def count(handler: Any) -> int:
     return int(handler.__wrapped__.__code__.co_argcount) - 1
 
 
-def test_forget_answers_nobody(
+def test_forget_raises_nothing(
     fs: FileSystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """pyfuse3 takes no error from it, FUSEError neither: the mount would go down."""
@@ -104,7 +106,7 @@ def test_forget_answers_nobody(
     assert SECRET not in caplog.text
 
 
-def test_a_bug_in_telling_the_outside(
+def test_exception_in_notification_becomes_eio(
     fs: FileSystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The change is there, but not everybody knows: its maker is told that something is wrong."""
@@ -121,7 +123,7 @@ def test_a_bug_in_telling_the_outside(
         fs.walk("caches/tkt/ccache")
 
 
-def test_what_was_not_kept_is_refused_until_it_is(fs: FileSystem) -> None:
+def test_changes_are_refused_until_journal_has_last_step(fs: FileSystem) -> None:
     """Also where the same is asked for again and changes nothing any more; who reads may."""
     fs.mkdir("caches/work")
     journal = fs.committer.journal = Refusing()
@@ -136,7 +138,7 @@ def test_what_was_not_kept_is_refused_until_it_is(fs: FileSystem) -> None:
     assert (journal.kept, fs.readlink("default")) == (1, b"caches/work")
 
 
-def test_a_step_that_was_refused_too_late_is_seen_by_all(fs: FileSystem) -> None:
+def test_unjournaled_step_invalidates_kernel_caches(fs: FileSystem) -> None:
     """An error tells the kernel nothing: it is to look names up again, and read bytes anew."""
     fs.mkdir("caches/work")
     inode, tkt, work = fs.walk("dir/tkt"), fs.walk("caches/tkt"), fs.walk("caches/work")
@@ -158,7 +160,7 @@ def test_a_step_that_was_refused_too_late_is_seen_by_all(fs: FileSystem) -> None
     assert fs.outside.names[-1] == (work, b"ccache")
 
 
-def test_every_refusal_has_its_errno() -> None:
+def test_refusals_map_to_errno() -> None:
     refusals = {*subclasses(errors.StoreError), *subclasses(OpsError)}
     assert refusals == set(ERRNO) & refusals
     assert all(errno_of(refusal("x")) in errno.errorcode for refusal in refusals)
@@ -170,12 +172,12 @@ def subclasses(base: type[Exception]) -> set[type[Exception]]:
     return {one for one in base.__subclasses__() if one.__module__.startswith("ccfs.")}
 
 
-def test_flush_is_not_served(fs: FileSystem) -> None:
+def test_flush_is_enosys(fs: FileSystem) -> None:
     with refused(errno.ENOSYS):
         fs.call("flush", fs.open("README"))
 
 
-def test_requests_are_counted(fs: FileSystem) -> None:
+def test_requests_are_counted_by_operation(fs: FileSystem) -> None:
     before = fs.committer.requests["mkdir"]
     fs.mkdir("caches/x")
     with refused(errno.EEXIST):
@@ -183,7 +185,7 @@ def test_requests_are_counted(fs: FileSystem) -> None:
     assert fs.committer.requests["mkdir"] == before + 2
 
 
-def test_handlers_do_not_wait(fs: FileSystem) -> None:
+def test_handlers_never_suspend(fs: FileSystem) -> None:
     """`finish` fails for one that does; here it is seen to."""
 
     async def waits() -> None:

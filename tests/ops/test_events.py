@@ -37,7 +37,7 @@ def ready(fs: FileSystem, handle: int, poll: Poll | None = None) -> bool:
     return bool(fs.call("poll", 1, handle, poll, Caller()) & select.POLLIN)
 
 
-def test_poll_on_events(fs: FileSystem) -> None:
+def test_poll_reports_new_events(fs: FileSystem) -> None:
     handle, poll = fs.open("events"), Poll()
     assert ready(fs, handle)
     fs.read_handle(handle)
@@ -47,7 +47,7 @@ def test_poll_on_events(fs: FileSystem) -> None:
     assert ready(fs, handle)
 
 
-def test_who_polls_is_told_of_each_event(fs: FileSystem) -> None:
+def test_poller_is_notified_of_each_event(fs: FileSystem) -> None:
     """epoll names itself once, be the file ready then or not, and expects to hear ever after."""
     handle, poll = fs.open("events"), Poll()
     assert ready(fs, handle, poll)
@@ -62,7 +62,7 @@ def test_who_polls_is_told_of_each_event(fs: FileSystem) -> None:
     assert fs.file_system.waiters.polls == {}
 
 
-def test_several_poll_one_file(fs: FileSystem) -> None:
+def test_pollers_of_one_handle_share_last_poll_handle(fs: FileSystem) -> None:
     """One open file is one for the kernel: its last name is good for all."""
     handle, first, second = fs.open("events"), Poll(), Poll()
     ready(fs, handle, first)
@@ -74,14 +74,14 @@ def test_several_poll_one_file(fs: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("path", ["README", "info", "caches/tkt/ccache", "caches/tkt/lock"])
-def test_an_ordinary_file_is_always_ready(fs: FileSystem, path: str) -> None:
+def test_poll_of_other_files_is_always_ready(fs: FileSystem, path: str) -> None:
     handle = fs.open(path)
     assert fs.call("poll", 1, handle, Poll(), Caller()) & select.POLLOUT
     assert ready(fs, handle)
     assert fs.file_system.waiters.polls == {}
 
 
-def test_a_reading_makes_no_event(fs: FileSystem) -> None:
+def test_reads_make_no_events(fs: FileSystem) -> None:
     before = fs.lines()
     for path in fs.all_paths():
         fs.stat(path)
@@ -89,7 +89,7 @@ def test_a_reading_makes_no_event(fs: FileSystem) -> None:
     assert fs.lines() == before
 
 
-def test_events_can_not_be_forged(fs: FileSystem) -> None:
+def test_names_cannot_forge_events(fs: FileSystem) -> None:
     fs.mkdir("caches/a%0Ab%09c")
     assert fs.lines()[-1][3] == "a%0Ab%09c"
     assert all(len(line) == 8 for line in fs.lines())
@@ -98,14 +98,14 @@ def test_events_can_not_be_forged(fs: FileSystem) -> None:
     assert all(len(line) == 8 for line in fs.lines())
 
 
-def test_events_are_numbered(fs: FileSystem) -> None:
+def test_events_are_numbered_consecutively(fs: FileSystem) -> None:
     for number in range(5):
         fs.mkdir(f"caches/{number}")
     numbers = [int(line[0]) for line in fs.lines()]
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_a_log_that_has_dropped_lines_is_another_file() -> None:
+def test_events_with_dropped_lines_get_new_inode() -> None:
     made = FileSystem(limits=Limits(events=10))
     old = made.walk("events")
     handle = made.open("events")
@@ -123,7 +123,7 @@ def test_a_log_that_has_dropped_lines_is_another_file() -> None:
         made.call("getattr", old, Caller())
 
 
-def test_a_follower_misses_no_line_that_is_kept() -> None:
+def test_event_reader_misses_no_kept_line() -> None:
     made = FileSystem(limits=Limits(events=50))
     handle = made.open("events")
     read = b""
@@ -135,7 +135,7 @@ def test_a_follower_misses_no_line_that_is_kept() -> None:
     assert created == [b"tkt", *(b"%d" % number for number in range(300))]
 
 
-def test_stats(fs: FileSystem) -> None:
+def test_stats_are_json_of_fixed_size(fs: FileSystem) -> None:
     text = fs.read("stats")
     stats = json.loads(text)
     assert stats["credentials"] == 1
@@ -148,7 +148,7 @@ def test_stats(fs: FileSystem) -> None:
     assert json.loads(fs.read("stats"))["uptime"] == 12345
 
 
-def test_who_waits_is_kicked(fs: FileSystem) -> None:
+def test_changed_fifo_is_kicked_only_if_looked_up(fs: FileSystem) -> None:
     """Only at FIFOs that somebody has looked up."""
     fs.mkdir("caches/work")
     fs.outside.kicked.clear()
@@ -165,7 +165,7 @@ def test_who_waits_is_kicked(fs: FileSystem) -> None:
     assert set(fs.outside.kicked) == {0}
 
 
-def test_the_helper_finds_fifos_that_nobody_else_sees(fs: FileSystem) -> None:
+def test_kick_names_are_found_by_notifier_only(fs: FileSystem) -> None:
     helper = Caller(pid=99)
     serial = fs.walk("caches/tkt") >> 5
     assert fs.walk(".kick.0", helper) == fs.walk("changed")
@@ -174,7 +174,7 @@ def test_the_helper_finds_fifos_that_nobody_else_sees(fs: FileSystem) -> None:
     assert b".kick.0" not in fs.entries("")
 
 
-def test_what_is_told_to_the_kernel(fs: FileSystem) -> None:
+def test_stale_attributes_are_invalidated(fs: FileSystem) -> None:
     """The attributes that it may keep and that are not so any more."""
     text, listing, collection = fs.walk(ONE), fs.walk("caches/tkt"), fs.walk("dir")
     fs.outside.stale.clear()
@@ -189,7 +189,7 @@ def test_what_is_told_to_the_kernel(fs: FileSystem) -> None:
     assert {fs.walk("caches"), fs.walk("dir")} <= set(fs.outside.stale)
 
 
-def test_the_kernel_is_told_once(fs: FileSystem) -> None:
+def test_kernel_is_invalidated_once(fs: FileSystem) -> None:
     """Who was told asks again before they hold anything; what an answer brings with it is held."""
     root, listing = fs.walk(""), fs.walk("dir")
     caches = fs.call("lookup", root, b"caches", Caller()).st_ino

@@ -29,7 +29,7 @@ def names(fs: FileSystem, path: str = f"{TKT}/credentials") -> list[bytes]:
     return list(fs.entries(path))
 
 
-def test_a_fresh_one_is_never_empty_handed() -> None:
+def test_new_mount_has_default_without_file() -> None:
     made = FileSystem()
     assert made.readlink("default") == b"caches/tkt"
     with refused(errno.ENOENT):
@@ -37,14 +37,14 @@ def test_a_fresh_one_is_never_empty_handed() -> None:
     assert names(made, "dir") == []
 
 
-def test_a_ccache_under_both_names(fs: FileSystem) -> None:
+def test_ccache_has_two_names(fs: FileSystem) -> None:
     assert fs.read("dir/tkt") == IMAGE
     fs.write("dir/tkt", NEW, os.O_APPEND)
     assert fs.read(f"{TKT}/ccache") == IMAGE + NEW
     assert names(fs) == [ONE, TWO, b"host%2Fnew@KRBTEST.COM"]
 
 
-def test_create_opens_what_came_through_the_other_name(fs: FileSystem) -> None:
+def test_create_opens_file_created_through_other_name(fs: FileSystem) -> None:
     """Two processes with O_CREAT at a time: the kernel locks the directories one by one."""
     directory = fs.walk("dir")
     info, attributes = fs.call("create", directory, b"tkt", 0o600, os.O_CREAT | os.O_RDWR, Caller())
@@ -57,38 +57,38 @@ def test_create_opens_what_came_through_the_other_name(fs: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("path", ["caches", "default", "changed", f"{TKT}/credentials"])
-def test_create_over_what_is_no_file(fs: FileSystem, path: str) -> None:
+def test_create_over_directory_is_refused(fs: FileSystem, path: str) -> None:
     directory, name = fs.parent(path)
     with refused(errno.EEXIST):
         fs.call("create", directory, name, 0o600, os.O_CREAT | os.O_WRONLY, Caller())
 
 
 @pytest.mark.parametrize("where", ["", "caches", "by-id"])
-def test_where_no_files_are_made(fs: FileSystem, where: str) -> None:
+def test_create_is_refused_in_fixed_directories(fs: FileSystem, where: str) -> None:
     with refused(errno.EPERM):
         fs.call("create", fs.walk(where), b"x", 0o600, CREATE, Caller())
 
 
 @pytest.mark.parametrize("where", ["", TKT, "dir", f"{TKT}/credentials", f"{TKT}/config"])
-def test_where_no_directories_are_made(fs: FileSystem, where: str) -> None:
+def test_mkdir_is_refused_outside_caches(fs: FileSystem, where: str) -> None:
     with refused(errno.EPERM):
         fs.mkdir(f"{where}/x")
 
 
 @pytest.mark.parametrize("where", ["caches", TKT, "dir", f"{TKT}/credentials"])
-def test_where_no_links_are_made(fs: FileSystem, where: str) -> None:
+def test_symlink_is_refused_outside_root(fs: FileSystem, where: str) -> None:
     with refused(errno.EPERM):
         fs.symlink(f"{where}/x", b"caches/tkt")
 
 
-def test_there_is_an_end_to_links(fs: FileSystem) -> None:
+def test_symlinks_are_limited(fs: FileSystem) -> None:
     for number in range(64):
         fs.symlink(f"link{number}", b"caches/tkt")
     with refused(errno.ENOSPC):
         fs.symlink("one-more", b"caches/tkt")
 
 
-def test_bytes_that_are_no_ccache(fs: FileSystem) -> None:
+def test_malformed_ccache_is_refused_at_write(fs: FileSystem) -> None:
     """Refused at the write; what was there before stays, but for what O_TRUNC has taken."""
     handle = fs.open(f"{TKT}/ccache", os.O_RDWR)
     for offset, data in ((0, b"\x06"), (len(IMAGE), b"\xff" * 40), (len(IMAGE) + 1, NEW)):
@@ -100,7 +100,7 @@ def test_bytes_that_are_no_ccache(fs: FileSystem) -> None:
     assert fs.read(f"{TKT}/ccache") == b""
 
 
-def test_remove_a_credential(fs: FileSystem) -> None:
+def test_unlink_removes_credential(fs: FileSystem) -> None:
     inode = fs.walk(f"{TKT}/ccache")
     fs.unlink(f"{TKT}/credentials/".encode() + ONE)
     assert names(fs) == [TWO]
@@ -110,7 +110,7 @@ def test_remove_a_credential(fs: FileSystem) -> None:
     assert fs.lines()[-1][2:5] == ["removed", "tkt", ONE.decode()]
 
 
-def test_a_credential_by_its_id(fs: FileSystem) -> None:
+def test_credential_is_found_by_id(fs: FileSystem) -> None:
     serial = fs.walk(f"{TKT}/credentials/".encode() + ONE) >> 5
     text = fs.read(f"{TKT}/credentials/{serial:x}")
     assert text == fs.read(f"{TKT}/credentials/".encode() + ONE)
@@ -121,7 +121,7 @@ def test_a_credential_by_its_id(fs: FileSystem) -> None:
             fs.walk(f"{TKT}/credentials/{other}")
 
 
-def test_secrets_are_in_two_places_alone(fs: FileSystem) -> None:
+def test_secrets_are_in_ccache_and_raw_files_only(fs: FileSystem) -> None:
     key, ticket = records.secrets_of("host/one")
     secret = (key, ticket, key.hex().encode(), ticket.hex().encode())
     found = {
@@ -133,7 +133,7 @@ def test_secrets_are_in_two_places_alone(fs: FileSystem) -> None:
     assert found == {b"/caches/tkt/ccache", b"/dir/tkt"}
 
 
-def test_store_a_credential(fs: FileSystem) -> None:
+def test_write_of_new_file_stores_credential(fs: FileSystem) -> None:
     """Stored at the write that completes it, and a file that goes when it is closed."""
     handle = fs.open(f"{TKT}/credentials/anything", CREATE)
     for start, end in pairwise((0, 1, 100, len(NEW))):
@@ -157,7 +157,7 @@ def test_store_a_credential(fs: FileSystem) -> None:
 @pytest.mark.parametrize(
     "data", [NEW + b"\x00", NEW + NEW, b"\xff" * 20, b"\x00\x00\x00\x01\x7f\xff\xff\xff\x00"]
 )
-def test_what_is_no_credential(fs: FileSystem, data: bytes) -> None:
+def test_malformed_credential_is_refused(fs: FileSystem, data: bytes) -> None:
     handle = fs.open(f"{TKT}/credentials/anything", CREATE)
     with refused(errno.EINVAL):
         fs.call("write", handle, 0, data)
@@ -165,19 +165,19 @@ def test_what_is_no_credential(fs: FileSystem, data: bytes) -> None:
     assert fs.read("dir/tkt") == IMAGE
 
 
-def test_an_incomplete_credential_is_nothing(fs: FileSystem) -> None:
+def test_incomplete_credential_is_not_stored(fs: FileSystem) -> None:
     fs.write(f"{TKT}/credentials/anything", NEW[:-1], CREATE)
     assert fs.read("dir/tkt") == IMAGE
 
 
-def test_a_credential_for_an_uninitialised_ccache(fs: FileSystem) -> None:
+def test_credential_for_uninitialised_ccache_is_refused(fs: FileSystem) -> None:
     fs.mkdir("caches/work")
     handle = fs.open("caches/work/credentials/x", CREATE)
     with refused(errno.ENOENT):
         fs.call("write", handle, 0, NEW)
 
 
-def test_a_pending_credential_of_a_ccache_that_goes(fs: FileSystem) -> None:
+def test_pending_credential_of_destroyed_ccache_is_estale(fs: FileSystem) -> None:
     fs.mkdir("caches/work")
     fs.write("caches/work/ccache", IMAGE)
     handle = fs.open("caches/work/credentials/x", CREATE)
@@ -187,7 +187,7 @@ def test_a_pending_credential_of_a_ccache_that_goes(fs: FileSystem) -> None:
     fs.call("release", handle)
 
 
-def test_configuration_entries(fs: FileSystem) -> None:
+def test_configuration_entries_are_files(fs: FileSystem) -> None:
     path = f"{TKT}/config/pa_type~krbtgt%2FR@R"
     fs.write(path, b"2")
     fs.write(f"{TKT}/config/start_realm", b"R\x00\xff")
@@ -202,19 +202,19 @@ def test_configuration_entries(fs: FileSystem) -> None:
     assert b"krb5_ccache_conf_data" in fs.read("dir/tkt")
 
 
-def test_a_configuration_entry_of_an_uninitialised_ccache(fs: FileSystem) -> None:
+def test_configuration_entry_of_uninitialised_ccache_is_refused(fs: FileSystem) -> None:
     fs.mkdir("caches/work")
     with refused(errno.ENOENT):
         fs.open("caches/work/config/x", CREATE)
 
 
 @pytest.mark.parametrize("name", ["x%", "a%2fb", "~~~", "x~%zz"])
-def test_a_name_of_no_configuration_entry(fs: FileSystem, name: str) -> None:
+def test_invalid_configuration_name_is_refused(fs: FileSystem, name: str) -> None:
     with refused(errno.EINVAL):
         fs.open(f"{TKT}/config/{name}", CREATE)
 
 
-def test_the_principal(fs: FileSystem) -> None:
+def test_principal_file_replaces_principal(fs: FileSystem) -> None:
     assert fs.read(f"{TKT}/principal") == b"alice@KRBTEST.COM\n"
     fs.write(f"{TKT}/principal", rb"bob\/admin@EXAMPLE.COM" + b"\n", 0)
     assert fs.read(f"{TKT}/principal") == rb"bob\/admin@EXAMPLE.COM" + b"\n"
@@ -222,7 +222,7 @@ def test_the_principal(fs: FileSystem) -> None:
     assert b"bob/admin" in fs.read("dir/tkt")
 
 
-def test_a_principal_initialises(fs: FileSystem) -> None:
+def test_principal_write_initialises_ccache(fs: FileSystem) -> None:
     fs.mkdir("caches/work")
     assert fs.read("caches/work/principal") == b""
     fs.write("caches/work/principal", b"bob@R", 0)
@@ -232,14 +232,14 @@ def test_a_principal_initialises(fs: FileSystem) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"\n", b"bob", b"bob@R@S", b"bob@R\\", b"bob\x00@R", b"a/" * 70_000 + b"a@R"]
 )
-def test_what_is_no_principal(fs: FileSystem, text: bytes) -> None:
+def test_invalid_principal_is_refused(fs: FileSystem, text: bytes) -> None:
     handle = fs.open(f"{TKT}/principal", os.O_WRONLY | os.O_TRUNC)
     with refused(errno.EINVAL):
         fs.call("write", handle, 0, text)
     assert fs.read(f"{TKT}/principal") == b"alice@KRBTEST.COM\n"
 
 
-def test_a_principal_of_one_mebibyte(fs: FileSystem) -> None:
+def test_principal_of_one_mebibyte_is_written(fs: FileSystem) -> None:
     text = b"a" * (1 << 20) + b"@R\n"
     fs.write(f"{TKT}/principal", text, 0)
     assert fs.read(f"{TKT}/principal") == text
@@ -248,7 +248,7 @@ def test_a_principal_of_one_mebibyte(fs: FileSystem) -> None:
         fs.write(f"{TKT}/principal", b"a" * (2 << 20) + b"@R\n", 0)
 
 
-def test_the_kdc_offset(fs: FileSystem) -> None:
+def test_kdc_offset_file_sets_and_clears_offset(fs: FileSystem) -> None:
     assert fs.read(f"{TKT}/kdc_offset") == b""
     for text, reads in ((b"-3600\n", b"-3600\n"), (b" 5 ", b"5\n"), (b"0", b"0\n"), (b"\n", b"")):
         fs.write(f"{TKT}/kdc_offset", text, os.O_TRUNC)
@@ -256,14 +256,14 @@ def test_the_kdc_offset(fs: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("text", [b"soon", b"1.5", b"0x10", b"2147483648", b"9" * 5000, b"\xff"])
-def test_what_is_no_offset(fs: FileSystem, text: bytes) -> None:
+def test_invalid_offset_is_refused(fs: FileSystem, text: bytes) -> None:
     fs.write(f"{TKT}/kdc_offset", b"7", 0)
     with refused(errno.EINVAL):
         fs.write(f"{TKT}/kdc_offset", text, 0)
     assert fs.read(f"{TKT}/kdc_offset") == b"7\n"
 
 
-def test_the_primary(fs: FileSystem) -> None:
+def test_primary_file_sets_default(fs: FileSystem) -> None:
     fs.mkdir("caches/work")
     fs.write("dir/primary", b"tkt.work\n", 0)
     assert (fs.readlink("default"), fs.read("dir/primary")) == (b"caches/work", b"tkt.work\n")
@@ -274,7 +274,7 @@ def test_the_primary(fs: FileSystem) -> None:
             fs.write("dir/primary", text, 0)
 
 
-def test_no_size_of_a_text_can_be_set(fs: FileSystem) -> None:
+def test_text_files_refuse_truncation_except_to_zero(fs: FileSystem) -> None:
     """But to nothing, which nothing happens at, as in O_TRUNC."""
     fs.write(f"{TKT}/config/x", b"1")
     for path in ("principal", "kdc_offset", "config/x", "lock"):
@@ -291,7 +291,7 @@ def resize(fs: FileSystem, path: str, size: int) -> None:
     fs.call("setattr", fs.walk(path), wanted, Fields(update_size=True), None, Caller())
 
 
-def test_the_size_of_a_ccache(fs: FileSystem) -> None:
+def test_ccache_truncation_follows_records(fs: FileSystem) -> None:
     with refused(errno.EINVAL):
         resize(fs, f"{TKT}/ccache", len(IMAGE) + 1)
     resize(fs, f"{TKT}/ccache", len(IMAGE) - len(records.record("host/two")))
@@ -300,14 +300,14 @@ def test_the_size_of_a_ccache(fs: FileSystem) -> None:
     assert (names(fs), fs.read("dir/tkt")) == ([], b"")
 
 
-def test_locks_stay_empty(fs: FileSystem) -> None:
+def test_lock_files_refuse_writes(fs: FileSystem) -> None:
     for path in ("lock", f"{TKT}/lock"):
         with refused(errno.EINVAL):
             fs.write(path, b"x", 0)
         assert fs.read(path) == b""
 
 
-def test_rm_r(fs: FileSystem) -> None:
+def test_rm_r_order_destroys_ccache(fs: FileSystem) -> None:
     """In the order of `rm -r`: what is in a directory, then the directory."""
     fs.write(f"{TKT}/config/x", b"1")
     fs.write(f"{TKT}/scratch", b"1")
@@ -325,7 +325,7 @@ FIXED = [b"principal", b"credentials", b"config", b"kdc_offset", b"ids", b"info"
 
 
 @pytest.mark.parametrize("directory", ["credentials", "config"])
-def test_a_directory_whose_removal_is_passed_over(fs: FileSystem, directory: str) -> None:
+def test_rmdir_of_fixed_directory_reissues_inode(fs: FileSystem, directory: str) -> None:
     """The kernel believes it and finds nothing in that inode any more: there is another one."""
     fs.write(f"{TKT}/config/x", b"1")
     old = fs.walk(f"{TKT}/{directory}")
@@ -336,18 +336,18 @@ def test_a_directory_whose_removal_is_passed_over(fs: FileSystem, directory: str
 
 
 @pytest.mark.parametrize("path", ["README", "info", "events", "dir/primary", "changed"])
-def test_the_mounts_own_nodes_stay(fs: FileSystem, path: str) -> None:
+def test_fixed_files_cannot_be_removed(fs: FileSystem, path: str) -> None:
     with refused(errno.EPERM):
         fs.unlink(path)
 
 
 @pytest.mark.parametrize("path", ["caches", "dir", "by-id"])
-def test_the_mounts_own_directories_stay(fs: FileSystem, path: str) -> None:
+def test_fixed_directories_cannot_be_removed(fs: FileSystem, path: str) -> None:
     with refused(errno.EPERM):
         fs.rmdir(path)
 
 
-def test_unlink_uninitialises_and_no_more(fs: FileSystem) -> None:
+def test_unlink_uninitialises_ccache_only(fs: FileSystem) -> None:
     ident = fs.walk(TKT)
     fs.unlink(f"{TKT}/ccache")
     assert (fs.walk(TKT), names(fs, "dir")) == (ident, [])
@@ -357,7 +357,7 @@ def test_unlink_uninitialises_and_no_more(fs: FileSystem) -> None:
     assert names(fs, "caches") == [b"tkt"]
 
 
-def test_unlinked_and_open(fs: FileSystem) -> None:
+def test_unlinked_ccache_is_writable_by_open_handle(fs: FileSystem) -> None:
     """kdestroy writes zeros to it and asks for its size; that reaches nobody."""
     handle = fs.open("dir/tkt", os.O_RDWR)
     inode = fs.walk("dir/tkt")
@@ -375,7 +375,7 @@ def test_unlinked_and_open(fs: FileSystem) -> None:
         fs.call("getattr", inode, Caller())
 
 
-def test_a_superseded_number(fs: FileSystem) -> None:
+def test_superseded_inode_is_estale_at_open(fs: FileSystem) -> None:
     """The kernel has to look the name up again, and gets no second ESTALE if it comes late."""
     old = fs.walk("dir/tkt")
     fs.unlink(f"{TKT}/credentials/".encode() + ONE)
@@ -388,7 +388,7 @@ def test_a_superseded_number(fs: FileSystem) -> None:
             fs.call("open", old, os.O_RDONLY, Caller())
 
 
-def test_a_number_that_is_superseded_before_it_is_opened(fs: FileSystem) -> None:
+def test_inode_superseded_between_lookup_and_open_is_opened(fs: FileSystem) -> None:
     """The kernel looks up once after an ESTALE: what it has found then is good, however late."""
     old = fs.walk("dir/tkt")
     fs.unlink(f"{TKT}/credentials/".encode() + ONE)
@@ -403,7 +403,7 @@ def test_a_number_that_is_superseded_before_it_is_opened(fs: FileSystem) -> None
         fs.call("open", found, os.O_RDONLY, Caller())
 
 
-def test_a_number_that_was_found_and_opened(fs: FileSystem) -> None:
+def test_superseded_inode_opened_before_is_estale(fs: FileSystem) -> None:
     """Once it was opened in time, it is no better than any old one."""
     old = fs.walk("dir/tkt")
     fs.unlink(f"{TKT}/credentials/".encode() + ONE)
@@ -416,7 +416,7 @@ def test_a_number_that_was_found_and_opened(fs: FileSystem) -> None:
         fs.call("open", found, os.O_RDONLY, Caller())
 
 
-def test_what_may_be_cached(fs: FileSystem) -> None:
+def test_ccaches_and_credentials_are_cached_by_kernel(fs: FileSystem) -> None:
     def cached(path: str | bytes) -> bool:
         info = fs.call("open", fs.walk(path), os.O_RDONLY, Caller())
         assert info.keep_cache != info.direct_io
@@ -427,7 +427,7 @@ def test_what_may_be_cached(fs: FileSystem) -> None:
     assert not any(map(cached, ("info", "stats", "events", f"{TKT}/info", f"{TKT}/principal")))
 
 
-def test_scratch_in_dir_becomes_a_ccache_when_it_is_closed(fs: FileSystem) -> None:
+def test_scratch_in_dir_becomes_ccache_at_close(fs: FileSystem) -> None:
     handle = fs.open("dir/tktXYZ", CREATE)
     fs.call("write", handle, 0, IMAGE)
     with refused(errno.ENOENT):
@@ -439,7 +439,7 @@ def test_scratch_in_dir_becomes_a_ccache_when_it_is_closed(fs: FileSystem) -> No
         fs.walk("caches/other")
 
 
-def test_scratch_goes_after_ten_minutes(fs: FileSystem) -> None:
+def test_scratch_expires_after_ten_minutes(fs: FileSystem) -> None:
     fs.write(f"{TKT}/scratch", b"x")
     fs.symlink("link", b"caches/tkt")
     handle = fs.open("dir/kept", CREATE)
@@ -453,7 +453,7 @@ def test_scratch_goes_after_ten_minutes(fs: FileSystem) -> None:
     fs.call("release", handle)
 
 
-def test_limits() -> None:
+def test_limits_are_enospc_and_edquot() -> None:
     made = FileSystem(limits=Limits(ccaches=2, ccache_bytes=4096, total_bytes=6000))
     made.mkdir("caches/work")
     with refused(errno.ENOSPC):

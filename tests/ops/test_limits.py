@@ -31,7 +31,7 @@ def fill(fs: FileSystem) -> list[int]:
     return [fs.open("caches/tkt/ccache") for _ in range(4)]
 
 
-def test_open_handles(few: FileSystem) -> None:
+def test_open_handles_are_limited(few: FileSystem) -> None:
     handles = fill(few)
     with refused(errno.EMFILE):
         few.open("caches/tkt/ccache")
@@ -45,7 +45,7 @@ def test_open_handles(few: FileSystem) -> None:
     assert refusals(few) == [["-", "over 4 open files", "uid=1000", "pid=4242"]]
 
 
-def test_no_file_is_made_that_could_not_be_opened(few: FileSystem) -> None:
+def test_create_over_handle_limit_creates_nothing(few: FileSystem) -> None:
     handles = fill(few)
     for path in ("dir/tktnew", "caches/tkt/scratch", "caches/tkt/credentials/x"):
         with refused(errno.EMFILE):
@@ -55,14 +55,14 @@ def test_no_file_is_made_that_could_not_be_opened(few: FileSystem) -> None:
     assert b"scratch" not in few.entries("caches/tkt")
 
 
-def test_a_truncation_that_is_refused_changes_nothing(few: FileSystem) -> None:
+def test_refused_truncation_changes_nothing(few: FileSystem) -> None:
     handles = fill(few)
     with refused(errno.EMFILE):
         few.open("caches/tkt/ccache", os.O_WRONLY | os.O_TRUNC)
     assert few.read_handle(handles[1]) == IMAGE
 
 
-def test_info_is_to_be_had_all_the_same(few: FileSystem) -> None:
+def test_info_is_readable_over_handle_limit(few: FileSystem) -> None:
     """Whoever unmounts learns from it whom to end; but there is an end to that, too."""
     fill(few)
     handles = [few.open("info") for _ in range(SPARE_HANDLES)]
@@ -71,7 +71,7 @@ def test_info_is_to_be_had_all_the_same(few: FileSystem) -> None:
         few.open("info")
 
 
-def test_a_refusal_is_logged_once_a_second() -> None:
+def test_refusals_are_logged_once_a_second() -> None:
     fs = FileSystem(limits=Limits(ccaches=2, ccache_bytes=4096, total_bytes=6000))
     fs.mkdir("caches/a")
     for number in range(20):
@@ -82,7 +82,7 @@ def test_a_refusal_is_logged_once_a_second() -> None:
 
 
 @pytest.mark.parametrize("back", [0.5, 3600.0])
-def test_a_clock_that_is_set_back_silences_nothing(back: float) -> None:
+def test_refusals_are_logged_after_clock_is_set_back(back: float) -> None:
     fs = FileSystem(limits=Limits(ccaches=1))
     for _ in range(2):
         with refused(errno.ENOSPC):
@@ -91,7 +91,7 @@ def test_a_clock_that_is_set_back_silences_nothing(back: float) -> None:
     assert len(refusals(fs)) == 2
 
 
-def test_a_refused_write_says_who_opened_the_file() -> None:
+def test_refused_write_is_logged_with_opener() -> None:
     fs = FileSystem(limits=Limits(total_bytes=6000))
     handle = fs.open("dir/scratch", CREATE, Caller(pid=os.getpid()))
     fs.stat("README")
@@ -106,7 +106,7 @@ def test_a_refused_write_says_who_opened_the_file() -> None:
     fs.call("release", handle)
 
 
-def test_other_refusals_are_no_events(few: FileSystem) -> None:
+def test_other_refusals_are_not_logged(few: FileSystem) -> None:
     before = few.lines()
     for path in ("caches/absent", "README/x"):
         with refused(errno.ENOTDIR if "/x" in path else errno.ENOENT):

@@ -14,7 +14,7 @@ from ccfs.takeover.handover import OPENED, Handover, words_of
 LAST = Ref((1 << 41) - 1, Slot.BYTES)
 
 
-def test_each_says_what_it_is_of_up_to_the_last_turn() -> None:
+def test_handle_number_encodes_inode_and_modes() -> None:
     numbers = HandleNumbers(set(), words_of(None), OPENED)
     given = [
         numbers.allocate(LAST, writes=True, append=True, redirected=True)
@@ -28,7 +28,7 @@ def test_each_says_what_it_is_of_up_to_the_last_turn() -> None:
     )
 
 
-def test_where_all_are_taken_one_more_is_refused() -> None:
+def test_handle_number_is_refused_when_all_are_taken() -> None:
     taken: set[int] = set()
     numbers = HandleNumbers(taken, words_of(None), OPENED)
     taken.update(numbers.allocate(LAST) for _ in range(MAX_HANDLES))
@@ -39,7 +39,7 @@ def test_where_all_are_taken_one_more_is_refused() -> None:
     assert numbers.allocate(LAST) == back
 
 
-def test_the_next_daemon_gives_none_that_the_one_before_has_given() -> None:
+def test_handle_numbers_are_not_reused_by_next_daemon() -> None:
     handover = Handover()
     given = HandleNumbers(set(), handover.words, OPENED).allocate(LAST, writes=True)
     assert HandleNumbers(set(), handover.words, OPENED).allocate(LAST, writes=True) != given

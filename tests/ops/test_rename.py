@@ -69,7 +69,9 @@ def content(fs: FileSystem, path: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("source", "target"), list(product(Kind, Kind)), ids=lambda kind: kind.name
 )
-def test_every_pair(fs: FileSystem, source: Kind, target: Kind) -> None:
+def test_rename_works_for_pairs_of_the_table_only(
+    fs: FileSystem, source: Kind, target: Kind
+) -> None:
     if source is Kind.SCRATCH and target is Kind.PRIMARY:
         fs.write("caches/B/scratch", b"tkt.B\n")
     if source is Kind.SCRATCH and target is Kind.TEXT:
@@ -85,7 +87,7 @@ def test_every_pair(fs: FileSystem, source: Kind, target: Kind) -> None:
 
 
 @pytest.mark.parametrize(("source", "target"), list(STEPS), ids=lambda kind: kind.name)
-def test_what_is_not_there(fs: FileSystem, source: Kind, target: Kind) -> None:
+def test_rename_of_vanished_source_is_enoent(fs: FileSystem, source: Kind, target: Kind) -> None:
     """A source that went away between the kernel's look and the rename."""
     absent = {
         Kind.DIRECTORY: "caches/absent",
@@ -111,7 +113,7 @@ MOVES: dict[str, Callable[[FileSystem], None]] = {
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_the_ccapi_move(fs: FileSystem, move: str) -> None:
+def test_rename_over_ccache_moves_content(fs: FileSystem, move: str) -> None:
     """B becomes A's content and keeps its own id; A is gone."""
     ident, inode = info(fs, "B")["id"], fs.walk("caches/A/ccache")
     MOVES[move](fs)
@@ -124,7 +126,7 @@ def test_the_ccapi_move(fs: FileSystem, move: str) -> None:
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_the_default_moves_along(fs: FileSystem, move: str) -> None:
+def test_rename_of_default_moves_default(fs: FileSystem, move: str) -> None:
     fs.symlink("to-a", b"caches/A")
     fs.rename("to-a", "default")
     MOVES[move](fs)
@@ -136,7 +138,7 @@ def info(fs: FileSystem, name: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines if ": " in line)
 
 
-def test_a_new_name_keeps_everything(fs: FileSystem) -> None:
+def test_rename_to_new_name_keeps_ccache(fs: FileSystem) -> None:
     before = info(fs, "A")
     fs.rename("caches/A", "caches/C")
     after = info(fs, "C")
@@ -146,7 +148,7 @@ def test_a_new_name_keeps_everything(fs: FileSystem) -> None:
     }
 
 
-def test_a_directory_that_was_renamed_over_shows_anew(fs: FileSystem) -> None:
+def test_rename_over_directory_reissues_its_inode(fs: FileSystem) -> None:
     """The kernel finds nothing in the inode that it marked as removed."""
     old = fs.walk("caches/B")
     fs.rename("caches/A", "caches/B")
@@ -163,7 +165,7 @@ def test_a_directory_that_was_renamed_over_shows_anew(fs: FileSystem) -> None:
             fs.call("getattr", inode, Caller())
 
 
-def test_an_image_that_is_none_replaces_nothing(fs: FileSystem) -> None:
+def test_rename_of_malformed_ccache_is_refused(fs: FileSystem) -> None:
     for image in (b"", b"\x05", b"no ccache", A[:-1], A + b"\x00"):
         for target in ("caches/A/ccache", "dir/tkt.A", "dir/tkt.new", "dir/tktnew"):
             fs.write("caches/B/scratch", image)
@@ -174,7 +176,7 @@ def test_an_image_that_is_none_replaces_nothing(fs: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"A\n", b"tkt.\x00\n", b"primary\n", b"tkt.tkt\n"])
-def test_what_is_no_primary(fs: FileSystem, text: bytes) -> None:
+def test_rename_of_invalid_primary_is_refused(fs: FileSystem, text: bytes) -> None:
     fs.write("dir/scratch", text)
     with refused(errno.EBADMSG):
         fs.rename("dir/scratch", "dir/primary")
@@ -185,7 +187,7 @@ def test_what_is_no_primary(fs: FileSystem, text: bytes) -> None:
     "target",
     [b"caches/B", b"caches/B/", b"./caches/B", b"/run/user/1000/ccfs/caches/B", b"caches/B//"],
 )
-def test_targets_of_a_link(fs: FileSystem, target: bytes) -> None:
+def test_rename_of_symlink_sets_default(fs: FileSystem, target: bytes) -> None:
     fs.symlink("fresh", target)
     assert fs.readlink("fresh") == b"caches/B"
     fs.rename("fresh", "default")
@@ -212,7 +214,7 @@ OUTSIDE = (
 
 
 @pytest.mark.parametrize("target", OUTSIDE + ABSENT)
-def test_no_link_leads_where_default_may_not(fs: FileSystem, target: bytes) -> None:
+def test_symlink_target_outside_caches_is_refused(fs: FileSystem, target: bytes) -> None:
     """With allow_root, root would follow a user's `passwd -> /home/mallory/evil` in the root."""
     with refused(errno.ENOENT if target in ABSENT else errno.EPERM):
         fs.symlink("passwd", target)
@@ -221,7 +223,7 @@ def test_no_link_leads_where_default_may_not(fs: FileSystem, target: bytes) -> N
     assert fs.readlink("default") == b"caches/tkt"
 
 
-def test_noreplace_and_exchange(fs: FileSystem) -> None:
+def test_rename_flags_are_honoured(fs: FileSystem) -> None:
     with refused(errno.EEXIST):
         fs.rename("caches/A", "caches/B", pyfuse3.RENAME_NOREPLACE)
     with refused(errno.EINVAL):
@@ -230,7 +232,7 @@ def test_noreplace_and_exchange(fs: FileSystem) -> None:
     assert fs.read("caches/C/ccache") == A
 
 
-def test_a_scratch_file_that_is_open_when_it_becomes_primary(fs: FileSystem) -> None:
+def test_open_scratch_file_renamed_to_primary(fs: FileSystem) -> None:
     """The kernel keeps its inode under the new name: opened by it, it is looked up again."""
     handle = fs.open("dir/scratch", 0o101)
     fs.call("write", handle, 0, b"tkt.B\n")
@@ -242,14 +244,14 @@ def test_a_scratch_file_that_is_open_when_it_becomes_primary(fs: FileSystem) -> 
     assert fs.read("dir/primary") == b"tkt.B\n"
 
 
-def test_a_name_that_is_no_ccaches(fs: FileSystem) -> None:
+def test_rename_to_invalid_ccache_name_is_refused(fs: FileSystem) -> None:
     for name in ("tkt.x", "%zz", "a%2fb"):
         with refused(errno.EPERM):
             fs.rename("caches/A", f"caches/{name}")
     assert fs.read("caches/A/ccache") == A
 
 
-def test_nothing_is_moved_into_a_ccache_that_is_gone(fs: FileSystem) -> None:
+def test_rename_into_destroyed_ccache_is_refused(fs: FileSystem) -> None:
     """The kernel may still have its directory: what goes there would be nowhere to be found."""
     fs.write("dir/scratch", A)
     gone = fs.walk("caches/A")

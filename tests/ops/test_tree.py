@@ -35,7 +35,7 @@ def slots(fs: FileSystem) -> set[Slot]:
     return {Slot(fs.stat(path).st_ino & 31) for path in fs.all_paths()}
 
 
-def test_every_row_is_reachable(fs: FileSystem) -> None:
+def test_tree_rows_are_all_reachable(fs: FileSystem) -> None:
     assert slots(fs) | {Slot.ROOT} | UNLISTED == set(ROWS)
     ident = next(iter(fs.entries("caches/tkt/credentials").values())).st_ino >> 5
     assert fs.walk(f"caches/tkt/credentials/{ident:x}.raw") == Ref(ident, Slot.RAW).inode
@@ -45,7 +45,7 @@ def test_every_row_is_reachable(fs: FileSystem) -> None:
     ] == [22]
 
 
-def test_every_fixed_name_stands_in_its_directory(fs: FileSystem) -> None:
+def test_fixed_names_are_listed(fs: FileSystem) -> None:
     where = {Slot.ROOT: "", Slot.CCACHE: "caches/tkt/", Slot.DIR: "dir/"}
     for row in TABLE:
         if row.name is not None and row.parent is not None:
@@ -64,7 +64,7 @@ def test_lookup_getattr_and_readdir_agree(fs: FileSystem) -> None:
             assert len(values) == 1, (path, attribute, values)
 
 
-def test_every_file_is_as_long_as_stat_says(fs: FileSystem) -> None:
+def test_file_sizes_equal_bytes_read(fs: FileSystem) -> None:
     for path in fs.all_paths():
         attributes = fs.stat(path)
         if stat.S_ISREG(attributes.st_mode):
@@ -73,7 +73,7 @@ def test_every_file_is_as_long_as_stat_says(fs: FileSystem) -> None:
             assert len(fs.readlink(path)) == attributes.st_size, path
 
 
-def test_everything_is_the_owners_alone(fs: FileSystem) -> None:
+def test_nodes_are_private(fs: FileSystem) -> None:
     for path in fs.all_paths():
         attributes = fs.stat(path)
         assert (attributes.st_uid, attributes.st_gid) == (1000, 1000)
@@ -87,7 +87,7 @@ def test_files_have_one_link(fs: FileSystem) -> None:
     assert fs.stat("caches/tkt/ccache").st_ino == fs.stat("dir/tkt").st_ino
 
 
-def test_what_there_is_not(fs: FileSystem) -> None:
+def test_missing_names_are_enoent(fs: FileSystem) -> None:
     absent = ("nothing", "caches/nothing", "caches/work/ccache", "caches/tkt/nothing", "dir/tktX")
     deep = ("credentials/nothing", "credentials/1", "credentials/1.raw", "config/nothing")
     for path in (*absent, *(f"caches/tkt/{name}" for name in deep), "by-id/0", "by-id/no%20id"):
@@ -95,7 +95,7 @@ def test_what_there_is_not(fs: FileSystem) -> None:
             fs.walk(path)
 
 
-def test_only_the_canonical_encoding_resolves(fs: FileSystem) -> None:
+def test_noncanonical_names_do_not_resolve(fs: FileSystem) -> None:
     fs.mkdir("caches/a%2Fb")
     assert fs.file_system.store.collection.find(b"a/b") is not None
     for name in ("a%2fb", "%61%2Fb", "a%2Fb%", "%74kt"):
@@ -106,7 +106,7 @@ def test_only_the_canonical_encoding_resolves(fs: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("where", ["", "caches", "caches/tkt", "caches/tkt/credentials", "dir"])
-def test_a_name_of_over_255_bytes(fs: FileSystem, where: str) -> None:
+def test_name_over_255_bytes_is_enametoolong(fs: FileSystem, where: str) -> None:
     directory, name = fs.walk(where), b"n" * 256
     for handler, arguments in (
         ("lookup", (directory, name, Caller())),
@@ -120,7 +120,7 @@ def test_a_name_of_over_255_bytes(fs: FileSystem, where: str) -> None:
         fs.call("rename", fs.walk("dir"), b"anything", directory, name, 0, Caller())
 
 
-def test_names_of_255_bytes(fs: FileSystem) -> None:
+def test_name_of_255_bytes_is_accepted(fs: FileSystem) -> None:
     name = "n" * 255
     fs.mkdir(f"caches/{name}")
     fs.write(f"caches/{name}/ccache", IMAGE)
@@ -131,12 +131,12 @@ def test_names_of_255_bytes(fs: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("name", ["tkt.x", "tkt."])
-def test_names_that_no_ccache_has(fs: FileSystem, name: str) -> None:
+def test_invalid_ccache_names_are_refused(fs: FileSystem, name: str) -> None:
     with refused(errno.EINVAL):
         fs.mkdir(f"caches/{name}")
 
 
-def test_a_file_is_no_directory(fs: FileSystem) -> None:
+def test_file_is_enotdir(fs: FileSystem) -> None:
     inode = fs.walk("README")
     for handler, arguments in (
         ("lookup", (inode, b"x", Caller())),
@@ -148,18 +148,18 @@ def test_a_file_is_no_directory(fs: FileSystem) -> None:
             fs.call(handler, *arguments)
 
 
-def test_a_directory_is_no_file(fs: FileSystem) -> None:
+def test_directory_is_eisdir(fs: FileSystem) -> None:
     with refused(errno.EISDIR):
         fs.open("caches/tkt")
 
 
-def test_a_number_that_was_never_given(fs: FileSystem) -> None:
+def test_unknown_inode_is_estale(fs: FileSystem) -> None:
     for inode in (0, 30, 1 << 60, (1 << 64) - 1, Ref(5, Slot.BYTES).inode, Ref(7, Slot.TEXT).inode):
         with refused(errno.ESTALE):
             fs.call("getattr", inode, Caller())
 
 
-def test_what_is_gone_is_stale(fs: FileSystem) -> None:
+def test_removed_inode_is_estale(fs: FileSystem) -> None:
     """So the kernel looks the name up again, and finds what has it by now."""
     fs.write("caches/work/ccache", IMAGE)
     fs.write("caches/work/config/x", b"1")
@@ -178,7 +178,7 @@ def test_what_is_gone_is_stale(fs: FileSystem) -> None:
                 fs.call("open", inode, os.O_RDONLY, next(callers))
 
 
-def test_nobody_is_told_twice_in_a_row_to_look_again(fs: FileSystem) -> None:
+def test_second_estale_in_a_row_is_enoent(fs: FileSystem) -> None:
     """The kernel passes the second ESTALE on to its caller, who has no idea what it means."""
     me = Caller(pid=7)
     for handler, arguments in (("getattr", (me,)), ("open", (os.O_RDONLY, me))):
@@ -190,7 +190,7 @@ def test_nobody_is_told_twice_in_a_row_to_look_again(fs: FileSystem) -> None:
                 fs.call(handler, inode, *arguments)
 
 
-def test_whoever_was_told_before_is_told_again(fs: FileSystem) -> None:
+def test_estale_is_repeated_after_successful_lookup(fs: FileSystem) -> None:
     """An ESTALE that led to something has nothing to do with the next file that is gone."""
     for _ in range(3):
         fs.write("caches/work/ccache", IMAGE)
@@ -203,14 +203,14 @@ def test_whoever_was_told_before_is_told_again(fs: FileSystem) -> None:
             fs.call("open", inode, os.O_RDONLY, Caller())
 
 
-def test_a_link_that_was_renamed_is_stale(fs: FileSystem) -> None:
+def test_renamed_symlink_is_estale(fs: FileSystem) -> None:
     inode = fs.walk("link")
     fs.rename("link", "default")
     with refused(errno.ESTALE):
         fs.call("readlink", inode, Caller())
 
 
-def test_a_listing_is_a_snapshot_without_what_is_gone(fs: FileSystem) -> None:
+def test_readdir_snapshot_omits_removed_names(fs: FileSystem) -> None:
     handle = fs.call("opendir", fs.walk("caches/tkt/credentials"), Caller())
     fs.unlink("caches/tkt/credentials/host%2Fone@KRBTEST.COM")
     page = Page(10)
@@ -219,7 +219,7 @@ def test_a_listing_is_a_snapshot_without_what_is_gone(fs: FileSystem) -> None:
     assert [name for name, _ in page.entries] == [b"host%2Ftwo@KRBTEST.COM"]
 
 
-def test_dir_lists_a_name_once(fs: FileSystem) -> None:
+def test_dir_lists_ccache_instead_of_scratch(fs: FileSystem) -> None:
     """Scratch in dir/ gives way to the ccache that gets its name."""
     fs.write("dir/tktnew", b"\x05\x04")
     fs.mkdir("caches/tktnew")
@@ -243,7 +243,7 @@ def test_inodes_are_never_reused(fs: FileSystem) -> None:
         fs.rmdir("caches/again")
 
 
-def test_the_readme_has_this_mounts_paths(fs: FileSystem) -> None:
+def test_readme_has_paths_of_the_mount(fs: FileSystem) -> None:
     text = fs.read("README").decode()
     assert "KRB5CCNAME=FILE:/run/user/1000/ccfs/default/ccache" in text
     assert "uid 1000" in text
@@ -271,9 +271,7 @@ def test_statfs_counts_against_the_limits(fs: FileSystem) -> None:
         ("a%2Fb", "tkt.a%2Fb"),
     ],
 )
-def test_names_in_dir_are_those_that_libkrb5_takes(
-    fs: FileSystem, name: str, listed: str | None
-) -> None:
+def test_dir_names_are_accepted_by_libkrb5(fs: FileSystem, name: str, listed: str | None) -> None:
     """Where `primary` has another one it refuses the whole collection."""
     fs.mkdir(f"caches/{name}")
     fs.write(f"caches/{name}/ccache", IMAGE)
@@ -293,7 +291,7 @@ def test_names_in_dir_are_those_that_libkrb5_takes(
     assert b"tkt.other" in fs.entries("dir")
 
 
-def test_primary_is_not_there_before_a_default_is() -> None:
+def test_primary_is_absent_before_default_exists() -> None:
     """Heimdal's kinit sets it where it is missing, libkrb5 makes one that says `tkt`."""
     for make in (
         lambda fs: fs.write("dir/tkt", IMAGE),

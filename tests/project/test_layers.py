@@ -128,7 +128,7 @@ def each_module() -> pytest.MarkDecorator:
     return pytest.mark.parametrize("module", modules(), ids=names)
 
 
-def test_every_part_has_a_place() -> None:
+def test_parts_are_all_in_the_table() -> None:
     """A new package or module has to be put into the table."""
     assert {part_of(module) for module in modules()} <= set(ALLOWED)
 
@@ -158,7 +158,7 @@ def test_imports_go_one_way(module: Path) -> None:
 
 
 @each_module()
-def test_only_ops_and_the_daemon_know_fuse(module: Path) -> None:
+def test_fuse_is_imported_by_ops_and_daemon_only(module: Path) -> None:
     """pyfuse3 and the event loop stay where they belong."""
     libraries = {name.partition(".")[0] for name in imported(module)}
     part = part_of(module)
@@ -167,7 +167,7 @@ def test_only_ops_and_the_daemon_know_fuse(module: Path) -> None:
 
 
 @each_module()
-def test_what_only_computes_touches_nothing(module: Path) -> None:
+def test_format_and_store_do_no_io(module: Path) -> None:
     """No file, socket, environment or clock in `format` and `store`: time is passed in."""
     if part_of(module) in ONLY_COMPUTE:
         names = imported(module)
@@ -186,7 +186,7 @@ def clocks(source: str) -> set[str]:
     return used & {f"time.{clock}" for clock in CLOCKS}
 
 
-def test_the_finder_of_clocks() -> None:
+def test_clocks_finds_uses_of_clocks() -> None:
     """Converting a time is fine, asking for it isn't."""
     assert clocks("import time\ntime.gmtime(5); time.strftime('%Y')") == set()
     assert clocks("import time\ntime.time()") == {"time.time"}
@@ -206,7 +206,7 @@ def test_the_finder_of_clocks() -> None:
         ("import os, ccfsx", set()),
     ],
 )
-def test_the_reader_of_imports(source: str, found: set[str]) -> None:
+def test_imports_reads_every_form(source: str, found: set[str]) -> None:
     """However an import is written, and wherever it stands, it is seen."""
     assert of_ccfs(imports(source, "ccfs.ops")) == found
 
@@ -221,7 +221,7 @@ def test_no_circle_of_files() -> None:
     assert sizes == IN_CIRCLES, f"circles: {[sorted(circle) for circle in present]}"
 
 
-def test_circles_finds_each_component() -> None:
+def test_circles_finds_components() -> None:
     """Two circles are told apart; a chain, and a file that only leads to a circle, are none."""
     graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": {"e"}, "e": {"f"}, "f": {"d"}}
     assert sorted(map(sorted, circles(graph))) == [["b", "c"], ["d", "e", "f"]]

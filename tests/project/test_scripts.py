@@ -42,7 +42,7 @@ def copied(tmp_path: Path) -> Path:
     return there
 
 
-def test_install_in_a_path_with_spaces(tmp_path: Path) -> None:
+def test_install_works_in_path_with_spaces(tmp_path: Path) -> None:
     there = copied(tmp_path)
     (there / "build/python").mkdir(parents=True)
     done = run(["make", "-C", "mount-helper"], there)
@@ -55,7 +55,7 @@ def test_install_in_a_path_with_spaces(tmp_path: Path) -> None:
     assert f'"ccfs {__version__}"' in page.splitlines()[0]
 
 
-def test_one_round_of_what_is_missing(tmp_path: Path) -> None:
+def test_missing_packages_are_named_at_once(tmp_path: Path) -> None:
     """Without sudo all packages are named at once, those of set-up and those of the tests."""
     there = copied(tmp_path)
     programs = tmp_path / "bin"
@@ -76,7 +76,7 @@ def test_one_round_of_what_is_missing(tmp_path: Path) -> None:
     ("pkg_config", "said"),
     [("", "pkg-config is missing"), ("exit 1", "the headers of libfuse3 are missing")],
 )
-def test_pip_says_what_pyfuse3_needs(tmp_path: Path, pkg_config: str, said: str) -> None:
+def test_setup_names_packages_for_pyfuse3(tmp_path: Path, pkg_config: str, said: str) -> None:
     """It builds pyfuse3 next, which would end in a page of output with the reason in its middle."""
     if pkg_config:
         (tmp_path / "pkg-config").write_text(f"#!/bin/sh\n{pkg_config}\n")

@@ -41,7 +41,7 @@ def order(store: Store) -> list[bytes]:
     return [c.name for c in store.collection.all()]
 
 
-def test_a_fresh_store_is_never_empty_handed(store: Store) -> None:
+def test_new_store_has_default_without_file(store: Store) -> None:
     tkt = store.collection.default
     assert (tkt.name, tkt.current, tkt.initialised) == (b"tkt", None, False)
     assert tkt.last_default_time == tkt.change_time
@@ -50,7 +50,7 @@ def test_a_fresh_store_is_never_empty_handed(store: Store) -> None:
     check(store)
 
 
-def test_new_ccaches_come_last_and_change_nothing_else(store: Store) -> None:
+def test_new_ccache_comes_last(store: Store) -> None:
     tkt = store.collection.default
     time = tkt.change_time
     made = [store.collection.create(name, at()) for name in (b"b", b"a", b"c")]
@@ -64,7 +64,7 @@ def test_new_ccaches_come_last_and_change_nothing_else(store: Store) -> None:
 @pytest.mark.parametrize(
     "name", [b"", b"/", b".", b"..", b"\xff\xfe", b"new\nline", b"~", b"%41", "ü€".encode(), b"tkt"]
 )
-def test_any_bytes_may_be_a_name(store: Store, name: bytes) -> None:
+def test_ccache_name_is_any_bytes(store: Store, name: bytes) -> None:
     store.destroy(store.collection.default, at())
     if name != b"tkt":
         store.collection.create(name, at())
@@ -83,7 +83,7 @@ def test_any_bytes_may_be_a_name(store: Store, name: bytes) -> None:
         (b"/" * 86, NameTooLongError),
     ],
 )
-def test_names_that_no_ccache_can_have(store: Store, name: bytes, error: type[Exception]) -> None:
+def test_invalid_names_are_refused(store: Store, name: bytes, error: type[Exception]) -> None:
     other, log = store.collection.create(b"other", at()), store.events.end
     with pytest.raises(error):
         store.collection.create(name, at())
@@ -98,11 +98,11 @@ def test_names_that_no_ccache_can_have(store: Store, name: bytes, error: type[Ex
 
 
 @pytest.mark.parametrize("name", [b"x" * 255, b"/" * 85, "€".encode() * 85])
-def test_the_longest_names(store: Store, name: bytes) -> None:
+def test_longest_names_are_accepted(store: Store, name: bytes) -> None:
     assert store.collection.create(name, at()).name == name
 
 
-def test_names_in_dir() -> None:
+def test_dir_name_maps_to_ccache_name() -> None:
     pairs = {
         b"work": b"tkt.work",
         b"tkt": b"tkt",
@@ -118,7 +118,7 @@ def test_names_in_dir() -> None:
         assert ccache_name(wrong) is None
 
 
-def test_the_limit_of_ccaches() -> None:
+def test_ccaches_are_limited() -> None:
     store = new_store(Limits(ccaches=3))
     for name in (b"a", b"b"):
         store.collection.create(name, at())
@@ -134,7 +134,7 @@ def test_the_limit_of_ccaches() -> None:
 # The default
 
 
-def test_set_default_moves_to_the_head(store: Store) -> None:
+def test_set_default_moves_ccache_to_head(store: Store) -> None:
     tkt = store.collection.default
     _, b, _ = (store.collection.create(n, at()) for n in (b"a", b"b", b"c"))
     times = tkt.change_time, b.change_time, tkt.last_default_time
@@ -148,13 +148,13 @@ def test_set_default_moves_to_the_head(store: Store) -> None:
     check(store)
 
 
-def test_set_default_where_it_is_changes_nothing(store: Store) -> None:
+def test_set_default_to_default_changes_nothing(store: Store) -> None:
     log, time = store.events.end, store.change_time
     store.collection.set_default(store.collection.default, at(5))
     assert (store.events.end, store.change_time) == (log, time)
 
 
-def test_the_next_initialised_follows_a_destroyed_default(store: Store) -> None:
+def test_destroy_of_default_selects_next_initialised(store: Store) -> None:
     tkt = fill(store, whole(record()))
     store.collection.create(b"empty", at())
     for name in (b"one", b"two"):
@@ -168,7 +168,7 @@ def test_the_next_initialised_follows_a_destroyed_default(store: Store) -> None:
     check(store)
 
 
-def test_a_collection_without_content_goes_back_to_its_first_name(store: Store) -> None:
+def test_empty_collection_returns_to_first_name(store: Store) -> None:
     tkt = store.collection.default
     work = fill(store, whole(record()), b"work")
     store.collection.set_default(work, at())
@@ -181,7 +181,7 @@ def test_a_collection_without_content_goes_back_to_its_first_name(store: Store) 
     check(store)
 
 
-def test_unlinking_never_moves_the_default(store: Store) -> None:
+def test_unlink_keeps_default(store: Store) -> None:
     tkt = fill(store, whole(record()))
     fill(store, whole(record()), b"work")
     store.unlink_listed(tkt, at())
@@ -197,7 +197,7 @@ def test_unlinking_never_moves_the_default(store: Store) -> None:
 # Identity
 
 
-def test_unlink_and_create_again_is_the_same_ccache(store: Store) -> None:
+def test_unlinked_ccache_keeps_identity_when_recreated(store: Store) -> None:
     """What every kinit does."""
     tkt = fill(store, whole(record()))
     ident, time, gone = tkt.ident, tkt.change_time, serial(tkt, "host%2Fwww@R")
@@ -209,7 +209,7 @@ def test_unlink_and_create_again_is_the_same_ccache(store: Store) -> None:
     assert store.owner(gone) is None
 
 
-def test_numbers_are_never_given_twice(store: Store) -> None:
+def test_serial_numbers_are_never_reused(store: Store) -> None:
     seen: set[int] = set()
     for turn in range(20):
         work = fill(store, whole(record(TGT), record()), b"work")
@@ -254,7 +254,7 @@ def test_change_times_strictly_increase(store: Store) -> None:
 # Renaming and moving
 
 
-def test_rename_keeps_everything_but_the_name(store: Store) -> None:
+def test_rename_changes_name_only(store: Store) -> None:
     work = fill(store, whole(record()), b"work")
     had = dict(serials(work)), work.ident, current(work)
     store.move_to_name(work, b"play", at())
@@ -272,7 +272,7 @@ def moved(store: Store) -> tuple[Ccache, Ccache]:
     return source, target
 
 
-def test_the_ccapi_move(store: Store) -> None:
+def test_move_replaces_target_content(store: Store) -> None:
     source, target = moved(store)
     had, number = dict(serials(source)), current(source).number
     ident, place, gone = target.ident, order(store).index(b"target"), set(serials(target))
@@ -293,7 +293,7 @@ def test_the_ccapi_move(store: Store) -> None:
     check(store)
 
 
-def test_the_default_is_not_what_moves(store: Store) -> None:
+def test_move_of_default_selects_next(store: Store) -> None:
     """The next in the list follows a default that was moved away, as the CCAPI has it."""
     source, target = moved(store)
     first = fill(store, whole(record()))
@@ -303,7 +303,7 @@ def test_the_default_is_not_what_moves(store: Store) -> None:
     check(store)
 
 
-def test_a_default_that_is_moved_over_stays_the_default(store: Store) -> None:
+def test_move_over_default_keeps_it(store: Store) -> None:
     source, target = moved(store)
     store.collection.set_default(target, at())
     last = target.last_default_time
@@ -313,7 +313,7 @@ def test_a_default_that_is_moved_over_stays_the_default(store: Store) -> None:
     check(store)
 
 
-def test_a_move_onto_itself_changes_nothing(store: Store) -> None:
+def test_move_onto_itself_changes_nothing(store: Store) -> None:
     source, _ = moved(store)
     log = store.events.end
     store.move(source, source, at())
@@ -322,7 +322,7 @@ def test_a_move_onto_itself_changes_nothing(store: Store) -> None:
     check(store)
 
 
-def test_a_ccache_without_a_file_has_nothing_to_move(store: Store) -> None:
+def test_move_without_file_is_refused(store: Store) -> None:
     source, target = store.collection.default, fill(store, whole(record()), b"target")
     with pytest.raises(NotFoundError):
         store.move(source, target, at())
@@ -331,7 +331,7 @@ def test_a_ccache_without_a_file_has_nothing_to_move(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", [b"target", b"tkt"])
-def test_a_directory_without_a_file_leaves_none(store: Store, name: bytes) -> None:
+def test_move_to_name_without_file_leaves_none(store: Store, name: bytes) -> None:
     """Also where the default is what it is moved to."""
     empty, target = store.collection.create(b"empty", at()), fill(store, whole(record()), name)
     for _ in range(2):
@@ -344,7 +344,7 @@ def test_a_directory_without_a_file_leaves_none(store: Store, name: bytes) -> No
         empty = store.collection.create(b"empty", at())
 
 
-def test_who_has_the_source_open_follows_a_move(store: Store) -> None:
+def test_open_files_follow_move(store: Store) -> None:
     """A writer in the middle of a record, one who knows an older number, a reader of the target."""
     source, target = moved(store)
     old = appender(store, current(source))
@@ -368,7 +368,7 @@ def test_who_has_the_source_open_follows_a_move(store: Store) -> None:
     check(store)
 
 
-def test_a_tail_left_in_a_moved_ccache_is_dropped(store: Store) -> None:
+def test_incomplete_record_in_moved_ccache_is_dropped(store: Store) -> None:
     source, target = moved(store)
     old = appender(store, current(source))
     store.edits.store(source, record(), at())
@@ -384,7 +384,7 @@ def test_a_tail_left_in_a_moved_ccache_is_dropped(store: Store) -> None:
 # Memory
 
 
-def test_nothing_is_left_when_all_is_gone(store: Store) -> None:
+def test_destroying_all_frees_all_memory(store: Store) -> None:
     files = []
     for n in range(10):
         ccache = fill(store, whole(record(TGT), record()), b"%d" % n)
@@ -403,7 +403,7 @@ def test_nothing_is_left_when_all_is_gone(store: Store) -> None:
     check(store)
 
 
-def test_forgotten_numbers_are_dropped(store: Store) -> None:
+def test_forgotten_generations_are_dropped(store: Store) -> None:
     tkt = fill(store, whole(record(TGT)))
     file = reader(store, current(tkt))
     number = current(tkt).number
@@ -418,7 +418,7 @@ def test_forgotten_numbers_are_dropped(store: Store) -> None:
     check(store)
 
 
-def test_superseded_numbers_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_superseded_generations_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ccfs.store.generations.REMEMBERED", 10)
     tkt = fill(store, prefix())
     file, numbers = reader(store, current(tkt)), [current(tkt).number]
@@ -433,7 +433,7 @@ def test_superseded_numbers_are_bounded(store: Store, monkeypatch: pytest.Monkey
     check(store)
 
 
-def test_an_empty_file_is_no_ccache(store: Store) -> None:
+def test_empty_file_is_not_initialised(store: Store) -> None:
     """What `dir/tktXXXXXX` is before libkrb5 initialises it."""
     work = store.collection.create(b"tktXyZ123", at())
     start(store, work)
@@ -443,7 +443,7 @@ def test_an_empty_file_is_no_ccache(store: Store) -> None:
     check(store)
 
 
-def test_a_new_ccache_is_no_newer_than_the_collection() -> None:
+def test_new_ccache_change_time_equals_collection() -> None:
     """Also after a time in which nothing has changed."""
     store = new_store()
     store.collection.create(b"work", at(400))

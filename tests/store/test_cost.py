@@ -128,7 +128,7 @@ STEPS = [client_append, stale_append, pieces, server_store]
 
 
 @pytest.mark.parametrize("make", STEPS)
-def test_storing_one_is_the_same_work_in_any_ccache(
+def test_store_cost_is_independent_of_ccache_size(
     stores: tuple[tuple[Store, Ccache], tuple[Store, Ccache]],
     make: Callable[[Store, Ccache], Callable[[], object]],
     monkeypatch: pytest.MonkeyPatch,
@@ -143,7 +143,7 @@ def test_storing_one_is_the_same_work_in_any_ccache(
     assert max(room) < 16_384 < len(data_of(stores[1][1])) // 50
 
 
-def test_removing_one_costs_what_it_touches(
+def test_remove_cost_is_logarithmic(
     stores: tuple[tuple[Store, Ccache], tuple[Store, Ccache]],
 ) -> None:
     """Finding it in the order takes a few steps more, no more than a search by halves does."""
@@ -156,7 +156,7 @@ def test_removing_one_costs_what_it_touches(
     assert counted[0] <= counted[1] <= counted[0] + 20
 
 
-def test_long_names_are_not_remembered() -> None:
+def test_long_names_are_not_kept_in_memory() -> None:
     """A name may be as long as a ccache, and memory is locked: nobody fills it with names."""
     long = b"n" * 100_000
     principal = Principal(1, b"R", (long, b"h"))
@@ -171,7 +171,7 @@ def test_long_names_are_not_remembered() -> None:
     assert most == [names.REMEMBERED] * 3
 
 
-def test_a_credential_takes_little_memory_beside_its_bytes() -> None:
+def test_credential_memory_overhead_is_small() -> None:
     """Its name, its place and its end: with small ones a full store is still a small process."""
     data = whole(*(record(b"host/%d@R" % n, endtime=2_000 + n) for n in range(MANY)))
     store = new_store()

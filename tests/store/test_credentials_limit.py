@@ -63,7 +63,7 @@ def full() -> tuple[Store, Ccache]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_way_leads_over_the_limit(way: str) -> None:
+def test_credentials_limit_holds_for_every_step(way: str) -> None:
     store, ccache = full()
     before = data_of(ccache)
     with pytest.raises(TotalLimitError, match="over 4 credentials in all"):
@@ -74,7 +74,7 @@ def test_no_way_leads_over_the_limit(way: str) -> None:
     check(store)
 
 
-def test_what_is_removed_makes_room() -> None:
+def test_credentials_limit_counts_removals() -> None:
     store, ccache = full()
     store.uninitialise(ccache, at())
     assert store.record_count == 0
@@ -82,7 +82,7 @@ def test_what_is_removed_makes_room() -> None:
     check(store)
 
 
-def test_removed_records_count_until_they_are_taken_out() -> None:
+def test_credentials_limit_counts_dead_records() -> None:
     store, ccache = full()
     for stored in list(ccache.credentials.values())[:3]:
         store.edits.remove(ccache, stored.serial, at())

@@ -71,7 +71,7 @@ def values(ccache: Ccache) -> dict[str, bytes]:
 # Credentials
 
 
-def test_storing_makes_a_new_number(store: Store, tkt: Ccache) -> None:
+def test_store_makes_new_generation(store: Store, tkt: Ccache) -> None:
     number, before = current(tkt).number, data_of(tkt)
     stored = store.edits.store(tkt, record(b"imap/x@R"), at())
     assert stored is not None
@@ -88,7 +88,7 @@ def test_storing_makes_a_new_number(store: Store, tkt: Ccache) -> None:
     "bad",
     [b"", record()[:-1], record() + b"\0", record() + record(), b"\xff" * 99],
 )
-def test_what_is_no_single_credential_is_refused(store: Store, tkt: Ccache, bad: bytes) -> None:
+def test_store_refuses_other_than_one_credential(store: Store, tkt: Ccache, bad: bytes) -> None:
     number, before = current(tkt).number, data_of(tkt)
     with pytest.raises(BadContentError):
         store.edits.store(tkt, bad, at())
@@ -96,7 +96,7 @@ def test_what_is_no_single_credential_is_refused(store: Store, tkt: Ccache, bad:
     check(store)
 
 
-def test_a_credential_is_complete_at_its_last_byte(store: Store) -> None:
+def test_store_needs_last_byte_of_credential(store: Store) -> None:
     whole_one = record()
     for size in range(len(whole_one)):
         assert not store.edits.complete(whole_one[:size])
@@ -105,7 +105,7 @@ def test_a_credential_is_complete_at_its_last_byte(store: Store) -> None:
         store.edits.complete(whole_one + b"\0")
 
 
-def test_a_removed_record_is_stored_but_is_no_credential(store: Store, tkt: Ccache) -> None:
+def test_stored_removed_record_is_no_credential(store: Store, tkt: Ccache) -> None:
     had = names(tkt)
     assert store.edits.store(tkt, removed(record()), at()) is None
     assert names(tkt) == had
@@ -113,7 +113,7 @@ def test_a_removed_record_is_stored_but_is_no_credential(store: Store, tkt: Ccac
     check(store)
 
 
-def test_removing_leaves_nothing_of_the_secrets(store: Store, tkt: Ccache) -> None:
+def test_remove_overwrites_secrets(store: Store, tkt: Ccache) -> None:
     gone = serial(tkt, "host%2Fwww@R")
     store.edits.remove(tkt, gone, at())
     assert names(tkt) == ["krbtgt%2FR@R"]
@@ -126,7 +126,7 @@ def test_removing_leaves_nothing_of_the_secrets(store: Store, tkt: Ccache) -> No
             store.edits.remove(tkt, missing, at())
 
 
-def test_removing_keeps_the_order(store: Store) -> None:
+def test_remove_keeps_order(store: Store) -> None:
     services = [b"host/%d@R" % n for n in range(9)]
     tkt = fill(store, whole(*map(record, services)))
     for n in (4, 0, 8, 2):
@@ -138,7 +138,7 @@ def test_removing_keeps_the_order(store: Store) -> None:
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_dead_bytes_never_exceed_the_live_ones(store: Store, watched: bool) -> None:
+def test_dead_bytes_never_exceed_live_bytes(store: Store, watched: bool) -> None:
     tkt = fill(store, whole(*(record(b"host/%d@R" % n) for n in range(9))))
     files = [reader(store, current(tkt))] if watched else []
     before = data_of(tkt)
@@ -155,7 +155,7 @@ def test_dead_bytes_never_exceed_the_live_ones(store: Store, watched: bool) -> N
 # Configuration
 
 
-def test_setting_configuration_replaces_what_was_set(store: Store, tkt: Ccache) -> None:
+def test_set_config_replaces_entry(store: Store, tkt: Ccache) -> None:
     store.edits.set_config(tkt, PA_TYPE, b"150", at())
     store.edits.set_config(tkt, ConfigKey(b"fast_avail", TGT), b"yes", at())
     assert values(tkt) == {"pa_type": b"150", "fast_avail~krbtgt%2FR@R": b"yes"}
@@ -167,7 +167,7 @@ def test_setting_configuration_replaces_what_was_set(store: Store, tkt: Ccache) 
     check(store)
 
 
-def test_setting_configuration_replaces_all_of_its_key(store: Store) -> None:
+def test_set_config_replaces_all_entries_of_key(store: Store) -> None:
     tkt = fill(store, whole(*(config(b"pa_type", b"%d" % n) for n in range(3)), config(b"x")))
     assert len(tkt.config) == 4
     store.edits.set_config(tkt, PA_TYPE, b"150", at())
@@ -176,9 +176,7 @@ def test_setting_configuration_replaces_all_of_its_key(store: Store) -> None:
 
 
 @pytest.mark.parametrize("size", [240, 255, 256, 4_000])
-def test_configuration_with_a_long_name_is_replaced_too(
-    store: Store, tkt: Ccache, size: int
-) -> None:
+def test_set_config_replaces_entry_with_long_name(store: Store, tkt: Ccache, size: int) -> None:
     key, near = b"k" * size, b"k" * size + b"2"
     store.edits.set_config(tkt, ConfigKey(near), b"near", at())
     for value in (b"1", b"2", b"3"):
@@ -190,7 +188,7 @@ def test_configuration_with_a_long_name_is_replaced_too(
     check(store)
 
 
-def test_a_principal_that_looks_like_an_identifier(store: Store, tkt: Ccache) -> None:
+def test_config_principal_that_looks_like_id(store: Store, tkt: Ccache) -> None:
     """KEY~PRINCIPAL and KEY~ID can read the same: no entry hides another, none goes with one."""
     guesses = range(store.last_serial + 1, store.last_serial + 40)
     for guess in guesses:
@@ -207,7 +205,7 @@ def test_a_principal_that_looks_like_an_identifier(store: Store, tkt: Ccache) ->
 
 
 @pytest.mark.parametrize("key", [ConfigKey(b"a\0b"), ConfigKey(b"a", b"b\0c"), ConfigKey(b"", b"")])
-def test_configuration_with_odd_keys(store: Store, tkt: Ccache, key: ConfigKey) -> None:
+def test_set_config_with_odd_keys(store: Store, tkt: Ccache, key: ConfigKey) -> None:
     store.edits.set_config(tkt, ConfigKey(rb"a\0b"), b"another", at())
     for value in (b"1", b"2"):
         store.edits.set_config(tkt, key, value, at())
@@ -217,7 +215,7 @@ def test_configuration_with_odd_keys(store: Store, tkt: Ccache, key: ConfigKey) 
     check(store)
 
 
-def test_configuration_that_does_not_fit_loses_nothing(store: Store) -> None:
+def test_set_config_over_limit_keeps_old_entry(store: Store) -> None:
     small = new_store(Limits(ccache_bytes=1_000, total_bytes=2_000))
     tkt = fill(small, whole(record(TGT), config(b"pa_type", b"2")))
     before = data_of(tkt)
@@ -227,7 +225,7 @@ def test_configuration_that_does_not_fit_loses_nothing(store: Store) -> None:
     check(small)
 
 
-def test_replacing_configuration_beside_readers_loses_nothing() -> None:
+def test_set_config_beside_readers_loses_nothing() -> None:
     """What readers keep takes room, too: the new entry must not be refused after the old went."""
     size = len(whole(record(TGT), config(b"pa_type", b"2")))
     store = new_store(Limits(total_bytes=3 * size))
@@ -242,7 +240,7 @@ def test_replacing_configuration_beside_readers_loses_nothing() -> None:
 # Principal and offset
 
 
-def test_a_new_principal_keeps_the_credentials(store: Store, tkt: Ccache) -> None:
+def test_set_principal_keeps_credentials(store: Store, tkt: Ccache) -> None:
     had = dict(serials(tkt))
     store.edits.set_kdc_offset(tkt, -30, at())
     assert decoded(tkt).header.kdc_offset == (-30, 0)
@@ -254,7 +252,7 @@ def test_a_new_principal_keeps_the_credentials(store: Store, tkt: Ccache) -> Non
     check(store)
 
 
-def test_the_offset_is_set_and_cleared(store: Store, tkt: Ccache) -> None:
+def test_kdc_offset_is_set_and_cleared(store: Store, tkt: Ccache) -> None:
     records = decoded(tkt).credentials
     for seconds in (0, 5, -(2**31), 2**31 - 1):
         store.edits.set_kdc_offset(tkt, seconds, at())
@@ -268,7 +266,7 @@ def test_the_offset_is_set_and_cleared(store: Store, tkt: Ccache) -> None:
         assert tkt.change_time > time
 
 
-def test_unknown_tags_stay(store: Store) -> None:
+def test_kdc_offset_keeps_unknown_tags(store: Store) -> None:
     tags = (Tag(7, b"seven"), Tag(9, b""))
     tkt = fill(store, encode_prefix(Prefix(Header(DIALECT_V4, tags), ALICE)) + record())
     store.edits.set_kdc_offset(tkt, 1, at())
@@ -278,14 +276,14 @@ def test_unknown_tags_stay(store: Store) -> None:
 
 
 @pytest.mark.parametrize("seconds", [2**31, -(2**31) - 1, 2**64])
-def test_an_offset_of_more_than_32_bits_is_refused(store: Store, tkt: Ccache, seconds: int) -> None:
+def test_kdc_offset_over_32_bits_is_refused(store: Store, tkt: Ccache, seconds: int) -> None:
     before = data_of(tkt)
     with pytest.raises(BadContentError):
         store.edits.set_kdc_offset(tkt, seconds, at())
     assert data_of(tkt) == before
 
 
-def test_an_offset_for_which_the_header_has_no_room_is_refused(store: Store) -> None:
+def test_kdc_offset_without_room_in_header_is_refused(store: Store) -> None:
     full = Header(DIALECT_V4, (Tag(7, bytes(65_535 - 8)),))
     tkt = fill(store, encode_prefix(Prefix(full, ALICE)) + record())
     before = data_of(tkt)
@@ -295,7 +293,7 @@ def test_an_offset_for_which_the_header_has_no_room_is_refused(store: Store) -> 
     check(store)
 
 
-def test_a_principal_initialises(store: Store) -> None:
+def test_set_principal_initialises_ccache(store: Store) -> None:
     tkt = store.collection.default
     store.edits.set_principal(tkt, ALICE, at())
     assert data_of(tkt) == prefix()
@@ -317,7 +315,7 @@ LONG = Principal(1, b"R", (b"x" * (8 << 20),))
     ids=["huge", "over", "long"],
 )
 @pytest.mark.parametrize("initialised", [False, True])
-def test_a_principal_that_no_ccache_can_have(
+def test_invalid_principal_is_refused(
     store: Store, principal: Principal, error: type[Exception], initialised: bool
 ) -> None:
     tkt = store.collection.default
@@ -335,7 +333,7 @@ def test_a_principal_that_no_ccache_can_have(
     check(store)
 
 
-def test_a_reset_keeps_the_ccache_and_nothing_in_it(store: Store, tkt: Ccache) -> None:
+def test_reset_keeps_ccache_without_content(store: Store, tkt: Ccache) -> None:
     store.edits.set_kdc_offset(tkt, 5, at())
     work = fill(store, whole(record()), b"work")
     file = appender(store, current(work))
@@ -348,7 +346,7 @@ def test_a_reset_keeps_the_ccache_and_nothing_in_it(store: Store, tkt: Ccache) -
     check(store, [file])
 
 
-def test_what_needs_an_initialised_ccache(store: Store) -> None:
+def test_edits_need_initialised_ccache(store: Store) -> None:
     work = store.collection.create(b"work", at())
     steps: list[Callable[[], object]] = [
         lambda: store.edits.store(work, record(), at()),
@@ -369,7 +367,7 @@ def test_what_needs_an_initialised_ccache(store: Store) -> None:
 # Limits
 
 
-def test_a_full_ccache_refuses_what_grows_it_and_only_that() -> None:
+def test_full_ccache_refuses_growth_only() -> None:
     data = whole(record(TGT), record())
     store = new_store(Limits(ccache_bytes=len(data) + 5))
     tkt = fill(store, data)
@@ -390,7 +388,7 @@ def test_a_full_ccache_refuses_what_grows_it_and_only_that() -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=str)
-def test_the_limit_counts_what_version_4_takes(dialect: Dialect) -> None:
+def test_size_limit_counts_version_4_bytes(dialect: Dialect) -> None:
     """A refusal leaves the old version, under its number."""
     data = whole(*(record(dialect=dialect) for _ in range(9)), dialect=dialect)
     as_4 = whole(*[record()] * 9)
@@ -406,7 +404,7 @@ def test_the_limit_counts_what_version_4_takes(dialect: Dialect) -> None:
     check(store)
 
 
-def test_the_limit_of_all_together() -> None:
+def test_total_limit_refuses_edits() -> None:
     data = whole(record(TGT), record())
     store = new_store(Limits(total_bytes=2 * len(data) + 5))
     tkt, work = fill(store, data), fill(store, data, b"work")
@@ -434,7 +432,7 @@ def steps(store: Store, tkt: Ccache) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.parametrize("step", ["store", "config", "principal", "offset"])
 @pytest.mark.parametrize("name", ["mit-v1", "mit-v2", "mit-v3", "java"])
-def test_old_versions_become_version_4(store: Store, name: str, step: str) -> None:
+def test_edit_converts_old_versions_to_version_4(store: Store, name: str, step: str) -> None:
     old = decode_ccache(vector(name))
     tkt = fill(store, vector(name))
     had = dict(serials(tkt))
@@ -455,7 +453,7 @@ def _plain(c: Credential) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["mit-v1", "mit-v3"])
-def test_a_removal_needs_no_other_version(store: Store, name: str) -> None:
+def test_remove_keeps_old_version(store: Store, name: str) -> None:
     tkt = fill(store, vector(name))
     dialect = decoded(tkt).header.dialect
     store.edits.remove(tkt, serial(tkt, names(tkt)[1]), at())
@@ -463,7 +461,7 @@ def test_a_removal_needs_no_other_version(store: Store, name: str) -> None:
     check(store)
 
 
-def test_a_removal_in_version_3_after_it_became_version_4(store: Store) -> None:
+def test_in_place_removal_of_version_3_after_conversion(store: Store) -> None:
     tkt = fill(store, whole(record(TGT, dialect=V3), record(dialect=V3), dialect=V3))
     file = writer(store, current(tkt))
     old = data_of(tkt)
@@ -490,14 +488,14 @@ def test_a_removal_in_version_3_after_it_became_version_4(store: Store) -> None:
         (b"changed@", "changed@"),
     ],
 )
-def test_names(store: Store, server: bytes, name: str) -> None:
+def test_credential_name_is_encoded_server(store: Store, server: bytes, name: str) -> None:
     tkt = fill(store, whole(record(server)))
     assert names(tkt) == [name]
     assert decode_name(name) == server
     check(store)
 
 
-def test_the_second_of_a_name_has_its_identifier(store: Store) -> None:
+def test_second_credential_of_server_has_id_in_name(store: Store) -> None:
     tkt = fill(store, whole(record()))
     for _ in range(2):
         store.edits.store(tkt, record(), at())
@@ -512,7 +510,7 @@ def test_the_second_of_a_name_has_its_identifier(store: Store) -> None:
 
 
 @pytest.mark.parametrize("char", ["x", "é", "€", "\U0001f511", "/", "\x01"])
-def test_long_names_are_cut(store: Store, char: str) -> None:
+def test_long_names_are_cut_to_255_bytes(store: Store, char: str) -> None:
     """At most 255 bytes, inside no character and no %XX, whatever the stem is made of."""
     tkt = fill(store, prefix())
     for shift in range(6):
@@ -527,14 +525,14 @@ def test_long_names_are_cut(store: Store, char: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "plain"), [(253, True), (254, False)])
-def test_the_longest_plain_name(store: Store, size: int, plain: bool) -> None:
+def test_longest_name_is_not_cut(store: Store, size: int, plain: bool) -> None:
     tkt = fill(store, whole(record(Principal(1, b"R", (b"x" * size,)))))
     assert ("~" in names(tkt)[0]) == (not plain)
     assert len(names(tkt)[0]) == NAME_MAX
     check(store)
 
 
-def test_names_never_show_secrets(store: Store, tkt: Ccache) -> None:
+def test_names_contain_no_secret(store: Store, tkt: Ccache) -> None:
     file = writer(store, current(tkt))
     shown = repr((serials(tkt), store.events.read(store.events.edition, 0, 1 << 20)))
     assert KEY.decode() not in shown
@@ -546,7 +544,7 @@ def test_names_never_show_secrets(store: Store, tkt: Ccache) -> None:
 # When it expires
 
 
-def test_expiry_is_that_of_the_last_tgt(store: Store) -> None:
+def test_expiry_is_end_of_last_tgt(store: Store) -> None:
     tkt = fill(store, prefix())
     assert tkt.expires() == 0
     store.edits.store(tkt, record(endtime=9_000), at())
@@ -557,7 +555,7 @@ def test_expiry_is_that_of_the_last_tgt(store: Store) -> None:
     assert tkt.expires() == 5_000
 
 
-def test_deadlines_of_what_is_gone_take_no_room(store: Store, tkt: Ccache) -> None:
+def test_expiry_queue_drops_removed_credentials(store: Store, tkt: Ccache) -> None:
     register = store.ledger.register
     for _ in range(500):
         stored = store.edits.store(tkt, record(endtime=2**32 - 1), at())

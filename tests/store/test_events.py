@@ -35,7 +35,7 @@ def read_in_pieces(log: EventLog, edition: Edition, size: int) -> bytes:
     return data
 
 
-def test_a_line() -> None:
+def test_event_line_has_all_fields() -> None:
     log = new_log()
     log.append(at(), EventKind.STORED, b"tkt", "host%2Fwww@R")
     assert everything(log, log.edition) == (
@@ -45,14 +45,14 @@ def test_a_line() -> None:
 
 
 @pytest.mark.parametrize("odd", ["new\nline", "tab\tbed", "\udcff", "a/b", "", "% d", "\x1b[2J"])
-def test_no_name_can_forge_a_line(odd: str) -> None:
+def test_names_cannot_forge_lines(odd: str) -> None:
     log = new_log()
     raw = odd.encode("utf-8", "surrogateescape")
     log.append(Stamp(at().now, Client(0, 1, odd)), EventKind.CREATED, raw)
     assert LINE.fullmatch(everything(log, log.edition))
 
 
-def test_what_happens_is_logged_with_who_did_it() -> None:
+def test_steps_are_logged_with_client() -> None:
     store = new_store()
     tkt = fill(store, whole(record()))
     other = Client(1000, 7, "rm")
@@ -63,7 +63,7 @@ def test_what_happens_is_logged_with_who_did_it() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
-def test_reading_in_pieces(size: int) -> None:
+def test_log_is_readable_in_pieces(size: int) -> None:
     log = new_log(100)
     add(log, 60)
     data = read_in_pieces(log, log.edition, size)
@@ -74,7 +74,7 @@ def test_reading_in_pieces(size: int) -> None:
         assert log.read(log.edition, offset, size) == data[offset : offset + size]
 
 
-def test_the_end_is_empty() -> None:
+def test_read_beyond_end_is_empty() -> None:
     log = new_log()
     assert log.read(log.edition, 0, 100) == b""
     add(log)
@@ -83,7 +83,7 @@ def test_the_end_is_empty() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 10, 101])
-def test_the_log_is_bounded(limit: int) -> None:
+def test_log_is_bounded(limit: int) -> None:
     log = new_log(limit)
     for number in range(1, 400):
         add(log)
@@ -94,7 +94,7 @@ def test_the_log_is_bounded(limit: int) -> None:
         assert [int(line.split(b"\t")[0]) for line in lines] == [*range(lost + 1, number + 1)]
 
 
-def test_a_new_edition_has_a_new_number() -> None:
+def test_new_edition_has_new_number() -> None:
     log = new_log(10)
     first = log.edition
     add(log, 10)
@@ -106,7 +106,7 @@ def test_a_new_edition_has_a_new_number() -> None:
     assert log.find(10**6) is None
 
 
-def test_old_editions_are_forgotten_but_still_read() -> None:
+def test_forgotten_edition_is_readable() -> None:
     log = new_log(2)
     first = log.edition
     add(log, 40)
@@ -119,7 +119,7 @@ def test_old_editions_are_forgotten_but_still_read() -> None:
 
 @pytest.mark.parametrize("size", [1, 10, 64, 10_000])
 @pytest.mark.parametrize("seen", [0, 3, 8])
-def test_a_reader_of_an_older_edition_reads_on_where_it_was(size: int, seen: int) -> None:
+def test_reader_of_older_edition_continues_with_gap_line(size: int, seen: int) -> None:
     """It gets every line that is kept, and is told in one line of those that are not."""
     log = new_log(10)
     add(log, 8)
@@ -141,7 +141,7 @@ def test_a_reader_of_an_older_edition_reads_on_where_it_was(size: int, seen: int
         assert lines[0].startswith(b"# lost all events before %d" % numbers[0])
 
 
-def test_the_positions_of_an_edition_with_a_header() -> None:
+def test_edition_with_gap_line_has_stable_offsets() -> None:
     log = new_log(4)
     add(log, 5)
     edition = log.edition

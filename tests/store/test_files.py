@@ -55,7 +55,7 @@ def tgt(store: Store) -> Ccache:
 # Appends
 
 
-def test_an_append_by_the_current_number_keeps_the_number(store: Store, tkt: Ccache) -> None:
+def test_append_through_current_generation_keeps_number(store: Store, tkt: Ccache) -> None:
     number = current(tkt).number
     file = appender(store, current(tkt))
     put(store, file, IMAP)
@@ -66,9 +66,7 @@ def test_an_append_by_the_current_number_keeps_the_number(store: Store, tkt: Cca
 
 
 @pytest.mark.parametrize("offset", [0, 1, 10**9])
-def test_an_append_with_a_stale_offset_goes_to_the_end(
-    store: Store, tkt: Ccache, offset: int
-) -> None:
+def test_append_with_stale_offset_goes_to_end(store: Store, tkt: Ccache, offset: int) -> None:
     number = current(tkt).number
     file = appender(store, current(tkt))
     put(store, file, IMAP, offset)
@@ -77,7 +75,7 @@ def test_an_append_with_a_stale_offset_goes_to_the_end(
     check(store, [file])
 
 
-def test_appends_through_a_superseded_number_follow(store: Store, tkt: Ccache) -> None:
+def test_append_through_superseded_generation_goes_to_current(store: Store, tkt: Ccache) -> None:
     file = appender(store, current(tkt))
     store.edits.store(tkt, IMAP, at())
     put(store, file, NFS[:9])
@@ -87,7 +85,7 @@ def test_appends_through_a_superseded_number_follow(store: Store, tkt: Ccache) -
     check(store)
 
 
-def test_a_writer_who_does_not_append_goes_on_behind_what_it_has_seen(store: Store) -> None:
+def test_positioned_writer_continues_behind_edit(store: Store) -> None:
     """`cp`, cut in two by somebody's edit: neither the edit nor the rest is lost."""
     tkt = store.collection.default
     file = writer(store, start(store, tkt))
@@ -102,7 +100,7 @@ def test_a_writer_who_does_not_append_goes_on_behind_what_it_has_seen(store: Sto
 
 
 @pytest.mark.parametrize("bad", [b"\xff" * 40, NFS + b"\xff" * 40])
-def test_a_refused_append_changes_nothing(store: Store, tkt: Ccache, bad: bytes) -> None:
+def test_refused_append_changes_nothing(store: Store, tkt: Ccache, bad: bytes) -> None:
     files = [appender(store, current(tkt)), appender(store, current(tkt))]
     put(store, files[0], IMAP[:10])
     number, log = current(tkt).number, store.events.end
@@ -118,7 +116,7 @@ def test_a_refused_append_changes_nothing(store: Store, tkt: Ccache, bad: bytes)
     check(store, files)
 
 
-def test_a_hole_is_refused(store: Store, tkt: Ccache) -> None:
+def test_write_behind_end_is_refused(store: Store, tkt: Ccache) -> None:
     file = writer(store, current(tkt))
     with pytest.raises(BadContentError):
         store.open_files.write(file, len(data_of(tkt)) + 1, IMAP, NOW)
@@ -130,7 +128,7 @@ def test_a_hole_is_refused(store: Store, tkt: Ccache) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 40])
-def test_two_writers_in_the_middle_of_a_record_each(store: Store, tkt: Ccache, cut: int) -> None:
+def test_two_writers_complete_their_records(store: Store, tkt: Ccache, cut: int) -> None:
     one, two = appender(store, current(tkt)), appender(store, current(tkt), OTHER)
     put(store, one, IMAP[:cut])
     put(store, two, NFS[:cut])
@@ -173,7 +171,7 @@ EDITS: list[tuple[Callable[[Store, Ccache], None], list[str]]] = [
 
 @pytest.mark.parametrize(("edit", "left"), EDITS)
 @pytest.mark.parametrize("open_it", [writer, appender])
-def test_a_tail_is_completed_after_an_edit(
+def test_incomplete_record_is_completed_after_edit(
     store: Store,
     tkt: Ccache,
     edit: Callable[[Store, Ccache], None],
@@ -196,7 +194,7 @@ def test_a_tail_is_completed_after_an_edit(
 
 
 @pytest.mark.parametrize(("edit", "left"), EDITS)
-def test_a_reader_in_the_middle_reads_on_undisturbed(
+def test_reader_keeps_bytes_over_edit(
     store: Store, tkt: Ccache, edit: Callable[[Store, Ccache], None], left: list[str]
 ) -> None:
     before = data_of(tkt)
@@ -212,7 +210,7 @@ def test_a_reader_in_the_middle_reads_on_undisturbed(
     check(store, [file, edit_again])
 
 
-def test_a_reader_keeps_its_bytes_when_others_know_more(store: Store, tgt: Ccache) -> None:
+def test_reader_keeps_bytes_over_stale_append_and_removal(store: Store, tgt: Ccache) -> None:
     """An append with a stale offset and a removal by an older number are news to a reader."""
     before = data_of(tgt)
     readers = [reader(store, current(tgt))]
@@ -228,7 +226,7 @@ def test_a_reader_keeps_its_bytes_when_others_know_more(store: Store, tgt: Ccach
     check(store, [*olds, *readers])
 
 
-def test_a_reader_keeps_a_tail_that_is_set_aside(store: Store, tkt: Ccache) -> None:
+def test_reader_keeps_incomplete_record_set_aside(store: Store, tkt: Ccache) -> None:
     """What was written behind it through the same number follows it, as in the kernel's pages."""
     one, two = appender(store, current(tkt)), appender(store, current(tkt))
     put(store, one, IMAP[:50])
@@ -240,7 +238,7 @@ def test_a_reader_keeps_a_tail_that_is_set_aside(store: Store, tkt: Ccache) -> N
     check(store, [one, two, file])
 
 
-def test_a_tail_is_dropped_at_release_with_an_event(store: Store, tkt: Ccache) -> None:
+def test_incomplete_record_is_dropped_at_release_with_event(store: Store, tkt: Ccache) -> None:
     file = appender(store, current(tkt))
     number = current(tkt).number
     put(store, file, IMAP[:33])
@@ -253,7 +251,7 @@ def test_a_tail_is_dropped_at_release_with_an_event(store: Store, tkt: Ccache) -
     check(store, [looking])
 
 
-def test_what_waits_with_a_file_is_dropped_at_its_release(store: Store, tkt: Ccache) -> None:
+def test_pending_bytes_are_dropped_at_release(store: Store, tkt: Ccache) -> None:
     one, two = appender(store, current(tkt)), appender(store, current(tkt))
     put(store, one, IMAP[:33])
     put(store, two, NFS)
@@ -266,7 +264,7 @@ def test_what_waits_with_a_file_is_dropped_at_its_release(store: Store, tkt: Cca
     assert data_of(tkt) == whole(WWW, NFS)
 
 
-def test_what_waits_counts_towards_the_limit() -> None:
+def test_pending_bytes_count_towards_limit() -> None:
     store = new_store(Limits(total_bytes=13_000))
     tkt = fill(store, whole(WWW))
     big = record(ticket=b"t" * 4_000)
@@ -281,7 +279,7 @@ def test_what_waits_counts_towards_the_limit() -> None:
     check(store, files[1:])
 
 
-def test_a_tail_in_the_header(store: Store) -> None:
+def test_incomplete_header_is_dropped_at_release(store: Store) -> None:
     tkt = store.collection.default
     file = appender(store, start(store, tkt))
     put(store, file, prefix()[:9])
@@ -292,7 +290,7 @@ def test_a_tail_in_the_header(store: Store) -> None:
     check(store)
 
 
-def test_a_writer_overtaken_while_it_makes_a_ccache(store: Store) -> None:
+def test_writer_of_header_is_refused_after_other_principal(store: Store) -> None:
     """What it writes can't stand behind the principal that somebody else has set."""
     tkt = store.collection.default
     for written in (0, 9):
@@ -310,7 +308,7 @@ def test_a_writer_overtaken_while_it_makes_a_ccache(store: Store) -> None:
 # Writes in place
 
 
-def test_a_client_removes_a_record_in_place(store: Store, tgt: Ccache) -> None:
+def test_in_place_removal_removes_credential(store: Store, tgt: Ccache) -> None:
     number = current(tgt).number
     file = writer(store, current(tgt))
     put(store, file, removed(WWW), data_of(tgt).index(WWW))
@@ -321,7 +319,7 @@ def test_a_client_removes_a_record_in_place(store: Store, tgt: Ccache) -> None:
     check(store, [file])
 
 
-def test_a_removal_through_a_superseded_number_follows(store: Store, tgt: Ccache) -> None:
+def test_in_place_removal_through_superseded_generation(store: Store, tgt: Ccache) -> None:
     file = writer(store, current(tgt))
     place = data_of(tgt).index(WWW)
     store.edits.set_kdc_offset(tgt, 5, at())
@@ -334,7 +332,9 @@ def test_a_removal_through_a_superseded_number_follows(store: Store, tgt: Ccache
     check(store, [file])
 
 
-def test_a_removal_in_two_requests_through_a_superseded_number(store: Store, tgt: Ccache) -> None:
+def test_in_place_removal_in_two_requests_through_superseded_generation(
+    store: Store, tgt: Ccache
+) -> None:
     """One write of a client may come as two, cut where a page of the file ends."""
     file = writer(store, current(tgt))
     place = data_of(tgt).index(WWW)
@@ -358,7 +358,7 @@ def test_a_removal_in_two_requests_through_a_superseded_number(store: Store, tgt
         (1, b"\xff" * 20),
     ],
 )
-def test_other_writes_into_an_older_state_are_refused(
+def test_other_writes_into_superseded_generation_are_refused(
     store: Store, where: int, what: bytes
 ) -> None:
     tkt = fill(store, whole(WWW, IMAP))
@@ -372,7 +372,7 @@ def test_other_writes_into_an_older_state_are_refused(
     check(store, [file])
 
 
-def test_a_write_in_place_by_who_opened_an_older_number(store: Store, tgt: Ccache) -> None:
+def test_write_in_place_by_opener_of_older_number(store: Store, tgt: Ccache) -> None:
     """The kernel asks by the number that it knows; others know the newer one."""
     old = current(tgt).number
     store.edits.set_kdc_offset(tgt, 5, at())
@@ -388,7 +388,7 @@ def test_a_write_in_place_by_who_opened_an_older_number(store: Store, tgt: Ccach
     check(store, [file, looking])
 
 
-def test_dead_bytes_go_at_the_last_release(store: Store, tgt: Ccache) -> None:
+def test_dead_bytes_are_removed_at_last_release(store: Store, tgt: Ccache) -> None:
     files = [writer(store, current(tgt)), reader(store, current(tgt))]
     before = data_of(tgt)
     put(store, files[0], removed(record(TGT)), before.index(record(TGT)))
@@ -400,9 +400,7 @@ def test_dead_bytes_go_at_the_last_release(store: Store, tgt: Ccache) -> None:
     check(store)
 
 
-def test_dead_bytes_go_when_the_last_who_knew_an_older_state_is_gone(
-    store: Store, tgt: Ccache
-) -> None:
+def test_dead_bytes_are_removed_after_last_older_handle(store: Store, tgt: Ccache) -> None:
     file = writer(store, current(tgt))
     before = data_of(tgt)
     store.edits.store(tgt, IMAP, at())
@@ -417,7 +415,7 @@ def test_dead_bytes_go_when_the_last_who_knew_an_older_state_is_gone(
 # Truncation, unlink, limits
 
 
-def test_truncation_to_nothing_keeps_the_number(store: Store, tkt: Ccache) -> None:
+def test_truncation_to_zero_keeps_number(store: Store, tkt: Ccache) -> None:
     number, gone = current(tkt).number, serial(tkt, WWW_NAME)
     file = writer(store, current(tkt))
     store.open_files.truncate(current(tkt), 0, at())
@@ -430,7 +428,7 @@ def test_truncation_to_nothing_keeps_the_number(store: Store, tkt: Ccache) -> No
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 50])
-def test_truncation_leaves_complete_records(store: Store, tkt: Ccache, beyond: int) -> None:
+def test_truncation_keeps_complete_records(store: Store, tkt: Ccache, beyond: int) -> None:
     file = appender(store, current(tkt))
     put(store, file, IMAP + NFS[:60])
     store.open_files.truncate(current(tkt), len(whole(WWW)) + beyond, at())
@@ -441,7 +439,7 @@ def test_truncation_leaves_complete_records(store: Store, tkt: Ccache, beyond: i
     check(store, [file])
 
 
-def test_truncation_into_a_tail(store: Store, tkt: Ccache) -> None:
+def test_truncation_within_incomplete_record(store: Store, tkt: Ccache) -> None:
     file = appender(store, current(tkt))
     put(store, file, IMAP[:60])
     store.open_files.truncate(current(tkt), len(whole(WWW)) + 30, at())
@@ -451,7 +449,7 @@ def test_truncation_into_a_tail(store: Store, tkt: Ccache) -> None:
     check(store)
 
 
-def test_a_ccache_does_not_grow_by_truncation(store: Store, tkt: Ccache) -> None:
+def test_truncation_does_not_extend_ccache(store: Store, tkt: Ccache) -> None:
     with pytest.raises(BadContentError):
         store.open_files.truncate(current(tkt), len(data_of(tkt)) + 1, at())
     store.open_files.truncate(current(tkt), len(data_of(tkt)), at())
@@ -459,7 +457,7 @@ def test_a_ccache_does_not_grow_by_truncation(store: Store, tkt: Ccache) -> None
     check(store)
 
 
-def test_an_older_state_is_not_truncated(store: Store, tkt: Ccache) -> None:
+def test_truncation_of_superseded_generation_is_refused(store: Store, tkt: Ccache) -> None:
     file = writer(store, current(tkt))
     store.edits.store(tkt, IMAP, at())
     with pytest.raises(GoneError):
@@ -468,7 +466,7 @@ def test_an_older_state_is_not_truncated(store: Store, tkt: Ccache) -> None:
     check(store, [file])
 
 
-def test_what_is_written_to_an_unlinked_file_reaches_nothing(store: Store, tkt: Ccache) -> None:
+def test_write_to_unlinked_file_changes_no_ccache(store: Store, tkt: Ccache) -> None:
     """kdestroy: open, unlink, then zeros over all of it."""
     file = writer(store, current(tkt))
     store.uninitialise(tkt, at())
@@ -483,7 +481,7 @@ def test_what_is_written_to_an_unlinked_file_reaches_nothing(store: Store, tkt: 
     assert store.used_bytes == 0
 
 
-def test_an_older_state_of_an_unlinked_file_reaches_nothing(store: Store, tkt: Ccache) -> None:
+def test_write_to_superseded_unlinked_file_changes_no_ccache(store: Store, tkt: Ccache) -> None:
     file = appender(store, current(tkt))
     store.edits.store(tkt, IMAP, at())
     store.uninitialise(tkt, at())
@@ -497,7 +495,7 @@ def test_an_older_state_of_an_unlinked_file_reaches_nothing(store: Store, tkt: C
     check(store)
 
 
-def test_a_tail_goes_with_its_file(store: Store, tkt: Ccache) -> None:
+def test_incomplete_record_is_dropped_with_its_file(store: Store, tkt: Ccache) -> None:
     one, two = appender(store, current(tkt)), appender(store, current(tkt))
     put(store, one, IMAP[:33])
     put(store, two, NFS[:33])
@@ -511,7 +509,7 @@ def test_a_tail_goes_with_its_file(store: Store, tkt: Ccache) -> None:
     check(store)
 
 
-def test_limits_refuse_and_lose_nothing() -> None:
+def test_size_limit_refuses_and_loses_nothing() -> None:
     small = Limits(ccache_bytes=len(whole(WWW, IMAP)) + 40, total_bytes=1_000)
     store = new_store(small)
     tkt = fill(store, whole(WWW, IMAP))
@@ -528,7 +526,7 @@ def test_limits_refuse_and_lose_nothing() -> None:
     check(store)
 
 
-def test_the_limit_of_all_together() -> None:
+def test_total_limit_refuses_writes() -> None:
     size = len(whole(WWW))
     store = new_store(Limits(ccache_bytes=10_000, total_bytes=2 * size + 10))
     tkt = fill(store, whole(WWW))
@@ -551,7 +549,7 @@ def test_the_limit_of_all_together() -> None:
 # Versions
 
 
-def test_a_client_of_version_3_goes_on_in_version_3(store: Store) -> None:
+def test_version_3_writer_continues_in_version_3(store: Store) -> None:
     tkt = fill(store, whole(record(TGT, dialect=V3), dialect=V3))
     file = appender(store, current(tkt))
     put(store, file, record(dialect=V3))
@@ -559,7 +557,7 @@ def test_a_client_of_version_3_goes_on_in_version_3(store: Store) -> None:
     check(store, [file])
 
 
-def test_a_record_of_version_3_is_refused_where_the_ccache_became_version_4(store: Store) -> None:
+def test_version_3_record_is_refused_in_version_4_ccache(store: Store) -> None:
     tkt = fill(store, whole(record(TGT, dialect=V3), dialect=V3))
     file = appender(store, current(tkt))
     late = record(dialect=V3)
@@ -574,7 +572,7 @@ def test_a_record_of_version_3_is_refused_where_the_ccache_became_version_4(stor
     check(store)
 
 
-def test_configuration_in_a_ccache(store: Store) -> None:
+def test_written_configuration_is_indexed(store: Store) -> None:
     tkt = fill(store, whole(config(b"pa_type", b"2"), WWW, config(b"fast_avail", b"yes", TGT)))
     assert list(tkt.config) == ["pa_type", "fast_avail~krbtgt%2FR@R"]
     assert names(tkt) == [WWW_NAME]
@@ -584,7 +582,9 @@ def test_configuration_in_a_ccache(store: Store) -> None:
 
 
 @pytest.mark.parametrize("key", [b"with\0nul", b"", b"/", b".", b"a~b", b"\xff"])
-def test_configuration_with_odd_keys(store: Store, tkt: Ccache, key: bytes) -> None:
+def test_written_configuration_with_odd_keys_is_indexed(
+    store: Store, tkt: Ccache, key: bytes
+) -> None:
     file = appender(store, current(tkt))
     put(store, file, config(key) + config(key, b"no", key))
     assert len(tkt.config) == 2

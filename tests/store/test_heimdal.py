@@ -9,7 +9,7 @@ from tests.support.paths import VECTORS
 AT = Stamp(1_000_000.0, Client(1000, 42, "kdestroy"))
 
 
-def test_a_removal_in_place_by_heimdal() -> None:
+def test_in_place_removal_by_heimdal() -> None:
     """Written over the ccache as Heimdal writes it, in place, the credential is gone."""
     before = (VECTORS / "heimdal.ccache").read_bytes()
     after = (VECTORS / "heimdal-removed.ccache").read_bytes()

@@ -82,7 +82,7 @@ def check(made: Image, names: Names) -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_vectors_in_one_piece(name: str) -> None:
+def test_vectors_are_indexed_in_one_piece(name: str) -> None:
     made, names = image(vector(name))
     assert made.tail == 0
     check(made, names)
@@ -91,7 +91,7 @@ def test_vectors_in_one_piece(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_vectors_byte_by_byte(name: str) -> None:
+def test_vectors_are_indexed_byte_by_byte(name: str) -> None:
     data = vector(name)
     at_once, _ = image(data)
     made, names = image()
@@ -105,7 +105,7 @@ def test_vectors_byte_by_byte(name: str) -> None:
 
 @thorough
 @given(ccaches(), st.lists(st.integers(0, 1000), max_size=8))
-def test_appends_in_any_cut(cc: object, cuts: list[int]) -> None:
+def test_appends_cut_anywhere_are_indexed(cc: object, cuts: list[int]) -> None:
     data = encode_ccache(cc)  # type: ignore[arg-type]
     at_once, _ = image(data)
     made, names = image()
@@ -145,7 +145,7 @@ def test_mutated_appends_never_leave_the_index_behind(data: st.DataObject) -> No
     check(made, names)
 
 
-def test_a_header_alone_is_no_ccache_yet() -> None:
+def test_header_alone_is_incomplete() -> None:
     made, _ = image()
     assert made.append(prefix()[:-1]) == Delta()
     assert made.prefix is None
@@ -155,7 +155,7 @@ def test_a_header_alone_is_no_ccache_yet() -> None:
     assert made.prefix.principal == ALICE
 
 
-def test_a_refused_append_is_refused_as_a_whole() -> None:
+def test_refused_append_is_refused_whole() -> None:
     made, names = image(ccache(record()))
     before = state(made)
     with pytest.raises(BadContentError):
@@ -176,7 +176,7 @@ REALM_START = len(prefix()) + 12
         (LIMIT - REALM_START + 1, CcacheLimitError),
     ],
 )
-def test_a_length_beyond_the_limit_is_refused_at_once(length: int, error: type[StoreError]) -> None:
+def test_length_over_limit_is_refused_at_once(length: int, error: type[StoreError]) -> None:
     """A record that could be one anywhere else is only short of room."""
     made, _ = image(prefix())
     before = state(made)
@@ -185,14 +185,14 @@ def test_a_length_beyond_the_limit_is_refused_at_once(length: int, error: type[S
     assert state(made) == before
 
 
-def test_a_length_up_to_the_limit_may_still_come() -> None:
+def test_length_up_to_limit_is_incomplete() -> None:
     made, _ = image(prefix())
     length = LIMIT - REALM_START
     assert made.append(b"\0\0\0\1\0\0\0\1" + length.to_bytes(4, "big")) == Delta()
     assert made.tail == 12
 
 
-def test_a_client_overwrites_a_record_as_removed() -> None:
+def test_overwrite_by_removed_record_removes_credential() -> None:
     parts = [record(TGT), record(), record(b"imap/x@R")]
     made, names = image(ccache(*parts))
     middle = made.spans[1]
@@ -205,7 +205,7 @@ def test_a_client_overwrites_a_record_as_removed() -> None:
     check(made, names)
 
 
-def test_removal_by_a_few_bytes_inside_a_record() -> None:
+def test_overwrite_of_few_bytes_removes_credential() -> None:
     """MIT krb5 writes the whole record, but the kernel may cut one write in two."""
     parts = [record(TGT), record(), record(b"imap/x@R")]
     gone = removed(parts[1])
@@ -230,7 +230,7 @@ def _tried(made: Image, start: int, data: bytes) -> bool:
     return True
 
 
-def test_identities_stay_where_bytes_stay() -> None:
+def test_overwrite_keeps_serials_of_unchanged_records() -> None:
     parts = [record(TGT), record(), record(b"imap/x@R")]
     made, _ = image(ccache(*parts))
     before = made.stored()
@@ -244,7 +244,7 @@ def test_identities_stay_where_bytes_stay() -> None:
     assert made.stored() == [before[0], delta.added[0], before[2]]
 
 
-def test_an_overwrite_finds_its_step_again() -> None:
+def test_overwrite_keeps_serials_behind_changed_records() -> None:
     """One record in the place of two, of the same length together: those behind are kept."""
     two = [record(b"a/b@R"), record(b"c/d@R")]
     longer = record(b"a/b@R", ticket=b"x" * (6 + len(two[1])))
@@ -262,7 +262,7 @@ def test_an_overwrite_finds_its_step_again() -> None:
     check(made, names)
 
 
-def test_an_overwrite_that_goes_on_past_the_end() -> None:
+def test_overwrite_past_the_end_appends() -> None:
     made, names = image(ccache(record()))
     new = [record(ticket=b"TICKET"), record(TGT), record(b"imap/x@R")]
     delta = made.overwrite(made.body, b"".join(new) + new[0][:9])
@@ -272,7 +272,7 @@ def test_an_overwrite_that_goes_on_past_the_end() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 30])
-def test_an_overwrite_that_breaks_what_is_behind_it(cut: int) -> None:
+def test_overwrite_that_breaks_later_records_is_refused(cut: int) -> None:
     made, names = image(ccache(record(), record(TGT)))
     before = state(made)
     with pytest.raises(BadContentError):
@@ -281,7 +281,7 @@ def test_an_overwrite_that_breaks_what_is_behind_it(cut: int) -> None:
     check(made, names)
 
 
-def test_a_new_principal_of_the_same_length_in_place() -> None:
+def test_overwrite_of_principal_with_same_length() -> None:
     carol = ALICE.components[0][::-1]
     made, names = image(ccache(record()))
     kept = made.stored()
@@ -291,7 +291,7 @@ def test_a_new_principal_of_the_same_length_in_place() -> None:
     check(made, names)
 
 
-def test_a_header_does_not_change_its_length_in_place() -> None:
+def test_overwrite_of_header_length_is_refused() -> None:
     made, names = image(ccache(record()))
     before = state(made)
     with pytest.raises(BadContentError):
@@ -300,7 +300,7 @@ def test_a_header_does_not_change_its_length_in_place() -> None:
     check(made, names)
 
 
-def test_another_dialect_in_place_is_other_credentials() -> None:
+def test_overwrite_of_dialect_replaces_credentials() -> None:
     records = record(dialect=V3), record(TGT, dialect=V3)
     old = ccache(*records, dialect=V3)
     made, names = image(old)
@@ -315,7 +315,7 @@ def test_another_dialect_in_place_is_other_credentials() -> None:
 
 @thorough
 @given(st.data())
-def test_overwrites_anywhere(data: st.DataObject) -> None:
+def test_overwrite_anywhere_is_refused_or_indexed(data: st.DataObject) -> None:
     """Whatever is written wherever: refused as a whole, or indexed as if it were all new."""
     parts = [record(TGT), config(b"pa_type"), record(), removed(record()), record(b"x@R")]
     bytes_before = ccache(*parts) + parts[0][: data.draw(st.integers(0, 20))]
@@ -340,7 +340,7 @@ def test_overwrites_anywhere(data: st.DataObject) -> None:
     check(made, names)
 
 
-def test_truncation_anywhere() -> None:
+def test_truncation_anywhere_is_indexed() -> None:
     data = ccache(record(TGT), removed(record()), record(b"imap/x@R")) + record()[:20]
     for size in range(len(data)):
         made, names = image(data)
@@ -357,7 +357,7 @@ def test_truncation_anywhere() -> None:
         check(made, names)
 
 
-def test_a_buried_record_leaves_nothing_of_its_secrets() -> None:
+def test_bury_overwrites_secrets() -> None:
     made, names = image(ccache(record(TGT), record(ticket=b"the ticket")))
     size = len(made.data)
     gone = made.stored()[1]
@@ -369,7 +369,7 @@ def test_a_buried_record_leaves_nothing_of_its_secrets() -> None:
     check(made, names)
 
 
-def test_compaction_leaves_out_what_is_dead_and_nothing_else() -> None:
+def test_compaction_removes_dead_records_only() -> None:
     rng = random.Random(5)
     parts = [record(b"host/%d@R" % n, ticket=b"t" * rng.randrange(40)) for n in range(30)]
     made, names = image(ccache(*parts) + parts[0][:11])
@@ -388,7 +388,7 @@ def test_compaction_leaves_out_what_is_dead_and_nothing_else() -> None:
     check(made, names)
 
 
-def test_the_record_at_an_offset() -> None:
+def test_at_finds_record_of_offset() -> None:
     made, _ = image(ccache(record(TGT), record()) + record()[:9])
     for offset in range(len(made.data) + 2):
         found = made.at(offset)
@@ -398,7 +398,7 @@ def test_the_record_at_an_offset() -> None:
 
 @quick
 @given(ccaches())
-def test_whole(cc: object) -> None:
+def test_whole_recognises_complete_ccaches(cc: object) -> None:
     data = encode_ccache(cc)  # type: ignore[arg-type]
     made, _ = image(data)
     assert whole(data, LIMIT)
@@ -408,7 +408,7 @@ def test_whole(cc: object) -> None:
     assert not whole(data, len(data) - 1)
 
 
-def test_heimdal_removes_by_taking_the_end_time_away() -> None:
+def test_overwrite_with_zero_end_time_removes_credential() -> None:
     made, names = image(ccache(record(TGT), record(), record(endtime=0)))
     gone, never_ends = made.stored()[1:]
     delta = made.overwrite(made.spans[1].start, record(endtime=0))

@@ -34,7 +34,7 @@ from tests.support.vectors import BROKEN, GOOD, vector
 NEW = whole(record(TGT), record(), principal=BOB)
 
 
-def test_one_that_is_new(store: Store) -> None:
+def test_put_creates_ccache(store: Store) -> None:
     default = store.collection.default
     made = store.put(b"session-1", NEW, at(5))
     assert store.collection.find(b"session-1") is made
@@ -48,7 +48,7 @@ def test_one_that_is_new(store: Store) -> None:
     check(store)
 
 
-def test_one_that_is_there_keeps_its_identity(store: Store) -> None:
+def test_put_keeps_identity_of_ccache(store: Store) -> None:
     """Its old number is superseded; who has it open keeps its bytes."""
     tkt = fill(store, whole(record(b"old/one@R")))
     old, file = current(tkt).number, reader(store, current(tkt))
@@ -60,7 +60,7 @@ def test_one_that_is_there_keeps_its_identity(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_form_is_kept_byte_by_byte(store: Store, name: str) -> None:
+def test_put_keeps_bytes_of_vectors(store: Store, name: str) -> None:
     assert data_of(store.put(b"tkt", vector(name), at())) == vector(name)
     check(store)
 
@@ -79,7 +79,7 @@ REFUSED: list[tuple[bytes, bytes, type[StoreError]]] = [
 
 
 @pytest.mark.parametrize(("name", "data", "error"), REFUSED)
-def test_what_is_refused_changes_nothing(name: bytes, data: bytes, error: type[StoreError]) -> None:
+def test_refused_put_changes_nothing(name: bytes, data: bytes, error: type[StoreError]) -> None:
     store = new_store(Limits(ccaches=2, ccache_bytes=1_500, total_bytes=1_600))
     tkt = fill(store, whole(record(ticket=b"t" * 800)))
     if name == b"third":
@@ -94,7 +94,7 @@ def test_what_is_refused_changes_nothing(name: bytes, data: bytes, error: type[S
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_ones_are_refused(store: Store, name: str) -> None:
+def test_put_refuses_broken_vectors(store: Store, name: str) -> None:
     with pytest.raises(BadContentError):
         store.put(b"new", vector(name), at())
     assert store.collection.find(b"new") is None

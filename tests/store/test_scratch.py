@@ -47,7 +47,7 @@ def tkt(store: Store) -> Ccache:
     return fill(store, whole(record()))
 
 
-def test_scratch_is_plain_bytes(store: Store, tkt: Ccache) -> None:
+def test_scratch_keeps_any_bytes(store: Store, tkt: Ccache) -> None:
     file = make_scratch(store, tkt.serial, b"notes", b"anything")
     store.open_files.write(file, 10, b"!", NOW)
     assert contents(store, file) == b"anything\0\0!"
@@ -62,7 +62,7 @@ def test_scratch_is_plain_bytes(store: Store, tkt: Ccache) -> None:
     check(store, [file, add])
 
 
-def test_a_rename_over_replaces_in_one_step(store: Store, tkt: Ccache) -> None:
+def test_rename_of_scratch_replaces_ccache(store: Store, tkt: Ccache) -> None:
     """How libkrb5 replaces a ccache; the file may be open still."""
     ident, gone = tkt.ident, dict(serials(tkt))
     reading = reader(store, current(tkt))
@@ -84,7 +84,7 @@ def test_a_rename_over_replaces_in_one_step(store: Store, tkt: Ccache) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\x05", b"no ccache", whole(record())[:-1], whole() + b"\0", whole()[:9]]
 )
-def test_what_is_no_ccache_replaces_nothing(store: Store, tkt: Ccache, data: bytes) -> None:
+def test_rename_of_malformed_scratch_is_refused(store: Store, tkt: Ccache, data: bytes) -> None:
     before, log, count = data_of(tkt), store.events.end, len(store.collection.all())
     file = make_scratch(store, tkt.serial, TEMPORARY, data)
     steps: list[Callable[[], None]] = [
@@ -115,7 +115,7 @@ def test_missing_scratch_is_not_found(store: Store, tkt: Ccache) -> None:
     check(store)
 
 
-def test_scratch_is_renamed_over_scratch(store: Store, tkt: Ccache) -> None:
+def test_rename_of_scratch_replaces_scratch(store: Store, tkt: Ccache) -> None:
     one = make_scratch(store, tkt.serial, b"one", b"1")
     two = make_scratch(store, COLLECTION, b"two", b"22")
     with pytest.raises(ExistsError):
@@ -130,7 +130,7 @@ def test_scratch_is_renamed_over_scratch(store: Store, tkt: Ccache) -> None:
     check(store, [one])
 
 
-def test_unlinked_scratch_stays_with_who_has_it_open(store: Store, tkt: Ccache) -> None:
+def test_unlinked_scratch_stays_for_open_files(store: Store, tkt: Ccache) -> None:
     file = make_scratch(store, tkt.serial, b"one", b"1")
     store.unlink_scratch(tkt.serial, b"one")
     store.open_files.write(file, 1, b"2", NOW)
@@ -145,7 +145,7 @@ def test_unlinked_scratch_stays_with_who_has_it_open(store: Store, tkt: Ccache) 
 # New ccaches in dir/
 
 
-def test_scratch_in_dir_becomes_a_ccache_at_the_last_close(store: Store) -> None:
+def test_scratch_in_dir_becomes_ccache_at_last_close(store: Store) -> None:
     one = make_scratch(store, COLLECTION, b"tktAbC", whole(record(TGT)))
     two = appender(store, one.generation)
     store.close(one, NOW)
@@ -179,7 +179,7 @@ def test_other_scratch_stays_scratch(
     check(store)
 
 
-def test_scratch_waits_where_there_may_be_no_more_ccaches() -> None:
+def test_scratch_stays_scratch_at_ccache_limit() -> None:
     store = new_store(Limits(ccaches=1))
     store.close(make_scratch(store, COLLECTION, b"tktAbC", whole(record())), NOW)
     assert store.scratch.count == 1
@@ -190,7 +190,7 @@ def test_scratch_waits_where_there_may_be_no_more_ccaches() -> None:
 # Putting a ccache aside
 
 
-def test_a_ccache_put_aside_keeps_its_number_and_its_writers(store: Store, tkt: Ccache) -> None:
+def test_put_aside_keeps_number_and_writers(store: Store, tkt: Ccache) -> None:
     files = [appender(store, current(tkt)), reader(store, current(tkt))]
     number = current(tkt).number
     store.put_aside(tkt, (tkt.serial, b"old"), at())
@@ -208,7 +208,7 @@ def test_a_ccache_put_aside_keeps_its_number_and_its_writers(store: Store, tkt: 
     check(store)
 
 
-def test_putting_aside_takes_no_more_room(store: Store) -> None:
+def test_put_aside_takes_no_more_room(store: Store) -> None:
     data = whole(record(), record(TGT))
     store = new_store(Limits(total_bytes=len(data) + 10, ccaches=1))
     tkt = fill(store, data)
@@ -221,7 +221,7 @@ def test_putting_aside_takes_no_more_room(store: Store) -> None:
     check(store)
 
 
-def test_putting_aside_counts_as_a_scratch_file() -> None:
+def test_put_aside_counts_as_scratch_file() -> None:
     store = new_store(Limits(ccaches=1))
     tkt = fill(store, whole(record()))
     file = make_scratch(store, COLLECTION, b"one", b"1")
@@ -238,7 +238,7 @@ def test_putting_aside_counts_as_a_scratch_file() -> None:
 # When scratch goes
 
 
-def test_scratch_goes_ten_minutes_after_its_last_use(store: Store, tkt: Ccache) -> None:
+def test_scratch_expires_ten_minutes_after_last_use(store: Store, tkt: Ccache) -> None:
     file = make_scratch(store, tkt.serial, b"one", b"1")
     store.expire(NOW + 10 * LIFETIME)
     assert store.scratch.count == 1
@@ -254,7 +254,7 @@ def test_scratch_goes_ten_minutes_after_its_last_use(store: Store, tkt: Ccache) 
     check(store)
 
 
-def test_a_ccache_takes_its_scratch_with_it(store: Store, tkt: Ccache) -> None:
+def test_destroy_removes_scratch_of_ccache(store: Store, tkt: Ccache) -> None:
     work = fill(store, whole(record()), b"work")
     for ccache in (tkt, work):
         store.close(make_scratch(store, ccache.serial, b"one", b"1"), NOW)
@@ -265,7 +265,7 @@ def test_a_ccache_takes_its_scratch_with_it(store: Store, tkt: Ccache) -> None:
     check(store)
 
 
-def test_limits_of_scratch() -> None:
+def test_scratch_is_limited() -> None:
     store = new_store(Limits(ccaches=3, ccache_bytes=100, total_bytes=150))
     files = [make_scratch(store, COLLECTION, b"%d" % n, b"") for n in range(3)]
     with pytest.raises(CcacheLimitError):
@@ -287,7 +287,7 @@ def test_limits_of_scratch() -> None:
 # Links
 
 
-def test_links(store: Store) -> None:
+def test_links_expire(store: Store) -> None:
     link = store.create_link(b"default.tmp", b"caches/x", at())
     assert store.scratch.links[b"default.tmp"] is link
     with pytest.raises(ExistsError):
@@ -298,14 +298,14 @@ def test_links(store: Store) -> None:
     assert not store.scratch.links
 
 
-def test_the_limit_of_links(store: Store) -> None:
+def test_links_are_limited(store: Store) -> None:
     for n in range(MAX_LINKS):
         store.create_link(b"%d" % n, b"caches/x", at())
     with pytest.raises(CcacheLimitError):
         store.create_link(b"more", b"caches/x", at())
 
 
-def test_a_whole_ccache_under_another_name_stays_and_other_scratch_goes_with_an_event(
+def test_whole_ccache_in_scratch_outlives_other_scratch(
     store: Store,
 ) -> None:
     tkt = store.collection.default
@@ -326,7 +326,7 @@ def test_a_whole_ccache_under_another_name_stays_and_other_scratch_goes_with_an_
     assert said(store)[-1] == "dropped tkt ccache.bak"
 
 
-def test_what_is_done_to_a_scratch_file_is_for_the_journal(store: Store) -> None:
+def test_scratch_changes_are_in_effects(store: Store) -> None:
     """Its number, and how many bytes at its beginning are as they were."""
     tkt = store.collection.default
     one, two = (tkt.serial, b"one"), (COLLECTION, b"two")
@@ -359,7 +359,7 @@ def test_what_is_done_to_a_scratch_file_is_for_the_journal(store: Store) -> None
     check(store)
 
 
-def test_links_are_for_the_journal(store: Store) -> None:
+def test_link_changes_are_in_effects(store: Store) -> None:
     store.create_link(b"one", b"caches/x", at())
     store.rename_link(b"one", b"two")
     effects = store.take_effects()
@@ -370,7 +370,7 @@ def test_links_are_for_the_journal(store: Store) -> None:
         store.drop_link(b"one")
 
 
-def test_moving_a_ccache_leaves_the_files_beside_it(store: Store) -> None:
+def test_move_keeps_scratch_beside_ccache(store: Store) -> None:
     """MIT's t_crossrealm moves a ccache and copies it back from beside."""
     source, target = fill(store, whole(record()), b"a"), fill(store, whole(), b"b")
     store.create_scratch(source.serial, b"ccache.copy", at())
@@ -382,7 +382,7 @@ def test_moving_a_ccache_leaves_the_files_beside_it(store: Store) -> None:
     check(store)
 
 
-def test_files_that_go_with_their_directory_are_named(store: Store) -> None:
+def test_destroy_names_removed_scratch_in_effects(store: Store) -> None:
     source, target = fill(store, whole(record()), b"a"), fill(store, whole(), b"b")
     for ccache, step in (
         (source, lambda: store.move(source, target, at())),

@@ -32,7 +32,7 @@ from tests.support.storing import (
 )
 
 
-def test_replace_makes_a_ccache() -> None:
+def test_replace_creates_ccache() -> None:
     store = new_store()
     ccache = store.replace_named(b"new", BOB, -7, [record(TGT), record()], at())
     held = decode_ccache(data_of(ccache))
@@ -41,7 +41,7 @@ def test_replace_makes_a_ccache() -> None:
     check(store)
 
 
-def test_replace_keeps_what_the_ccache_is() -> None:
+def test_replace_keeps_identity_of_ccache() -> None:
     """Its id, its place, and the bytes of who reads it."""
     store = new_store()
     ccache = fill(store, whole(record(b"old@R")))
@@ -66,7 +66,7 @@ def test_replace_keeps_what_the_ccache_is() -> None:
     ],
 )
 @pytest.mark.parametrize("name", [b"tkt", b"new"])
-def test_a_replace_that_is_refused(
+def test_refused_replace_changes_nothing(
     records: list[bytes], error: type[StoreError], name: bytes
 ) -> None:
     store = new_store(Limits(ccache_bytes=3500, total_bytes=3000))
@@ -80,7 +80,7 @@ def test_a_replace_that_is_refused(
     check(store)
 
 
-def test_relocate_to_a_new_name() -> None:
+def test_relocate_to_new_name_renumbers() -> None:
     """No number that somebody may know leads there."""
     store = new_store()
     fill(store, whole())
@@ -97,7 +97,7 @@ def test_relocate_to_a_new_name() -> None:
     check(store)
 
 
-def test_relocate_over_another() -> None:
+def test_relocate_over_another_ccache() -> None:
     store = new_store()
     target = fill(store, whole(record(b"old@R")))
     source = fill(store, whole(record(), principal=BOB), b"a")
@@ -107,7 +107,7 @@ def test_relocate_over_another() -> None:
     check(store)
 
 
-def test_relocate_the_default() -> None:
+def test_relocate_of_default_moves_default() -> None:
     store = new_store()
     ccache = fill(store, whole(record()))
     fill(store, whole(), b"other")
@@ -118,7 +118,7 @@ def test_relocate_the_default() -> None:
     check(store)
 
 
-def test_relocate_leaves_an_incomplete_record_behind() -> None:
+def test_relocate_drops_incomplete_record() -> None:
     """Its writer goes on with a file that is gone."""
     store = new_store()
     ccache = fill(store, whole(record()))
@@ -135,7 +135,7 @@ def test_relocate_leaves_an_incomplete_record_behind() -> None:
     ("name", "error"),
     [(b"tkt.x", BadNameError), (b"one too many", CcacheLimitError)],
 )
-def test_a_relocation_that_is_refused(name: bytes, error: type[StoreError]) -> None:
+def test_refused_relocate_changes_nothing(name: bytes, error: type[StoreError]) -> None:
     store = new_store(Limits(ccaches=1))
     ccache = fill(store, whole(record()))
     with pytest.raises(error):
@@ -145,21 +145,21 @@ def test_a_relocation_that_is_refused(name: bytes, error: type[StoreError]) -> N
     check(store)
 
 
-def test_there_is_nothing_to_relocate() -> None:
+def test_relocate_without_content_is_refused() -> None:
     store = new_store()
     with pytest.raises(NotFoundError):
         store.relocate(store.collection.default, b"b", at())
     assert store.collection.find(b"b") is None
 
 
-def test_unused_names() -> None:
+def test_unused_name_is_unique() -> None:
     store = new_store()
     found = {store.unused_name() for _ in range(20)}
     assert len(found) == 20
     assert all(name.startswith(b"tkt") and b"." not in name for name in found)
 
 
-def test_remove_several_in_one_step() -> None:
+def test_remove_all_is_one_step() -> None:
     store = new_store()
     ccache = fill(store, whole(record(b"a@R"), record(b"b@R"), record(b"c@R")))
     number = current(ccache).number
@@ -173,7 +173,7 @@ def test_remove_several_in_one_step() -> None:
     assert names(ccache) == ["b@R"]
 
 
-def test_what_nobody_has_shown() -> None:
+def test_mark_changed_outside_fuse_includes_all_changed() -> None:
     """A change that came through no file is news to those who watch the file."""
     store = new_store()
     store.take_effects()
@@ -184,7 +184,7 @@ def test_what_nobody_has_shown() -> None:
     assert effects.changed_outside_fuse == effects.changed >= {store.collection.get(b"b").serial}
 
 
-def test_a_default_is_kept_for_its_name_while_it_is_one() -> None:
+def test_uninitialised_default_is_kept_while_default() -> None:
     store = new_store()
     ccache = fill(store, whole(record()))
     other = fill(store, whole(), b"other")
@@ -199,7 +199,7 @@ def test_a_default_is_kept_for_its_name_while_it_is_one() -> None:
     check(store)
 
 
-def test_a_default_that_has_come_to_be_stays() -> None:
+def test_initialised_or_created_default_is_kept() -> None:
     """And so does one that its user has made, empty as it is."""
     store = new_store()
     store.name_default(b"to come", at())
@@ -212,7 +212,7 @@ def test_a_default_that_has_come_to_be_stays() -> None:
     check(store)
 
 
-def test_many_kinits_and_kdestroys_leave_nothing() -> None:
+def test_kinit_and_kdestroy_rounds_leave_nothing() -> None:
     """Heimdal's kinit makes a ccache of a new name each time."""
     store = new_store(Limits(ccaches=4))
     for _ in range(10):
@@ -224,7 +224,7 @@ def test_many_kinits_and_kdestroys_leave_nothing() -> None:
     check(store)
 
 
-def test_the_first_that_is_made_by_name_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_ccache_made_by_name_is_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """As MIT's and SSSD's servers have it, and the CCAPI's header says."""
     for step in (
         lambda store: store.reset_named(b"x", ALICE, at()),
@@ -238,14 +238,14 @@ def test_the_first_that_is_made_by_name_is_the_default(monkeypatch: pytest.Monke
         check(store)
 
 
-def test_a_default_that_was_chosen_stays_it() -> None:
+def test_chosen_default_is_kept() -> None:
     store = new_store()
     store.name_default(b"chosen", at())
     store.reset_named(b"x", ALICE, at())
     assert [c.name for c in store.collection.all()] == [b"chosen", b"tkt", b"x"]
 
 
-def test_what_stands_beside_the_place_of_the_default_keeps_its_directory() -> None:
+def test_scratch_keeps_directory_of_former_default() -> None:
     store = new_store()
     store.create_scratch(store.collection.default.serial, b"mine", at())
     store.reset_named(b"x", ALICE, at())

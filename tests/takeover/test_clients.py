@@ -23,12 +23,12 @@ def unnoticed(options: Options) -> None:
         assert all(report.steps.values()), report.steps
 
 
-def test_without_a_kill() -> None:
+def test_run_without_kill_reports_no_failure() -> None:
     """The program itself sees nothing where there is nothing to see."""
     unnoticed(Options(kills=0, seconds=3.0, others=()))
 
 
-def test_writers_and_what_is_held_open() -> None:
+def test_writers_and_open_files_survive_kills() -> None:
     """Ten kills under three writers, and three while nothing changes."""
     unnoticed(
         Options(
@@ -40,18 +40,18 @@ def test_writers_and_what_is_held_open() -> None:
     )
 
 
-def test_a_request_that_was_done_and_not_answered_is_not_done_again() -> None:
+def test_unanswered_request_is_not_repeated() -> None:
     """Eight daemons die around a journal write, each in the middle of a request."""
     names = ("replace", "names", "credentials", "append")
     unnoticed(Options(kills=8, dying=True, parts=("writers",), writers=names, rest=0.001))
 
 
-def test_kerberos_programs() -> None:
+def test_kerberos_programs_survive_kills() -> None:
     """klist, kvno and kinit in loops over ten kills."""
     unnoticed(Options(kills=10, every=0.3, parts=("clients",), others=()))
 
 
-def test_many_credentials() -> None:
+def test_large_collection_survives_kills() -> None:
     """The same bytes afterwards, and in time."""
     found = large.large(kills=1, ccaches=64, credentials=4000)
     assert found.good(), found

@@ -40,24 +40,24 @@ def categories(found: judge.Accounts, there: list[str] | None) -> list[str]:
         ([ONE, TWO, THREE], ["lost"]),
     ],
 )
-def test_what_was_acknowledged_is_there_once(
+def test_judge_finds_lost_or_doubled_credential(
     tmp_path: Path, there: list[str] | None, wanted: list[str]
 ) -> None:
     assert categories(account(tmp_path, STORED), there) == wanted
 
 
 @pytest.mark.parametrize("there", [[ONE], [ONE, TWO]])
-def test_a_step_without_an_answer_is_done_or_not(tmp_path: Path, there: list[str]) -> None:
+def test_judge_allows_either_outcome_of_unanswered_step(tmp_path: Path, there: list[str]) -> None:
     assert categories(account(tmp_path, STORED, answered=False), there) == []
 
 
-def test_a_removal_that_was_acknowledged_must_hold(tmp_path: Path) -> None:
+def test_judge_finds_undone_removal(tmp_path: Path) -> None:
     removed = account(tmp_path, [*STORED, ["remove", ONE]])
     assert categories(removed, [TWO]) == []
     assert categories(removed, [ONE, TWO]) == ["lost"]
 
 
-def test_what_nobody_stored_into_the_shared_ccache(tmp_path: Path) -> None:
+def test_judge_finds_credential_never_stored(tmp_path: Path) -> None:
     found = {"w": account(tmp_path, STORED)}
     verdicts = judge.verdicts(found, lambda _: [ONE, TWO], ["host/shared-other-1"])
     assert [category for category, _ in verdicts] == ["torn"]
@@ -66,13 +66,11 @@ def test_what_nobody_stored_into_the_shared_ccache(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [([], [ONE]), ([ONE, TWO], [TWO]), (None, []), ([ONE], None), ([], [])]
 )
-def test_a_change_is_what_makes_one_list_of_the_other(
-    before: list[str] | None, after: list[str] | None
-) -> None:
+def test_difference_of_lists_is_a_change(before: list[str] | None, after: list[str] | None) -> None:
     assert judge.applied(before, recorder.change(before, after)) == after
 
 
-def test_half_a_record_is_torn() -> None:
+def test_half_record_is_torn() -> None:
     image = records.ccache([ONE, TWO])
     assert contents.servers_in(image) == [ONE, TWO]
     with pytest.raises(records.TornError):
@@ -94,7 +92,7 @@ def event(number: int, what: str, credential: str) -> str:
         ([1, 2], "aa", ["doubled"]),
     ],
 )
-def test_events_come_once_and_without_gaps(
+def test_judge_finds_gap_or_repeat_in_events(
     numbers: list[int], credentials: str, wanted: list[str]
 ) -> None:
     pairs = zip(numbers, credentials, strict=True)
@@ -106,7 +104,7 @@ def report(*entries: Entry) -> Report:
     return Report(10.0, [(1.0, 1.2), (2.0, 2.1)], list(entries), {})
 
 
-def test_any_error_is_a_failure() -> None:
+def test_any_client_error_is_a_failure() -> None:
     assert report().good()
     seen = report(Entry(1.25, "w", log.ERROR, ("step", 107, "not connected")))
     assert not seen.good()
@@ -117,7 +115,7 @@ def test_any_error_is_a_failure() -> None:
     assert not report(Entry(1.0, "held", log.HELD, ("cat", "dead", "why"))).good()
 
 
-def test_the_longest_gap_of_each_kill() -> None:
+def test_longest_pause_is_reported_per_kill() -> None:
     gaps = [Entry(0.0, "c", log.GAP, gap) for gap in ((0.99, 0.2), (1.5, 0.01), (2.0, 0.07))]
     spans = [(1.0, 2.0), (2.0, 9.0)]
     assert pauses.longest(gaps, "c", spans) == [0.2, 0.07]

@@ -112,7 +112,7 @@ def program(tmp_path: Path, fault: str) -> Iterator[Place]:
         yield here
 
 
-def test_a_request_that_kills_is_refused_the_second_time(tmp_path: Path) -> None:
+def test_request_that_kills_twice_is_refused(tmp_path: Path) -> None:
     """And what else is asked is answered, before, meanwhile and afterwards."""
     with program(tmp_path, "poison") as here:
         keeper = here.keeper()
@@ -131,7 +131,9 @@ LINES = 1000
 """More than a request of this kind takes; the last ones are of those that come behind it."""
 
 
-def test_a_kill_at_any_line_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_at_any_line_of_step_does_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before the journal's entry, in it, behind it, before the reply and behind it: done once."""
     marker = tmp_path / "marker"
     monkeypatch.setenv("MARKER", str(marker))
@@ -149,7 +151,7 @@ def test_a_kill_at_any_line_of_a_step(tmp_path: Path, monkeypatch: pytest.Monkey
         assert [int(line.split("\t")[0]) for line in events] == [*range(1, len(events) + 1)]
 
 
-def test_a_daemon_that_hangs_is_replaced(tmp_path: Path) -> None:
+def test_hanging_daemon_is_replaced(tmp_path: Path) -> None:
     with program(tmp_path, "") as here:
         daemon = here.pid()
         os.kill(daemon, signal.SIGSTOP)
@@ -157,7 +159,7 @@ def test_a_daemon_that_hangs_is_replaced(tmp_path: Path) -> None:
         assert (here.path / "default/ccache").read_bytes() == IMAGE
 
 
-def test_what_was_removed_or_has_times_of_its_own(tmp_path: Path) -> None:
+def test_reissued_directories_and_set_times_survive_kill(tmp_path: Path) -> None:
     """A directory that the kernel takes for removed goes on as before, and so does what was set."""
     with program(tmp_path, "") as here:
         ccache = here.path / "default"
@@ -185,7 +187,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", path], check=True)
 
 
-def test_the_journal_has_no_room(small: Path) -> None:
+def test_takeover_works_with_full_journal(small: Path) -> None:
     """A take-over needs none; what can't be kept is refused, before it and after it."""
     with place() as here:
         done = here.run("mount", "--journal", str(small / "journal"), str(here.path))
@@ -222,7 +224,7 @@ def fill(path: Path) -> None:
         os.close(file)
 
 
-def test_a_nursery_that_dies(tmp_path: Path) -> None:
+def test_killed_fork_server_is_replaced_when_needed(tmp_path: Path) -> None:
     """There is another one when it is wanted; a daemon does without."""
     with program(tmp_path, "") as here:
         for _ in range(2):
@@ -234,7 +236,7 @@ def test_a_nursery_that_dies(tmp_path: Path) -> None:
         assert (here.path / "default/ccache").read_bytes() == IMAGE
 
 
-def test_where_no_daemon_comes_up_clients_get_an_error(tmp_path: Path) -> None:
+def test_clients_get_error_when_no_daemon_starts(tmp_path: Path) -> None:
     """The mount stays, dead, so that nothing is stored below; the next one has everything."""
     with program(tmp_path, "never up") as here:
         os.kill(here.pid(), signal.SIGKILL)
@@ -307,7 +309,7 @@ def load(here: Place) -> Iterator[None]:
     assert int(said) > 0
 
 
-def test_an_upgrade_is_not_noticed(installed: Path) -> None:
+def test_upgrade_is_not_noticed_by_clients(installed: Path) -> None:
     """Two versions, one after the other, under a client that asks all the time."""
     with of_the_copy(installed) as here, (here.path / "default/ccache").open("rb") as file:
         keeper, inode = here.keeper(), os.fstat(file.fileno()).st_ino
@@ -334,7 +336,9 @@ def have_an_older_journal(code: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [break_it, have_an_older_journal])
-def test_what_cannot_go_on_is_not_begun(installed: Path, fault: Callable[[Path], object]) -> None:
+def test_restart_with_unusable_code_is_not_begun(
+    installed: Path, fault: Callable[[Path], object]
+) -> None:
     """The old code goes on, whatever is installed."""
     with of_the_copy(installed) as here:
         daemon, keeper = here.pid(), here.keeper()
