@@ -36,7 +36,7 @@ def end(mount: Mount) -> None:
     Raises as `replace`, and JournalError if the journal can't be removed.
     """
     daemon = _open_daemon(mount)
-    if not _detach(mount.path, lazy=False):
+    if not _unmount(mount.path, lazy=False):
         messages.say("notice", f"the ccfs at {mount.path} is in use: its users lose it")
         # SIGTERM before the lazy unmount: the daemon wakes readers of FIFOs through their paths.
         _signal(daemon, signal.SIGTERM)
@@ -50,7 +50,7 @@ def replace(mount: Mount) -> None:
 
     Raises DeniedError, and NoAnswerError if a process doesn't end.
     """
-    _detach(mount.path, lazy=True)
+    _unmount(mount.path, lazy=True)
     _end_processes(mount, None)
 
 
@@ -74,7 +74,7 @@ def _wait_for_unmount(mount: Mount) -> None:
     while (topmost := mountinfo.topmost(mount.path)) and topmost.is_ccfs:
         if topmost.id == mount.id or time.monotonic() > deadline:
             mountpoint.abort(topmost)
-            _detach(mount.path, lazy=True)
+            _unmount(mount.path, lazy=True)
         else:
             time.sleep(POLL_SECONDS)
 
@@ -146,7 +146,7 @@ def _filesystem_uid(pid: int) -> int:
         return next(int(line.split()[4]) for line in file if line.startswith("Uid:"))
 
 
-def _detach(path: str, lazy: bool) -> bool:
+def _unmount(path: str, lazy: bool) -> bool:
     """Unmount; return False if the mount is in use.  DeniedError."""
     try:
         mountpoint.unmount(path, lazy)

@@ -12,7 +12,7 @@ import pytest
 
 from ccfs import ccapi as cc
 from ccfs.ccapi import mount_client, mount_finder
-from ccfs.mounting.mountpoint import detach
+from ccfs.mounting.mountpoint import unmount
 from tests.support.ccapi import (
     ALICE,
     BOB,
@@ -332,7 +332,7 @@ def test_context_uses_mount_that_replaces_another(mount: Mounted) -> None:
     held = os.open(mount.path, os.O_PATH)  # keeps the old server alive, unseen
     old = mount.process
     try:
-        detach(str(mount.path), lazy=True)
+        unmount(str(mount.path), lazy=True)
         is_without_a_server(client.context)
         client.handles(cc.ccErrServerUnavailable)
         restart(mount)
