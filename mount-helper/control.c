@@ -12,22 +12,22 @@
 #include <unistd.h>
 
 #define SOCKET CCFS_RUN "/control"
-#define BUSY_PAUSE 5 /* milliseconds between two tries at a queue that is full */
+#define BUSY_PAUSE 5 /* milliseconds between two tries while the listener's backlog is full */
 
-/* Says why; returns false, which is what its callers return. */
+/* Sets the error message; returns false, for its callers to return. */
 static bool __attribute__((format(printf, 2, 3)))
-fail(struct ccfs_why *why, const char *format, ...)
+fail(struct ccfs_error *error, const char *format, ...)
 {
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(why->text, sizeof(why->text), format, arguments);
+    vsnprintf(error->text, sizeof(error->text), format, arguments);
     va_end(arguments);
     return false;
 }
 
-/* Appends a byte. */
-static void put(struct ccfs_request *request, char byte)
+/* Appends a byte, or sets `full`. */
+static void append(struct ccfs_request *request, char byte)
 {
     if (request->length < sizeof(request->text))
         request->text[request->length++] = byte;
@@ -35,36 +35,36 @@ static void put(struct ccfs_request *request, char byte)
         request->full = true;
 }
 
-static void put_text(struct ccfs_request *request, const char *text)
+static void append_text(struct ccfs_request *request, const char *text)
 {
     while (*text != '\0')
-        put(request, *text++);
+        append(request, *text++);
 }
 
 void ccfs_request_begin(struct ccfs_request *request, const char *word)
 {
     request->length = 0;
     request->full = false;
-    put_text(request, word);
+    append_text(request, word);
 }
 
 void ccfs_request_add(struct ccfs_request *request, const char *key, const char *value)
 {
     static const char digits[] = "0123456789ABCDEF";
 
-    put(request, ' ');
-    put_text(request, key);
-    put(request, '=');
+    append(request, ' ');
+    append_text(request, key);
+    append(request, '=');
     for (; *value != '\0'; value++) {
         unsigned char byte = (unsigned char)*value;
 
         if (byte > 0x20 && byte < 0x7f && byte != '%') {
-            put(request, *value);
+            append(request, *value);
             continue;
         }
-        put(request, '%');
-        put(request, digits[byte >> 4]);
-        put(request, digits[byte & 15]);
+        append(request, '%');
+        append(request, digits[byte >> 4]);
+        append(request, digits[byte & 15]);
     }
 }
 
@@ -85,13 +85,13 @@ int64_t ccfs_clock(void)
 }
 
 /* Waits until the socket is ready or fails; returns false, with errno, at the deadline. */
-static bool await(int fd, short events, int64_t deadline)
+static bool wait_ready(int fd, short events, int64_t deadline)
 {
-    struct pollfd wanted = {.fd = fd, .events = events};
+    struct pollfd entry = {.fd = fd, .events = events};
 
     for (;;) {
         int64_t left = deadline - ccfs_clock();
-        int ready = left > 0 ? poll(&wanted, 1, (int)left) : 0;
+        int ready = left > 0 ? poll(&entry, 1, (int)left) : 0;
 
         if (ready > 0)
             return true;
@@ -103,53 +103,53 @@ static bool await(int fd, short events, int64_t deadline)
 }
 
 /*
- * Connects.  Nothing tells when a place in the listener's queue gets free (EAGAIN), so one asks
- * again.
+ * Connects.  The kernel doesn't report when a full backlog (EAGAIN) has room again, so that
+ * connect(2) is repeated.
  */
-static bool join(int fd, int64_t deadline, struct ccfs_why *why)
+static bool connect_socket(int fd, int64_t deadline, struct ccfs_error *error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SOCKET};
 
     while (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
         if (errno != EAGAIN && errno != EINTR)
-            return fail(why, "cannot connect to " SOCKET ": %m");
+            return fail(error, "cannot connect to " SOCKET ": %m");
         if (ccfs_clock() + BUSY_PAUSE >= deadline)
-            return fail(why, "ccfsd is too busy to take a request");
+            return fail(error, "ccfsd is too busy to take a request");
         poll(NULL, 0, BUSY_PAUSE);
     }
     return true;
 }
 
-/* Returns whether nobody but root can put a socket or a mountpoint into our directory. */
-static bool check_directory(struct ccfs_why *why)
+/* Returns true if only root can put a socket or a mountpoint into CCFS_RUN. */
+static bool check_directory(struct ccfs_error *error)
 {
     struct stat status;
 
     if (lstat(CCFS_RUN, &status) != 0)
-        return fail(why, "cannot use " CCFS_RUN ": %m");
+        return fail(error, "cannot use " CCFS_RUN ": %m");
     if (!S_ISDIR(status.st_mode))
-        return fail(why, CCFS_RUN " is not a directory");
+        return fail(error, CCFS_RUN " is not a directory");
     if (status.st_uid != 0)
-        return fail(why, CCFS_RUN " belongs to uid %ju", (uintmax_t)status.st_uid);
+        return fail(error, CCFS_RUN " belongs to uid %ju", (uintmax_t)status.st_uid);
     if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        return fail(why, "others may write to " CCFS_RUN);
+        return fail(error, "other users may write to " CCFS_RUN);
     return true;
 }
 
-/* Returns whether it is root who listens. */
-static bool check_server(int fd, struct ccfs_why *why)
+/* Returns true if a process of root listens. */
+static bool check_listener(int fd, struct ccfs_error *error)
 {
-    struct ucred server;
-    socklen_t size = sizeof(server);
+    struct ucred listener;
+    socklen_t size = sizeof(listener);
 
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &size) != 0)
-        return fail(why, "cannot tell who listens at " SOCKET ": %m");
-    if (server.uid != 0)
-        return fail(why, "uid %ju listens at " SOCKET, (uintmax_t)server.uid);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &size) != 0)
+        return fail(error, "cannot read the credentials of the listener at " SOCKET ": %m");
+    if (listener.uid != 0)
+        return fail(error, "uid %ju listens at " SOCKET, (uintmax_t)listener.uid);
     return true;
 }
 
-static bool send_request(int fd, const struct ccfs_request *request, struct ccfs_why *why)
+static bool send_request(int fd, const struct ccfs_request *request, struct ccfs_error *error)
 {
     ssize_t sent;
 
@@ -157,31 +157,31 @@ static bool send_request(int fd, const struct ccfs_request *request, struct ccfs
         sent = send(fd, request->text, request->length, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent < 0)
-        return fail(why, "cannot ask ccfsd: %m");
+        return fail(error, "cannot send a request to ccfsd: %m");
     return true;
 }
 
-static bool receive(int fd, int64_t deadline, char reply[CCFS_REPLY_SIZE], struct ccfs_why *why)
+static bool receive(int fd, int64_t deadline, char reply[CCFS_REPLY_SIZE], struct ccfs_error *error)
 {
     ssize_t length;
 
     do {
-        if (!await(fd, POLLIN, deadline))
-            return fail(why, "ccfsd doesn't answer: %m");
+        if (!wait_ready(fd, POLLIN, deadline))
+            return fail(error, "ccfsd doesn't reply: %m");
         length = recv(fd, reply, CCFS_MESSAGE_MAX, MSG_TRUNC | MSG_DONTWAIT);
     } while (length < 0 && (errno == EINTR || errno == EAGAIN));
     if (length < 0)
-        return fail(why, "ccfsd doesn't answer: %m");
+        return fail(error, "ccfsd doesn't reply: %m");
     if (length == 0)
-        return fail(why, "ccfsd went away without an answer");
+        return fail(error, "ccfsd has closed the connection without a reply");
     if (length > CCFS_MESSAGE_MAX || memchr(reply, '\0', (size_t)length) != NULL)
-        return fail(why, "ccfsd's answer makes no sense");
+        return fail(error, "ccfsd's reply is malformed");
     reply[length] = '\0';
     return true;
 }
 
-/* Makes a text one line that can't fool whoever reads the log. */
-static void clean(char *text)
+/* Replaces control characters: a text must be one line of the log. */
+static void replace_controls(char *text)
 {
     for (; *text != '\0'; text++) {
         if ((unsigned char)*text < 0x20 || *text == 0x7f)
@@ -189,46 +189,46 @@ static void clean(char *text)
     }
 }
 
-/* Takes the word off a reply; returns whether it was "ok". */
-static bool judge(char *reply, struct ccfs_why *why)
+/* Removes the first word of a reply; returns true if it was "ok". */
+static bool parse_reply(char *reply, struct ccfs_error *error)
 {
     if (strncmp(reply, "ok", 2) == 0 && (reply[2] == ' ' || reply[2] == '\0')) {
         memmove(reply, reply + 2, strlen(reply + 2) + 1);
         return true;
     }
     if (strncmp(reply, "error ", 6) != 0)
-        return fail(why, "ccfsd's answer makes no sense");
-    clean(reply);
-    return fail(why, "ccfsd says: %s", reply + 6);
+        return fail(error, "ccfsd's reply is malformed");
+    replace_controls(reply);
+    return fail(error, "ccfsd says: %s", reply + 6);
 }
 
 bool ccfs_ask(const struct ccfs_request *request, int64_t deadline, char reply[CCFS_REPLY_SIZE],
-              struct ccfs_why *why)
+              struct ccfs_error *error)
 {
-    bool done = false;
+    bool ok = false;
     int fd = -1;
 
     if (request->full) {
-        fail(why, "the request is too long");
+        fail(error, "the request is too long");
         goto out;
     }
-    if (!check_directory(why))
+    if (!check_directory(error))
         goto out;
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
-        fail(why, "cannot make a socket: %m");
+        fail(error, "cannot make a socket: %m");
         goto out;
     }
-    done = join(fd, deadline, why) && check_server(fd, why) && send_request(fd, request, why) &&
-           receive(fd, deadline, reply, why) && judge(reply, why);
+    ok = connect_socket(fd, deadline, error) && check_listener(fd, error) && send_request(fd, request, error) &&
+         receive(fd, deadline, reply, error) && parse_reply(reply, error);
 out:
     if (fd >= 0)
         close(fd);
-    return done;
+    return ok;
 }
 
-/* Returns the number a hexadecimal digit stands for, -1 where it is none. */
-static int digit(char c)
+/* Returns the value of a hexadecimal digit, -1 for another character. */
+static int digit_value(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -237,7 +237,7 @@ static int digit(char c)
     return -1;
 }
 
-/* Decodes a value up to the next space. */
+/* Decodes a value up to the next space; returns false if it is malformed or doesn't fit. */
 static bool decode(const char *text, char *value, size_t size)
 {
     size_t length = 0;
@@ -247,7 +247,7 @@ static bool decode(const char *text, char *value, size_t size)
             return false;
         value[length] = *text;
         if (*text == '%') {
-            int high = digit(text[1]), low = high < 0 ? -1 : digit(text[2]);
+            int high = digit_value(text[1]), low = high < 0 ? -1 : digit_value(text[2]);
 
             if (low < 0 || high + low == 0)
                 return false;

@@ -5,29 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Cuts a field off a line: returns it and moves the line on, NULL at its end. */
+/* Returns the next field of a line and advances the line, NULL at its end. */
 static char *next_field(char **line)
 {
     return strsep(line, " ");
 }
 
-/* Returns whether whoever walks to `path` comes through `place`, before its last component. */
-static bool leads_through(const char *path, const char *place)
+/* Returns true if `mountpoint` is a directory on the way to `path`. */
+static bool is_parent(const char *mountpoint, const char *path)
 {
-    size_t length = strlen(place);
+    size_t length = strlen(mountpoint);
 
-    if (length == 1 && *place == '/')
+    if (length == 1 && *mountpoint == '/')
         return true;
-    return strncmp(path, place, length) == 0 && path[length] == '/';
+    return strncmp(path, mountpoint, length) == 0 && path[length] == '/';
 }
 
 /*
- * Takes a line in: `ID PARENT MAJOR:MINOR ROOT PLACE ...` (proc(5)).  The last one at `path` is
- * what one finds there, unless something was mounted over a directory on the way since.
+ * Updates `found` by a line: `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT ...` (proc(5)).  A lookup of
+ * `path` finds the last mount there, unless a directory on the way was mounted over since.
  */
-static void take_in(char *line, const char *path, const char *device, bool *found)
+static void parse_line(char *line, const char *path, const char *device, bool *found)
 {
-    char *number = NULL, *place = NULL;
+    char *number = NULL, *mountpoint = NULL;
 
     for (int i = 0; i < 5; i++) {
         char *field = next_field(&line);
@@ -36,11 +36,11 @@ static void take_in(char *line, const char *path, const char *device, bool *foun
             return;
         if (i == 2)
             number = field;
-        place = field;
+        mountpoint = field;
     }
-    if (strcmp(place, path) == 0)
+    if (strcmp(mountpoint, path) == 0)
         *found = strcmp(number, device) == 0;
-    else if (leads_through(path, place))
+    else if (is_parent(mountpoint, path))
         *found = false;
 }
 
@@ -49,17 +49,17 @@ bool ccfs_is_mounted(const char *path, const char *device)
     bool found = false;
     char *line = NULL;
     size_t size = 0;
-    int failure;
+    int error;
     FILE *table = fopen("/proc/self/mountinfo", "re");
 
     if (table == NULL)
         return false;
     errno = 0;
     while (getline(&line, &size, table) >= 0)
-        take_in(line, path, device, &found);
-    failure = feof(table) ? 0 : errno;
+        parse_line(line, path, device, &found);
+    error = feof(table) ? 0 : errno;
     free(line);
     fclose(table);
-    errno = failure;
-    return found && failure == 0;
+    errno = error;
+    return found && error == 0;
 }

@@ -1,7 +1,7 @@
 /*
- * What is mounted where, by the kernel's table of mounts.
+ * The kernel's mount table, /proc/self/mountinfo.
  *
- * Knows lines of /proc/self/mountinfo; never touches a mount: that could hang.
+ * Knows its lines; never makes a system call on a mount: that could hang.
  */
 #ifndef CCFS_MOUNTINFO_H
 #define CCFS_MOUNTINFO_H
@@ -9,9 +9,9 @@
 #include <stdbool.h>
 
 /*
- * Returns whether this process finds at `path` the file system of a device ("MAJOR:MINOR").  `path`
- * is absolute, without symbolic links, and has no character that the table escapes.  Where the
- * table can't be read, errno says why; it is 0 where nothing of the kind is there.
+ * Returns true if a lookup of `path` in this process leads to the file system of a device
+ * ("MAJOR:MINOR").  `path` is absolute, without symbolic links, and has no character that the table
+ * escapes.  If false, errno is set where the table can't be read, and 0 where it has no such mount.
  */
 bool ccfs_is_mounted(const char *path, const char *device);
 

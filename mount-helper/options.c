@@ -9,14 +9,14 @@
 #include <security/pam_ext.h>
 
 #define TIMEOUT_DEFAULT 1000
-#define TIMEOUT_LEAST 50 /* milliseconds: below it stands a number that was meant as seconds */
-#define TIMEOUT_MOST 60000
-#define MIN_UID_DEFAULT 1000 /* system accounts, root among them, run jobs and have no tickets */
+#define TIMEOUT_MIN 50 /* milliseconds: a smaller number was probably meant as seconds */
+#define TIMEOUT_MAX 60000
+#define MIN_UID_DEFAULT 1000 /* system accounts, root included, have no tickets */
 
-/* Its close_session runs as the user, and it lives on when the last session has ended. */
-#define NEVER_IN "systemd-user"
+/* Its close_session runs as the user, and it outlives the user's last session. */
+#define ALWAYS_SKIPPED "systemd-user"
 
-/* Sets one option from the text behind its `=`; returns whether that has a meaning. */
+/* Sets one option from the text after its `=`; returns true if that is valid. */
 typedef bool setter(struct ccfs_options *options, const char *value);
 
 static setter set_timeout, set_ccname, set_import, set_scope, set_min_uid, set_skip, set_debug;
@@ -32,7 +32,7 @@ static const struct {
     {"debug", set_debug, false},
 };
 
-/* Reads the decimal number a text begins with; returns what follows it, NULL without a number. */
+/* Parses the decimal number at the start of a text; returns the rest, NULL without a number. */
 static const char *read_number(const char *text, unsigned long *number)
 {
     char *end;
@@ -44,7 +44,7 @@ static const char *read_number(const char *text, unsigned long *number)
     return errno == 0 ? end : NULL;
 }
 
-/* Sets `chosen` to the one of two or three words that `value` is; returns whether it is one. */
+/* Sets `chosen` to the word of a list that equals `value`; returns true if there is one. */
 static bool choose(const char **chosen, const char *value, const char *const words[])
 {
     for (; *words != NULL; words++) {
@@ -61,13 +61,13 @@ static bool set_timeout(struct ccfs_options *options, const char *value)
     unsigned long number;
     const char *unit = read_number(value, &number);
 
-    if (unit == NULL || number > TIMEOUT_MOST)
+    if (unit == NULL || number > TIMEOUT_MAX)
         return false;
     if (strcmp(unit, "s") == 0)
         number *= 1000;
     else if (*unit != '\0' && strcmp(unit, "ms") != 0)
         return false;
-    if (number < TIMEOUT_LEAST || number > TIMEOUT_MOST)
+    if (number < TIMEOUT_MIN || number > TIMEOUT_MAX)
         return false;
     options->timeout = (unsigned)number;
     return true;
@@ -122,7 +122,7 @@ static bool set_debug(struct ccfs_options *options, const char *value)
     return true;
 }
 
-/* Returns whether a word of the line is an option with a meaning, and sets it. */
+/* Sets the option in a word of the line; returns true if it is known and valid. */
 static bool set_option(struct ccfs_options *options, const char *word)
 {
     size_t length = strcspn(word, "=");
@@ -150,12 +150,12 @@ struct ccfs_options ccfs_options_parse(pam_handle_t *pamh, int argc, const char 
 
     for (int i = 0; i < argc; i++) {
         if (!set_option(&options, argv[i]))
-            pam_syslog(pamh, LOG_ERR, "cannot use option %s: passed over", argv[i]);
+            pam_syslog(pamh, LOG_ERR, "invalid option %s: ignored", argv[i]);
     }
     return options;
 }
 
-/* Returns whether a word stands in a list with commas between. */
+/* Returns true if a word is in a comma-separated list. */
 static bool in_list(const char *list, const char *word)
 {
     size_t length = strlen(word), item;
@@ -171,5 +171,5 @@ static bool in_list(const char *list, const char *word)
 
 bool ccfs_options_skip(const struct ccfs_options *options, const char *service)
 {
-    return strcmp(service, NEVER_IN) == 0 || in_list(options->skip, service);
+    return strcmp(service, ALWAYS_SKIPPED) == 0 || in_list(options->skip, service);
 }

@@ -1,9 +1,9 @@
 /*
- * pam_ccfs: a session of PAM has its user's ccfs.
+ * pam_ccfs: gives a PAM session its user's ccfs.
  *
- * Knows PAM, and what ccfsd is asked; never a credential, nor anything in a mount: touching one
- * could hang the login.  Whatever happens, the login goes on: every function here returns
- * PAM_SUCCESS or, where it has no part at all, PAM_IGNORE.
+ * Knows PAM, and the requests to ccfsd; never a credential, nor a file in a mount: a system call on
+ * one could hang the login.  The login never fails: every function here returns PAM_SUCCESS or, in
+ * a kind of line where the module does nothing, PAM_IGNORE.
  */
 #include <errno.h>
 #include <pwd.h>
@@ -26,27 +26,27 @@
 #define DATA "ccfs_session"
 #define VARIABLE "KRB5CCNAME"
 #define SESSION_SIZE 24  /* a decimal number of 64 bits */
-#define PLACE_SIZE 64    /* /run/ccfs/UID.SESSION */
-#define CCNAME_SIZE 192  /* a residual in there */
+#define PATH_SIZE 64     /* /run/ccfs/UID.SESSION */
+#define CCNAME_SIZE 192  /* KRB5CCNAME=TYPE:PATH with a path below the mount */
 
 /*
- * What a handle remembers between the two calls, and by which it knows a second line of the same
- * module (su-l includes su).  `id` is empty where ccfsd gave no session.
+ * The data of a PAM handle between the two calls.  It also shows that a second line of the same
+ * module has nothing to do (su-l includes su).  `id` is empty where ccfsd gave no session.
  */
 struct session {
     char id[SESSION_SIZE];
 };
 
-/* What ccfsd says of a new session. */
-struct answer {
+/* ccfsd's reply for a new session. */
+struct reply {
     char id[SESSION_SIZE];
     char device[SESSION_SIZE];
-    char path[PLACE_SIZE];
+    char path[PATH_SIZE];
     char ccache[SESSION_SIZE + 8];
     char imported[16];
 };
 
-/* One call: whom it is about, and until when. */
+/* One call of the module. */
 struct call {
     pam_handle_t *pamh;
     struct ccfs_options options;
@@ -61,8 +61,8 @@ static void free_session(pam_handle_t *pamh, void *data, int status)
     free(data);
 }
 
-/* Returns what the handle remembers, NULL where no session was opened. */
-static const struct session *remembered(pam_handle_t *pamh)
+/* Returns the session in the handle's data, NULL where none was opened. */
+static const struct session *get_session(pam_handle_t *pamh)
 {
     const void *data = NULL;
 
@@ -71,8 +71,8 @@ static const struct session *remembered(pam_handle_t *pamh)
     return data;
 }
 
-/* Has the handle remember a session; returns it, NULL without memory. */
-static struct session *remember(pam_handle_t *pamh)
+/* Puts a new session into the handle's data and returns it, NULL without memory. */
+static struct session *new_session(pam_handle_t *pamh)
 {
     struct session *session = calloc(1, sizeof(*session));
 
@@ -83,7 +83,8 @@ static struct session *remember(pam_handle_t *pamh)
     return session;
 }
 
-static const char *item(pam_handle_t *pamh, int type)
+/* Returns an item of the handle, "" where it isn't set. */
+static const char *get_item(pam_handle_t *pamh, int type)
 {
     const void *value = NULL;
 
@@ -92,8 +93,8 @@ static const char *item(pam_handle_t *pamh, int type)
     return value;
 }
 
-/* Returns whether this session is one of ours at all. */
-static bool concerns_us(const struct call *call)
+/* Returns true unless the service is one in which the module does nothing. */
+static bool is_enabled(const struct call *call)
 {
     if (!ccfs_options_skip(&call->options, call->service))
         return true;
@@ -102,19 +103,20 @@ static bool concerns_us(const struct call *call)
     return false;
 }
 
-static struct call begin(pam_handle_t *pamh, int argc, const char **argv)
+/* Parses the options and starts the deadline. */
+static struct call begin_call(pam_handle_t *pamh, int argc, const char **argv)
 {
     struct call call = {.pamh = pamh, .options = ccfs_options_parse(pamh, argc, argv)};
 
-    call.service = item(pamh, PAM_SERVICE);
+    call.service = get_item(pamh, PAM_SERVICE);
     call.deadline = ccfs_clock() + call.options.timeout;
     return call;
 }
 
-/* Returns the user who logs in, NULL where there is none for whom anything is to be done. */
+/* Returns the user who logs in, NULL for an unknown user or one below min_uid. */
 static const struct passwd *find_user(const struct call *call)
 {
-    const char *name = item(call->pamh, PAM_USER);
+    const char *name = get_item(call->pamh, PAM_USER);
     const struct passwd *user = *name != '\0' ? pam_modutil_getpwnam(call->pamh, name) : NULL;
 
     if (user == NULL) {
@@ -129,38 +131,38 @@ static const struct passwd *find_user(const struct call *call)
     return user;
 }
 
-/* Returns whether a residual is a place of ours, so that nothing of anybody's is in it. */
-static bool is_ours(const char *residual)
+/* Returns true for a residual below CCFS_RUN: it is in a ccfs already. */
+static bool is_in_ccfs(const char *residual)
 {
     const char *path = strchr(residual, '/');
 
     return path != NULL && strncmp(path, CCFS_RUN "/", strlen(CCFS_RUN "/")) == 0;
 }
 
-/* Returns the ccache that somebody before us has left in the environment, NULL without one. */
-static const char *brought(pam_handle_t *pamh)
+/* Returns the ccache that an earlier module has left in the environment, NULL without one. */
+static const char *login_residual(pam_handle_t *pamh)
 {
     const char *residual = pam_getenv(pamh, VARIABLE);
 
-    return residual == NULL || *residual == '\0' || is_ours(residual) ? NULL : residual;
+    return residual == NULL || *residual == '\0' || is_in_ccfs(residual) ? NULL : residual;
 }
 
-/* Returns whether a residual is a file, which can be imported. */
+/* Returns true if a residual is a file, which can be imported. */
 static bool is_file(const char *residual)
 {
     return *residual == '/' || strncmp(residual, "FILE:/", 6) == 0;
 }
 
-/* Returns what to import, NULL where there is nothing or it is not wanted. */
-static const char *to_import(const struct call *call, const char *residual)
+/* Returns the residual to import, NULL for none. */
+static const char *import_residual(const struct call *call, const char *residual)
 {
     if (residual == NULL || !is_file(residual) || strcmp(call->options.import, "never") == 0)
         return NULL;
     return residual;
 }
 
-/* Words the request for a session. */
-static void ask_for_session(struct ccfs_request *request, const struct call *call,
+/* Builds the request for a session. */
+static void build_open_request(struct ccfs_request *request, const struct call *call,
                             const struct passwd *user, const char *import)
 {
     int64_t left = call->deadline - ccfs_clock();
@@ -174,74 +176,74 @@ static void ask_for_session(struct ccfs_request *request, const struct call *cal
     if (import != NULL)
         ccfs_request_add(request, "ccache", import);
     ccfs_request_add(request, "service", call->service);
-    /* Its "no" has to arrive before we stop listening. */
+    /* ccfsd's refusal must arrive before the deadline of this call. */
     ccfs_request_add_number(request, "deadline", left > 0 ? (uintmax_t)left * 4 / 5 : 0);
 }
 
-/* Returns whether a text is a number and nothing else. */
+/* Returns true if a text is a decimal number. */
 static bool is_number(const char *text)
 {
     return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
 }
 
-/* Takes the reply apart; returns whether it says which session, and what is mounted for it. */
-static bool read_answer(const char *reply, struct answer *answer)
+/* Parses the reply; returns true if it has the session, the path and the device. */
+static bool parse_open_reply(const char *text, struct reply *reply)
 {
-    memset(answer, 0, sizeof(*answer));
-    if (!ccfs_reply_value(reply, "session", answer->id, sizeof(answer->id)) ||
-        !is_number(answer->id)) {
-        answer->id[0] = '\0';
+    memset(reply, 0, sizeof(*reply));
+    if (!ccfs_reply_value(text, "session", reply->id, sizeof(reply->id)) ||
+        !is_number(reply->id)) {
+        reply->id[0] = '\0';
         return false;
     }
-    (void)ccfs_reply_value(reply, "ccache", answer->ccache, sizeof(answer->ccache));
-    (void)ccfs_reply_value(reply, "imported", answer->imported, sizeof(answer->imported));
-    return ccfs_reply_value(reply, "path", answer->path, sizeof(answer->path)) &&
-           ccfs_reply_value(reply, "device", answer->device, sizeof(answer->device));
+    (void)ccfs_reply_value(text, "ccache", reply->ccache, sizeof(reply->ccache));
+    (void)ccfs_reply_value(text, "imported", reply->imported, sizeof(reply->imported));
+    return ccfs_reply_value(text, "path", reply->path, sizeof(reply->path)) &&
+           ccfs_reply_value(text, "device", reply->device, sizeof(reply->device));
 }
 
-/* Returns whether the mount is where this session's has to be, and this process sees it there. */
+/* Returns true if the mount has this session's path, and this process sees it there. */
 static bool check_mount(const struct call *call, const struct passwd *user,
-                        const struct answer *answer)
+                        const struct reply *reply)
 {
     bool own = strcmp(call->options.scope, "session") == 0;
-    char place[PLACE_SIZE];
+    char path[PATH_SIZE];
 
-    snprintf(place, sizeof(place), CCFS_RUN "/%ju%s%s", (uintmax_t)user->pw_uid, own ? "." : "",
-             own ? answer->id : "");
-    if (strcmp(place, answer->path) != 0) {
-        pam_syslog(call->pamh, LOG_ERR, "ccfsd names another place than %s", place);
+    snprintf(path, sizeof(path), CCFS_RUN "/%ju%s%s", (uintmax_t)user->pw_uid, own ? "." : "",
+             own ? reply->id : "");
+    if (strcmp(path, reply->path) != 0) {
+        pam_syslog(call->pamh, LOG_ERR, "ccfsd's reply has another path than %s", path);
         return false;
     }
-    if (ccfs_is_mounted(place, answer->device))
+    if (ccfs_is_mounted(path, reply->device))
         return true;
     if (errno != 0)
-        pam_syslog(call->pamh, LOG_ERR, "cannot see what is mounted: %m");
+        pam_syslog(call->pamh, LOG_ERR, "cannot read the mount table: %m");
     else
-        pam_syslog(call->pamh, LOG_WARNING, "the mount at %s is not seen here", place);
+        pam_syslog(call->pamh, LOG_WARNING, "the mount at %s is not visible here", path);
     return false;
 }
 
-/* Returns whether what the login brought is in the mount now; without anything brought it is. */
-static bool has_moved(const struct call *call, const struct answer *answer, const char *residual)
+/* Returns true if the login's ccache was imported, or there was none. */
+static bool was_imported(const struct call *call, const struct reply *reply, const char *residual)
 {
-    if (residual == NULL || answer->ccache[0] != '\0' || strcmp(answer->imported, "default") == 0)
+    if (residual == NULL || reply->ccache[0] != '\0' || strcmp(reply->imported, "default") == 0)
         return true;
-    pam_syslog(call->pamh, LOG_INFO, "the ccache of the login stays, and " VARIABLE " too");
+    pam_syslog(call->pamh, LOG_INFO, "the ccache of the login was not imported: " VARIABLE " stays");
     return false;
 }
 
-/* Words the variable; returns whether ccfsd names no other ccache than it may. */
-static bool word_variable(char *text, size_t size, bool dir, const struct answer *answer)
+/* Formats the variable; returns false if the reply has a ccache that isn't this session's. */
+static bool format_variable(char *text, size_t size, bool dir, const struct reply *reply)
 {
-    const char *path = answer->path;
-    char own[sizeof(answer->ccache)];
+    const char *path = reply->path;
+    char own[sizeof(reply->ccache)];
 
-    snprintf(own, sizeof(own), "session-%s", answer->id);
-    if (answer->ccache[0] == '\0' && dir)
+    snprintf(own, sizeof(own), "session-%s", reply->id);
+    if (reply->ccache[0] == '\0' && dir)
         snprintf(text, size, VARIABLE "=DIR:%s/dir", path);
-    else if (answer->ccache[0] == '\0')
+    else if (reply->ccache[0] == '\0')
         snprintf(text, size, VARIABLE "=FILE:%s/default/ccache", path);
-    else if (strcmp(answer->ccache, own) != 0)
+    else if (strcmp(reply->ccache, own) != 0)
         return false;
     else if (dir)
         snprintf(text, size, VARIABLE "=DIR::%s/dir/tkt.%s", path, own);
@@ -250,71 +252,73 @@ static bool word_variable(char *text, size_t size, bool dir, const struct answer
     return true;
 }
 
-/* Gives the session its variable. */
-static void set_variable(const struct call *call, const struct answer *answer)
+/* Sets KRB5CCNAME in the session's environment. */
+static void set_variable(const struct call *call, const struct reply *reply)
 {
     char text[CCNAME_SIZE];
 
-    if (!word_variable(text, sizeof(text), call->options.dir, answer)) {
-        pam_syslog(call->pamh, LOG_ERR, "ccfsd names a ccache that is not this session's");
+    if (!format_variable(text, sizeof(text), call->options.dir, reply)) {
+        pam_syslog(call->pamh, LOG_ERR, "ccfsd's reply has a ccache that is not this session's");
         return;
     }
     if (pam_putenv(call->pamh, text) != PAM_SUCCESS)
         pam_syslog(call->pamh, LOG_ERR, "cannot set " VARIABLE);
     else if (call->options.debug)
-        pam_syslog(call->pamh, LOG_DEBUG, "session %s: %s", answer->id, text);
+        pam_syslog(call->pamh, LOG_DEBUG, "session %s: %s", reply->id, text);
 }
 
-/* Asks ccfsd for the session of a user; `session` remembers which it is. */
+/* Requests a session for a user from ccfsd, and stores its number in `session`. */
 static void open_for(const struct call *call, const struct passwd *user, struct session *session)
 {
-    const char *residual = brought(call->pamh);
+    const char *residual = login_residual(call->pamh);
     struct ccfs_request request;
-    struct answer answer;
-    struct ccfs_why why;
-    char reply[CCFS_REPLY_SIZE];
+    struct reply reply;
+    struct ccfs_error error;
+    char text[CCFS_REPLY_SIZE];
 
-    ask_for_session(&request, call, user, to_import(call, residual));
-    if (!ccfs_ask(&request, call->deadline, reply, &why)) {
-        pam_syslog(call->pamh, LOG_WARNING, "no ccfs for this session: %s", why.text);
+    build_open_request(&request, call, user, import_residual(call, residual));
+    if (!ccfs_ask(&request, call->deadline, text, &error)) {
+        pam_syslog(call->pamh, LOG_WARNING, "no ccfs for this session: %s", error.text);
         return;
     }
-    if (!read_answer(reply, &answer))
-        pam_syslog(call->pamh, LOG_ERR, "no ccfs for this session: ccfsd's answer makes no sense");
-    memcpy(session->id, answer.id, sizeof(session->id));
-    if (answer.device[0] != '\0' && check_mount(call, user, &answer) &&
-        has_moved(call, &answer, residual))
-        set_variable(call, &answer);
+    if (!parse_open_reply(text, &reply))
+        pam_syslog(call->pamh, LOG_ERR, "no ccfs for this session: ccfsd's reply is malformed");
+    memcpy(session->id, reply.id, sizeof(session->id));
+    if (reply.device[0] != '\0' && check_mount(call, user, &reply) &&
+        was_imported(call, &reply, residual))
+        set_variable(call, &reply);
 }
 
-/* Opens the session, once a handle. */
+/* Opens the session, once for a handle. */
 static void open_session(pam_handle_t *pamh, int argc, const char **argv)
 {
-    struct call call = begin(pamh, argc, argv);
+    struct call call = begin_call(pamh, argc, argv);
     const struct passwd *user;
     struct session *session;
 
-    if (!concerns_us(&call) || remembered(pamh) != NULL)
+    if (!is_enabled(&call) || get_session(pamh) != NULL)
         return;
     user = find_user(&call);
     if (user == NULL)
         return;
-    session = remember(pamh);
+    session = new_session(pamh);
     if (session == NULL)
         pam_syslog(pamh, LOG_CRIT, "no memory: no ccfs for this session");
     else
         open_for(&call, user, session);
 }
 
-/* Tells ccfsd that a session has ended.
+/*
+ * Tells ccfsd that a session has ended.
  *
- * It listens to root alone. systemd closes the session of a unit with PAMName=, and run0 its own, as
- * the user: ccfsd sees the end of such a session by the end of the process that has opened it. */
+ * ccfsd accepts that from root alone.  systemd closes the session of a unit with PAMName=, and run0
+ * its own, as the user: ccfsd ends such a session when the process ends that has opened it.
+ */
 static void close_for(const struct call *call, const struct session *session)
 {
     struct ccfs_request request;
-    struct ccfs_why why;
-    char reply[CCFS_REPLY_SIZE];
+    struct ccfs_error error;
+    char text[CCFS_REPLY_SIZE];
 
     if (geteuid() != 0) {
         if (call->options.debug)
@@ -323,17 +327,17 @@ static void close_for(const struct call *call, const struct session *session)
     }
     ccfs_request_begin(&request, "close");
     ccfs_request_add(&request, "session", session->id);
-    if (!ccfs_ask(&request, call->deadline, reply, &why))
-        pam_syslog(call->pamh, LOG_WARNING, "session %s is not closed: %s", session->id, why.text);
+    if (!ccfs_ask(&request, call->deadline, text, &error))
+        pam_syslog(call->pamh, LOG_WARNING, "session %s is not closed: %s", session->id, error.text);
     else if (call->options.debug)
         pam_syslog(call->pamh, LOG_DEBUG, "session %s: closed", session->id);
 }
 
-/* Closes the session, where one was opened. */
+/* Closes the session, if one was opened. */
 static void close_session(pam_handle_t *pamh, int argc, const char **argv)
 {
-    struct call call = begin(pamh, argc, argv);
-    const struct session *session = remembered(pamh);
+    struct call call = begin_call(pamh, argc, argv);
+    const struct session *session = get_session(pamh);
 
     if (session == NULL)
         return;
@@ -344,33 +348,33 @@ static void close_session(pam_handle_t *pamh, int argc, const char **argv)
 
 EXPORT int pam_sm_open_session(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
-    int kept = errno;
+    int saved_errno = errno;
 
     (void)flags;
     open_session(pamh, argc, argv);
-    errno = kept;
+    errno = saved_errno;
     return PAM_SUCCESS;
 }
 
 EXPORT int pam_sm_close_session(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
-    int kept = errno;
+    int saved_errno = errno;
 
     (void)flags;
     close_session(pamh, argc, argv);
-    errno = kept;
+    errno = saved_errno;
     return PAM_SUCCESS;
 }
 
-/* In a line of another kind, where it doesn't belong, the module has no say. */
-#define NO_PART(function)                                                               \
+/* In lines of other kinds, where it doesn't belong, the module does nothing. */
+#define IGNORED(function)                                                               \
     EXPORT int function(pam_handle_t *pamh, int flags, int argc, const char **argv)     \
     {                                                                                   \
         (void)pamh, (void)flags, (void)argc, (void)argv;                                \
         return PAM_IGNORE;                                                              \
     }
 
-NO_PART(pam_sm_authenticate)
-NO_PART(pam_sm_setcred)
-NO_PART(pam_sm_acct_mgmt)
-NO_PART(pam_sm_chauthtok)
+IGNORED(pam_sm_authenticate)
+IGNORED(pam_sm_setcred)
+IGNORED(pam_sm_acct_mgmt)
+IGNORED(pam_sm_chauthtok)

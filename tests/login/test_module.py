@@ -198,7 +198,7 @@ def test_unknown_option_is_ignored(place: Stage, option: str) -> None:
     service = place.module_service("odd", option)
     with FakeCcfsd(place, refuses) as ccfsd, place.session(service, "alice") as session:
         assert session.open() is None
-        place.log.wait_for(f"cannot use option {option}: passed over")
+        place.log.wait_for(f"invalid option {option}: ignored")
     request = words(ccfsd.requests[0])
     assert (request["scope"], request["import"]) == ("user", "session")
     assert 500 < int(request["deadline"]) <= 800
@@ -268,27 +268,30 @@ def test_two_lines_wait_for_one_timeout(place: Stage) -> None:
 
 GOOD = f"session=5 path={PLACE} device={{device}}"
 WRONG_ANSWERS = {
-    "silence": (None, "doesn't answer"),
-    "early end": (b"", "went away without an answer"),
-    "garbage": (b"\xff\xfe\x80garbage", "makes no sense"),
-    "another word": (b"okay session=5", "makes no sense"),
-    "a bare ok": (b"ok", "makes no sense"),
-    "half": (b"ok session=5 path=/run/cc", "makes no sense"),
-    "no device": (f"ok session=5 path={PLACE}".encode(), "makes no sense"),
-    "no number": (f"ok session=x path={PLACE} device={{device}}".encode(), "makes no sense"),
-    "a long number": (f"ok session={'9' * 30} path={PLACE} device={{device}}".encode(), "no sense"),
-    "too long": (f"ok {GOOD} x=".encode().ljust(4200, b"y"), "makes no sense"),
-    "a zero byte": (f"ok {GOOD}\0".encode(), "makes no sense"),
-    "a bad escape": (f"ok session=5 path={PLACE}%2 device={{device}}".encode(), "makes no sense"),
-    "an escaped zero": (b"ok session=5 path=/%00 device=0:1", "makes no sense"),
+    "silence": (None, "doesn't reply"),
+    "early end": (b"", "closed the connection without a reply"),
+    "garbage": (b"\xff\xfe\x80garbage", "is malformed"),
+    "another word": (b"okay session=5", "is malformed"),
+    "a bare ok": (b"ok", "is malformed"),
+    "half": (b"ok session=5 path=/run/cc", "is malformed"),
+    "no device": (f"ok session=5 path={PLACE}".encode(), "is malformed"),
+    "no number": (f"ok session=x path={PLACE} device={{device}}".encode(), "is malformed"),
+    "a long number": (
+        f"ok session={'9' * 30} path={PLACE} device={{device}}".encode(),
+        "is malformed",
+    ),
+    "too long": (f"ok {GOOD} x=".encode().ljust(4200, b"y"), "is malformed"),
+    "a zero byte": (f"ok {GOOD}\0".encode(), "is malformed"),
+    "a bad escape": (f"ok session=5 path={PLACE}%2 device={{device}}".encode(), "is malformed"),
+    "an escaped zero": (b"ok session=5 path=/%00 device=0:1", "is malformed"),
     "an error": (
         b"error the daemon\ndoesn't \x1b[31manswer",
         "the daemon?doesn't ?[31manswer",
     ),
-    "another place": (b"ok session=5 path=/tmp device={device}", "another place"),
-    "another user": (b"ok session=5 path=/run/ccfs/64002 device={device}", "another place"),
-    "another mount": (f"ok session=5 path={PLACE} device=0:0".encode(), "is not seen here"),
-    "no such number": (f"ok session=5 path={PLACE} device=nothing".encode(), "is not seen here"),
+    "another place": (b"ok session=5 path=/tmp device={device}", "another path"),
+    "another user": (b"ok session=5 path=/run/ccfs/64002 device={device}", "another path"),
+    "another mount": (f"ok session=5 path={PLACE} device=0:0".encode(), "is not visible here"),
+    "no such number": (f"ok session=5 path={PLACE} device=nothing".encode(), "is not visible here"),
 }
 
 
@@ -320,8 +323,8 @@ def test_login_without_reply_keeps_krb5ccname(place: Stage) -> None:
         ("mkdir /tmp/evil && ln -s evil /run/ccfs", "/run/ccfs is not a directory"),
         ("touch /run/ccfs", "/run/ccfs is not a directory"),
         ("mkdir /run/ccfs && chown alice /run/ccfs", f"/run/ccfs belongs to uid {ALICE}"),
-        ("mkdir -m 775 /run/ccfs", "others may write to /run/ccfs"),
-        ("mkdir -m 1777 /run/ccfs", "others may write to /run/ccfs"),
+        ("mkdir -m 775 /run/ccfs", "other users may write to /run/ccfs"),
+        ("mkdir -m 1777 /run/ccfs", "other users may write to /run/ccfs"),
         ("mkdir /run/ccfs && touch /run/ccfs/control", "control: Connection refused"),
         ("mkdir /run/ccfs && mkfifo /run/ccfs/control", "control: Connection refused"),
         ("mkdir -m 000 /run/ccfs", "cannot connect to /run/ccfs/control"),
@@ -400,7 +403,7 @@ def test_unanswered_close_does_not_block_logout(place: Stage, device: str) -> No
     with ccfsd, place.session(service, "alice") as session:
         assert session.open() == DEFAULT
         session.close()
-        place.log.wait_for("session 5 is not closed: ccfsd doesn't answer")
+        place.log.wait_for("session 5 is not closed: ccfsd doesn't reply")
         session.close()
     assert len(ccfsd.requests) == 2
 
@@ -427,7 +430,7 @@ def test_mount_of_other_namespace_is_not_used(place: Stage) -> None:
             answers = says(f"path={PLACE}", f"device={number}")
             stack.enter_context(FakeCcfsd(place, answers))
             assert session.open() is None
-    place.log.wait_for(f"the mount at {PLACE} is not seen here")
+    place.log.wait_for(f"the mount at {PLACE} is not visible here")
 
 
 @pytest.mark.parametrize("over", [PLACE, "/run/ccfs"])
@@ -449,7 +452,7 @@ def test_covered_mount_is_not_used(place: Stage, over: str) -> None:
             stack.callback(place.run, "umount", "/run/ccfs/control")
         with place.session(service, "alice") as session:
             assert session.open() is None
-    assert [line for line in place.log.lines if "is not seen here" in line]
+    assert [line for line in place.log.lines if "is not visible here" in line]
 
 
 def test_module_leaves_caller_process_unchanged(place: Stage, device: str) -> None:

@@ -250,7 +250,7 @@ def test_login_in_other_namespace_has_no_variable(place: Stage) -> None:
     with place.session(service, "alice", "unshare", "--mount") as session:
         session.ask("state")
         assert session.open() is None
-        place.log.wait_for(f"the mount at {PLACE} is not seen here")
+        place.log.wait_for(f"the mount at {PLACE} is not visible here")
         session.close()
 
 

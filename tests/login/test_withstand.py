@@ -112,7 +112,7 @@ def test_login_with_hanging_ccfsd_succeeds(served: Stage) -> None:
     """A session that nobody waits for any more is none."""
     with stopped(served, ccfsd_pid(served)), served.session("plain", "alice") as session:
         assert session.open() is None
-    served.log.wait_for("no ccfs for this session: ccfsd doesn't answer")
+    served.log.wait_for("no ccfs for this session: ccfsd doesn't reply")
 
 
 def test_logout_from_hanging_ccfsd_ends_session(served: Stage) -> None:
@@ -122,7 +122,7 @@ def test_logout_from_hanging_ccfsd_ends_session(served: Stage) -> None:
         assert session.open() == DEFAULT
         with stopped(served, ccfsd_pid(served)):
             session.close()
-        served.log.wait_for("is not closed: ccfsd doesn't answer")
+        served.log.wait_for("is not closed: ccfsd doesn't reply")
 
 
 def test_killed_ccfsd_keeps_mounts_for_next_ccfsd(place: Stage) -> None:
@@ -303,7 +303,7 @@ def test_refused_ccache_stays_with_its_variable(host: Stage, what: str) -> None:
         assert after == before
         assert "credentials: 0" in host.run(*AS_ALICE, "cat", f"{PLACE}/info").stdout
         session.close()
-    host.log.wait_for("the ccache of the login stays")
+    host.log.wait_for("the ccache of the login was not imported")
     host.run("sh", "-c", f"rm -rf {BROUGHT}*")
     wait_until(lambda: is_over(host))
 
