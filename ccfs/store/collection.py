@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ccfs.format.names import encode_name
 from ccfs.store.ccache import Ccache
+from ccfs.store.changes import Ledger
 from ccfs.store.effects import Listing
 from ccfs.store.errors import (
     BadNameError,
@@ -18,7 +19,6 @@ from ccfs.store.errors import (
     NotFoundError,
 )
 from ccfs.store.generations import Generations
-from ccfs.store.ledger import Ledger
 from ccfs.store.values import DEFAULT_NAME, NAME_MAX, EventKind, Stamp
 
 

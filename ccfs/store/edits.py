@@ -13,10 +13,10 @@ from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal
 from ccfs.format.wire import COUNT_MAX
 from ccfs.store.ccache import Ccache
+from ccfs.store.changes import Ledger
 from ccfs.store.errors import BadContentError, NotFoundError
 from ccfs.store.generations import Generations
 from ccfs.store.image import Delta, Image
-from ccfs.store.ledger import Ledger
 from ccfs.store.record_names import config_name, cut_name
 from ccfs.store.values import EventKind, Stamp, Stored
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ccfs.store.ccache import Ccache
+from ccfs.store.changes import Ledger
 from ccfs.store.effects import Listing
 from ccfs.store.errors import NotFoundError
 from ccfs.store.generation import Frozen, Generation
 from ccfs.store.image import Delta, Image
-from ccfs.store.ledger import Ledger
 from ccfs.store.values import EventKind, Stamp, Stored
 
 if TYPE_CHECKING:

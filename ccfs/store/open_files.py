@@ -10,11 +10,11 @@ from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.outline import removed_at
 from ccfs.store.ccache import Ccache
+from ccfs.store.changes import Ledger
 from ccfs.store.errors import BadContentError, GoneError, StoreError
 from ccfs.store.generation import Generation
 from ccfs.store.generations import Generations
 from ccfs.store.image import Image
-from ccfs.store.ledger import Ledger
 from ccfs.store.scratch import KEPT
 from ccfs.store.values import Client, EventKind, Stamp
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from ccfs.format.names import encode_name
 from ccfs.format.principal import Principal
 from ccfs.store.ccache import Ccache
+from ccfs.store.changes import NO_CCACHE, Ledger
 from ccfs.store.collection import Collection
 from ccfs.store.dir_names import ccache_name
 from ccfs.store.edits import Edits
@@ -23,7 +24,6 @@ from ccfs.store.event_log import EventLog
 from ccfs.store.generation import Generation
 from ccfs.store.generations import Generations
 from ccfs.store.image import count_records, whole
-from ccfs.store.ledger import NO_CCACHE, Ledger
 from ccfs.store.open_files import OpenFile, OpenFiles
 from ccfs.store.restore import restore
 from ccfs.store.scratch import COLLECTION, KEPT, Link, Scratch
