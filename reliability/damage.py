@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.open_journal import OpenJournal
 from ccfs.errors import JournalError
 from ccfs.journal import journal as journals
 from ccfs.journal.journal import Journal
+from ccfs.journal.open_journal import OpenJournal
 from ccfs.store import Store
 from ccfs.store.scratch import COLLECTION
 from tests.support.storing import at, fill, record, serials, whole

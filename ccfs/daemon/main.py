@@ -15,9 +15,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ccfs.daemon.lazy_journal import keep
 from ccfs.daemon.options import MountOptions
 from ccfs.errors import Exit, MountError
+from ccfs.journal.lazy_journal import keep
 from ccfs.linux import mountinfo
 from ccfs.linux.fsuid import filesystem_uid
 from ccfs.mounting import mount_lock, mountpoint
@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # imported after the notifier is forked, or in the process th
     from ccfs.daemon.handshake import Handshake
     from ccfs.daemon.kcm_endpoint import KcmEndpoint
     from ccfs.daemon.kernel_notifier import KernelNotifier
-    from ccfs.daemon.lazy_journal import LazyJournal
-    from ccfs.daemon.open_journal import OpenJournal
+    from ccfs.journal.lazy_journal import LazyJournal
+    from ccfs.journal.open_journal import OpenJournal
     from ccfs.ops.file_system import FileSystem
     from ccfs.ops.operations import Operations
 

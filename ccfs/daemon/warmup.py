@@ -21,8 +21,8 @@ from ccfs.daemon.control_endpoint import ControlEndpoint
 from ccfs.daemon.fuse_loop import Loop
 from ccfs.daemon.kcm_endpoint import KcmEndpoint
 from ccfs.daemon.kernel_notifier import KernelNotifier
-from ccfs.daemon.lazy_journal import keep
 from ccfs.daemon.options import MountOptions
+from ccfs.journal.lazy_journal import keep
 from ccfs.ops.file_system import FileSystem
 from ccfs.ops.operations import Operations
 

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ccfs.journal import stale_inodes
+from ccfs.journal import effects_codec
 from ccfs.journal.log import Log
 from ccfs.journal.replay import Held, replay
 from ccfs.journal.writer import Writer
@@ -78,7 +78,7 @@ class Journal:
             log.check(self._mountpoint, uid)
             found = replay(log)
             made = (
-                _everything(found.saved) if found.made is None else stale_inodes.decode(found.made)
+                _everything(found.saved) if found.made is None else effects_codec.decode(found.made)
             )
             log.forget_rest()
             self._drop_next()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ccfs.journal import entries, stale_inodes
+from ccfs.journal import effects_codec, entries
 from ccfs.journal.entries import ENCODE
 from ccfs.journal.log import Place, place
 from ccfs.journal.replay import Held, Logged, LoggedFile
@@ -83,7 +83,7 @@ class Writer:
             if older:
                 batch.meta += [_older(g) for g in store.generations.older() if _same_dialect(g)]
             if made is not None:
-                text = stale_inodes.encode(made)
+                text = effects_codec.encode(made)
                 batch.meta += (ENCODE[entries.MADE](len(text)), text)
             self._append(batch, store)
         except BaseException:

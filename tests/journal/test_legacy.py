@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.open_journal import OpenJournal
 from ccfs.errors import JournalError
 from ccfs.journal.log import MAGIC, Log, version_of
+from ccfs.journal.open_journal import OpenJournal
 from ccfs.store import Client, Stamp, Store
 from ccfs.store.ccache import Ccache
 from tests.support.paths import VECTORS

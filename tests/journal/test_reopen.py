@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ccfs.daemon import MountOptions
-from ccfs.daemon.lazy_journal import LazyJournal
-from ccfs.daemon.open_journal import OpenJournal
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
+from ccfs.journal.lazy_journal import LazyJournal
 from ccfs.journal.log import Log
+from ccfs.journal.open_journal import OpenJournal
 from ccfs.service.commit import Committer
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache

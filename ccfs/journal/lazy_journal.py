@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ccfs.daemon.open_journal import OpenJournal
 from ccfs.errors import JournalError
 from ccfs.journal import location
+from ccfs.journal.open_journal import OpenJournal
 
 if TYPE_CHECKING:
     from ccfs.daemon.options import MountOptions
