@@ -14,13 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccfs.daemon import MountOptions
 from ccfs.errors import JournalError
 from ccfs.journal import journal as journals
 from ccfs.journal.journal import Journal
 from ccfs.journal.open_journal import OpenJournal
-from ccfs.store import Store
-from ccfs.store.scratch import COLLECTION
+from ccfs.store import Limits, Store
+from ccfs.store.scratch import DIR
 from tests.support.storing import at, fill, record, serials, whole
 
 MOUNT = "/run/user/1000/ccfs"
@@ -113,10 +112,10 @@ def _make(origin: Path, chance: random.Random) -> list[object]:
     """A journal after some steps, perhaps written anew among them."""
     origin.mkdir()
     path = str(origin / "journal")
-    store = Store(MountOptions("").limits, at())
+    store = Store(Limits(), at())
     journal = Journal(path, fresh=True)
     journal.create(MOUNT, at().client.uid, store)
-    journal._most = chance.choice([5_000, journals.SPARE])
+    journal._size_limit = chance.choice([5_000, journals.SPARE])
     _work(store, journal, chance)
     journal.close()
     return _seen(store)
@@ -145,16 +144,16 @@ def _work_beside(store: Store, number: int, chance: random.Random) -> None:
     """Scratch files, written in pieces, and notes."""
     store.set_note(b"%d" % chance.randrange(4), chance.randbytes(chance.randrange(30)))
     name = b"%d" % chance.randrange(3)
-    found = store.scratch.find(COLLECTION, name)
+    found = store.scratch.find(DIR, name)
     if found is None:
-        found = store.create_scratch(COLLECTION, name, at(number))
+        found = store.scratch.create(DIR, name, at(number))
     file = store.open_files.open(found, at().client, writes=True, append=chance.random() < 0.7)
     store.open_files.write(file, 0, chance.randbytes(200), at(number).now)
     store.close(file, at(number).now)
 
 
 def _seen(store: Store) -> list[object]:
-    files = [(file.place, file.number, bytes(file.data)) for file in store.scratch.all()]
+    files = [(file.scratch_name, file.number, bytes(file.data)) for file in store.scratch.all()]
     events = store.events.read(store.events.edition, 0, 1 << 30)
     return [
         *[_ccache(ccache) for ccache in store.collection.all()],
@@ -206,13 +205,12 @@ def _damage(path: Path, chance: random.Random) -> str:
 
 def _load(path: Path) -> list[object] | None:
     """What the next daemon would serve; None where it refuses."""
-    options = MountOptions(MOUNT, journal=str(path))
     try:
-        kept = OpenJournal.open(options)
+        kept = OpenJournal.open(str(path), MOUNT)
     except JournalError:
         return None
     try:
-        return _seen(kept.store(options, at(100)))
+        return _seen(kept.store(Limits(), at(100)))
     except JournalError:
         return None
     finally:

@@ -30,7 +30,7 @@ from ccfs.format.principal import parse_name, unparse_name
 from ccfs.format.removed_record import is_removed, placeholder_record
 from ccfs.format.text import credential_text, principal_text
 from ccfs.format.ticket import ticket_info
-from ccfs.store.image import whole
+from ccfs.store.ccache_scan import is_whole
 from ccfs.store.record_names import describe
 from tests.support.paths import PROJECT, VECTORS
 
@@ -61,10 +61,10 @@ def check_ccache(data: bytes) -> Signature:
     try:
         ccache = decode_ccache(data)
     except FormatError as error:
-        assert not whole(data, LIMIT), "whole, and not decodable"
+        assert not is_whole(data, LIMIT), "whole, and not decodable"
         return ("refused", stop(error))
     assert encode_ccache(ccache) == data, "another encoding"
-    assert whole(data, LIMIT), "decodable, and not whole"
+    assert is_whole(data, LIMIT), "decodable, and not whole"
     principal_text(ccache.principal)
     shapes = {check_credential(one, ccache.header.dialect) for one in ccache.credentials}
     return ("decoded", str(ccache.header.dialect.version), *sorted(shapes))

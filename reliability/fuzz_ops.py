@@ -210,7 +210,7 @@ class Sequence:
         committer, store = self.fs.committer, self.fs.file_system.store
         check(store, self._files())
         self.fs.clock.now += self.choose.choice((0, 1, 700))
-        store.expire(self.fs.clock())
+        store.scratch.expire(self.fs.clock())
         store.announce_expiry(int(self.fs.clock()), committer.client)
         committer.commit()
         for handle in list(self.fs.file_system.handles.by_number):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ccfs.daemon.options import MountOptions
 from ccfs.errors import Exit, MountError
-from ccfs.journal.lazy_journal import keep
+from ccfs.journal.lazy_journal import open_journal
 from ccfs.linux import mountinfo
 from ccfs.linux.fsuid import filesystem_uid
 from ccfs.mounting import mount_lock, mountpoint
@@ -78,7 +78,7 @@ def _serve(
     if options.lock >= 0:
         mount_lock.sign(options.lock)
     kernel = KernelNotifier(process, options)
-    journal = keep(options)
+    journal = journal_of(options)
     fs = make_file_system(options, kernel, journal)
     gc.freeze()
     gc.enable()
@@ -156,6 +156,17 @@ def _resume(options: MountOptions, fs: FileSystem, kernel: KernelNotifier) -> No
         resume.resume(fs, options.handover, journal.last if journal else None)
 
 
+def journal_of(options: MountOptions) -> OpenJournal | LazyJournal | None:
+    """Open the journal of a mount; JournalError where it can't be used.
+
+    A mount of ccfsd's gets one at the first step that has to last: most hold nothing.
+    """
+    if not options.journal:
+        return None
+    lazy = options.control >= 0
+    return open_journal(options.journal, options.journal_mountpoint, lazy=lazy)
+
+
 def make_file_system(
     options: MountOptions, kernel: KernelNotifier, journal: OpenJournal | LazyJournal | None
 ) -> FileSystem:
@@ -167,12 +178,12 @@ def make_file_system(
 
     owner = Owner(filesystem_uid(), os.getegid(), options.allow_root)
     start = Stamp(time.time(), Client(owner.uid, os.getpid(), "ccfs"))
-    store = journal.store(options, start) if journal else Store(options.limits, start)
+    store = journal.store(options.limits, start) if journal else Store(options.limits, start)
     if options.takes_over:
         store.generations.presume_open()
     else:
-        store.open_files.drop_waiting(start)
-        store.generations.drop_unopened()
+        store.open_files.drop_restored(start)
+        store.generations.drop_orphans()
     info = MountInfo(
         owner=owner,
         mountpoint=options.mountpoint,

@@ -51,5 +51,5 @@ async def run(fs: FileSystem, deadline: Deadline) -> None:
         await deadline.wait(PERIOD, committer.store.next_deadline())
         now = committer.clock()
         committer.store.announce_expiry(now, client)
-        committer.store.expire(now, client)
+        committer.store.scratch.expire(now, client)
         committer.commit_or_warn()

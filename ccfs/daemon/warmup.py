@@ -22,7 +22,6 @@ from ccfs.daemon.fuse_loop import Loop
 from ccfs.daemon.kcm_endpoint import KcmEndpoint
 from ccfs.daemon.kernel_notifier import KernelNotifier
 from ccfs.daemon.options import MountOptions
-from ccfs.journal.lazy_journal import keep
 from ccfs.ops.file_system import FileSystem
 from ccfs.ops.operations import Operations
 
@@ -43,7 +42,7 @@ def _run_once() -> None:
         listener.listen()
         options = MountOptions("/", allow_other=True, journal=no_journal, control=listener.fileno())
         kernel = KernelNotifier(None, options)
-        fs = main.make_file_system(options, kernel, keep(options))
+        fs = main.make_file_system(options, kernel, main.journal_of(options))
         Operations(fs)
         kcm = KcmEndpoint.of(options, fs.committer, fs.info.owner)
         assert kcm is not None

@@ -1,10 +1,11 @@
-"""What a step made stale, as bytes: the next daemon tells the kernel once more.
+"""What a step made stale, as bytes: after a restart the next daemon tells the kernel once more.
 
-    counts of superseded numbers, ccaches that are gone, listings, changed ccaches, those with news
-    behind their file; whether events were logged; these serials; then for each ccache that lost
-    records its serial, how many, and theirs      all of eight bytes, in the machine's byte order
+    numbers of superseded generations, destroyed ccaches, listings, changed ccaches, ccaches changed
+    outside FUSE; whether events were logged; these serial numbers in turn; then for each ccache
+    that lost records its serial, how many, and theirs
 
-Nothing at all where nothing of it is stale.
+All numbers have eight bytes in the machine's byte order; among listings 0 is the collection, and -1
+`dir/` alone.  Without anything stale there are no bytes.
 
 Knows the effects of a step; never how the log keeps them.
 """
@@ -14,43 +15,37 @@ from array import array
 from ccfs.store.effects import Effects, Listing
 
 _LISTINGS: dict[int, Listing] = {0: Listing.COLLECTION, -1: Listing.DIR}
-"""Numbers that stand for directories of the collection, where others are serials of ccaches."""
 _NUMBERS = {listing: number for number, listing in _LISTINGS.items()}
 
 
-def _number(listing: int | Listing) -> int:
-    return _NUMBERS[listing] if isinstance(listing, Listing) else listing
-
-
 def encode(effects: Effects) -> bytes:
-    """The bytes of what `decode` returns."""
-    superseded, ccaches, listings = effects.superseded, effects.destroyed, effects.listings
-    changed, behind = effects.changed, effects.changed_outside_fuse
-    nothing = not (
-        changed or superseded or listings or behind or ccaches or effects.removed_records
-    )
-    if nothing and not effects.logged:
+    """Encode what `decode` returns."""
+    superseded, destroyed, listings = effects.superseded, effects.destroyed, effects.listings
+    changed, outside_fuse = effects.changed, effects.changed_outside_fuse
+    records = effects.removed_records
+    stale = changed or superseded or listings or outside_fuse or destroyed or records
+    if not stale and not effects.logged:
         return b""
     values = [
         len(superseded),
-        len(ccaches),
+        len(destroyed),
         len(listings),
         len(changed),
-        len(behind),
+        len(outside_fuse),
         effects.logged,
         *superseded,
-        *ccaches,
+        *destroyed,
         *map(_number, listings),
         *changed,
-        *behind,
+        *outside_fuse,
     ]
-    for owner, serials in effects.removed_records.items():
-        values += (owner, len(serials), *serials)
+    for ccache, serials in records.items():
+        values += (ccache, len(serials), *serials)
     return array("q", values).tobytes()
 
 
 def decode(data: bytes) -> Effects:
-    """What a step made stale; nothing else of its effects.  Raises ValueError, IndexError."""
+    """Decode what a step made stale, and nothing else of it.  Raises ValueError, IndexError."""
     if not data:
         return Effects()
     values = array("q", data).tolist()
@@ -61,16 +56,20 @@ def decode(data: bytes) -> Effects:
         at += count
     records = {}
     while at < len(values):
-        owner, count = values[at : at + 2]
-        records[owner] = values[at + 2 : at + 2 + count]
+        ccache, count = values[at : at + 2]
+        records[ccache] = values[at + 2 : at + 2 + count]
         at += 2 + count
-    superseded, ccaches, listings, changed, behind = parts
+    superseded, destroyed, listings, changed, outside_fuse = parts
     return Effects(
         superseded,
         records,
-        ccaches,
+        destroyed,
         {_LISTINGS.get(number, number) for number in listings},
         set(changed),
-        changed_outside_fuse=set(behind),
+        changed_outside_fuse=set(outside_fuse),
         logged=logged,
     )
+
+
+def _number(listing: int | Listing) -> int:
+    return _NUMBERS[listing] if isinstance(listing, Listing) else listing

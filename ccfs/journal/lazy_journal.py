@@ -1,7 +1,7 @@
-"""A journal that is made when there is something to keep.
+"""A journal that is made at the first step that has to last.
 
-On a host with many users most mounts hold nothing: those cost no journal.  Knows when there has to
-be one; never what is in it.
+On a host with many users most mounts hold nothing: those have no journal file.  Knows when there
+has to be one; never what is in it.  The store is imported where it is needed, as in `open_journal`.
 """
 
 from __future__ import annotations
@@ -13,87 +13,84 @@ from ccfs.journal import location
 from ccfs.journal.open_journal import OpenJournal
 
 if TYPE_CHECKING:
-    from ccfs.daemon.options import MountOptions
-    from ccfs.store import Stamp, Store
+    from ccfs.store import Limits, Stamp, Store
     from ccfs.store.effects import Effects
 
 
-def keep(options: MountOptions) -> OpenJournal | LazyJournal | None:
-    """The journal that the options ask for, which is open if there is one already.
+def open_journal(path: str, mountpoint: str, *, lazy: bool) -> OpenJournal | LazyJournal:
+    """Open the journal of a mountpoint; where there is none make it, or (`lazy`) make it later.
 
-    Raises JournalError where what is there can't be used.
+    JournalError where the file at `path` can't be used.
     """
-    if not options.journal:
-        return None
-    path = options.journal
-    if options.control >= 0 and not location.check_file(path):
-        return LazyJournal(options)
-    return OpenJournal.open(options)
+    if lazy and not location.check_file(path):
+        return LazyJournal(path, mountpoint)
+    return OpenJournal.open(path, mountpoint)
 
 
 class LazyJournal:
-    """A journal that is made at the first step that is to last; it is its own `journal` until then.
+    """A journal that is made at the first step that has to last.
 
-    Where it can't be made, that step fails, and the next one tries again.
+    Where it can't be made that step fails, and the next one tries again.
     """
 
-    def __init__(self, options: MountOptions) -> None:
-        self._options = options
-        self._kept: OpenJournal | None = None
+    def __init__(self, path: str, mountpoint: str) -> None:
+        self._path = path
+        self._mountpoint = mountpoint
+        self._opened: OpenJournal | None = None
 
     @property
     def journal(self) -> LazyJournal:
         """What steps are committed to."""
         return self
 
-    def store(self, options: MountOptions, at: Stamp) -> Store:
-        """A new store: there is nothing that it could be made of."""
+    def store(self, limits: Limits, at: Stamp) -> Store:
+        """Return a new store."""
         from ccfs.store import Store
 
         self._uid = at.client.uid
-        store = Store(options.limits, at)
-        store.take_effects()  # its making is no step that anybody was told of
+        store = Store(limits, at)
+        store.take_effects()  # those of making it: `_make` writes all that the store has
         return store
 
     @property
     def mark(self) -> tuple[int, int]:
-        """What tells the next step from all others; (0, 0) for the one that makes the journal."""
-        return self._kept.journal.mark if self._kept is not None else (0, 0)
+        """The mark of the next step (`Journal.mark`); (0, 0) for the one that makes the journal."""
+        return self._opened.journal.mark if self._opened is not None else (0, 0)
 
     @property
     def last(self) -> Effects:
-        """What the last step made stale that an earlier daemon has made: there was none."""
+        """What the last step of an earlier daemon made stale: there was none."""
         from ccfs.store.effects import Effects
 
         return Effects()
 
     def has_made(self, mark: tuple[int, int]) -> bool:
         """Whether the step that was next when `mark` was taken is in the journal."""
-        return self._kept is not None and self._kept.journal.has_made(mark)
+        return self._opened is not None and self._opened.journal.has_made(mark)
 
     def commit(self, store: Store, effects: Effects) -> None:
-        """Have a step kept.  Raises DamagedError where it can't be."""
-        if self._kept is None:
-            self._kept = self._make(store)
+        """Write one step.  DamagedError where it can't be."""
+        if self._opened is None:
+            self._opened = self._make(store)
         else:
-            self._kept.journal.commit(store, effects)
+            self._opened.journal.commit(store, effects)
 
     def close(self, *, wipe: bool) -> None:
-        """Close it; `wipe`: its content is wanted no more."""
-        if self._kept is not None:
-            self._kept.close(wipe=wipe)
+        """Close it; `wipe`: overwrite and remove it."""
+        if self._opened is not None:
+            self._opened.close(wipe=wipe)
 
     def _make(self, store: Store) -> OpenJournal:
-        """Begin it with all that the store has, the step that is to be kept included."""
+        """Make the file with all that the store has, which the present step has changed already."""
         from ccfs.store.errors import DamagedError
 
         try:
-            kept = OpenJournal.open(self._options)
+            opened = OpenJournal.open(self._path, self._mountpoint)
         except JournalError as error:
             raise DamagedError(error.reason) from None
         try:
-            kept.journal.create(self._options.journal_mountpoint, self._uid, store)
+            opened.journal.create(self._mountpoint, self._uid, store)
         except BaseException:
-            kept.close(wipe=True)
+            opened.close(wipe=True)
             raise
-        return kept
+        return opened

@@ -1,18 +1,18 @@
-"""Journals of version 6: logs that had less in them; read once, then written as they are now.
+"""Journals of version 6: logs with fewer kinds of entries; read once, then converted.
 
-Frames are what they are still (`log.py`).  Their entries:
+Frames are as in `log.py`.  Their entries:
 
     W  the collection: change time, last serial number
     C  a ccache: serial, rank, change time, last time as the default, mtime, its name, header and
        principal
     T  the same ccache, with another change time and mtime
-    D  a ccache is gone, with its records          E  its records are gone
+    D  a ccache is destroyed, with its records     E  its records are gone
     R  a record at the end of a ccache: its serial, name, size and checksum; the bytes are data
-    X  a record is gone
+    X  a record is removed
     F  a scratch file that is a whole ccache: the serial of its ccache, name, mtime, size, checksum
-    G  a scratch file is gone
+    G  a scratch file is removed
 
-Knows entries and places; never how a log is written.
+Knows entries and extents; never how a log is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from struct import Struct
 from typing import Any
 from zlib import crc32
 
-from ccfs.journal.log import Log, Place, place, version_of
+from ccfs.journal.log import Extent, Log, extent_of, version_of
 from ccfs.store.errors import DamagedError
 from ccfs.store.snapshot import Saved, SavedCcache, SavedFile, SavedRecord, SavedWhole
 
@@ -46,30 +46,32 @@ _TEXTS = {"C": (5, 6), "R": (2,), "F": (2,), "G": (1,)}
 
 @dataclass(slots=True)
 class _Ccache:
+    """`fields`: rank, change time, last time as the default, mtime, name, header and principal."""
+
     fields: list[Any] = field(default_factory=list)
-    records: dict[int, tuple[Place, int, bytes]] = field(default_factory=dict)
+    records: dict[int, tuple[Extent, int, bytes]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class _Steps:
-    """What the frames have said so far."""
+class _State:
+    """What the frames read so far say."""
 
-    whole: SavedWhole | None = None
+    whole: tuple[int, int] | None = None
     ccaches: dict[int, _Ccache] = field(default_factory=dict)
-    files: dict[tuple[int, bytes], tuple[Place, int, float]] = field(default_factory=dict)
+    files: dict[tuple[int, bytes], tuple[Extent, int, float]] = field(default_factory=dict)
 
 
-def is_one(path: str) -> bool:
-    """Whether there is such a log."""
+def is_journal(path: str) -> bool:
+    """Whether the file at `path` is such a log."""
     return version_of(path) == VERSION
 
 
-def remove(path: str) -> None:
-    """Remove what it has beside it: nothing."""
+def remove_other_files(path: str) -> None:
+    """Remove the other files of the journal: there are none."""
 
 
 def read(path: str, mountpoint: str, uid: int) -> Saved:
-    """All that it has.  Raises DamagedError, ForeignError, InUseError."""
+    """Read all of it.  Raises DamagedError, ForeignError, InUseError."""
     try:
         log = Log(path, fresh=False)
         try:
@@ -82,25 +84,27 @@ def read(path: str, mountpoint: str, uid: int) -> Saved:
 
 def _read(log: Log, mountpoint: bytes, uid: int) -> Saved:
     log.check(mountpoint, uid, VERSION)
-    steps = _Steps()
+    state = _State()
     for frame in log.frames():
         at = frame.data
         for kind, fields, texts in _decoded(frame.meta):
-            at = _take(steps, kind, fields, texts, at)
-    if steps.whole is None or not steps.ccaches:
+            at = _take(state, kind, fields, texts, at)
+    if state.whole is None or not state.ccaches:
         raise DamagedError("it is damaged")
-    ccaches = [_saved(log, serial, ccache) for serial, ccache in steps.ccaches.items()]
+    ccaches = [_saved(log, serial, ccache) for serial, ccache in state.ccaches.items()]
     files = [
-        SavedFile(*key, mtime, _data(log, where, check))
-        for key, (where, check, mtime) in steps.files.items()
-        if key[0] in (0, *steps.ccaches)
+        SavedFile(directory or None, name, mtime, _data(log, extent, checksum))
+        for (directory, name), (extent, checksum, mtime) in state.files.items()
+        if directory in (0, *state.ccaches)
     ]
     ordered = sorted(ccaches, key=lambda ccache: ccache.rank)
-    return Saved(steps.whole, tuple(ordered), tuple(files))
+    default_chosen = ordered[0].rank < 0  # a ccache that became the default later
+    whole = SavedWhole(*state.whole, default_chosen=default_chosen)
+    return Saved(whole, tuple(ordered), tuple(files))
 
 
 def _decoded(meta: bytes) -> Iterator[tuple[str, list[Any], list[bytes]]]:
-    """Letter, fields and texts of each entry."""
+    """Decode a frame: letter, fields and texts of each entry."""
     at = 0
     while at < len(meta):
         kind, form = chr(meta[at]), _FORMS[meta[at]]
@@ -115,11 +119,11 @@ def _decoded(meta: bytes) -> Iterator[tuple[str, list[Any], list[bytes]]]:
         raise KeyError(at)
 
 
-def _take(steps: _Steps, kind: str, fields: list[Any], texts: list[bytes], at: int) -> int:
-    """Take an entry whose data, if it has any, is at `at`; returns where the next one's is."""
-    first, ccaches = fields[0], steps.ccaches
+def _take(state: _State, kind: str, fields: list[Any], texts: list[bytes], at: int) -> int:
+    """Take an entry whose data is at the offset `at`; returns the offset of the next one's."""
+    first, ccaches = fields[0], state.ccaches
     if kind == "W":
-        steps.whole = SavedWhole(*fields)
+        state.whole = (fields[0], fields[1])
     elif kind == "C":
         ccaches.setdefault(first, _Ccache()).fields = [*fields[1:5], *texts]
     elif kind == "T":
@@ -131,29 +135,32 @@ def _take(steps: _Steps, kind: str, fields: list[Any], texts: list[bytes], at: i
     elif kind == "X":
         del ccaches[first].records[fields[1]]
     elif kind == "G":
-        steps.files.pop((first, texts[0]), None)
+        state.files.pop((first, texts[0]), None)
     else:
-        size, check = fields[-2:]
+        size, checksum = fields[-2:]
         if kind == "R":
-            ccaches[first].records[fields[1]] = (place(at, size), check, texts[0])
+            ccaches[first].records[fields[1]] = (extent_of(at, size), checksum, texts[0])
         else:
-            steps.files[first, texts[0]] = (place(at, size), check, fields[1])
+            state.files[first, texts[0]] = (extent_of(at, size), checksum, fields[1])
         return at + int(size)
     return at
 
 
 def _saved(log: Log, serial: int, ccache: _Ccache) -> SavedCcache:
-    rank, change_time, default, mtime, name, prefix = ccache.fields
+    rank, change_time, default_time, mtime, name, prefix = ccache.fields
     data, records = bytearray(prefix), []
-    for number, (where, check, text) in ccache.records.items():
-        part = _data(log, where, check)
-        data += part
-        records.append(SavedRecord(number, text.decode("utf-8", "surrogateescape"), len(part)))
-    return SavedCcache(serial, name, rank, change_time, default, mtime, data, records)
+    for number, (extent, checksum, text) in ccache.records.items():
+        record = _data(log, extent, checksum)
+        data += record
+        file_name = text.decode("utf-8", "surrogateescape")
+        records.append(SavedRecord(number, file_name, len(record)))
+    return SavedCcache(
+        serial, name, rank, change_time, default_time, mtime, data, records, bool(data)
+    )
 
 
-def _data(log: Log, where: Place, check: int) -> bytes:
-    data = log.read(where)
-    if crc32(data) != check:
+def _data(log: Log, extent: Extent, checksum: int) -> bytes:
+    data = log.read(extent)
+    if crc32(data) != checksum:
         raise DamagedError("it is damaged")
     return data

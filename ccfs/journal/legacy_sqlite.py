@@ -1,13 +1,13 @@
-"""Journals of version 4, which were SQLite databases: read once, then written as a log.
+"""Journals of version 4, which were SQLite databases: read once, then converted.
 
     whole(id, mountpoint, uid, step, change_time, last, total, sum)
     ccache(serial, name, place, change_time, last_default, mtime, prefix, total, sum)
     record(ccache, serial, place, name, data, step, ccache_change_time, ccache_mtime, change_time,
            last, sum)
 
-A record of a later step than that of `whole` is all there is of its step.  `sum` is over the other
-fields of a row, `total` the sum over the rows that belong to it.  Beside the database there is
-PATH-step, the number of the last step that was acknowledged.
+A step that only added a record wrote nothing but that row: it is of a later step than `whole`.
+`sum` is over the other fields of a row, `total` over the rows that belong to it.  The file
+PATH-step has the number of the last acknowledged step.
 
 Knows tables and checksums; never how a log is written.
 """
@@ -26,7 +26,7 @@ from ccfs.store.errors import DamagedError, ForeignError, InUseError
 from ccfs.store.snapshot import Saved, SavedCcache, SavedRecord, SavedWhole
 
 PARTS = ("-wal", "-step", "-shm", "-journal")
-"""Behind the name of the database: the files that it has beside it."""
+"""Suffixes of the other files of the database."""
 _MAGIC = b"SQLite format 3\0"
 _VERSION = 4
 _STEP = struct.Struct(">QQ")
@@ -38,8 +38,8 @@ _RECORD = struct.Struct(">5qd2qII")
 _WRONG = (sqlite3.Error, TypeError, ValueError, AttributeError, OverflowError, struct.error)
 
 
-def is_one(path: str) -> bool:
-    """Whether there is such a database."""
+def is_journal(path: str) -> bool:
+    """Whether the file at `path` is such a database."""
     try:
         with open(path, "rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC
@@ -48,7 +48,7 @@ def is_one(path: str) -> bool:
 
 
 def read(path: str, mountpoint: str, uid: int) -> Saved:
-    """All that it has.  Raises DamagedError, ForeignError, InUseError."""
+    """Read all of it.  Raises DamagedError, ForeignError, InUseError."""
     try:
         with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as db:
             return _read(db, mountpoint.encode("utf-8", "surrogateescape"), uid, _step(path))
@@ -60,14 +60,15 @@ def read(path: str, mountpoint: str, uid: int) -> Saved:
         raise DamagedError("it is damaged") from None
 
 
-def remove(path: str) -> None:
-    """Take away what it has beside it: the database itself has been replaced."""
+def remove_other_files(path: str) -> None:
+    """Remove the other files of the database; it has been replaced itself."""
     for part in PARTS:
         with suppress(FileNotFoundError):
             os.unlink(path + part)
 
 
 def _step(path: str) -> int:
+    """The number of the last acknowledged step; the second number is its complement."""
     with open(path + "-step", "rb") as file:
         step, check = _STEP.unpack(file.read())
     if (step or check) and step ^ check != _ALL:
@@ -78,62 +79,68 @@ def _step(path: str) -> int:
 def _read(db: sqlite3.Connection, mountpoint: bytes, uid: int, step: int) -> Saved:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    ((_, where, owner, have, change_time, last, total, check),) = db.execute("SELECT * FROM whole")
-    numbers = _WHOLE.pack(owner, have, change_time, last, total, len(where))
-    _check(verdict == "ok" and _sum(b"whole", numbers, where) == check)
+    ((_, its_mountpoint, owner, whole_step, change_time, last, total, checksum),) = db.execute(
+        "SELECT * FROM whole"
+    )
+    numbers = _WHOLE.pack(owner, whole_step, change_time, last, total, len(its_mountpoint))
+    _check(verdict == "ok" and _sum(b"whole", numbers, its_mountpoint) == checksum)
     if version != _VERSION:
         raise DamagedError(f"it is of version {version}, this ccfs reads {_VERSION}, 6 and 7")
-    if where != mountpoint:
+    if its_mountpoint != mountpoint:
         raise ForeignError
     if owner != uid:
         raise DamagedError("it is another user's")
-    late: list[tuple[Any, ...]] = []
+    later: list[tuple[Any, ...]] = []
     ccaches, sums = [], []
     for row in db.execute("SELECT * FROM ccache").fetchall():
-        ccaches.append(_ccache(db, row, have, late))
+        ccaches.append(_ccache(db, row, whole_step, later))
         sums.append(row[-1])
-    late.sort()
-    _check([one[0] for one in late] == list(range(have + 1, have + 1 + len(late))))
+    later.sort()
+    steps = list(range(whole_step + 1, whole_step + 1 + len(later)))
+    _check([step[0] for step in later] == steps)
     _check(bool(ccaches) and sum(sums) & _MASK == total)
-    if have + len(late) < step:
+    if whole_step + len(later) < step:
         raise DamagedError("it has lost its last changes")
-    if late:
-        *_, change_time, last = late[-1]
+    if later:
+        *_, change_time, last = later[-1]
     ordered = sorted(ccaches, key=attrgetter("rank"))
-    return Saved(SavedWhole(change_time, last), tuple(ordered))
+    default_chosen = ordered[0].rank < 0  # a ccache that became the default later
+    return Saved(SavedWhole(change_time, last, default_chosen=default_chosen), tuple(ordered))
 
 
 def _ccache(
-    db: sqlite3.Connection, row: tuple[Any, ...], have: int, late: list[tuple[Any, ...]]
+    db: sqlite3.Connection, row: tuple[Any, ...], whole_step: int, later: list[tuple[Any, ...]]
 ) -> SavedCcache:
-    """One ccache; what its records of later steps than `have` say goes to `late`."""
-    serial, name, rank, change_time, default, mtime, prefix, total, check = row
+    """Read one ccache; steps of its records after `whole_step` are added to `later`."""
+    serial, name, rank, change_time, default_time, mtime, prefix, total, checksum = row
     sizes = (len(name), len(prefix))
-    numbers = _CCACHE.pack(serial, rank, change_time, default, mtime, total, *sizes)
-    _check(_sum(b"ccache", numbers, name, prefix) == check)
-    data, records, found, mine = bytearray(prefix), [], 0, []
+    numbers = _CCACHE.pack(serial, rank, change_time, default_time, mtime, total, *sizes)
+    _check(_sum(b"ccache", numbers, name, prefix) == checksum)
+    data, records, records_sum, its_later = bytearray(prefix), [], 0, []
     query = "SELECT * FROM record WHERE ccache = ? ORDER BY place"
-    for _, number, place, text, content, step, *made, check in db.execute(query, (serial,)):
+    for _, number, place, text, content, step, *times, checksum in db.execute(query, (serial,)):
         raw = text.encode("utf-8", "surrogateescape")
-        numbers = _RECORD.pack(serial, number, place, step, *made, len(raw), len(content))
-        _check(_sum(b"record", numbers, raw, content) == check)
-        if step > have:
-            mine.append((step, *made))
+        numbers = _RECORD.pack(serial, number, place, step, *times, len(raw), len(content))
+        _check(_sum(b"record", numbers, raw, content) == checksum)
+        if step > whole_step:
+            its_later.append((step, *times))
         else:
-            found += check
+            records_sum += checksum
         data += content
         records.append(SavedRecord(number, text, len(content)))
-    _check(found & _MASK == total)
-    if mine:
-        _, change_time, mtime, *_ = max(mine)
-        late += mine
-    return SavedCcache(serial, name, rank, change_time, default, mtime, data, records)
+    _check(records_sum & _MASK == total)
+    if its_later:
+        _, change_time, mtime, *_ = max(its_later)
+        later += its_later
+    return SavedCcache(
+        serial, name, rank, change_time, default_time, mtime, data, records, bool(data)
+    )
 
 
 def _sum(*parts: bytes) -> int:
     return int.from_bytes(sha256(b"".join(parts)).digest()[:8], "big") & _MASK
 
 
-def _check(right: bool) -> None:
-    if not right:
+def _check(intact: bool) -> None:
+    if not intact:
         raise DamagedError("it is damaged")

@@ -1,6 +1,8 @@
-"""The journal of a mount, open: made anew, or loaded.
+"""The journal of a mount, open: made anew, read back, or converted from an earlier version.
 
-Knows the journal's place and what can be wrong with it; never FUSE.
+Knows where the journal is and what can be wrong with it; never FUSE.  The store and the readers of
+earlier versions are imported where they are needed: the fork server of daemons imports this module
+before it knows whether any mount has a journal.
 """
 
 from __future__ import annotations
@@ -12,76 +14,79 @@ from ccfs.errors import JournalError
 from ccfs.journal import location
 
 if TYPE_CHECKING:
-    from ccfs.daemon.options import MountOptions
-    from ccfs.store import Stamp, Store
+    from ccfs.store import Limits, Stamp, Store
 
 
-def _earlier(path: str) -> ModuleType | None:
-    """Who reads a journal of an earlier version; None where it is none."""
+def _legacy_reader(path: str) -> ModuleType | None:
+    """The module that reads a journal of an earlier version; None where it is of this one."""
     from ccfs.journal.log import VERSION, version_of
 
-    if version_of(path) == VERSION:  # mostly, and the others are large
+    if version_of(path) == VERSION:  # nearly always, and the readers' imports are large
         return None
     from ccfs.journal import legacy_log, legacy_sqlite
 
-    return next((one for one in (legacy_log, legacy_sqlite) if one.is_one(path)), None)
+    return next((one for one in (legacy_log, legacy_sqlite) if one.is_journal(path)), None)
 
 
 class OpenJournal:
-    """The journal of a mount, open."""
+    """The journal of a mount.  `journal`: what steps are committed to."""
 
-    def __init__(self, path: str, *, fresh: bool) -> None:
+    def __init__(self, path: str, mountpoint: str, *, fresh: bool) -> None:
+        """Open the journal of a mountpoint, or (`fresh`) begin one.  InUseError, DamagedError."""
         from ccfs.journal.journal import Journal
 
         self._path = path
+        self._mountpoint = mountpoint
         self._fresh = fresh
-        self._earlier = None if fresh else _earlier(path)
-        self.journal = Journal(path, fresh=fresh or self._earlier is not None)
+        self._legacy = None if fresh else _legacy_reader(path)
+        self.journal = Journal(path, fresh=fresh or self._legacy is not None)
 
     @classmethod
-    def open(cls, options: MountOptions) -> OpenJournal:
+    def open(cls, path: str, mountpoint: str) -> OpenJournal:
         """Open or make the journal; JournalError where it can't be used."""
         from ccfs.store.errors import DamagedError, InUseError
 
-        path = options.journal
         fresh = not location.check_file(path)
         try:
-            return cls(path, fresh=fresh)
+            return cls(path, mountpoint, fresh=fresh)
         except InUseError:
             raise JournalError(
                 f"the journal {path} is in use by process {location.holder(path)}",
                 "end that one, or name another path with '--journal'",
             ) from None
         except DamagedError as error:
-            raise _aside(path, str(error)) from None
+            raise _set_aside(path, str(error)) from None
 
-    def store(self, options: MountOptions, at: Stamp) -> Store:
-        """The store that the journal has, or a new one that it has from now on."""
-        return self._made(options, at) if self._fresh else self._loaded(options, at)
+    def store(self, limits: Limits, at: Stamp) -> Store:
+        """Return the store that the journal has, or a new one whose steps it gets from now on.
+
+        JournalError where the journal can't be made or used.
+        """
+        return self._create(limits, at) if self._fresh else self._load(limits, at)
 
     def close(self, *, wipe: bool) -> None:
-        """Close it; `wipe`: its content is wanted no more.
+        """Close it; `wipe`: overwrite and remove it.
 
-        Somebody may have put the file away, and another mount may have one in its place.
+        The file of another mount is left alone that was put at the path in the meantime.
         """
-        ours = self.journal.is_at(self._path)
+        same_file = self.journal.is_at(self._path)
         self.journal.close()
-        if wipe and ours:
+        if wipe and same_file:
             location.wipe(self._path)
 
-    def _made(self, options: MountOptions, at: Stamp) -> Store:
+    def _create(self, limits: Limits, at: Stamp) -> Store:
         from ccfs.store import Store
         from ccfs.store.errors import DamagedError
 
-        store = Store(options.limits, at)
+        store = Store(limits, at)
         try:
-            self.journal.create(options.journal_mountpoint, at.client.uid, store)
+            self.journal.create(self._mountpoint, at.client.uid, store)
         except DamagedError as error:
             self.close(wipe=True)
             raise JournalError(f"cannot make the journal {self._path}: {error}") from None
         return store
 
-    def _loaded(self, options: MountOptions, at: Stamp) -> Store:
+    def _load(self, limits: Limits, at: Stamp) -> Store:
         from ccfs.store import Store
         from ccfs.store.errors import (
             DamagedError,
@@ -91,11 +96,11 @@ class OpenJournal:
             StoreError,
         )
 
-        path, mountpoint, uid = self._path, options.journal_mountpoint, at.client.uid
+        path = self._path
         try:
-            if self._earlier is not None:
-                return self._rewritten(self._earlier, options, at)
-            return Store(options.limits, at, self.journal.load(mountpoint, uid))
+            if self._legacy is not None:
+                return self._convert(self._legacy, limits, at)
+            return Store(limits, at, self.journal.load(self._mountpoint, at.client.uid))
         except InUseError:
             raise JournalError(
                 f"the journal {path} is in use", "end the daemon of the earlier ccfs"
@@ -110,15 +115,15 @@ class OpenJournal:
                 "mount with the newer ccfs that has made it, or name another path",
             ) from None
         except (DamagedError, StoreError) as error:
-            raise _aside(path, str(error)) from None
+            raise _set_aside(path, str(error)) from None
 
-    def _rewritten(self, old: ModuleType, options: MountOptions, at: Stamp) -> Store:
-        """The store that a journal of an earlier version has, which is of this one from now on."""
+    def _convert(self, legacy: ModuleType, limits: Limits, at: Stamp) -> Store:
+        """Read a journal of an earlier version, and write one of this version in its place."""
         from ccfs.store import Store
         from ccfs.store.errors import DamagedError
 
-        path, mountpoint, uid = self._path, options.journal_mountpoint, at.client.uid
-        store = Store(options.limits, at, old.read(path, mountpoint, uid))
+        path, mountpoint, uid = self._path, self._mountpoint, at.client.uid
+        store = Store(limits, at, legacy.read(path, mountpoint, uid))
         with open(path, "r+b", buffering=0) as file:
             try:
                 self.journal.create(mountpoint, uid, store)
@@ -127,13 +132,13 @@ class OpenJournal:
                     f"cannot write the journal {path} anew: {error}", "make room, and mount again"
                 ) from None
             location.overwrite(file.fileno())
-        old.remove(path)
+        legacy.remove_other_files(path)
         return store
 
 
-def _aside(path: str, why: str) -> JournalError:
+def _set_aside(path: str, reason: str) -> JournalError:
     aside = location.set_aside(path)
     return JournalError(
-        f"cannot use the journal {path}: {why}",
+        f"cannot use the journal {path}: {reason}",
         f"it is kept as {aside}; mount again to begin without it",
     )

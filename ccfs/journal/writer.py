@@ -13,11 +13,9 @@ from zlib import crc32
 
 from ccfs.journal import effects_codec, entries
 from ccfs.journal.entries import ENCODE
-from ccfs.journal.log import Place, place
-from ccfs.journal.replay import Held, Logged, LoggedFile
+from ccfs.journal.log import Extent, extent_of, size_of
+from ccfs.journal.log_index import FileRow, LoggedCcache, LoggedFile, LogIndex
 from ccfs.store.effects import Effects
-from ccfs.store.scratch import KEPT
-from ccfs.store.snapshot import LEFT, left_name
 
 if TYPE_CHECKING:
     from ccfs.journal.log import Log
@@ -25,325 +23,356 @@ if TYPE_CHECKING:
     from ccfs.store.event_log import EventLog
     from ccfs.store.generation import Generation
     from ccfs.store.image import Image
+    from ccfs.store.open_files import IncompleteRecord
     from ccfs.store.store import Store
     from ccfs.store.values import Stored
 
-_NOTHING = Effects()
+_NO_EFFECTS = Effects()
 _Record = tuple[bytes, "Stored | None"]
-"""A record, None for one that is marked as removed."""
+"""The bytes of a record, and its identity; None: a placeholder."""
 
 
-class _Batch:
+class _Frame:
     """A frame that is being put together.
 
-    `placed`: what is told where its data is in the log; `done`: what is called once it is there.
+    `meta`: its entries as bytes; `data`: what belongs to some of them.  `on_extent`: for each part
+    of `data` what is called with its extent in the log; `on_written`: what is called once the frame
+    is in the log.
     """
 
-    __slots__ = ("data", "done", "meta", "placed")
+    __slots__ = ("data", "meta", "on_extent", "on_written")
 
     def __init__(self) -> None:
         self.meta: list[bytes] = []
         self.data: list[bytes] = []
-        self.placed: list[Callable[[Place], object]] = []
-        self.done: list[Callable[[], object]] = []
+        self.on_extent: list[Callable[[Extent], object]] = []
+        self.on_written: list[Callable[[], object]] = []
 
-    def add(self, meta: bytes, data: bytes, placed: Callable[[Place], object]) -> None:
+    def add(self, meta: bytes, data: bytes, on_extent: Callable[[Extent], object]) -> None:
         """Add an entry that has data."""
         self.meta.append(meta)
         self.data.append(data)
-        self.placed.append(placed)
+        self.on_extent.append(on_extent)
 
 
 class Writer:
-    """A log, and where it has what of the store.
+    """Writes steps to a log, with an index of what the log has.
 
-    What a step that failed has changed is written anew with the next one: `_missed` has what that
-    is, if any, `_dead` what is to be overwritten then.
+    A step that could not be written is not taken back in the index.  Everything that it changed is
+    written again with the next step: `_unwritten` are its effects, `_dead` the extents that are to
+    be overwritten then.
     """
 
-    def __init__(self, log: Log, held: Held) -> None:
-        """`held`: what the log has already."""
+    def __init__(self, log: Log, index: LogIndex) -> None:
+        """`index`: what the log has already."""
         self.log = log
-        self._held = held
-        self._dead: list[Place] = []
-        self._missed = _NOTHING
+        self._index = index
+        self._dead: list[Extent] = []
+        self._unwritten = _NO_EFFECTS
 
     def add(
-        self, store: Store, effects: Effects, *, made: Effects | None = None, older: bool = False
+        self,
+        store: Store,
+        effects: Effects,
+        *,
+        stale: Effects | None = None,
+        superseded: bool = False,
     ) -> None:
-        """Have in the log what is named in `effects`, as it is now, and all that was missed.
+        """Write what is named in `effects`, as it is now, and what earlier steps could not write.
 
-        `made`: what the step was; `older`: also the numbers before the current ones by which files
-        are open.  OSError where there is no room, and whatever else may go wrong: it is missed.
+        `stale`: the effects of the step for which clients may need another notification.
+        `superseded`: also write the superseded numbers by which files are open.  OSError where
+        there is no room.
         """
-        batch = _Batch()
+        frame = _Frame()
         try:
-            todo = _merged(self._missed, effects) if self._missed is not _NOTHING else effects
-            self._put_all(batch, store, todo)
-            if older:
-                batch.meta += [_older(g) for g in store.generations.older() if _same_dialect(g)]
-            if made is not None:
-                text = effects_codec.encode(made)
-                batch.meta += (ENCODE[entries.MADE](len(text)), text)
-            self._append(batch, store)
+            todo = effects
+            if self._unwritten is not _NO_EFFECTS:
+                todo = _merged(self._unwritten, effects)
+            self._put_all(frame, store, todo)
+            if superseded:
+                generations = store.generations.rewritten_open()
+                frame.meta += [_superseded(g) for g in generations if _same_dialect(store, g)]
+            if stale is not None:
+                text = effects_codec.encode(stale)
+                frame.meta += (ENCODE[entries.STALE](len(text)), text)
+            self._append(frame, store)
         except BaseException:
-            self._missed = _merged(self._missed, effects)
+            self._unwritten = _merged(self._unwritten, effects)
             raise
 
-    def _put_all(self, batch: _Batch, store: Store, effects: Effects) -> None:
+    def _put_all(self, frame: _Frame, store: Store, effects: Effects) -> None:
         unlogged = self._unlogged(store, effects.superseded) if effects.superseded else ()
-        self._put_ccaches(batch, store, effects)
-        for number, kept in effects.scratch_files.items():
-            self._put_file(batch, number, store.generations.find(number), kept)
+        self._put_ccaches(frame, store, effects)
+        for number, unchanged in effects.scratch_files.items():
+            self._put_file(frame, number, store.generations.find(number), unchanged)
         for name in effects.scratch_links:
-            batch.meta += _link(store, name)
+            frame.meta += _link(store, name)
         for key in effects.notes:
-            self._put_note(batch, key, store.notes.get(key, b""))
-        self._put_tails(batch, store)
-        self._put_events(batch, store)
-        batch.meta += unlogged
+            self._put_note(frame, key, store.notes.get(key, b""))
+        self._put_incomplete(frame, store)
+        self._put_events(frame, store)
+        frame.meta += unlogged
 
     def _unlogged(self, store: Store, superseded: list[int]) -> list[bytes]:
-        """Numbers that ccaches had for a moment, which the log hasn't had as their current ones."""
-        found = []
+        """Entries for open generations that were made and superseded in the same step.
+
+        The log hasn't had their numbers as the current ones of their ccaches.
+        """
+        unlogged = []
         for number in superseded:
             generation = store.generations.find(number)
-            if generation and generation.handles and generation.ccache and generation.rewritten:
-                held = self._held.ccaches.get(generation.ccache.serial)
-                if (held is None or held.number != number) and _same_dialect(generation):
-                    found.append(_older(generation))
-        return found
+            if generation is None or not generation.open_count or generation.owner is None:
+                continue
+            if store.generations.is_rewritten(generation) and _same_dialect(store, generation):
+                logged = self._index.ccaches.get(generation.owner)
+                if logged is None or logged.number != number:
+                    unlogged.append(_superseded(generation))
+        return unlogged
 
-    def _put_ccaches(self, batch: _Batch, store: Store, effects: Effects) -> None:
-        anew, buried = effects.rewritten, effects.placeholders
-        if effects.destroyed or anew:
-            self._drop(batch, store, {*effects.destroyed, *anew})
-        for owner, serials in effects.removed_records.items():
-            if owner not in anew:
-                self._remove(batch, owner, serials, buried.get(owner, {}))
-        for owner in effects.compacted:
-            if owner not in anew:
-                self._compact(batch, owner)
-        for owner, records in buried.items():
-            if owner not in anew:
-                self._bury(batch, owner, records)
-        for serial in effects.metadata | effects.changed | anew:
-            ccache = store.collection.by_serial(serial)
-            if ccache is not None:
-                self._put(batch, ccache, effects)
+    def _put_ccaches(self, frame: _Frame, store: Store, effects: Effects) -> None:
+        rewritten, placeholders = effects.rewritten, effects.placeholders
+        if effects.destroyed or rewritten:
+            self._put_destroyed(frame, store, {*effects.destroyed, *rewritten})
+        for ccache, serials in effects.removed_records.items():
+            if ccache not in rewritten:
+                self._put_removed(frame, ccache, serials, placeholders.get(ccache, {}))
+        for ccache in effects.compacted:
+            if ccache not in rewritten:
+                self._put_compacted(frame, ccache)
+        for ccache, records in placeholders.items():
+            if ccache not in rewritten:
+                self._put_placeholders(frame, ccache, records)
+        for ccache in effects.metadata | effects.changed | rewritten:
+            changed = store.collection.by_serial(ccache)
+            if changed is not None:
+                self._put_ccache(frame, changed, effects)
 
-    def _drop(self, batch: _Batch, store: Store, serials: set[int]) -> None:
-        """Ccaches that are gone, with all that they had."""
+    def _put_destroyed(self, frame: _Frame, store: Store, serials: set[int]) -> None:
+        """Those of some ccaches that were destroyed, with all that the log has of them."""
         for serial in serials:
             if store.collection.by_serial(serial) is None:
-                batch.meta.append(ENCODE[entries.DROPPED](serial))
-                held = self._held.ccaches.pop(serial, None)
-                self._dead += held.records.values() if held else ()
+                frame.meta.append(ENCODE[entries.DESTROYED](serial))
+                logged = self._index.ccaches.pop(serial, None)
+                self._dead += logged.records.values() if logged else ()
 
-    def _remove(
-        self, batch: _Batch, owner: int, serials: list[int], buried: dict[int, bytes]
+    def _put_removed(
+        self, frame: _Frame, ccache: int, serials: list[int], placeholders: dict[int, bytes]
     ) -> None:
-        """Records that are gone altogether."""
-        held = self._held.ccaches.get(owner)
+        """Records that were removed without a placeholder."""
+        logged = self._index.ccaches.get(ccache)
         for serial in serials:
-            if held and serial in held.records and serial not in buried:
-                batch.meta.append(ENCODE[entries.REMOVED](owner, serial))
-                self._dead.append(held.records.pop(serial))
+            if logged and serial in logged.records and serial not in placeholders:
+                frame.meta.append(ENCODE[entries.REMOVED](ccache, serial))
+                self._dead.append(logged.records.pop(serial))
 
-    def _compact(self, batch: _Batch, owner: int) -> None:
-        held = self._held.ccaches.get(owner)
-        if held is not None:
-            batch.meta.append(ENCODE[entries.COMPACTED](owner))
-            self._dead += [held.records.pop(key) for key in held.blank]
-            held.blank = set()
+    def _put_compacted(self, frame: _Frame, ccache: int) -> None:
+        logged = self._index.ccaches.get(ccache)
+        if logged is not None:
+            frame.meta.append(ENCODE[entries.COMPACTED](ccache))
+            self._dead += [logged.records.pop(key) for key in logged.placeholders]
+            logged.placeholders = set()
 
-    def _bury(self, batch: _Batch, owner: int, buried: dict[int, bytes]) -> None:
-        """Records that are marked as removed in their places."""
-        held = self._held.ccaches.get(owner)
-        for serial, data in buried.items():
-            if held and serial in held.records:
-                self._dead.append(held.records[serial])
-                held.blank.add(serial)
-                meta = ENCODE[entries.BURIED](owner, serial, len(data), crc32(data))
-                batch.add(meta, data, partial(held.records.__setitem__, serial))
+    def _put_placeholders(self, frame: _Frame, ccache: int, placeholders: dict[int, bytes]) -> None:
+        """Placeholders that were written over records."""
+        logged = self._index.ccaches.get(ccache)
+        for serial, data in placeholders.items():
+            if logged and serial in logged.records:
+                self._dead.append(logged.records[serial])
+                logged.placeholders.add(serial)
+                meta = ENCODE[entries.OVERWRITTEN](ccache, serial, len(data), crc32(data))
+                frame.add(meta, data, partial(logged.records.__setitem__, serial))
 
-    def _put(self, batch: _Batch, ccache: Ccache, effects: Effects) -> None:
-        """What a ccache has got, or has instead of what it had."""
+    def _put_ccache(self, frame: _Frame, ccache: Ccache, effects: Effects) -> None:
+        """A ccache's row or metadata, and the records that it got or has instead."""
         serial, current = ccache.serial, ccache.current
         image = current.image if current is not None else None
         number, mtime = (current.number, current.mtime) if current is not None else (0, 0.0)
-        held = self._held.ccaches.get(serial)
+        logged = self._index.ccaches.get(serial)
         records: Iterable[_Record]
-        if held is None or serial in effects.rewritten:
-            held = self._held.ccaches[serial] = held or Logged()
-            batch.meta.append(ENCODE[entries.EMPTIED](serial))
-            self._dead += held.records.values()
-            held.records, held.blank, held.fixed = {}, set(), None
+        if logged is None or serial in effects.rewritten:
+            logged = self._index.ccaches[serial] = logged or LoggedCcache()
+            frame.meta.append(ENCODE[entries.EMPTIED](serial))
+            self._dead += logged.records.values()
+            logged.records, logged.placeholders, logged.row = {}, set(), None
             records = image.records() if image else ()
         else:
-            records = _added(image, effects, serial) if serial in effects.appended and image else ()
-        fixed = (
+            appended = serial in effects.appended and image
+            records = _appended(image, effects, serial) if image and appended else ()
+        row = (
             ccache.name,
             ccache.rank,
             ccache.last_default_time,
             ccache.lineage,
-            ccache.nominal,
+            ccache.reserved,
             image.prefix if image is not None else None,
         )
-        if held.fixed != fixed:
-            batch.meta += _row(ccache)
-            held.fixed = fixed
+        if logged.row != row:
+            frame.meta += _ccache_entry(ccache)
+            logged.row = row
         else:
             times = (ccache.change_time, ccache.mtime, mtime)
-            batch.meta.append(ENCODE[entries.TOUCHED](serial, number, *times))
-        held.number = number
+            frame.meta.append(ENCODE[entries.METADATA](serial, number, *times))
+        logged.number = number
         for data, stored in records:
             if stored is not None:
                 name = stored.name.encode("utf-8", "surrogateescape")
                 sizes = (len(name), len(data), crc32(data))
-                batch.meta.append(ENCODE[entries.RECORD](serial, stored.serial, *sizes))
-                batch.add(name, data, partial(held.records.__setitem__, stored.serial))
+                frame.meta.append(ENCODE[entries.RECORD](serial, stored.serial, *sizes))
+                frame.add(name, data, partial(logged.records.__setitem__, stored.serial))
             else:
-                meta = ENCODE[entries.BLANK](serial, len(data), crc32(data))
-                batch.add(meta, data, partial(_put_blank, held))
+                meta = ENCODE[entries.PLACEHOLDER](serial, len(data), crc32(data))
+                frame.add(meta, data, partial(_placeholder_written, logged))
 
     def _put_file(
-        self, batch: _Batch, number: int, generation: Generation | None, kept: int
+        self, frame: _Frame, number: int, generation: Generation | None, unchanged: int
     ) -> None:
-        """A scratch file of whose beginning the log has `kept` bytes as they are."""
-        files, held = self._held.files, self._held.files.get(number)
-        where = None if generation is None else _place(generation)
-        if generation is None or where is None:
-            batch.meta.append(ENCODE[entries.UNLINKED](number))
-            batch.done.append(partial(self._forget_file, number))
+        """A scratch file or an orphan, of which `unchanged` bytes are as the log has them."""
+        files, logged = self._index.files, self._index.files.get(number)
+        row = None if generation is None else _file_row(generation)
+        if generation is None or row is None:
+            frame.meta.append(ENCODE[entries.UNLINKED](number))
+            frame.on_written.append(partial(self._file_unlinked, number))
             return
-        head = where, generation.used == KEPT
-        now = LoggedFile(head, held.size, [*held.pieces]) if held else LoggedFile(head)
-        if held is None or held.head != head:
-            batch.meta += (ENCODE[entries.FILE](number, where[0], head[1], len(where[1])), where[1])
-        if kept < now.size:
-            batch.meta.append(ENCODE[entries.CLEARED](number))
-            batch.done.append(partial(self._dead.extend, now.pieces))
-            now.size, now.pieces = 0, []
+        now = LoggedFile(row, logged.size, [*logged.extents]) if logged else LoggedFile(row)
+        if logged is None or logged.row != row:
+            directory, name, expires = row
+            frame.meta += (
+                ENCODE[entries.FILE](number, directory, not expires, len(name)),
+                name,
+            )
+        if unchanged < now.size:
+            frame.meta.append(ENCODE[entries.TRUNCATED](number))
+            frame.on_written.append(partial(self._dead.extend, now.extents))
+            now.size, now.extents = 0, []
         data = bytes(memoryview(generation.data)[now.size :])
         meta = ENCODE[entries.APPENDED](number, generation.mtime, len(data), crc32(data))
         if data:
-            batch.add(meta, data, now.pieces.append)
+            frame.add(meta, data, now.extents.append)
         else:
-            batch.meta.append(meta)
+            frame.meta.append(meta)
         now.size += len(data)
-        batch.done.append(partial(files.__setitem__, number, now))
+        frame.on_written.append(partial(files.__setitem__, number, now))
 
-    def _forget_file(self, number: int) -> None:
-        held = self._held.files.pop(number, None)
-        self._dead += held.pieces if held else ()
+    def _file_unlinked(self, number: int) -> None:
+        logged = self._index.files.pop(number, None)
+        self._dead += logged.extents if logged else ()
 
-    def _put_note(self, batch: _Batch, key: bytes, value: bytes) -> None:
-        batch.meta.append(ENCODE[entries.NOTE](len(key), len(value), crc32(value)))
-        batch.add(key, value, partial(self._noted, key))
+    def _put_note(self, frame: _Frame, key: bytes, value: bytes) -> None:
+        frame.meta.append(ENCODE[entries.NOTE](len(key), len(value), crc32(value)))
+        frame.add(key, value, partial(self._note_written, key))
 
-    def _noted(self, key: bytes, where: Place) -> None:
-        old = self._held.notes.pop(key, None)
+    def _note_written(self, key: bytes, extent: Extent) -> None:
+        old = self._index.notes.pop(key, None)
         self._dead += [old] if old is not None else ()
-        if where & 0xFFFF_FFFF:
-            self._held.notes[key] = where
+        if size_of(extent):
+            self._index.notes[key] = extent
 
-    def _put_tails(self, batch: _Batch, store: Store) -> None:
-        """What open files have left incomplete, where the log has something else."""
-        tails, held = store.open_files.tails(), self._held.tails
-        if not tails and not held:
+    def _put_incomplete(self, frame: _Frame, store: Store) -> None:
+        """Incomplete records of open files, where the log has others."""
+        records, logged = store.open_files.incomplete_records(), self._index.incomplete
+        if not records and not logged:
             return
-        for ident in {*tails, *held}:
-            serial, data = tail = tails.get(ident, (0, b""))
-            if ident not in held or held[ident][0] != tail:
-                meta = ENCODE[entries.TAIL](ident, serial, len(data), crc32(data))
-                batch.add(meta, data, partial(self._waits, ident, tail))
+        for handle in {*records, *logged}:
+            record = records.get(handle)
+            if record is not None and handle in logged and logged[handle][0] == record:
+                continue
+            ccache, data = record or (0, b"")
+            meta = ENCODE[entries.INCOMPLETE](handle, ccache, len(data), crc32(data))
+            frame.add(meta, data, partial(self._incomplete_written, handle, record))
 
-    def _waits(self, ident: int, tail: tuple[int, bytes], where: Place) -> None:
-        old = self._held.tails.pop(ident, None)
+    def _incomplete_written(
+        self, handle: int, record: IncompleteRecord | None, extent: Extent
+    ) -> None:
+        old = self._index.incomplete.pop(handle, None)
         self._dead += [old[1]] if old is not None else ()
-        if tail[1]:
-            self._held.tails[ident] = (tail, where)
+        if record is not None:
+            self._index.incomplete[handle] = (record, extent)
 
-    def _put_events(self, batch: _Batch, store: Store) -> None:
-        """The lines of the log of changes that are new."""
-        events, held = store.events, self._held
-        if events.sequence == held.sequence:
+    def _put_events(self, frame: _Frame, store: Store) -> None:
+        """The lines of the event log that are new."""
+        events, index = store.events, self._index
+        if events.sequence == index.sequence:
             return
-        lines = events.since(held.sequence) if held.sequence >= 0 else None
-        if lines is None:  # it is not in the log yet, or the log has missed more than is left
-            lines, held.edition = events.since(events.oldest - 1) or b"", 0
-            batch.meta.append(ENCODE[entries.BEGUN](store.start_time, events.start))
-        batch.meta += (ENCODE[entries.LINES](events.sequence, events.mtime, len(lines)), lines)
-        if events.edition.number != held.edition:
-            batch.meta += _editions(events, held.edition)
+        lines = events.since(index.sequence) if index.sequence is not None else None
+        if lines is None:  # the log has no lines, or the event log has dropped the next one
+            lines, index.edition = events.since(events.oldest - 1) or b"", 0
+            frame.meta.append(ENCODE[entries.EVENTS_BEGIN](store.start_time, events.start))
+        frame.meta += (ENCODE[entries.EVENTS](events.sequence, events.mtime, len(lines)), lines)
+        if events.edition.number != index.edition:
+            frame.meta += _editions(events, index.edition)
 
-    def _append(self, batch: _Batch, store: Store) -> None:
-        """Acknowledge the step, and overwrite what it has removed."""
-        ledger, collection, events = store.ledger, store.collection, store.events
-        register = ledger.register
-        batch.meta.append(
+    def _append(self, frame: _Frame, store: Store) -> None:
+        """Append the frame to the log, and overwrite what the step has removed."""
+        collection, events = store.collection, store.events
+        frame.meta.append(
             ENCODE[entries.WHOLE](
-                ledger.change_time,
-                register.last,
+                store.change_time,
+                store.last_serial,
                 collection.mtime,
-                collection.unique,
-                collection.chosen,
-                register.announced,
+                collection.next_number,
+                collection.default_chosen,
+                store.announced_until,
             )
         )
-        at = self.log.append(b"".join(batch.meta), batch.data)
-        for placed, data in zip(batch.placed, batch.data, strict=True):
+        at = self.log.append(b"".join(frame.meta), frame.data)
+        for on_extent, data in zip(frame.on_extent, frame.data, strict=True):
             size = len(data)
-            placed(place(at, size))
+            on_extent(extent_of(at, size))
             at += size
-        for done in batch.done:
-            done()
-        self._held.sequence, self._held.edition = events.sequence, events.edition.number
-        self._missed = _NOTHING
+        for on_written in frame.on_written:
+            on_written()
+        self._index.sequence, self._index.edition = events.sequence, events.edition.number
+        self._unwritten = _NO_EFFECTS
         if self._dead:
             dead, self._dead = self._dead, []
             self.log.erase(dead)
 
 
-def _merged(missed: Effects, effects: Effects) -> Effects:
-    """What is to be written anew where neither of two steps is in the log as it was made."""
-    both = (missed, effects)
-    whole = [
-        {*e.changed, *e.metadata, *e.removed_records, *e.destroyed, *e.appended, *e.rewritten}
-        for e in both
-    ]
+def _merged(unwritten: Effects, effects: Effects) -> Effects:
+    """Effects that write anew all that two steps changed."""
     return Effects(
-        superseded=missed.superseded + effects.superseded,
-        rewritten=whole[0] | whole[1] | effects.compacted,
-        scratch_files=dict.fromkeys((*missed.scratch_files, *effects.scratch_files), 0),
-        scratch_links=missed.scratch_links | effects.scratch_links,
-        notes={**missed.notes, **effects.notes},
+        superseded=unwritten.superseded + effects.superseded,
+        rewritten=_changed_ccaches(unwritten) | _changed_ccaches(effects) | effects.compacted,
+        scratch_files=dict.fromkeys((*unwritten.scratch_files, *effects.scratch_files), 0),
+        scratch_links=unwritten.scratch_links | effects.scratch_links,
+        notes={**unwritten.notes, **effects.notes},
     )
 
 
-def _added(image: Image, effects: Effects, serial: int) -> list[_Record]:
+def _changed_ccaches(e: Effects) -> set[int]:
+    return {
+        *e.changed,
+        *e.metadata,
+        *e.removed_records,
+        *e.destroyed,
+        *e.appended,
+        *e.rewritten,
+    }
+
+
+def _appended(image: Image, effects: Effects, serial: int) -> list[_Record]:
     """The records that came at the end of a ccache, as they are now."""
     records: list[_Record] = []
-    for one in effects.appended[serial]:
-        if isinstance(one, bytes):
-            records.append((one, None))
-        elif (data := image.record(one.serial)) is not None:
-            records.append((data, one))
-        elif one.serial in effects.placeholders.get(serial, ()):
-            records.append((effects.placeholders[serial][one.serial], None))
+    for record in effects.appended[serial]:
+        if isinstance(record, bytes):
+            records.append((record, None))
+        elif (data := image.record(record.serial)) is not None:
+            records.append((data, record))
+        elif record.serial in effects.placeholders.get(serial, ()):
+            records.append((effects.placeholders[serial][record.serial], None))
     return records
 
 
-def _put_blank(held: Logged, where: Place) -> None:
-    held.records[-where] = where
-    held.blank.add(-where)
+def _placeholder_written(logged: LoggedCcache, extent: Extent) -> None:
+    logged.records[-extent] = extent
+    logged.placeholders.add(-extent)
 
 
-def _row(ccache: Ccache) -> tuple[bytes, ...]:
+def _ccache_entry(ccache: Ccache) -> tuple[bytes, ...]:
     image, name, current = ccache.image, ccache.name, ccache.current
-    prefix = bytes(memoryview(image.data)[: image.body]) if image and image.prefix else b""
-    row = ENCODE[entries.CCACHE](
+    prefix = bytes(memoryview(image.data)[: image.records_start]) if image and image.prefix else b""
+    entry = ENCODE[entries.CCACHE](
         ccache.serial,
         ccache.rank,
         ccache.change_time,
@@ -352,11 +381,11 @@ def _row(ccache: Ccache) -> tuple[bytes, ...]:
         current.number if current else 0,
         current.mtime if current else 0.0,
         ccache.lineage,
-        ccache.nominal,
+        ccache.reserved,
         len(name),
         len(prefix),
     )
-    return row, name, prefix
+    return entry, name, prefix
 
 
 def _link(store: Store, name: bytes) -> tuple[bytes, ...]:
@@ -367,28 +396,29 @@ def _link(store: Store, name: bytes) -> tuple[bytes, ...]:
     return ENCODE[entries.LINK](*values), name, link.target
 
 
-def _place(generation: Generation) -> tuple[int, bytes] | None:
-    """Where the log has it; None for nowhere."""
-    if generation.left:
-        ccache = generation.ccache
-        return LEFT, left_name(ccache.serial if ccache else 0, generation.lineage)
-    return generation.place
+def _file_row(generation: Generation) -> FileRow | None:
+    """Directory and name of a scratch file or an orphan; None for what the log doesn't keep."""
+    if generation.orphan:
+        name = entries.ORPHAN_NAME.pack(generation.owner or 0, generation.lineage or 0)
+        return entries.ORPHAN_NUMBER, name, generation.expires
+    if generation.scratch_name is None:
+        return None
+    directory, name = generation.scratch_name
+    return entries.DIR_NUMBER if directory is None else directory, name, generation.expires
 
 
-def _same_dialect(generation: Generation) -> bool:
-    """Whether what its writers append fits into what the ccache is now."""
-    ccache = generation.ccache
+def _same_dialect(store: Store, generation: Generation) -> bool:
+    """Whether what writers of a superseded number append is in the version of its ccache."""
+    ccache = store.generations.owner(generation)
     return bool(ccache and ccache.image and ccache.image.dialect == generation.dialect)
 
 
-def _older(generation: Generation) -> bytes:
-    """The number of one whose ccache goes on under another number."""
-    assert generation.ccache is not None
-    return ENCODE[entries.OLDER](generation.number, generation.ccache.serial)
+def _superseded(generation: Generation) -> bytes:
+    return ENCODE[entries.SUPERSEDED](generation.number, generation.owner)
 
 
 def _editions(events: EventLog, known: int) -> list[bytes]:
-    """The editions that came after the one of a number."""
+    """The editions of the event log after the one of number `known`."""
     parts = []
     for e in events.editions:
         if e.number > known:

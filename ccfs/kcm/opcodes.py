@@ -59,7 +59,7 @@ def _initialize(view: ClientView, data: bytes, at: int) -> bytes:
 def _destroy(view: ClientView, data: bytes, at: int) -> bytes:
     """Destroy a ccache; of the default ccache the name stays."""
     name, _ = name_at(data, at)
-    view.store.vacate(view.ccache(name), view.stamp())
+    view.store.destroy_or_reserve(view.ccache(name), view.stamp())
     return b""
 
 
@@ -127,7 +127,7 @@ def _move_cache(view: ClientView, data: bytes, at: int) -> bytes:
     old, at = name_at(data, at)
     new, _ = name_at(data, at)
     source, target = view.ccache(old), view.ccache_name(new)
-    view.store.relocate(source, target, view.stamp())
+    view.store.move_outside_fuse(source, target, view.stamp())
     return b""
 
 
@@ -146,7 +146,7 @@ def _get_default_cache(view: ClientView, data: bytes, at: int) -> bytes:
 
 def _set_default_cache(view: ClientView, data: bytes, at: int) -> bytes:
     """Set the default; a ccache that does not exist is made, uninitialised, as by `dir/primary`."""
-    view.store.name_default(view.ccache_name(name_at(data, at)[0]), view.stamp())
+    view.store.set_default_name(view.ccache_name(name_at(data, at)[0]), view.stamp())
     return b""
 
 

@@ -22,7 +22,7 @@ def principal(image: Image) -> bytes:
     """Return the client principal of an initialised ccache."""
     if image.dialect is DIALECT_V4:
         data = image.data
-        return bytes(data[_HEADER + BIG.u16.unpack_from(data, 2)[0] : image.body])
+        return bytes(data[_HEADER + BIG.u16.unpack_from(data, 2)[0] : image.records_start])
     assert image.prefix is not None
     return encode_principal(image.prefix.principal, DIALECT_V4)
 
@@ -88,13 +88,13 @@ def _matches(image: Image, matcher: Matcher) -> Iterator[Located]:
 def _containing(image: Image, part: bytes) -> Iterator[Located]:
     """Yield the records that contain these bytes."""
     data, find = image.data, image.data.find
-    at = find(part, image.body, image.complete)
+    at = find(part, image.records_start, image.records_end)
     while at >= 0:
-        span = image.at(at)
+        span = image.span_at(at)
         assert span is not None
         if span.stored is not None:
             yield span.stored.serial, data, span.start, span.end
-        at = find(part, span.end, image.complete)
+        at = find(part, span.end, image.records_end)
 
 
 def _in_version_4(record: bytes, image: Image) -> bytes:

@@ -10,30 +10,20 @@ from ccfs.store.ccache import Ccache
 from ccfs.store.errors import ExistsError, GoneError, NotFoundError
 from ccfs.store.generation import Generation
 
-_FORMER_NUMBER = 1
-"""In place of the number of a superseded generation that no name leads to any more."""
-
 
 class Bytes(Node):
     """A generation."""
 
     def attributes(self, fs: FileSystem, serial: int) -> Attributes:
-        generation = _generation(fs, serial)
-        if _is_named(generation):
-            return _attributes(generation)
-        current = generation.ccache.current if generation.ccache else None
-        if current and (generation.rewritten or not generation.handles):
-            return _superseded(generation, current)
-        opened = generation
-        if not generation.handles and generation.followers:
-            opened = generation.followers[-1].generation
-        if not opened.handles:
-            raise GoneError("a removed file")
-        return Attributes(len(opened.data), opened.mtime, 0, 0.0, 0.0)
+        stat = fs.store.generations.stat(serial)
+        if stat.has_name:
+            return Attributes(stat.size, stat.mtime, attr_timeout=LONG)
+        inode = Ref(stat.number, Slot.BYTES).inode if stat.number != serial else 0
+        return Attributes(stat.size, stat.mtime, int(stat.linked), 0.0, 0.0, inode)
 
     def open(self, fs: FileSystem, serial: int, opening: Opening) -> Handle:
-        generation = opened = _generation(fs, serial)
-        if _is_named(opened):
+        generation = opened = fs.store.generations.get(serial)
+        if opened.has_name:
             fs.kernel_cache.retries.complete(opening.task)
         else:
             generation = _successor(fs, opened, opening.task)
@@ -50,12 +40,12 @@ class Bytes(Node):
             opening.at.client,
             writes=opening.writes,
             append=opening.append,
-            known_by=_FORMER_NUMBER if decoded and decoded.redirected else 0,
+            by_other_number=bool(decoded and decoded.redirected),
         )
         return BytesHandle(fs.store, file, direct=True)
 
     def truncate(self, fs: FileSystem, serial: int, size: int, at: Stamp) -> None:
-        fs.store.open_files.truncate(_generation(fs, serial), size, at)
+        fs.store.open_files.truncate(fs.store.generations.get(serial), size, at)
 
 
 def open_generation(
@@ -67,7 +57,7 @@ def open_generation(
     """Open a generation; `superseded`: the one whose inode number the client used, if another."""
     client, writes, append = opening.at.client, opening.writes, opening.append
     file = fs.store.open_files.open(
-        generation, client, writes=writes, append=append, found=superseded
+        generation, client, writes=writes, append=append, opened_by=superseded
     )
     return BytesHandle(fs.store, file, direct=superseded is not None)
 
@@ -76,31 +66,18 @@ def create(fs: FileSystem, ccache: Ccache, opening: Opening) -> tuple[Ref, Handl
     """Create the file of a ccache that has none."""
     if ccache.current is not None:
         raise ExistsError("the file exists")
-    generation = fs.store.generations.start(ccache, opening.at)
+    generation = fs.store.contents.start(ccache, opening.at)
     handle = open_generation(fs, generation, opening)
     return Ref(generation.number, Slot.BYTES), handle
 
 
 def create_scratch(
-    fs: FileSystem, directory: int, name: bytes, opening: Opening
+    fs: FileSystem, directory: int | None, name: bytes, opening: Opening
 ) -> tuple[Ref, Handle]:
     """Create a scratch file in the directory of a ccache, or in `dir/`."""
-    generation = fs.store.create_scratch(directory, name, opening.at)
+    generation = fs.store.scratch.create(directory, name, opening.at)
     handle = open_generation(fs, generation, opening)
     return Ref(generation.number, Slot.BYTES), handle
-
-
-def _generation(fs: FileSystem, serial: int) -> Generation:
-    generation = fs.store.generations.find(serial)
-    if generation is None:
-        raise GoneError("an unknown generation")
-    return generation
-
-
-def _is_named(generation: Generation) -> bool:
-    """Whether a name leads to it; otherwise only handles do."""
-    ccache = generation.ccache
-    return ccache.current is generation if ccache is not None else generation.named
 
 
 def _successor(fs: FileSystem, generation: Generation, task: int) -> Generation:
@@ -110,7 +87,7 @@ def _successor(fs: FileSystem, generation: Generation, task: int) -> Generation:
     """
     if not fs.kernel_cache.retries.is_retry(generation.number, task):
         raise GoneError("a superseded generation")
-    current = generation.ccache.current if generation.ccache else None
+    current = fs.store.generations.current_of(generation)
     if current is None:
         raise removed(fs, generation.number)
     return current
@@ -122,23 +99,6 @@ def removed(fs: FileSystem, serial: int) -> Exception:
     ESTALE once more where the ccache is destroyed: its name may lead to another ccache by now.
     """
     generation = fs.store.generations.find(serial)
-    ccache = generation.ccache if generation else None
-    if ccache is not None and fs.store.collection.by_serial(ccache.serial) is ccache:
+    if generation is not None and fs.store.generations.owner(generation) is not None:
         return NotFoundError("no such file")
     return GoneError("a destroyed ccache")
-
-
-def _attributes(generation: Generation) -> Attributes:
-    return Attributes(len(generation.data), generation.mtime, attr_timeout=LONG)
-
-
-def _superseded(old: Generation, current: Generation) -> Attributes:
-    """Return the current attributes for a getattr by an older number.
-
-    The kernel truncates cached pages to a smaller size that it gets, and gives zeros up to a larger
-    one.  So while a reader has the old bytes open the size stays theirs, unless a restart has lost
-    the bytes.
-    """
-    size = len(old.data) if old.handles and not old.unknown else len(current.data)
-    inode = Ref(current.number, Slot.BYTES).inode
-    return Attributes(size, current.mtime, 1, 0.0, 0.0, inode)

@@ -12,7 +12,7 @@ from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.dir_names import PRIMARY, shown_name
 from ccfs.store.errors import NotFoundError
-from ccfs.store.scratch import COLLECTION
+from ccfs.store.scratch import DIR
 
 _PRIMARY = Ref(0, Slot.PRIMARY)
 
@@ -25,21 +25,21 @@ class DirCollection(Directory):
 
     def find(self, fs: FileSystem, serial: int, name: bytes, pid: int) -> Ref:
         if name == PRIMARY:
-            if not fs.store.collection.has_default():
+            if not fs.store.collection.has_default:
                 raise NotFoundError("no default was initialised or chosen")
             return _PRIMARY
         ccache = _ccache(fs, name)
         if ccache and ccache.current:
             return Ref(ccache.current.number, Slot.BYTES)
-        return Ref(fs.store.scratch.get(COLLECTION, name).number, Slot.BYTES)
+        return Ref(fs.store.scratch.get(DIR, name).number, Slot.BYTES)
 
     def entries(self, fs: FileSystem, serial: int) -> Iterable[tuple[bytes, Ref]]:
-        if fs.store.collection.has_default():
+        if fs.store.collection.has_default:
             yield PRIMARY, _PRIMARY
         for ccache in fs.store.collection.all():
             if ccache.current:
                 yield shown_name(ccache), Ref(ccache.current.number, Slot.BYTES)
-        for name, generation in fs.store.scratch.names(COLLECTION):
+        for name, generation in fs.store.scratch.names(DIR):
             if not has_ccache(fs, name):
                 yield name, Ref(generation.number, Slot.BYTES)
 
@@ -51,7 +51,7 @@ class DirCollection(Directory):
         ccache = _ccache(fs, name)
         if ccache is not None:
             return ccache_file.create(fs, ccache, opening)
-        return ccache_file.create_scratch(fs, COLLECTION, name, opening)
+        return ccache_file.create_scratch(fs, DIR, name, opening)
 
     def unlink(self, fs: FileSystem, serial: int, name: bytes, at: Stamp) -> None:
         if name == PRIMARY:
@@ -61,7 +61,7 @@ class DirCollection(Directory):
         if ccache is not None and ccache.current:
             fs.store.unlink_listed(ccache, at)
         else:
-            fs.store.unlink_scratch(COLLECTION, name)
+            fs.store.scratch.unlink(DIR, name)
 
 
 def has_ccache(fs: FileSystem, name: bytes) -> bool:

@@ -65,11 +65,11 @@ class Root(Directory):
             return Ref(0, Slot.DEFAULT)
         # Stored relative: an absolute path may lead to another mount later.
         inside = b"caches/" + encoded(ccache.name)
-        return Ref(fs.store.create_link(name, inside, at).number, Slot.LINK)
+        return Ref(fs.store.scratch.create_link(name, inside, at).number, Slot.LINK)
 
     def unlink(self, fs: FileSystem, serial: int, name: bytes, at: Stamp) -> None:
         if name in fs.store.scratch.links:
-            fs.store.drop_link(name)
+            fs.store.scratch.remove_link(name)
         else:
             super().unlink(fs, serial, name, at)
 
@@ -146,7 +146,7 @@ class CcacheDirectory(Directory):
         if name == CCACHE:
             fs.store.uninitialise(ccache, at)
         else:
-            fs.store.unlink_scratch(serial, name)
+            fs.store.scratch.unlink(serial, name)
 
 
 class ById(Directory):

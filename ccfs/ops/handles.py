@@ -11,7 +11,7 @@ from ccfs.service.notes import Notes
 from ccfs.store import Client, Store
 from ccfs.store.errors import BadContentError
 from ccfs.store.event_log import Edition, Reader
-from ccfs.store.open_files import OpenFile
+from ccfs.store.generation import OpenFile
 
 
 class Handle:
@@ -59,7 +59,7 @@ class BytesHandle(Handle):
             self.redirected_to = Ref(file.generation.number, Slot.BYTES)
 
     def set_number(self, number: int) -> None:
-        self._file.ident = number
+        self._file.handle = number
 
     def read(self, offset: int, size: int) -> bytes:
         return self._store.open_files.read(self._file, offset, size)
@@ -68,7 +68,7 @@ class BytesHandle(Handle):
         return self._store.open_files.write(self._file, offset, data, now)
 
     def sync(self, now: float) -> None:
-        self._store.sync(self._file)
+        self._store.open_files.sync(self._file)
 
     def release(self, now: float) -> None:
         self._store.close(self._file, now)

@@ -20,7 +20,7 @@ from ccfs.store.values import Stored, ident
 
 def ccache_with(fs: FileSystem, serial: int) -> Ccache:
     """Return the ccache that has the record; GoneError where the record was removed."""
-    ccache = fs.store.owner(serial)
+    ccache = fs.store.collection.by_record(serial)
     if ccache is None:
         raise GoneError("a removed credential")
     return ccache

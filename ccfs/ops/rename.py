@@ -22,6 +22,7 @@ from ccfs.store import Stamp
 from ccfs.store.ccache import Ccache
 from ccfs.store.dir_names import PRIMARY
 from ccfs.store.errors import BadContentError, BadNameError, NotFoundError, NotPermittedError
+from ccfs.store.scratch import DIR
 
 
 class Kind(Enum):
@@ -47,9 +48,9 @@ class Entry(NamedTuple):
     name: bytes
 
     @property
-    def scratch(self) -> tuple[int, bytes]:
+    def scratch(self) -> tuple[int | None, bytes]:
         """The key of the scratch file that may have this name."""
-        return self.serial, self.name
+        return self.serial or DIR, self.name
 
 
 def rename(fs: FileSystem, source: tuple[Ref, bytes], target: tuple[Ref, bytes], at: Stamp) -> None:
@@ -134,7 +135,7 @@ def _ccache_name(fs: FileSystem, entry: Entry) -> bytes:
 def _unlink_hidden(fs: FileSystem, entry: Entry) -> None:
     """Remove a scratch file that had the name of the new ccache file."""
     if fs.store.scratch.find(*entry.scratch):
-        fs.store.unlink_scratch(*entry.scratch)
+        fs.store.scratch.unlink(*entry.scratch)
 
 
 def _replace(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
@@ -142,23 +143,23 @@ def _replace(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
 
 
 def _replace_listed(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
-    fs.store.replace_new(old.scratch, _ccache_name(fs, new), at)
+    fs.store.replace_named_by_scratch(old.scratch, _ccache_name(fs, new), at)
     _unlink_hidden(fs, new)
 
 
 def _rename_scratch(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
-    fs.store.rename_scratch(old.scratch, new.scratch, at)
+    fs.store.scratch.rename(old.scratch, new.scratch, at)
 
 
 def _set_primary(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
     write_primary(fs, 0, bytes(fs.store.scratch.get(*old.scratch).data), at)
-    fs.store.unlink_scratch(*old.scratch)
+    fs.store.scratch.unlink(*old.scratch)
 
 
 def _set_text(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
     write = write_principal if new.name == b"principal" else write_kdc_offset
     write(fs, new.serial, bytes(fs.store.scratch.get(*old.scratch).data), at)
-    fs.store.unlink_scratch(*old.scratch)
+    fs.store.scratch.unlink(*old.scratch)
 
 
 def _rename_config(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
@@ -186,7 +187,7 @@ def _move_directory(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
 
 
 def _put_aside(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
-    fs.store.put_aside(_initialised(fs, old), new.scratch, at)
+    fs.store.rename_to_scratch(_initialised(fs, old), new.scratch, at)
 
 
 def _set_default(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
@@ -195,11 +196,11 @@ def _set_default(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
         raise NotFoundError("no such link")
     target = linked_ccache(fs, links[old.name].target)
     fs.store.collection.set_default(target, at)
-    fs.store.drop_link(old.name)
+    fs.store.scratch.remove_link(old.name)
 
 
 def _rename_link(fs: FileSystem, old: Entry, new: Entry, at: Stamp) -> None:
-    fs.store.rename_link(old.name, new.name)
+    fs.store.scratch.rename_link(old.name, new.name)
 
 
 Step = Callable[[FileSystem, Entry, Entry, Stamp], None]

@@ -128,7 +128,7 @@ def _store_credential(fs: FileSystem, file: UnfinishedFile, client: Client) -> A
         nonlocal complete
         if complete:
             raise BadContentError("bytes behind the credential")
-        complete = edits.complete(content)
+        complete = edits.is_complete(content)
         if complete:
             ccache = ccache_of(fs, file.ccache)
             edits.store_complete(ccache, content, Stamp(now, client))

@@ -172,7 +172,7 @@ class Committer:
         for serial in effects.changed:
             ccache = self.store.collection.by_serial(serial)
             if ccache is not None:
-                self.store.generations.renew(ccache, self.clock())
+                self.store.contents.renew(ccache, self.clock())
         more = self.store.take_effects()
         if more is not None:
             effects.superseded += more.superseded

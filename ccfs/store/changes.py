@@ -1,58 +1,87 @@
-"""What all steps share: serial numbers, the log, the limits, and what a step has made stale.
+"""What each step notes of its changes: effects, change times, events.
 
-After a step the layer above takes the effects and tells whoever has to know; the store calls
-nobody.
+Knows ccaches and what has to be told of them; calls nothing above.  After a step the layer above
+takes the effects and brings them to the journal, the kernel and waiting clients.
 """
 
 import math
 
-from ccfs.store.ccache import Ccache, Register
+from ccfs.store.ccache import Ccache
 from ccfs.store.effects import Effects
-from ccfs.store.errors import CcacheLimitError, TotalLimitError
 from ccfs.store.event_log import EventLog
-from ccfs.store.generation import Generation
-from ccfs.store.values import Client, EventKind, Limits, Stamp, Stored
+from ccfs.store.ids import Ids
+from ccfs.store.values import EventKind, Limits, Stamp, Stored
 
-REFUSALS = 1.0
+REFUSAL_INTERVAL = 1.0
 """Seconds between two events that say that a limit was reached."""
-NO_CCACHE = b"-"
+NONE = "-"
+"""Stands in an event for a ccache or a credential where there is none."""
 
 
-class Ledger:
-    """The store's one counter of everything.
+class Changes:
+    """The effects since they were last taken, the event log, and the notes of the layer above.
 
-    `notes`: what the layer above has noted down to have it after a restart.
-
-    Serial numbers begin with the start time in milliseconds, so that they are not met again after
-    a restart either.
+    `change_time`: when a ccache last changed, in whole seconds since the epoch; never the same
+    twice.  `notes`: values that the layer above has set, to have them after a restart.
     """
 
-    def __init__(self, limits: Limits, now: float) -> None:
-        self.limits = limits
-        self.used = 0
+    def __init__(self, limits: Limits, ids: Ids, now: float) -> None:
         self.change_time = int(now)
         self.effects = Effects()
-        self.register = Register(int(now * 1000), limits.credentials)
-        self.events = EventLog(limits.events, self.number)
+        self.events = EventLog(limits.events, ids.new)
         self.notes: dict[bytes, bytes] = {}
         self._refused = -math.inf
 
-    def number(self) -> int:
-        """A serial number that was never given before."""
-        return self.register.number()
-
-    def take_effects(self) -> Effects | None:
-        """What has changed since the last call; None for nothing."""
+    def take(self) -> Effects | None:
+        """Return the effects since the last call; None for none."""
         if not self.effects:
             return None
-        taken, self.effects = self.effects, Effects()
-        self.register.prune()
-        return taken
+        effects, self.effects = self.effects, Effects()
+        return effects
 
-    def note_down(self, key: bytes, value: bytes) -> None:
-        """Keep a value of the layer above across a restart, in place of an earlier one of its key.
+    def changed(self, at: Stamp, kind: EventKind, ccache: Ccache, credential: str = NONE) -> None:
+        """Note one change of a ccache: an event, and a new change time."""
+        ccache.advance_change_time(at.now)
+        self.change_time = max(int(at.now), self.change_time + 1, ccache.change_time)
+        self.log(at, kind, ccache.name, credential)
+        self.effects.changed.add(ccache.serial)
 
-        b"" removes it.  The value may be secret: it is overwritten in the journal once it is gone.
+    def log(self, at: Stamp, kind: EventKind, ccache: bytes, credential: str = NONE) -> None:
+        """Add an event that changes no ccache.  `ccache`: its raw name."""
+        self.events.append(at, kind, ccache, credential)
+        self.effects.logged = True
+
+    def log_refusal(self, at: Stamp, reason: str) -> None:
+        """Add an event that a limit was reached.
+
+        At most one a second: a client that tries again and again must not push out all others.
+        """
+        if 0 <= at.now - self._refused < REFUSAL_INTERVAL:
+            return
+        self._refused = at.now
+        self.log(at, EventKind.REFUSED, NONE.encode("ascii"), reason)
+
+    def removed(self, at: Stamp, ccache: Ccache, removed: tuple[Stored, ...]) -> None:
+        """Note removed records, with an event each."""
+        for stored in removed:
+            self.changed(at, EventKind.REMOVED, ccache, stored.name)
+        self.removed_with_content(ccache, removed)
+
+    def removed_with_content(self, ccache: Ccache, removed: tuple[Stored, ...]) -> None:
+        """Note records that went with all of the content, for which there is one event."""
+        if removed:
+            serials = self.effects.removed_records.setdefault(ccache.serial, [])
+            serials.extend(stored.serial for stored in removed)
+
+    def scratch_file(self, number: int, unchanged: int) -> None:
+        """Note that a scratch file changed, but for `unchanged` bytes at its beginning."""
+        files = self.effects.scratch_files
+        files[number] = min(files.get(number, unchanged), unchanged)
+
+    def set_note(self, key: bytes, value: bytes) -> None:
+        """Set a note in place of an earlier one of its key; b"" removes that.
+
+        The value may be secret: the journal overwrites it once it is replaced or removed.
         """
         if self.notes.get(key, b"") == value:
             return
@@ -61,78 +90,3 @@ class Ledger:
         else:
             del self.notes[key]
         self.effects.notes[key] = value
-
-    def scratch_changed(self, number: int, kept: int) -> None:
-        """A scratch file is not what it was, but for `kept` bytes at its beginning."""
-        files = self.effects.scratch_files
-        files[number] = min(files.get(number, kept), kept)
-
-    def from_behind(self) -> None:
-        """No operation on a file has shown what the last steps have changed."""
-        self.effects.changed_outside_fuse |= self.effects.changed
-
-    def record(self, at: Stamp, what: EventKind, ccache: Ccache, credential: str = "-") -> None:
-        """One change of a ccache: its line in the log, its new change time."""
-        ccache.bump(at.now)
-        self.change_time = max(int(at.now), self.change_time + 1, ccache.change_time)
-        self.note(at, what, ccache, credential)
-        self.effects.changed.add(ccache.serial)
-
-    def note(self, at: Stamp, what: EventKind, ccache: Ccache, credential: str = "-") -> None:
-        """A line in the log for what is no change of a ccache."""
-        self.events.append(at, what, ccache.name, credential)
-        self.effects.logged = True
-
-    def refuse(self, at: Stamp, why: str) -> None:
-        """Log that a limit was reached; at most once a second, so that history stays."""
-        if 0 <= at.now - self._refused < REFUSALS:
-            return
-        self._refused = at.now
-        self.events.append(at, EventKind.REFUSED, NO_CCACHE, why)
-        self.effects.logged = True
-
-    def announce(self, now: float, who: Client) -> None:
-        """Log the credentials whose end is near or has come."""
-        due = dict(self.register.due(now))
-        if not due:
-            return
-        self.register.announced = now
-        found = {
-            stored.serial: (ccache, stored)
-            for ccache in self.register.ccaches.values()
-            for stored in ccache.credentials.values()
-            if stored.serial in due
-        }
-        for serial in filter(found.__contains__, due):
-            ccache, stored = found[serial]
-            what = EventKind.EXPIRED if due[serial] else EventKind.EXPIRING
-            self.note(Stamp(now, who), what, ccache, stored.name)
-            self.effects.changed_outside_fuse.add(ccache.serial)
-
-    def lost(self, at: Stamp, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
-        """Records that are gone."""
-        for stored in gone:
-            self.record(at, EventKind.REMOVED, ccache, stored.name)
-        self.forgotten(ccache, gone)
-
-    def forgotten(self, ccache: Ccache, gone: tuple[Stored, ...]) -> None:
-        """Records that are gone with all the content, which is logged as one change."""
-        if gone:
-            self.effects.removed_records.setdefault(ccache.serial, []).extend(
-                s.serial for s in gone
-            )
-
-    def recount(self, generation: Generation) -> None:
-        """Take the size of a generation and its number of records into account."""
-        size, records = len(generation.data), generation.records
-        self.used += size - generation.counted
-        self.register.records += records - generation.counted_records
-        generation.counted, generation.counted_records = size, records
-
-    def room(self, size: int, more: int, records: int = 0) -> None:
-        """Refuse `more` bytes for something of `size` bytes, or more `records`, by the limits."""
-        self.register.room(records)
-        if more > 0 and size + more > self.limits.ccache_bytes:
-            raise CcacheLimitError(f"over {self.limits.ccache_bytes} bytes in one ccache")
-        if more > 0 and self.used + more > self.limits.total_bytes:
-            raise TotalLimitError(f"over {self.limits.total_bytes} bytes in all")

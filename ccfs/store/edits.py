@@ -1,4 +1,4 @@
-"""Changes of a ccache's content that the server makes itself.
+"""Changes of a ccache's content that the daemon makes itself, for FUSE files and KCM requests.
 
 Each is one step: the bytes are put together, then the ccache goes on under a new number.
 """
@@ -13,28 +13,30 @@ from ccfs.format.errors import FormatError
 from ccfs.format.principal import Principal
 from ccfs.format.wire import COUNT_MAX
 from ccfs.store.ccache import Ccache
-from ccfs.store.changes import Ledger
+from ccfs.store.changes import Changes
+from ccfs.store.contents import Contents
 from ccfs.store.errors import BadContentError, NotFoundError
-from ccfs.store.generations import Generations
-from ccfs.store.image import Delta, Image
+from ccfs.store.image import Image, RecordChanges
 from ccfs.store.record_names import config_name, cut_name
+from ccfs.store.usage import Usage
 from ccfs.store.values import EventKind, Stamp, Stored
 
 
 class Edits:
-    """Store and remove credentials, set what stands in the header."""
+    """Stores and removes credentials, sets configuration entries, principal and KDC offset."""
 
-    def __init__(self, ledger: Ledger, generations: Generations) -> None:
-        self._ledger = ledger
-        self._generations = generations
+    def __init__(self, contents: Contents, usage: Usage, changes: Changes) -> None:
+        self._contents = contents
+        self._usage = usage
+        self._changes = changes
 
-    def complete(self, record: bytes) -> bool:
+    def is_complete(self, record: bytes) -> bool:
         """Whether `record` is one whole marshalled credential (FILE version 4).
 
-        False while it may become one; BadContentError where it can't, or goes on behind its end.
+        False while it may become one.  BadContentError: it can't, or bytes follow it.
         """
         try:
-            end = scan_credential(record, 0, DIALECT_V4, self._ledger.limits.ccache_bytes)
+            end = scan_credential(record, 0, DIALECT_V4, self._usage.limits.ccache_bytes)
         except FormatError as error:
             raise BadContentError(str(error)) from None
         if end is not None and end < len(record):
@@ -43,19 +45,19 @@ class Edits:
 
     def store(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         """Add one marshalled credential (FILE version 4); None for one marked as removed."""
-        self._room(ccache, len(record), 1)
-        if not self.complete(record):
+        self._check_room(ccache, len(record), 1)
+        if not self.is_complete(record):
             raise BadContentError("an incomplete credential")
         return self._store(ccache, record, at)
 
     def store_complete(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
-        """`store` for a record of which `complete` is True."""
-        self._room(ccache, len(record), 1)
+        """`store` for a record that `is_complete`."""
+        self._check_room(ccache, len(record), 1)
         return self._store(ccache, record, at)
 
     def _store(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
-        self._upgrade(ccache, at)
-        with self._generations.rewriting(ccache, at.now):
+        self._convert_to_v4(ccache, at)
+        with self._contents.new_number(ccache, at.now):
             return self._add(ccache, record, at)
 
     def remove(self, ccache: Ccache, serial: int, at: Stamp) -> None:
@@ -63,21 +65,21 @@ class Edits:
         self.remove_all(ccache, [serial], at)
 
     def remove_all(self, ccache: Ccache, serials: Sequence[int], at: Stamp) -> None:
-        """Remove credentials and configuration entries in one step; NotFoundError: none is gone."""
-        gone = [stored for serial in serials if (stored := ccache.find(serial))]
-        if len(gone) < len(serials):
+        """Remove records in one step; where one isn't there, NotFoundError and no change."""
+        removed = [stored for serial in serials if (stored := ccache.find(serial))]
+        if len(removed) < len(serials):
             raise NotFoundError("no such credential")
-        with self._generations.rewriting(ccache, at.now):
-            self._bury(ccache, gone, at)
+        with self._contents.new_number(ccache, at.now):
+            self._remove(ccache, removed, at)
 
     def set_config(self, ccache: Ccache, key: ConfigKey, value: bytes, at: Stamp) -> None:
         """Set a configuration entry, in place of those of the same key."""
         entry = make_config(_initialised(ccache)[1].principal, key, value)
         record = encode_credential(entry, DIALECT_V4)
-        self._room(ccache, len(record), 1)
-        self._upgrade(ccache, at)
-        with self._generations.rewriting(ccache, at.now):
-            self._bury(ccache, _entries(ccache, key), at)
+        self._check_room(ccache, len(record), 1)
+        self._convert_to_v4(ccache, at)
+        with self._contents.new_number(ccache, at.now):
+            self._remove(ccache, _entries(ccache, key), at)
             self._add(ccache, record, at)
 
     def remove_config(self, ccache: Ccache, key: ConfigKey, at: Stamp) -> None:
@@ -85,37 +87,37 @@ class Edits:
         entries = _entries(ccache, key)
         if not entries:
             raise NotFoundError("no such configuration entry")
-        with self._generations.rewriting(ccache, at.now):
-            self._bury(ccache, entries, at)
+        with self._contents.new_number(ccache, at.now):
+            self._remove(ccache, entries, at)
 
-    def beginning(self, principal: Principal, offset: int | None = None) -> bytes:
-        """The bytes of a ccache without credentials, for which there is room.
+    def empty_ccache(self, principal: Principal, offset: int | None = None) -> bytes:
+        """Return the bytes of a ccache without records.  Raises TotalLimitError, CcacheLimitError.
 
-        `offset`: the KDC's clock minus ours in seconds, None for unknown.
+        `offset`: seconds by which the KDC's clock is ahead of the host's, None for unknown.
         """
         header = Header(DIALECT_V4)
         data = _encode(Prefix(header.with_kdc_offset(offset), principal))
-        self._ledger.room(0, len(data))
+        self._usage.check(0, len(data))
         return data
 
     def set_principal(self, ccache: Ccache, principal: Principal, at: Stamp) -> None:
         """Set the client principal; the credentials stay, the KDC offset is unset (CCAPI).
 
-        An uninitialised ccache becomes an initialised one without credentials; who was about to
-        write one is left with a file that is gone.
+        An uninitialised ccache becomes an initialised one without credentials.  A client that was
+        writing its file has a superseded one open then.
         """
         if ccache.initialised:
             self._set_prefix(ccache, principal, None, at, EventKind.PRINCIPAL)
         else:
-            self._generations.initialise(ccache, self.beginning(principal), at)
+            self._contents.initialise(ccache, self.empty_ccache(principal), at)
 
     def set_kdc_offset(self, ccache: Ccache, seconds: int | None, at: Stamp) -> None:
-        """Set or clear how far the KDC's clock is ahead of ours, in seconds."""
+        """Set how far the KDC's clock is ahead of the host's, in seconds; None clears it."""
         principal = _initialised(ccache)[1].principal
         self._set_prefix(ccache, principal, seconds, at, EventKind.OFFSET)
 
     def _set_prefix(
-        self, ccache: Ccache, principal: Principal, offset: int | None, at: Stamp, what: EventKind
+        self, ccache: Ccache, principal: Principal, offset: int | None, at: Stamp, kind: EventKind
     ) -> None:
         image, old = _initialised(ccache)
         tags = old.header.tags
@@ -124,47 +126,51 @@ class Edits:
         except FormatError as error:
             raise BadContentError(str(error)) from None
         data = _encode(Prefix(header, principal))
-        self._room(ccache, len(data) - image.body)
-        self._upgrade(ccache, at)
-        with self._generations.rewriting(ccache, at.now):
+        self._check_room(ccache, len(data) - image.records_start)
+        self._convert_to_v4(ccache, at)
+        with self._contents.new_number(ccache, at.now):
             image.rebuild(data, image.records())
-            self._ledger.record(at, what, ccache)
-            self._generations.apply(ccache, Delta(), at, was=True)
+            self._changes.changed(at, kind, ccache)
+            self._contents.apply(ccache, RecordChanges(), at, was_initialised=True)
 
     def _add(self, ccache: Ccache, record: bytes, at: Stamp) -> Stored | None:
         image, _ = _initialised(ccache)
-        self._generations.set_aside(ccache)
-        delta = image.append(record, whole=True)
-        self._generations.apply(ccache, delta, at, was=True)
-        return delta.added[0] if delta.added else None
+        self._contents.set_incomplete_aside(ccache)
+        changes = image.append(record, whole=True)
+        self._contents.apply(ccache, changes, at, was_initialised=True)
+        return changes.added[0] if changes.added else None
 
-    def _bury(self, ccache: Ccache, gone: list[Stored], at: Stamp) -> None:
+    def _remove(self, ccache: Ccache, removed: list[Stored], at: Stamp) -> None:
         image, _ = _initialised(ccache)
-        for stored in gone:
-            self._generations.apply(ccache, image.bury(stored.serial), at, was=True)
-        if image.wasteful:
-            self._generations.compact(ccache, image)
+        for stored in removed:
+            changes = image.remove(stored.serial)
+            self._contents.apply(ccache, changes, at, was_initialised=True)
+        if image.mostly_removed:
+            self._contents.compact(ccache, image)
 
-    def _room(self, ccache: Ccache, more: int, records: int = 0) -> None:
-        """Refuse `more` bytes and `records`, and the bytes that writing it in version 4 takes."""
+    def _check_room(self, ccache: Ccache, more: int, records: int = 0) -> None:
+        """Refuse `more` bytes and `records`, with what conversion to FILE version 4 adds."""
         image, _ = _initialised(ccache)
         if image.dialect != DIALECT_V4:
             prefix, converted = _in_version_4(image)
-            more += len(prefix) + sum(len(record) for record, _ in converted) - image.complete
-        self._ledger.room(ccache.size, more, records)
+            more += len(prefix) + sum(len(record) for record, _ in converted) - image.records_end
+        self._usage.check(ccache.size, more, records)
 
-    def _upgrade(self, ccache: Ccache, at: Stamp) -> None:
-        """Write the image in version 4: older ones have no place for what we add."""
+    def _convert_to_v4(self, ccache: Ccache, at: Stamp) -> None:
+        """Write the image in FILE version 4: earlier ones have no KDC offset.
+
+        Records of KCM clients are in version 4, too.
+        """
         image, _ = _initialised(ccache)
         if image.dialect != DIALECT_V4:
-            with self._generations.rewriting(ccache, at.now):
-                self._generations.set_aside(ccache)
+            with self._contents.new_number(ccache, at.now):
+                self._contents.set_incomplete_aside(ccache)
                 image.rebuild(*_in_version_4(image))
-                self._ledger.effects.rewritten.add(ccache.serial)
+                self._changes.effects.rewritten.add(ccache.serial)
 
 
 def _encode(prefix: Prefix) -> bytes:
-    if len(prefix.principal.components) >= COUNT_MAX:  # with the realm it is one more
+    if len(prefix.principal.components) >= COUNT_MAX:  # version 1 counts the realm as one more
         raise BadContentError(f"fewer than {COUNT_MAX} components")
     try:
         return encode_prefix(prefix)
@@ -183,11 +189,14 @@ def _in_version_4(image: Image) -> tuple[bytes, list[tuple[bytes, Stored | None]
 
 
 def _entries(ccache: Ccache, key: ConfigKey) -> list[Stored]:
-    """The configuration entries of a key: those of its name, but for others that look so."""
+    """The configuration entries of a key.
+
+    A file name isn't enough: that of another KEY~PRINCIPAL may be this KEY~ID.
+    """
     image, _ = _initialised(ccache)
     name = config_name(key.key, key.principal)
-    found = [s for s in ccache.config.values() if s.name in (name, cut_name(name, f"~{s.ident}"))]
-    return [stored for stored in found if _key(image, stored) == key]
+    named = [s for s in ccache.config.values() if s.name in (name, cut_name(name, f"~{s.ident}"))]
+    return [stored for stored in named if _key(image, stored) == key]
 
 
 def _key(image: Image, stored: Stored) -> ConfigKey | None:

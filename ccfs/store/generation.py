@@ -1,88 +1,144 @@
-"""The bytes behind one number: what a reader holds open.
+"""One run of bytes under one number, and the open files that refer to it.
 
-A generation is the current content of a ccache, or superseded: rewritten (the ccache went on under
+A generation is the current content of a ccache, or superseded: rewritten (the ccache goes on under
 a newer number; writes follow it there) or replaced (the file was unlinked or renamed over; writes
-reach nothing but its own bytes).  One without a ccache is a scratch file.  A number is never
-reused, and a superseded generation keeps its bytes while somebody has it open.
+reach only the generation's own bytes).  One that belongs to no ccache is a scratch file.  A number
+is never reused, and a superseded generation keeps its bytes while a client has it open.
+
+Knows bytes, records and numbers; ccaches only by their serial numbers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ccfs.format.dialect import DIALECT_V4, Dialect
 from ccfs.store.image import Image, Span
-
-if TYPE_CHECKING:
-    from ccfs.store.ccache import Ccache
-    from ccfs.store.open_files import OpenFile
+from ccfs.store.values import Client
 
 
-class Frozen(NamedTuple):
-    """What readers of a generation had in front of them before it was superseded."""
+class ScratchName(NamedTuple):
+    """Where a scratch file is: the serial number of a ccache (None: in `dir/`), and its name."""
+
+    directory: int | None
+    name: bytes
+
+
+class ReaderCopy(NamedTuple):
+    """The bytes and records of a generation, copied for its readers before a change."""
 
     data: bytearray
     spans: list[Span]
     dialect: Dialect
 
 
-class Generation:
-    """One run of bytes with a number.
+class OpenFile:
+    """One open of a generation.
 
-    `image` indexes the bytes of a current one.  `mtime`, `superseded`, `used` (when somebody last
-    did anything with a scratch file): seconds.  `handles`: how
-    many open files refer to it, `writers`: how many of them may write.  `tail_of`: the open file
-    whose incomplete record is at the end.  `place`: where it is a scratch file: the serial of a
-    ccache (0: `dir/`) and its name.  `unknown`: whether a restart has lost its bytes.
-    `presumed`: whether one of `handles` is there because somebody may have it open.  `left`: that
-    no name leads to it, and the journal has its bytes for those who have it open.
-    `counted`, `counted_records`: how many bytes and records of the limits it takes.
-    `followers`: the open files that were opened by its number when it was no longer current itself.
+    `number`: the number that the client opened; where that isn't the current one's, the file's
+    writes have to be shown to all other clients.  `opened_by`: the superseded generation of that
+    number.  `incomplete`: the beginning of a record that this file is still writing, while it can't
+    be at the end of the ccache.  `shredding`: whether the file has overwritten the whole ccache
+    with other bytes.  `handle`: the number by which the layer above names the file, also after a
+    restart.
     """
 
     __slots__ = (
-        "_lineage",
+        "append",
+        "client",
+        "generation",
+        "handle",
+        "incomplete",
+        "number",
+        "opened_by",
+        "shredding",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        generation: Generation,
+        opened_by: Generation | None,
+        *,
+        writes: bool,
+        append: bool,
+        client: Client,
+        handle: int | None = None,
+    ) -> None:
+        self.generation = generation
+        self.opened_by = opened_by
+        self.number: int | None = opened_by.number if opened_by else generation.number
+        self.writes = writes
+        self.append = append
+        self.client = client
+        self.handle = handle
+        self.incomplete = b""
+        self.shredding = False
+
+
+class Generation:
+    """One run of bytes with a number.
+
+    `owner`: the serial number of the ccache that it is, or was, the content of; `lineage`: that
+    ccache's lineage then.  `image`: the index over the bytes of a current one.  `mtime`,
+    `superseded_at`, `last_used`: seconds since the epoch.  `expires`: whether a scratch file is
+    dropped some time after its last use.  `scratch_name`: that of a scratch file.
+
+    `open_count`: how many open files refer to it; `writer_count`: how many of these may write.
+    `presumed_open`: whether one of `open_count` stands for a client that may have opened it before
+    a restart.  `opened_later`: open files of newer generations that were opened by this number.
+    `incomplete_file`: the open file that writes the incomplete record at the end.
+
+    `bytes_lost`: whether a restart has lost the bytes.  `orphan`: whether it is open, no name leads
+    to it, and the journal keeps its bytes.  `spans`, `dialect`: the records that its readers see.
+    `counted_bytes`, `counted_records`: what it takes of the limits (`Usage`).
+    """
+
+    __slots__ = (
         "_plain",
-        "ccache",
-        "counted",
+        "bytes_lost",
+        "counted_bytes",
         "counted_records",
         "dialect",
-        "followers",
-        "handles",
+        "expires",
         "image",
-        "left",
+        "incomplete_file",
+        "last_used",
+        "lineage",
         "mtime",
         "number",
-        "place",
-        "presumed",
+        "open_count",
+        "opened_later",
+        "orphan",
+        "owner",
+        "presumed_open",
+        "scratch_name",
         "spans",
-        "superseded",
-        "tail_of",
-        "unknown",
-        "used",
-        "writers",
+        "superseded_at",
+        "writer_count",
     )
 
     def __init__(self, number: int, mtime: float) -> None:
         self.number = number
         self.mtime = mtime
-        self.used = mtime
-        self.ccache: Ccache | None = None
+        self.last_used = mtime
+        self.expires = True
+        self.owner: int | None = None
+        self.lineage: int | None = None
         self.image: Image | None = None
         self.dialect: Dialect = DIALECT_V4
         self.spans: list[Span] = []
-        self.superseded: float | None = None
-        self.tail_of: OpenFile | None = None
-        self.followers: list[OpenFile] = []
-        self.handles = 0
-        self.presumed = False
-        self.left = False
-        self.writers = 0
-        self.place: tuple[int, bytes] | None = None
-        self.unknown = False
-        self.counted = 0
+        self.superseded_at: float | None = None
+        self.incomplete_file: OpenFile | None = None
+        self.opened_later: list[OpenFile] = []
+        self.open_count = 0
+        self.writer_count = 0
+        self.presumed_open = False
+        self.orphan = False
+        self.scratch_name: ScratchName | None = None
+        self.bytes_lost = False
+        self.counted_bytes = 0
         self.counted_records = 0
-        self._lineage = 0
         self._plain = bytearray()
 
     @property
@@ -91,79 +147,70 @@ class Generation:
         return self.image.data if self.image is not None else self._plain
 
     @property
-    def records(self) -> int:
-        """How many records it has, removed ones included."""
+    def record_count(self) -> int:
+        """How many records it has, placeholders of removed ones included."""
         return len(self.image.spans if self.image is not None else self.spans)
 
     @property
-    def named(self) -> bool:
-        """Whether it is a scratch file with a name."""
-        return self.place is not None
-
-    @property
     def current(self) -> bool:
-        """Whether this is what the ccache holds now."""
-        return self.ccache is not None and self.ccache.current is self
+        """Whether this is the content of its ccache."""
+        return self.owner is not None and self.superseded_at is None
 
     @property
-    def rewritten(self) -> bool:
-        """Whether the same content went on under a newer number."""
-        ccache = self.ccache
-        return ccache is not None and not self.current and ccache.lineage == self._lineage
+    def has_name(self) -> bool:
+        """Whether a path leads to it: it is current, or a scratch file with a name."""
+        return self.scratch_name is not None or self.current
 
-    def become(self, ccache: Ccache, image: Image) -> None:
-        """Be the content of `ccache`."""
+    def attach(self, owner: int, lineage: int, image: Image) -> None:
+        """Become the content of a ccache."""
         self.image, self._plain = image, bytearray()
-        self.follow(ccache)
-        ccache.current = self
+        self.owner, self.lineage = owner, lineage
 
-    def follow(self, ccache: Ccache) -> None:
-        """Belong to `ccache`: it has what this is, or was, a generation of."""
-        self.ccache, self._lineage = ccache, ccache.lineage
-
-    @property
-    def lineage(self) -> int:
-        """Which run of the ccache's content it is of: see `Ccache.lineage`."""
-        return self._lineage
-
-    def restore_left(self, ccache: Ccache | None, lineage: int, now: float) -> None:
-        """Be one that was left open before a restart."""
-        self.ccache, self._lineage, self.left = ccache, lineage, True
-        if ccache is not None:
-            self.superseded = now
-            self.dialect = ccache.image.dialect if ccache.image else self.dialect
-
-    def frozen(self) -> Frozen | None:
-        """A copy of the content for its readers, if there are any."""
+    def reader_copy(self) -> ReaderCopy | None:
+        """Copy the content for the readers; None where no client has it open."""
         image = self.image
-        if image is None or not self.handles:
+        if image is None or not self.open_count:
             return None
-        return Frozen(bytearray(image.data), list(image.spans), image.dialect)
+        return ReaderCopy(bytearray(image.data), list(image.spans), image.dialect)
 
-    def freeze(self, kept: Frozen | None, now: float) -> None:
-        """The image goes on under another number; readers keep the bytes that they had."""
-        if kept is not None:
-            self._plain, self.spans, self.dialect = kept
-        self.image, self.tail_of, self.superseded = None, None, now
-
-    def become_plain(self, now: float) -> None:
-        """Be a scratch file: bytes that belong to no ccache."""
-        self.ccache, self.superseded, self.used = None, None, now
+    def supersede(self, copy: ReaderCopy | None, now: float) -> None:
+        """Leave the image to a newer generation; readers keep `copy`."""
+        if copy is not None:
+            self._plain, self.spans, self.dialect = copy
+        self.image, self.incomplete_file, self.superseded_at = None, None, now
 
     def detach(self, now: float) -> None:
-        """Keep the bytes, and be the content of nothing."""
+        """Become superseded with the bytes of the image: the file was unlinked or renamed over."""
         if self.image is not None:
             self._plain = self.image.data
-        self.image, self.tail_of, self.superseded = None, None, now
+        self.image, self.incomplete_file, self.superseded_at = None, None, now
+
+    def become_scratch(self, now: float) -> None:
+        """Belong to no ccache any more."""
+        self.owner, self.superseded_at = None, None
+        self.use(now)
+
+    def use(self, now: float) -> None:
+        """Note a use of a scratch file: it expires some time after the last."""
+        self.last_used, self.expires = now, True
+
+    def restore_superseded(
+        self, owner: int | None, lineage: int | None, dialect: Dialect | None, now: float
+    ) -> None:
+        """Be superseded content of a ccache from before a restart, or of none (None)."""
+        self.owner, self.lineage = owner, lineage
+        if owner is not None:
+            self.superseded_at = now
+            self.dialect = dialect or self.dialect
 
     def extend(self, offset: int, data: bytes) -> None:
-        """Let bytes at `offset` follow those that readers of a superseded one keep."""
-        have = len(self._plain)
-        if self.handles and not self.unknown and offset <= have:
-            self._plain += data[have - offset :]
+        """Append bytes written at `offset` to those that readers of a superseded one have."""
+        size = len(self._plain)
+        if self.open_count and not self.bytes_lost and offset <= size:
+            self._plain += data[size - offset :]
 
-    def discard(self) -> None:
-        """Overwrite the bytes of one that nobody can read any more."""
+    def wipe(self) -> None:
+        """Overwrite and drop the bytes: no client can read them any more."""
         self._plain[:] = bytes(len(self._plain))
         self._plain = bytearray()
         self.spans = []

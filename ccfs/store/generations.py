@@ -1,361 +1,267 @@
-"""The content of ccaches: which generation is current, and how it gets a new one.
+"""The generations by their numbers: which are known, in which state, and when they are dropped.
 
-Knows when bytes that somebody may have cached stop being true: only a write that came through the
-number itself leaves the number as it is.
+Knows what the kernel and the journal may still ask for; never how content changes.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from ccfs.format.dialect import Dialect
 from ccfs.store.ccache import Ccache
-from ccfs.store.changes import Ledger
-from ccfs.store.effects import Listing
-from ccfs.store.errors import NotFoundError
-from ccfs.store.generation import Frozen, Generation
-from ccfs.store.image import Delta, Image
-from ccfs.store.values import EventKind, Stamp, Stored
+from ccfs.store.changes import Changes
+from ccfs.store.errors import GoneError
+from ccfs.store.generation import Generation
+from ccfs.store.ids import Ids
+from ccfs.store.usage import Usage
 
-if TYPE_CHECKING:
-    from ccfs.store.open_files import OpenFile
+ORPHAN_BYTES = 128 * 1024
+"""Bytes of the largest generation that the journal keeps for clients that have it open, although
+no name leads to it."""
+SUPERSEDED_NUMBERS = 4096
+"""How many superseded numbers are known for clients that come with one."""
 
-LEFT_MOST = 128 * 1024
-"""Bytes of what the journal keeps for those who have it open, though no name leads to it."""
-REMEMBERED = 4096
-"""How many superseded numbers are kept for those who ask by one."""
+
+class Stat(NamedTuple):
+    """The attributes of a number: `size` in bytes, `mtime` in seconds since the epoch.
+
+    `number`: that of the generation they are of.  `has_name`: whether a path leads to the number
+    asked for, so that the attributes stay true until effects say otherwise.  `linked`: whether a
+    path leads to `number`.
+    """
+
+    size: int
+    mtime: float
+    number: int
+    has_name: bool
+    linked: bool
 
 
 class Generations:
-    """All generations that have a number somebody may still know."""
+    """All generations whose numbers the kernel or the journal may know.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._known: dict[int, Generation] = {}
+    `ccaches`: all ccaches by serial number; only `Collection` adds and removes them.
+    """
+
+    def __init__(
+        self,
+        ccaches: Mapping[int, Ccache],
+        ids: Ids,
+        usage: Usage,
+        changes: Changes,
+    ) -> None:
+        self._ccaches = ccaches
+        self._ids = ids
+        self._usage = usage
+        self._changes = changes
+        self._by_number: dict[int, Generation] = {}
         self._superseded: OrderedDict[int, None] = OrderedDict()
 
-    def find(self, number: int) -> Generation | None:
-        """The generation of a number, if it is remembered."""
-        return self._known.get(number)
+    # Looking up
 
-    def forget(self, number: int) -> None:
-        """Nobody outside knows this number any more."""
-        generation = self._known.get(number)
+    def find(self, number: int) -> Generation | None:
+        """The generation of a number, if it is known."""
+        return self._by_number.get(number)
+
+    def get(self, number: int) -> Generation:
+        """The generation of a number, or GoneError."""
+        generation = self._by_number.get(number)
         if generation is None:
-            return
-        if generation.presumed:
-            generation.presumed = False
-            generation.handles -= 1
-        has_name = generation.superseded is None and (generation.named or generation.current)
-        if not has_name and not generation.handles:
-            self._drop(generation)
+            raise GoneError("an unknown number")
+        return generation
 
     def numbers(self) -> list[int]:
-        """All numbers that are remembered."""
-        return [*self._known]
+        """All numbers that are known."""
+        return [*self._by_number]
+
+    def ccache(self, serial: int) -> Ccache | None:
+        """The ccache of a serial number."""
+        return self._ccaches.get(serial)
+
+    def owner(self, generation: Generation) -> Ccache | None:
+        """The ccache that a generation is or was the content of, unless it was destroyed."""
+        return self._ccaches.get(generation.owner) if generation.owner is not None else None
+
+    def current_of(self, generation: Generation) -> Generation | None:
+        """The current generation of the ccache that a generation is or was the content of."""
+        ccache = self.owner(generation)
+        return ccache.current if ccache else None
+
+    def is_rewritten(self, generation: Generation) -> bool:
+        """Whether the same content went on under a newer number: writes follow it there."""
+        ccache = self.owner(generation)
+        return (
+            ccache is not None and not generation.current and ccache.lineage == generation.lineage
+        )
+
+    def stat(self, number: int) -> Stat:
+        """The attributes of a number.  GoneError where nothing is there any more.
+
+        A superseded number has the attributes of the current generation, but the size of the bytes
+        that its readers have: the kernel cuts its cached pages to the size it is given, or fills up
+        to it with zeros.  After a restart has lost those bytes the size is the current one's.
+        """
+        generation = self.get(number)
+        if generation.has_name:
+            return Stat(len(generation.data), generation.mtime, number, True, True)
+        current = self.current_of(generation)
+        if current and (self.is_rewritten(generation) or not generation.open_count):
+            keeps_bytes = generation.open_count and not generation.bytes_lost
+            size = len(generation.data) if keeps_bytes else len(current.data)
+            return Stat(size, current.mtime, current.number, False, True)
+        opened = generation
+        if not generation.open_count and generation.opened_later:
+            opened = generation.opened_later[-1].generation
+        if not opened.open_count:
+            raise GoneError("an unlinked file that is not open")
+        return Stat(len(opened.data), opened.mtime, number, False, False)
+
+    def orphans(self) -> list[Generation]:
+        """Generations that no name leads to, and that the journal keeps."""
+        return [g for g in self._by_number.values() if g.orphan]
+
+    def rewritten(self, ccache: Ccache) -> list[Generation]:
+        """The rewritten generations of a ccache."""
+        return [
+            g for g in self._by_number.values() if g.owner == ccache.serial and self.is_rewritten(g)
+        ]
+
+    def rewritten_open(self) -> list[Generation]:
+        """Rewritten generations by whose numbers files are open: their writes follow the ccache."""
+        return [g for g in self._by_number.values() if g.open_count and self.is_rewritten(g)]
+
+    # What the kernel knows, and a restart
+
+    def forget(self, number: int) -> None:
+        """Drop a generation whose number the kernel has forgotten, unless it is in use."""
+        generation = self._by_number.get(number)
+        if generation is None:
+            return
+        if generation.presumed_open:
+            generation.presumed_open = False
+            generation.open_count -= 1
+        if not generation.has_name and not generation.open_count:
+            self.drop(generation)
 
     def unopened(self, known: list[int]) -> list[int]:
-        """The numbers that nobody can have open, where these are `known` outside."""
+        """The numbers that no client can have open, where the kernel knows the numbers `known`.
+
+        A file may be open by an older number of its ccache than that of its bytes.
+        """
         oldest: dict[int, int] = {}
         for number in sorted(known, reverse=True):
-            ccache = self._known[number].ccache
-            if ccache is not None:
-                oldest[ccache.serial] = number
-        named = {*known}
+            owner = self._by_number[number].owner
+            if owner is not None:
+                oldest[owner] = number
+        known_numbers = {*known}
         return [
             number
-            for number, one in self._known.items()
-            if number not in named
-            and (one.ccache is None or oldest.get(one.ccache.serial, number) >= number)
+            for number, generation in self._by_number.items()
+            if number not in known_numbers
+            and (generation.owner is None or oldest.get(generation.owner, number) >= number)
         ]
 
     def presume_open(self) -> None:
-        """Whatever is there may be open: its readers keep what they have until it is forgotten."""
-        for generation in self._known.values():
-            generation.presumed = True
-            generation.handles += 1
+        """Take every generation for open: clients may have opened it before a restart.
 
-    def plain(self, now: float) -> Generation:
-        """A new run of plain bytes: a scratch file."""
-        return self.restored(self._ledger.number(), now)
+        Its readers keep their bytes until the kernel forgets the number.
+        """
+        for generation in self._by_number.values():
+            generation.presumed_open = True
+            generation.open_count += 1
 
-    def restored(self, number: int, mtime: float) -> Generation:
-        """Plain bytes under the number that they had before a restart."""
-        generation = self._known[number] = Generation(number, mtime)
+    def drop_orphans(self) -> None:
+        """Drop what was open and unlinked before a restart: no client has anything open now."""
+        for generation in self.orphans():
+            self.drop(generation)
+
+    def restore(self, number: int | None, mtime: float) -> Generation:
+        """Make an empty generation under its number from before a restart; None: a new number."""
+        number = self._ids.new() if number is None else number
+        generation = self._by_number[number] = Generation(number, mtime)
         return generation
 
-    def restore_older(self, ccache: Ccache, number: int, lineage: int) -> None:
-        """A number that a ccache had before; a restart has lost its bytes."""
-        generation = self.restored(number, ccache.mtime)
-        generation.restore_left(ccache, lineage, ccache.mtime)
-        generation.left, generation.unknown = False, True
+    def restore_superseded(self, ccache: Ccache, number: int, lineage: int | None) -> None:
+        """Know a number that a ccache had earlier; a restart has lost its bytes."""
+        generation = self.restore(number, ccache.mtime)
+        generation.restore_superseded(ccache.serial, lineage, _dialect(ccache), ccache.mtime)
+        generation.bytes_lost = True
         self._superseded[number] = None
 
-    def restore_left(
-        self, number: int, data: bytes, ccache: Ccache | None, lineage: int, now: float
+    def restore_orphan(
+        self, number: int, data: bytes, owner: int | None, lineage: int, now: float
     ) -> None:
-        """One that no name leads to, and that somebody had open before a restart."""
-        generation = self.restored(number, now)
+        """Make a generation that was open and unlinked before a restart.
+
+        `owner`: the serial number of its ccache, None for a scratch file.
+        """
+        generation = self.restore(number, now)
         generation.data.extend(data)
-        generation.restore_left(ccache, lineage, now)
-        if ccache is not None:
+        ccache = self._ccaches.get(owner) if owner is not None else None
+        dialect = _dialect(ccache) if ccache else None
+        generation.restore_superseded(owner, lineage, dialect, now)
+        generation.orphan = True
+        if owner is not None:
             self._superseded[number] = None
-        self._ledger.recount(generation)
+        self._usage.recount(generation)
 
-    def drop_unopened(self) -> None:
-        """Nobody has anything open: what was left open before a restart goes."""
-        for generation in [one for one in self._known.values() if one.left]:
-            self._drop(generation)
+    # Plain bytes
 
-    def left(self) -> list[Generation]:
-        """Those that no name leads to, and that the journal has."""
-        return [one for one in self._known.values() if one.left]
+    def new_scratch(self, now: float) -> Generation:
+        """Make an empty generation that belongs to no ccache."""
+        return self.restore(None, now)
 
-    def _leave(self, generation: Generation) -> None:
-        """No name leads there any more: who has it open goes on with it after a restart, too.
+    def unlink_scratch(self, generation: Generation) -> None:
+        """Drop plain bytes that have no name any more, once no client has them open."""
+        self._changes.effects.superseded.append(generation.number)
+        self._orphan(generation)
+        if not generation.open_count:
+            self.drop(generation)
 
-        Readers of what is large don't: with each change the journal would get all of it.
-        """
-        small = len(generation.data) <= LEFT_MOST
-        if generation.handles and small and not generation.unknown:
-            generation.left = True
-            self._ledger.scratch_changed(generation.number, 0)
+    # The end of a generation
 
-    def older(self) -> list[Generation]:
-        """Superseded ones by whose numbers files are open that write to what came after."""
-        return [g for g in self._known.values() if g.handles and g.rewritten]
-
-    def start(self, ccache: Ccache, at: Stamp) -> Generation:
-        """Make the empty file `ccache` where there is none."""
-        generation = self.plain(at.now)
-        image, _ = ccache.index(bytearray(), self._ledger.limits)
-        generation.become(ccache, image)
-        self._entry(ccache, at)
-        return generation
-
-    def adopt(self, ccache: Ccache, generation: Generation, at: Stamp, what: EventKind) -> None:
-        """Make plain bytes the content of a ccache in one step, under their own number.
-
-        BadContentError where they are no complete beginning of one: nothing changed.
-        """
-        image, gone = ccache.index(generation.data, self._ledger.limits)
-        self._release_current(ccache, at.now)
-        generation.become(ccache, image)
-        self._ledger.recount(generation)
-        self._ledger.effects.rewritten.add(ccache.serial)
-        self._ledger.forgotten(ccache, gone)
-        self._entry(ccache, at)
-        self._ledger.record(at, what, ccache)
-
-    def transfer(self, source: Ccache, target: Ccache, at: Stamp) -> None:
-        """Make the content of `source` that of `target`, under its own number.
-
-        Who has it open follows, by whatever number.
-        """
-        if source.current is None:
-            raise NotFoundError("nothing to move")
-        older = [g for g in self._known.values() if g.ccache is source and g.rewritten]
-        self._release_current(target, at.now)
-        gone = target.take(source)
-        source.lineage += 1
-        self._ledger.effects.metadata.add(source.serial)
-        for generation in older:
-            generation.follow(target)
-        self._ledger.forgotten(target, gone)
-        self._ledger.effects.rewritten.add(target.serial)
-        self._entry(target, at)
-        self._ledger.record(at, EventKind.MOVED, target)
-
-    def initialise(self, ccache: Ccache, data: bytes, at: Stamp) -> None:
-        """Make a header and a principal the content of a ccache, in place of what it has."""
-        self.overwrite(ccache, data, at, EventKind.INITIALISED)
-
-    def overwrite(
-        self,
-        ccache: Ccache,
-        data: bytes | bytearray,
-        at: Stamp,
-        what: EventKind = EventKind.REPLACED,
-    ) -> None:
-        """Make the bytes of a whole ccache the content of one, in place of what it has."""
-        generation = self.plain(at.now)
-        generation.data.extend(data)
-        self.adopt(ccache, generation, at, what)
-
-    def detach(self, ccache: Ccache, at: Stamp) -> None:
-        """Take the file `ccache` away; what is open stays readable as plain bytes."""
-        initialised = ccache.initialised
-        self._release_current(ccache, at.now)
-        self._emptied(ccache, at, initialised)
-
-    def take(self, ccache: Ccache, at: Stamp) -> Generation:
-        """Take the file `ccache` away to be a scratch file, under its own number."""
-        initialised = ccache.initialised
-        generation = self._unhook(ccache, at.now)
-        if generation is None:
-            raise NotFoundError("no ccache file")
-        generation.become_plain(at.now)
-        self._emptied(ccache, at, initialised)
-        return generation
-
-    def _emptied(self, ccache: Ccache, at: Stamp, initialised: bool) -> None:
-        gone = ccache.forget_all()
-        self._ledger.forgotten(ccache, gone)
-        self._entry(ccache, at)
-        if initialised:
-            self._ledger.effects.rewritten.add(ccache.serial)
-            self._ledger.record(at, EventKind.UNINITIALISED, ccache)
-
-    def set_aside(self, ccache: Ccache) -> None:
-        """What somebody is still writing waits with them, not in the way of other records."""
-        current = ccache.current
-        if current and current.image and current.tail_of:
-            waiting, current.tail_of = current.tail_of, None
-            self.wait(waiting, current.image.cut_tail())
-            self._ledger.recount(current)
-
-    def wait(self, file: "OpenFile", pending: bytes) -> None:
-        """Let the beginning of a record wait with the open file that writes it."""
-        file.pending = pending
-        self._ledger.used += len(pending)
-
-    def take_up(self, file: "OpenFile") -> bytes:
-        """Take what waits with an open file away from it."""
-        pending, file.pending = file.pending, b""
-        self._ledger.used -= len(pending)
-        return pending
-
-    @contextmanager
-    def rewriting(self, ccache: Ccache, now: float) -> Iterator[None]:
-        """Around a change behind those who know the number: it goes on under a new one.
-
-        Who has the old one open keeps the bytes from before.  Where the change raises, the number
-        stays.
-        """
-        old = ccache.current
-        kept = old.frozen() if old else None
-        yield
-        self._ledger.effects.changed_outside_fuse.add(ccache.serial)
-        if old is not None and old is ccache.current:
-            self._renumber(ccache, old, kept, now)
-
-    def renew(self, ccache: Ccache, now: float) -> None:
-        """Have what a ccache has go on under a new number."""
-        with self.rewriting(ccache, now):
-            pass
-
-    def _renumber(self, ccache: Ccache, old: Generation, kept: Frozen | None, now: float) -> None:
-        image, tail_of = old.image, old.tail_of
-        assert image is not None
-        new = Generation(self._ledger.number(), old.mtime)
-        self._known[new.number] = new
-        old.freeze(kept, now)
-        new.become(ccache, image)
-        new.tail_of = tail_of
-        self._ledger.effects.metadata.add(ccache.serial)
-        self._ledger.recount(old)
-        self._ledger.recount(new)
-        self._supersede(old)
-
-    def apply(self, ccache: Ccache, delta: Delta, at: Stamp, was: bool) -> None:
-        """Log what a change of the bytes did.  `was`: whether it was initialised before."""
-        ledger = self._ledger
-        effects, serial = ledger.effects, ccache.serial
-        effects.metadata.add(serial)
-        if ccache.current:
-            ccache.current.mtime = at.now
-            ledger.recount(ccache.current)
-        ledger.lost(at, ccache, delta.removed)
-        if was != ccache.initialised:
-            ledger.record(at, EventKind.INITIALISED if not was else EventKind.UNINITIALISED, ccache)
-        elif delta.prefix:
-            ledger.record(at, EventKind.PRINCIPAL, ccache)
-        for stored in delta.added:
-            ledger.record(at, EventKind.STORED, ccache, stored.name)
-        if delta.mixed:
-            effects.rewritten.add(serial)
-        if delta.ends:
-            effects.appended.setdefault(serial, []).extend(delta.ends)
-        if delta.buried:
-            effects.placeholders.setdefault(serial, {}).update(delta.buried)
-
-    def settle(self, generation: Generation, now: float) -> None:
-        """The last open file of a generation is closed."""
-        if generation.ccache and (generation.current or generation.rewritten):
-            self._compact(generation.ccache, now)
-        if generation.ccache and generation.ccache.current is generation:
-            return
+    def release(self, generation: Generation) -> None:
+        """Wipe or drop a generation without a name, whose last open file was closed."""
         if generation.number in self._superseded:
-            self._empty(generation)
-        elif not generation.named:
-            self._drop(generation)
+            self.wipe(generation)
+        elif not generation.has_name:
+            self.drop(generation)
+
+    def supersede(self, generation: Generation) -> None:
+        """Note that a generation is no longer current; its number stays known for a while."""
+        self._changes.effects.superseded.append(generation.number)
+        self._superseded[generation.number] = None
+        self._orphan(generation)
+        if len(self._superseded) > SUPERSEDED_NUMBERS:
+            number, _ = self._superseded.popitem(last=False)
+            oldest = self._by_number.get(number)
+            if oldest and not oldest.open_count:
+                self.drop(oldest)
+
+    def _orphan(self, generation: Generation) -> None:
+        """Have the journal keep what is open and unlinked, for its readers after a restart.
+
+        Not what is large: the journal would get all of it with each change.
+        """
+        small = len(generation.data) <= ORPHAN_BYTES
+        if generation.open_count and small and not generation.bytes_lost:
+            generation.orphan = True
+            self._changes.scratch_file(generation.number, 0)
+
+    def wipe(self, generation: Generation) -> None:
+        """Overwrite the bytes of one that no client can read any more."""
+        generation.wipe()
+        self._usage.recount(generation)
+        if generation.orphan:
+            generation.orphan = False
+            self._changes.scratch_file(generation.number, 0)
 
     def drop(self, generation: Generation) -> None:
-        """Plain bytes without a name: gone once nobody has them open."""
-        self._ledger.effects.superseded.append(generation.number)
-        self._leave(generation)
-        if not generation.handles:
-            self._drop(generation)
-
-    def _compact(self, ccache: Ccache, now: float) -> None:
-        """Leave dead bytes out where they are too many and nobody reads them."""
-        current, image = ccache.current, ccache.image
-        if current and image and image.dead and image.wasteful and not current.handles:
-            self.compact(ccache, image)
-            self._renumber(ccache, current, None, now)
-
-    def compact(self, ccache: Ccache, image: Image) -> None:
-        """Leave removed records out."""
-        image.compact()
-        effects, serial = self._ledger.effects, ccache.serial
-        effects.compacted.add(serial)
-        effects.placeholders.pop(serial, None)
-        if serial in effects.appended:
-            effects.appended[serial] = [
-                s for s in effects.appended[serial] if isinstance(s, Stored)
-            ]
-
-    def _unhook(self, ccache: Ccache, now: float) -> Generation | None:
-        generation = ccache.current
-        if generation is not None:
-            ccache.current = None
-            ccache.lineage += 1
-            generation.detach(now)
-            self._ledger.effects.metadata.add(ccache.serial)
-            self._ledger.recount(generation)
-        return generation
-
-    def _release_current(self, ccache: Ccache, now: float) -> None:
-        generation = self._unhook(ccache, now)
-        if generation is None:
-            return
-        if not generation.handles:
-            self._empty(generation)
-        self._supersede(generation)
-
-    def _supersede(self, generation: Generation) -> None:
-        self._ledger.effects.superseded.append(generation.number)
-        self._superseded[generation.number] = None
-        self._leave(generation)
-        if len(self._superseded) > REMEMBERED:
-            oldest = self._known.get(next(iter(self._superseded)))
-            self._superseded.popitem(last=False)
-            if oldest and not oldest.handles:
-                self._drop(oldest)
-
-    def _empty(self, generation: Generation) -> None:
-        generation.discard()
-        self._ledger.recount(generation)
-        if generation.left:
-            generation.left = False
-            self._ledger.scratch_changed(generation.number, 0)
-
-    def _drop(self, generation: Generation) -> None:
-        self._empty(generation)
-        self._known.pop(generation.number, None)
+        """Forget a generation, and overwrite its bytes."""
+        self.wipe(generation)
+        self._by_number.pop(generation.number, None)
         self._superseded.pop(generation.number, None)
 
-    def _entry(self, ccache: Ccache, at: Stamp) -> None:
-        ccache.mtime = at.now
-        self._ledger.effects.metadata.add(ccache.serial)
-        self._ledger.effects.listings |= {ccache.serial, Listing.DIR}
+
+def _dialect(ccache: Ccache) -> Dialect | None:
+    return ccache.image.dialect if ccache.image else None

@@ -1,330 +1,354 @@
 """Open files: reading and writing the bytes of a generation.
 
-Knows what a write at an offset means for a ccache; never knows names or directories.
+Knows what a write at an offset means for a ccache; never names or directories.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 from ccfs.format.ccache import scan_prefix
 from ccfs.format.dialect import Dialect
 from ccfs.format.errors import FormatError
 from ccfs.format.outline import removed_at
 from ccfs.store.ccache import Ccache
-from ccfs.store.changes import Ledger
+from ccfs.store.changes import Changes
+from ccfs.store.contents import Contents
 from ccfs.store.errors import BadContentError, GoneError, StoreError
-from ccfs.store.generation import Generation
+from ccfs.store.generation import Generation, OpenFile
 from ccfs.store.generations import Generations
 from ccfs.store.image import Image
-from ccfs.store.scratch import KEPT
+from ccfs.store.usage import Usage
 from ccfs.store.values import Client, EventKind, Stamp
 
-Tail = tuple[int, bytes]
-"""An incomplete record: the serial of the ccache that it is for, its bytes so far."""
 
+class IncompleteRecord(NamedTuple):
+    """What an open file has written of a record: the serial of its ccache, the bytes so far."""
 
-class OpenFile:
-    """One open of a generation.
-
-    `number` is the one the opener knows: where it isn't the current one's, its writes are news to
-    everybody else.  `found`: the superseded generation of that number, where it was one.
-    `pending`: the beginning of a record that could not stay at the end of the ccache while this
-    file is still writing it.  `wiping`: whether it has overwritten the whole ccache with something
-    else.  `ident`: a number that the layer above knows the file by, also after a restart; 0: none.
-    """
-
-    __slots__ = (
-        "append",
-        "found",
-        "generation",
-        "ident",
-        "number",
-        "pending",
-        "who",
-        "wiping",
-        "writes",
-    )
-
-    def __init__(
-        self,
-        generation: Generation,
-        found: Generation | None,
-        *,
-        writes: bool,
-        append: bool,
-        who: Client,
-        ident: int = 0,
-    ) -> None:
-        self.ident = ident
-        self.generation = generation
-        self.found = found
-        self.number = found.number if found else generation.number
-        self.writes = writes
-        self.append = append
-        self.who = who
-        self.pending = b""
-        self.wiping = False
+    ccache: int
+    data: bytes
 
 
 class OpenFiles:
-    """What open files do.
+    """Opens, reads, writes and closes files.
 
-    `waiting`: what files that were open before a restart had left incomplete, by their idents: the
-    serial of the ccache, and the bytes.
+    A client may write a record in several writes.  While it is incomplete it is at the end of the
+    ccache, where the client reads it back; when another record has to go there, it waits with its
+    open file (`OpenFile.incomplete`).
     """
 
-    def __init__(self, ledger: Ledger, generations: Generations) -> None:
-        self._ledger = ledger
+    def __init__(
+        self, generations: Generations, contents: Contents, usage: Usage, changes: Changes
+    ) -> None:
         self._generations = generations
-        self._incomplete: dict[int, OpenFile] = {}
-        self.waiting: dict[int, Tail] = {}
+        self._contents = contents
+        self._usage = usage
+        self._changes = changes
+        self._writing: dict[int, OpenFile] = {}  # by handle, those that may have one incomplete
+        self._restored: dict[int, IncompleteRecord] = {}  # by handle, from before a restart
 
     def open(
         self,
         generation: Generation,
-        who: Client,
+        client: Client,
         *,
         writes: bool,
         append: bool,
-        found: Generation | None = None,
-        ident: int = 0,
+        opened_by: Generation | None = None,
+        handle: int | None = None,
     ) -> OpenFile:
-        """Open a generation; `found` is the superseded one by whose number it was found."""
-        generation.handles += 1
-        generation.writers += writes
-        file = OpenFile(generation, found, writes=writes, append=append, who=who, ident=ident)
-        if found:
-            found.followers.append(file)
+        """Open a generation; `opened_by`: the superseded one by whose number it was opened."""
+        generation.open_count += 1
+        generation.writer_count += writes
+        file = OpenFile(
+            generation, opened_by, writes=writes, append=append, client=client, handle=handle
+        )
+        if opened_by:
+            opened_by.opened_later.append(file)
         return file
 
     def reopen(
-        self, number: int, ident: int, who: Client, *, writes: bool, append: bool, known_by: int = 0
+        self,
+        number: int,
+        handle: int,
+        client: Client,
+        *,
+        writes: bool,
+        append: bool,
+        by_other_number: bool = False,
     ) -> OpenFile:
-        """A file that was open before a restart, by its generation's number and its own ident.
+        """Open a file that was open before a restart, with the record that it left incomplete.
 
-        It goes on with the record that it has left incomplete.  `known_by`: the number that its
-        opener knows, where that is another one (`OpenFile.number`).  GoneError: the generation is
-        unknown.
+        `number`: that of its generation; `by_other_number`: whether its client opened another
+        number, which is not known any more.  GoneError: the generation isn't known.
         """
-        generation = self._generations.find(number)
-        if generation is None or not (
-            generation.superseded is None or generation.presumed or generation.rewritten
-        ):
-            raise GoneError("a number nobody knows")
-        found = self._generations.find(known_by)
-        file = self.open(generation, who, writes=writes, append=append, found=found, ident=ident)
-        file.number = known_by or file.number
-        serial, tail = self.waiting.pop(ident, (0, b""))
-        if generation.ccache is not None and generation.ccache.serial == serial:
-            file.pending = tail
-            self._incomplete[ident] = file
-        else:
-            self._ledger.used -= len(tail)
+        generation = self._generations.get(number)
+        known = generation.superseded_at is None or generation.presumed_open
+        if not known and not self._generations.is_rewritten(generation):
+            raise GoneError("a superseded number")
+        file = self.open(generation, client, writes=writes, append=append, handle=handle)
+        if by_other_number:
+            file.number = None
+        restored = self._restored.pop(handle, None)
+        if restored and restored.ccache == generation.owner:
+            file.incomplete = restored.data
+            self._writing[handle] = file
+        elif restored:
+            self._usage.used_bytes -= len(restored.data)
         return file
 
-    def restore(self, waiting: dict[int, Tail]) -> None:
-        """Have what files had left incomplete before a restart wait for them."""
-        self.waiting = waiting
-        self._ledger.used += sum(len(tail) for _, tail in waiting.values())
+    def restore_incomplete(self, records: dict[int, IncompleteRecord]) -> None:
+        """Hold records that files, by handle, left incomplete before a restart, for `reopen`."""
+        self._restored = records
+        self._usage.used_bytes += sum(len(record.data) for record in records.values())
 
-    def drop_waiting(self, at: Stamp) -> None:
-        """Drop what waits for files that were not opened again after a restart."""
-        for serial, tail in self.waiting.values():
-            self._ledger.used -= len(tail)
-            ccache = self._ledger.register.ccaches.get(serial)
+    def drop_restored(self, at: Stamp) -> None:
+        """Drop the incomplete records of files that were not opened again, with an event each."""
+        for record in self._restored.values():
+            self._usage.used_bytes -= len(record.data)
+            ccache = self._generations.ccache(record.ccache)
             if ccache is not None:
-                self._ledger.note(at, EventKind.DROPPED, ccache)
-        self.waiting = {}
+                self._changes.log(at, EventKind.DROPPED, ccache.name)
+        self._restored = {}
 
-    def tails(self) -> dict[int, Tail]:
-        """What files that have an ident have left incomplete: their ccache's serial, the bytes."""
-        if not self._incomplete:
-            return self.waiting
-        tails = {ident: _tail(file) for ident, file in self._incomplete.items()}
-        self._incomplete = {n: f for n, f in self._incomplete.items() if tails[n][1]}
-        return {**self.waiting, **{n: tail for n, tail in tails.items() if tail[1]}}
+    def incomplete_records(self) -> dict[int, IncompleteRecord]:
+        """The incomplete records of all files that have a handle, by that."""
+        if not self._writing:
+            return self._restored
+        records = {}
+        for handle, file in list(self._writing.items()):
+            record = self._incomplete_record(file)
+            if record is not None:
+                records[handle] = record
+            else:
+                del self._writing[handle]
+        return {**self._restored, **records}
 
-    def _remember(self, *files: OpenFile | None) -> None:
-        """Remember files that may have left a record incomplete."""
+    def _incomplete_record(self, file: OpenFile) -> IncompleteRecord | None:
+        """What a file has left incomplete, where it is to become part of a ccache."""
+        generation = file.generation
+        ccache = self._generations.owner(generation)
+        if ccache is None:
+            return None
+        if not generation.current and not self._generations.is_rewritten(generation):
+            return None
+        current, data = ccache.current, file.incomplete
+        if not data and current is not None and current.incomplete_file is file:
+            image = _image(ccache)
+            data = bytes(image.data[image.records_end :])
+        return IncompleteRecord(ccache.serial, data) if data else None
+
+    def _remember_writing(self, *files: OpenFile | None) -> None:
+        """Note files that may have left a record incomplete, if a restart may ask for them."""
         for file in files:
-            if file is not None and file.ident:
-                self._incomplete[file.ident] = file
+            if file is not None and file.handle is not None:
+                self._writing[file.handle] = file
 
     def read(self, file: OpenFile, offset: int, size: int) -> bytes:
         """At most `size` bytes at `offset`.  GoneError where a restart has lost them."""
-        if file.generation.unknown:
+        if file.generation.bytes_lost:
             raise GoneError("bytes from before a restart")
         return bytes(memoryview(file.generation.data)[offset : offset + size])
 
     def write(self, file: OpenFile, offset: int, data: bytes, now: float) -> int:
-        """Write as a file does; returns how many bytes were taken: all, or an error.
+        """Write at `offset`, or at the end for O_APPEND; returns the number of bytes: all.
 
-        Raises BadContentError, CcacheLimitError or TotalLimitError; nothing was changed then.
+        Raises BadContentError, GoneError, CcacheLimitError, TotalLimitError: nothing changed.
         """
-        generation, at = file.generation, Stamp(now, file.who)
-        ccache = generation.ccache
-        if file.wiping:
+        generation, at = file.generation, Stamp(now, file.client)
+        if file.shredding:
             return len(data)
+        ccache = self._generations.owner(generation)
         if ccache is not None and generation.current:
             self._write_current(file, ccache, offset, data, at)
-        elif ccache is not None and generation.rewritten:
+        elif ccache is not None and self._generations.is_rewritten(generation):
             self._write_rewritten(file, ccache, offset, data, at)
         else:
             self._write_plain(file, offset, data, now)
-        self._mirror(file, offset, data)
+        self._extend_superseded(file, offset, data)
         return len(data)
 
-    def _mirror(self, file: OpenFile, offset: int, data: bytes) -> None:
-        """Show those who read a superseded number what was written behind its bytes.
+    def _extend_superseded(self, file: OpenFile, offset: int, data: bytes) -> None:
+        """Append what was written behind the bytes of a superseded number to these.
 
-        The kernel counts that to the size of the number; without it readers would get zeros there.
+        The kernel counts it to the size of the number; readers would get zeros there.
         """
-        shown = file.found or file.generation
-        if shown.rewritten or file.found:
-            have = len(shown.data)
-            shown.extend(offset, data)
-            self._ledger.recount(shown)
-            if shown.left:
-                self._ledger.scratch_changed(shown.number, have)
+        opened = file.opened_by or file.generation
+        if file.opened_by or self._generations.is_rewritten(opened):
+            size = len(opened.data)
+            opened.extend(offset, data)
+            self._usage.recount(opened)
+            if opened.orphan:
+                self._changes.scratch_file(opened.number, size)
 
     def truncate(self, generation: Generation, size: int, at: Stamp) -> None:
-        """Cut to `size` bytes, as the kernel does with its own pages."""
-        if generation.superseded is not None and generation.rewritten:
-            if generation.ccache and generation.ccache.size == size == 0:
+        """Cut to `size` bytes.  BadContentError: a ccache doesn't grow by truncation.
+
+        GoneError for a rewritten generation: the kernel looks the name up again.
+        """
+        ccache, image = self._generations.owner(generation), generation.image
+        if self._generations.is_rewritten(generation):
+            if ccache and ccache.size == size == 0:
                 return
             raise GoneError("a superseded generation")
-        ccache, image = generation.ccache, generation.image
         if ccache is None or image is None:
             self._truncate_plain(generation, size, at.now)
         elif size > len(image.data):
             raise BadContentError("a ccache does not grow by truncation")
         elif size < len(image.data):
-            was, generation.tail_of = ccache.initialised, None
-            self._generations.apply(ccache, image.truncate(size), at, was)
-            with self._behind(ccache, at, image.tail > 0):
-                image.cut_tail()
+            was_initialised, generation.incomplete_file = ccache.initialised, None
+            changes = image.truncate(size)
+            self._contents.apply(ccache, changes, at, was_initialised=was_initialised)
+            # The kernel has cut its pages to `size`, and the store cuts a record that is left over.
+            with self._new_number_if(ccache, at, image.incomplete_bytes > 0):
+                image.cut_incomplete()
 
-    def release(self, file: OpenFile, now: float) -> None:
-        """Close: a tail that this file left incomplete is dropped."""
-        generation, at = file.generation, Stamp(now, file.who)
-        generation.handles -= 1
-        generation.writers -= file.writes
-        if file.writes or generation.used != KEPT:
-            generation.used = now
-        if file.found:
-            file.found.followers.remove(file)
-        ccache = generation.ccache
-        pending = self._generations.take_up(file)
-        if ccache is not None and (generation.current or generation.rewritten):
-            self._drop_tail(file, ccache, at, pending)
-        if not generation.handles:
-            self._generations.settle(generation, now)
+    def close(self, file: OpenFile, now: float) -> None:
+        """Close a file; a record that it has left incomplete is dropped, with an event."""
+        generation, at = file.generation, Stamp(now, file.client)
+        generation.open_count -= 1
+        generation.writer_count -= file.writes
+        if file.writes or generation.expires:
+            generation.use(now)
+        if file.opened_by:
+            file.opened_by.opened_later.remove(file)
+        incomplete = self._contents.take_incomplete(file)
+        ccache = self._generations.owner(generation)
+        if ccache and (generation.current or self._generations.is_rewritten(generation)):
+            self._drop_incomplete(file, ccache, at, incomplete)
+        if not generation.open_count:
+            self._contents.closed(generation, now)
 
-    def _drop_tail(self, file: OpenFile, ccache: Ccache, at: Stamp, pending: bytes) -> None:
+    def sync(self, file: OpenFile) -> None:
+        """fsync(2).  BadContentError where the file has left an incomplete record.
+
+        That is lost when the file is closed; all else is in the journal with each write.
+        """
+        current = self._generations.current_of(file.generation)
+        if file.incomplete or (current and current.incomplete_file is file):
+            raise BadContentError("an incomplete record")
+
+    def _drop_incomplete(
+        self, file: OpenFile, ccache: Ccache, at: Stamp, incomplete: bytes
+    ) -> None:
         current = ccache.current
-        if current and current.tail_of is file:
-            with self._generations.rewriting(ccache, at.now):
-                current.tail_of = None
-                pending += _image(ccache).cut_tail()
-        if pending:
-            self._ledger.note(at, EventKind.DROPPED, ccache)
+        if current and current.incomplete_file is file:
+            with self._contents.new_number(ccache, at.now):
+                current.incomplete_file = None
+                incomplete += _image(ccache).cut_incomplete()
+        if incomplete:
+            self._changes.log(at, EventKind.DROPPED, ccache.name)
 
-    def _behind(self, ccache: Ccache, at: Stamp, news: bool) -> AbstractContextManager[None]:
-        """Around a change that may be news to those who know the number."""
-        return self._generations.rewriting(ccache, at.now) if news else nullcontext()
+    def _new_number_if(
+        self, ccache: Ccache, at: Stamp, needed: bool
+    ) -> AbstractContextManager[None]:
+        """Context of a change that the kernel's cache of the current number may not show."""
+        return self._contents.new_number(ccache, at.now) if needed else nullcontext()
 
     def _write_plain(self, file: OpenFile, offset: int, data: bytes, now: float) -> None:
         generation = file.generation
-        have = len(generation.data)
+        size = len(generation.data)
         if file.append:
-            offset = have
-        self._ledger.room(have, offset + len(data) - have)
-        if offset > have:
-            generation.data.extend(bytes(offset - have))
+            offset = size
+        self._usage.check(size, offset + len(data) - size)
+        if offset > size:
+            generation.data.extend(bytes(offset - size))
         generation.data[offset : offset + len(data)] = data
-        self._plain_changed(generation, min(offset, have), now)
+        self._plain_changed(generation, min(offset, size), now)
 
     def _truncate_plain(self, generation: Generation, size: int, now: float) -> None:
-        have = len(generation.data)
-        self._ledger.room(have, size - have)
-        if size > have:
-            generation.data.extend(bytes(size - have))
+        old_size = len(generation.data)
+        self._usage.check(old_size, size - old_size)
+        if size > old_size:
+            generation.data.extend(bytes(size - old_size))
         del generation.data[size:]
-        self._plain_changed(generation, min(size, have), now)
+        self._plain_changed(generation, min(size, old_size), now)
 
-    def _plain_changed(self, generation: Generation, kept: int, now: float) -> None:
-        generation.mtime = generation.used = now
-        self._ledger.recount(generation)
-        if generation.named or generation.left:
-            self._ledger.scratch_changed(generation.number, kept)
+    def _plain_changed(self, generation: Generation, unchanged: int, now: float) -> None:
+        generation.mtime = now
+        generation.use(now)
+        self._usage.recount(generation)
+        if generation.scratch_name is not None or generation.orphan:
+            self._changes.scratch_file(generation.number, unchanged)
 
     def _write_current(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
     ) -> None:
         image = _image(ccache)
-        if _overwrites(file, offset, data, image):
-            self._wipe(file, ccache, at)
-        elif file.append or offset in (len(image.data), len(image.data) + len(file.pending)):
+        size = len(image.data)
+        if _shreds(file, offset, data, image):
+            self._shred(file, ccache, at)
+        elif file.append or offset in (size, size + len(file.incomplete)):
             self._append(file, ccache, offset, data, at)
-        elif offset > len(image.data):
+        elif offset > size:
             raise BadContentError("a write that leaves a hole")
         else:
             self._overwrite(file, ccache, offset, data, at)
 
-    def _wipe(self, file: OpenFile, ccache: Ccache, at: Stamp) -> None:
-        """Bytes that are no ccache over all that is there, as shred(1) writes them.
+    def _shred(self, file: OpenFile, ccache: Ccache, at: Stamp) -> None:
+        """Empty a ccache that is overwritten as a whole with other bytes, as by shred(1).
 
-        The ccache is empty then, and what this file still writes reaches nothing.
+        What this file still writes has no effect.
         """
-        was, file.wiping = ccache.initialised, True
-        with self._generations.rewriting(ccache, at.now):
-            self._generations.apply(ccache, _image(ccache).truncate(0), at, was)
+        was_initialised, file.shredding = ccache.initialised, True
+        with self._contents.new_number(ccache, at.now):
+            changes = _image(ccache).truncate(0)
+            self._contents.apply(ccache, changes, at, was_initialised=was_initialised)
 
-    def _append(self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp) -> None:
-        """Add bytes at the end of the ccache, wherever their writer thinks that is."""
-        image, was = _image(ccache), ccache.initialised
+    def _append(
+        self, file: OpenFile, ccache: Ccache, offset: int | None, data: bytes, at: Stamp
+    ) -> None:
+        """Add bytes at the end of the ccache.  `offset`: where the client takes that to be.
+
+        None: by an older state of the ccache.
+        """
+        image, was_initialised = _image(ccache), ccache.initialised
         current = ccache.current
         assert current is not None
-        self._ledger.room(len(image.data) + len(file.pending), len(data))
-        other = current.tail_of if current.tail_of is not file else None
+        self._usage.check(len(image.data) + len(file.incomplete), len(data))
+        other = current.incomplete_file if current.incomplete_file is not file else None
         elsewhere = offset != len(image.data) or file.number != current.number
-        with self._behind(ccache, at, elsewhere or bool(other or file.pending)):
-            aside = image.cut_tail() if other else b""
+        with self._new_number_if(ccache, at, elsewhere or bool(other or file.incomplete)):
+            of_other = image.cut_incomplete() if other else b""
             try:
-                delta = image.append(file.pending + data)
+                changes = image.append(file.incomplete + data)
             except StoreError:
-                image.data += aside
+                image.data += of_other
                 raise
-            self._generations.take_up(file)
+            self._contents.take_incomplete(file)
             if other:
-                self._generations.wait(other, aside)
-            current.tail_of = file if image.tail else None
-            self._remember(current.tail_of, other)
-            self._generations.apply(ccache, delta, at, was)
+                self._contents.hold_incomplete(other, of_other)
+            current.incomplete_file = file if image.incomplete_bytes else None
+            self._remember_writing(current.incomplete_file, other)
+            self._contents.apply(ccache, changes, at, was_initialised=was_initialised)
 
     def _overwrite(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
     ) -> None:
-        image, was = _image(ccache), ccache.initialised
+        image, was_initialised = _image(ccache), ccache.initialised
         current = ccache.current
         assert current is not None
-        self._ledger.room(len(image.data), offset + len(data) - len(image.data))
-        with self._behind(ccache, at, file.number != current.number):
-            delta = image.overwrite(offset, data)
-            current.tail_of = (current.tail_of or file) if image.tail else None
-            self._remember(current.tail_of)
-            self._generations.apply(ccache, delta, at, was)
+        self._usage.check(len(image.data), offset + len(data) - len(image.data))
+        with self._new_number_if(ccache, at, file.number != current.number):
+            changes = image.overwrite(offset, data)
+            writing = current.incomplete_file or file
+            current.incomplete_file = writing if image.incomplete_bytes else None
+            self._remember_writing(current.incomplete_file)
+            self._contents.apply(ccache, changes, at, was_initialised=was_initialised)
 
     def _write_rewritten(
         self, file: OpenFile, ccache: Ccache, offset: int, data: bytes, at: Stamp
     ) -> None:
-        """A write by one who knows an older state: an append follows, a removal too."""
+        """Write by the number of an older state: an append and a removal follow the ccache.
+
+        BadContentError for any other write.
+        """
         generation = file.generation
-        if generation.unknown and not file.append:
+        if generation.bytes_lost and not file.append:
             raise GoneError("bytes from before a restart")
         if file.append or offset >= len(generation.data):
             if generation.dialect != _image(ccache).dialect:
-                raise BadContentError("the ccache is written in another version by now")
-            self._append(file, ccache, -1, data, at)
+                raise BadContentError("the ccache is in another version of the format by now")
+            self._append(file, ccache, None, data, at)
             return
         span = generation.span_at(offset)
         if span is None or offset + len(data) > span.end:
@@ -336,13 +360,13 @@ class OpenFiles:
             return
         if not _is_removed(new, generation.dialect):
             raise BadContentError("a write into an older state of the ccache")
-        with self._generations.rewriting(ccache, at.now):
-            delta = _image(ccache).bury(span.stored.serial)
-            self._generations.apply(ccache, delta, at, ccache.initialised)
+        with self._contents.new_number(ccache, at.now):
+            changes = _image(ccache).remove(span.stored.serial)
+            self._contents.apply(ccache, changes, at, was_initialised=ccache.initialised)
 
 
-def _overwrites(file: OpenFile, offset: int, data: bytes, image: Image) -> bool:
-    """Whether a write puts what no ccache can begin with in the place of all that is there."""
+def _shreds(file: OpenFile, offset: int, data: bytes, image: Image) -> bool:
+    """Whether a write covers the whole ccache with bytes that no ccache can begin with."""
     if file.append or offset or not image.data or len(data) < len(image.data):
         return False
     try:
@@ -350,18 +374,6 @@ def _overwrites(file: OpenFile, offset: int, data: bytes, image: Image) -> bool:
     except FormatError:
         return True
     return False
-
-
-def _tail(file: OpenFile) -> Tail:
-    """What a file has left incomplete, where it is to become part of a ccache."""
-    generation, ccache = file.generation, file.generation.ccache
-    if ccache is None or not (generation.current or generation.rewritten):
-        return 0, b""
-    current = ccache.current
-    if file.pending or current is None or current.tail_of is not file:
-        return ccache.serial, file.pending
-    image = _image(ccache)
-    return ccache.serial, bytes(image.data[image.complete :])
 
 
 def _is_removed(record: bytes, dialect: Dialect) -> bool:

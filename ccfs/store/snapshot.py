@@ -1,30 +1,26 @@
-"""What a journal keeps of a store across a restart: values only."""
+"""A store as values, as a journal reads it back after a restart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from struct import Struct
 from typing import NamedTuple
 
 
 class SavedRecord(NamedTuple):
-    """One record of a ccache: its serial number, its name, how many bytes it has.
+    """One record of a ccache: serial number (None: a placeholder), file name, size in bytes."""
 
-    Serial number 0: one that is marked as removed.
-    """
-
-    serial: int
+    serial: int | None
     name: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class SavedCcache:
-    """One ccache.
+    """One ccache; fields without a description are those of `Ccache`.
 
-    `number`: that of its current generation, 0 where there is no file `ccache`, -1 for any new one;
-    `data`: header, principal and records, empty where they are not complete; `data_mtime`: when
-    they changed, None: as `mtime`.  `older`: numbers that it had before, each with its lineage.
-    The other fields are those of `Ccache`.
+    `data`: header, principal and records; empty where they are not complete.  `has_file`: whether
+    there is a file `ccache`; `number`: the number of its generation, None for a new one.
+    `data_mtime`: when the content changed, None: at `mtime`.  `older`: superseded numbers and the
+    lineage of each; None: of another version of the format than `data`.
     """
 
     serial: int
@@ -35,44 +31,41 @@ class SavedCcache:
     mtime: float
     data: bytearray
     records: Sequence[SavedRecord]
-    number: int = -1
+    has_file: bool
+    number: int | None = None
     data_mtime: float | None = None
     lineage: int = 0
-    nominal: bool = False
-    older: Sequence[tuple[int, int]] = ()
+    reserved: bool = False
+    older: Sequence[tuple[int, int | None]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A scratch file, or one that no name leads to any more and somebody has open.
+    """A scratch file.
 
-    `place`: the serial of a ccache, 0 for `dir/`, LEFT for nowhere: the name says then what ccache
-    it was of (`left_name`); `number`: that of its generation, -1 for any
-    new one; `kept`: whether it stays however long it is not used.
+    `directory`: the serial number of a ccache, None for `dir/`.  `number`: that of its generation,
+    None for a new one.  `expires`: whether it is dropped when it isn't used.
     """
 
-    place: int
+    directory: int | None
     name: bytes
     mtime: float
     data: bytes
-    number: int = -1
-    kept: bool = True
+    number: int | None = None
+    expires: bool = False
 
 
-LEFT = -1
-"""The place of a file that no name leads to."""
-_LEFT = Struct(">qq")
+class SavedOrphan(NamedTuple):
+    """A file that was open and that no name led to.
 
+    `owner`: the serial number of the ccache whose content it was, None for a scratch file;
+    `lineage`: that ccache's lineage then.
+    """
 
-def left_name(ccache: int, lineage: int) -> bytes:
-    """What stands for the name of one: the serial of its ccache (0: of none) and its lineage."""
-    return _LEFT.pack(ccache, lineage)
-
-
-def of_left(name: bytes) -> tuple[int, int]:
-    """What `left_name` was given."""
-    ccache, lineage = _LEFT.unpack(name)
-    return ccache, lineage
+    number: int
+    data: bytes
+    owner: int | None
+    lineage: int
 
 
 class SavedLink(NamedTuple):
@@ -85,7 +78,7 @@ class SavedLink(NamedTuple):
 
 
 class SavedEvents(NamedTuple):
-    """The log of changes: the lines that are kept, the first of which begins at `start`.
+    """The event log: its newest lines, the first of which begins at position `start`.
 
     `sequence`: the number of the last event; `editions`: number, base and header of each.
     """
@@ -99,32 +92,35 @@ class SavedEvents(NamedTuple):
 
 
 class SavedWhole(NamedTuple):
-    """What there is once: times, counters, and whether a client has chosen the default.
+    """What there is once in a store.
 
-    `start_time`: when the store was made first, 0.0 for now; `announced`: until when the ends of
-    credentials were announced (both in seconds since the epoch).
+    `last`: the highest serial number.  `start_time`: when the store was first made (None: now);
+    `announced_until`: until when expiry was announced; both in seconds since the epoch.
+    `next_number`, `default_chosen`, `mtime`: those of `Collection`.
     """
 
     change_time: int
     last: int
-    start_time: float = 0.0
+    start_time: float | None = None
     mtime: float = 0.0
-    unique: int = 0
-    chosen: bool | None = None
-    announced: float = 0.0
+    next_number: int = 0
+    default_chosen: bool = False
+    announced_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A whole store, the default ccache first.
 
-    `tails`: what open files have left incomplete, by their idents: the ccache's serial, the bytes.
+    `incomplete`: what open files have left incomplete, by their handles: the serial number of the
+    ccache, the bytes.  `notes`: those of the layer above.
     """
 
     whole: SavedWhole
     ccaches: tuple[SavedCcache, ...]
     files: tuple[SavedFile, ...] = ()
+    orphans: tuple[SavedOrphan, ...] = ()
     links: tuple[SavedLink, ...] = ()
-    tails: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    incomplete: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     notes: dict[bytes, bytes] = field(default_factory=dict)
     events: SavedEvents | None = None

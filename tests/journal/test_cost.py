@@ -52,7 +52,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_step_write_size_is_independent_of_ccache_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generations, "LEFT_MOST", 0)
+    monkeypatch.setattr(generations, "ORPHAN_BYTES", 0)
     counted, new = [], record(b"new/one@R")
     for number in (10, 10_000):
         with journaled_store() as journaled:
@@ -86,7 +86,7 @@ def test_mostly_dead_log_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT, ticket=bytes(5000))))
         journaled.commit()
-        assert journaled.journal._next is None
+        assert journaled.journal._new_writer is None
         most, files = 0, set()
         for number in range(400):
             stored = journaled.store.edits.store(
@@ -110,21 +110,21 @@ def test_rewritten_log_has_step_that_failed(monkeypatch: pytest.MonkeyPatch) -> 
         ccaches = [fill(journaled.store, whole(record(TGT)), b"c%d" % n) for n in range(8)]
         journaled.commit()
         monkeypatch.setattr(journals, "SLICE", 1)
-        journaled.journal._most = 0
+        journaled.journal._size_limit = 0
         journaled.store.edits.set_kdc_offset(ccaches[0], 1, at())
         journaled.commit()
-        assert journaled.journal._next is not None
+        assert journaled.journal._new_writer is not None
         for ccache in ccaches:
             journaled.store.edits.set_kdc_offset(ccache, 7, at())
         with monkeypatch.context() as patched:
             patched.setattr(Log, "append", raise_enospc)
             with pytest.raises(DamagedError):
                 journaled.commit()
-        journaled.journal._most = 0
+        journaled.journal._size_limit = 0
         for number in range(20):
             journaled.store.edits.set_kdc_offset(ccaches[0], number + 10, at())
             journaled.commit()
-        assert journaled.journal._next is None
+        assert journaled.journal._new_writer is None
         assert_survives_kill(journaled)
 
 
@@ -172,7 +172,7 @@ def test_log_is_rewritten_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
         ccaches = [fill(journaled.store, data, b"c%d" % n) for n in range(8)]
         prepared(journaled)
         monkeypatch.setattr(journals, "SLICE", 1)
-        journaled.journal._most = 0
+        journaled.journal._size_limit = 0
         beside, scratch_state = journaled.path.with_name("journal.new"), 0
         for number in range(40):
             ccache = ccaches[number % 7]
@@ -186,11 +186,11 @@ def test_log_is_rewritten_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
             journaled.commit()
             scratch_state += beside.exists()
             assert_survives_kill(journaled)
-            if journaled.journal._next is None:
+            if journaled.journal._new_writer is None:
                 break
         assert scratch_state >= 5
         assert not beside.exists()
-        journaled.journal._most = 0
+        journaled.journal._size_limit = 0
         journaled.store.edits.store(ccaches[0], record(b"again@R", ticket=b"<beside>"), at(60))
         journaled.commit()
         assert beside.exists()

@@ -54,7 +54,7 @@ def last_frame(data: bytearray) -> tuple[int, int, int]:
 def steps(data: bytearray, number: int) -> None:
     """Say that so many steps more are acknowledged."""
     now = int.from_bytes(data[64:69], "little")
-    data[64:72] = logs._checked(now + number).to_bytes(8, "little")
+    data[64:72] = logs._with_checksum(now + number).to_bytes(8, "little")
 
 
 @pytest.mark.parametrize(

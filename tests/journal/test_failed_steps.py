@@ -115,7 +115,7 @@ def test_kill_at_any_moment_of_step_leaves_it_done_or_not_done(
         first, second = prepared(journaled)
         before, mark = durable_state(journaled.store), journaled.journal.mark
         monkeypatch.setattr(journals, "SPARE", spare)
-        journaled.journal._most = spare + journaled.journal._writer.log.end
+        journaled.journal._size_limit = spare + journaled.journal._writer.log.end
         with monkeypatch.context() as patched:
             moments = Moments(journaled.path, patched)
             STEPS[step](journaled.store, first, second)

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.daemon import MountOptions
 from ccfs.errors import JournalError
 from ccfs.journal.log import MAGIC, Log, version_of
 from ccfs.journal.open_journal import OpenJournal
-from ccfs.store import Client, Stamp, Store
+from ccfs.store import Client, Limits, Stamp, Store
 from ccfs.store.ccache import Ccache
 from tests.support.paths import VECTORS
 from tests.support.storing import check
@@ -50,10 +49,9 @@ def extracted(vector: str, tmp_path: Path) -> Path:
 
 
 def loaded(path: Path, mountpoint: str = "/m", uid: int = 1000) -> Store:
-    options = MountOptions(mountpoint, journal=str(path))
-    kept = OpenJournal.open(options)
+    kept = OpenJournal.open(str(path), mountpoint)
     try:
-        return kept.store(options, AT._replace(client=Client(uid, 1, "ccfs")))
+        return kept.store(Limits(), AT._replace(client=Client(uid, 1, "ccfs")))
     finally:
         kept.close(wipe=False)
 
@@ -136,14 +134,14 @@ def test_version_6_log_is_converted(log: Path) -> None:
     assert version_of(str(log)) == 7
     assert [one.name for one in log.parent.iterdir()] == ["journal"]
     [scratch] = first.scratch.all()
-    assert scratch.place == (1700000000002, b"ccache.bak")
+    assert scratch.scratch_name == (1700000000002, b"ccache.bak")
     again = loaded(log)
     assert seen(again) == seen(first)
     assert [c.current and c.current.number for c in ccaches(again)] == [
         c.current and c.current.number for c in ccaches(first)
     ]
     assert bytes(again.scratch.all()[0].data) == bytes(scratch.data)
-    assert again.collection.chosen
+    assert again.collection.default_chosen
 
 
 def ccaches(store: Store) -> list[Ccache]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ccfs.daemon import MountOptions
 from ccfs.format.dialect import Dialect
 from ccfs.journal import journal as journals
 from ccfs.journal.lazy_journal import LazyJournal
@@ -20,8 +19,8 @@ from ccfs.store.ccache import Ccache
 from ccfs.store.effects import Effects, Listing
 from ccfs.store.errors import BadContentError, DamagedError, GoneError
 from ccfs.store.event_log import Reader
-from ccfs.store.open_files import OpenFile
-from ccfs.store.scratch import COLLECTION
+from ccfs.store.generation import OpenFile
+from ccfs.store.scratch import DIR
 from tests.support.journal_history import History, secret
 from tests.support.journals import (
     MOUNT,
@@ -57,8 +56,9 @@ MORE = record(b"more@R")
 
 def reopened(store: Store, file: OpenFile) -> OpenFile:
     """The open file as the kernel still has it."""
-    number = file.generation.number
-    return store.open_files.reopen(number, file.ident, USER, writes=file.writes, append=file.append)
+    number, handle = file.generation.number, file.handle
+    assert handle is not None
+    return store.open_files.reopen(number, handle, USER, writes=file.writes, append=file.append)
 
 
 def default(journaled: JournaledStore) -> Ccache:
@@ -69,12 +69,12 @@ def default(journaled: JournaledStore) -> Ccache:
 
 
 @pytest.mark.parametrize("append", [True, False])
-@pytest.mark.parametrize("ident", [7, (1 << 64) - 1])
-def test_incomplete_record_is_completed_after_restart(ident: int, append: bool) -> None:
+@pytest.mark.parametrize("handle", [7, (1 << 64) - 1])
+def test_incomplete_record_is_completed_after_restart(handle: int, append: bool) -> None:
     """At the end that the kernel knows."""
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
-        file = opened(journaled.store, ccache, ident, append=append)
+        file = opened(journaled.store, ccache, handle, append=append)
         end = len(data_of(ccache))
         put(journaled.store, file, LATE[:50], end)
         journaled.commit()
@@ -83,20 +83,20 @@ def test_incomplete_record_is_completed_after_restart(ident: int, append: bool) 
         assert current(default(restarted)).number == file.generation.number
         reopened_file = reopened(restarted.store, file)
         check(restarted.store, [reopened_file])
-        assert reopened_file.pending == LATE[:50]
+        assert reopened_file.incomplete == LATE[:50]
         put(restarted.store, reopened_file, LATE[50:], end + 50)
         check(restarted.store, [reopened_file])
         assert data_of(default(restarted)) == whole(record(TGT), LATE)
         restarted.commit()
         assert state_reloaded(restarted) == durable_state(restarted.store)
-        assert not restarted.store.open_files.tails()
+        assert not restarted.store.open_files.incomplete_records()
         restarted.close()
 
 
 def test_two_incomplete_records_are_completed_after_restart() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
-        files = [opened(journaled.store, ccache, ident) for ident in (7, 8)]
+        files = [opened(journaled.store, ccache, handle) for handle in (7, 8)]
         put(journaled.store, files[0], LATE[:40])
         put(journaled.store, files[1], MORE[:30])
         journaled.commit()
@@ -117,7 +117,7 @@ def test_incomplete_record_of_closed_file_is_dropped() -> None:
         journaled.commit()
         restarted = journaled.restart_after_kill()
         assert LATE[20:140] in restarted.bytes()
-        restarted.store.open_files.drop_waiting(at(100))
+        restarted.store.open_files.drop_restored(at(100))
         restarted.commit()
         check(restarted.store)
         assert LATE[20:140] not in restarted.bytes()
@@ -134,7 +134,7 @@ def test_incomplete_record_goes_into_no_other_ccache() -> None:
         restarted = journaled.restart_after_kill()
         number = current(work).number
         other = restarted.store.open_files.reopen(number, 7, USER, writes=True, append=True)
-        assert other.pending == b""
+        assert other.incomplete == b""
         check(restarted.store, [other])
         restarted.close()
 
@@ -160,8 +160,10 @@ def test_incomplete_header_is_completed_after_restart() -> None:
 
 def test_scratch_file_keeps_its_serial_number() -> None:
     with journaled_store() as journaled:
-        generation = journaled.store.create_scratch(COLLECTION, b"tktAbC", at())
-        file = journaled.store.open_files.open(generation, USER, writes=True, append=False, ident=3)
+        generation = journaled.store.scratch.create(DIR, b"tktAbC", at())
+        file = journaled.store.open_files.open(
+            generation, USER, writes=True, append=False, handle=3
+        )
         data = whole(record(TGT))
         put(journaled.store, file, data[:30])
         journaled.commit()
@@ -184,7 +186,7 @@ def test_appended_bytes_are_logged_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         return append(log, meta, data)
 
     with journaled_store() as journaled:
-        generation = journaled.store.create_scratch(COLLECTION, b"big", at())
+        generation = journaled.store.scratch.create(DIR, b"big", at())
         file = journaled.store.open_files.open(generation, USER, writes=True, append=False)
         put(journaled.store, file, bytes(100_000))
         journaled.commit()
@@ -231,12 +233,12 @@ def test_write_by_superseded_number_renumbers() -> None:
         journaled.store.edits.store(ccache, MORE, at())
         number = current(ccache).number
         journaled.store.open_files.open(
-            current(ccache), USER, writes=True, append=True, found=old, ident=7
+            current(ccache), USER, writes=True, append=True, opened_by=old, handle=7
         )
         journaled.commit()
         restarted = journaled.restart_after_kill()
         reopened_file = restarted.store.open_files.reopen(
-            number, 7, USER, writes=True, append=True, known_by=old.number
+            number, 7, USER, writes=True, append=True, by_other_number=True
         )
         assert contents(restarted.store, reopened_file) == data_of(ccache)
         put(restarted.store, reopened_file, LATE)
@@ -281,7 +283,7 @@ def test_rewritten_log_has_numbers_of_open_files() -> None:
         ccache = fill(journaled.store, whole(record(TGT)))
         file = opened(journaled.store, ccache, 7)
         name = journaled.journal.mark[0]
-        journaled.journal._most = 0
+        journaled.journal._size_limit = 0
         journaled.store.edits.store(ccache, MORE, at())
         journaled.commit()
         assert journaled.journal.mark[0] != name
@@ -302,7 +304,7 @@ def test_removed_records_keep_their_offsets() -> None:
         journaled.commit()
         assert b"<gone>" not in journaled.bytes()
         assert ccache.image
-        assert ccache.image.dead
+        assert ccache.image.removed_bytes
         restarted = journaled.restart_after_kill()
         assert data_of(default(restarted)) == data_of(ccache)
         assert current(default(restarted)).number == current(ccache).number
@@ -386,7 +388,7 @@ def test_mark_names_steps_made(monkeypatch: pytest.MonkeyPatch) -> None:
         assert restarted.journal.mark == second
         restarted.close()
         journaled.committer.commit_or_warn()
-        journaled.journal._most = 0
+        journaled.journal._size_limit = 0
         third = journaled.journal.mark
         journaled.store.edits.store(ccache, LATE, at())
         journaled.commit()
@@ -401,9 +403,8 @@ def test_mark_names_steps_made(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lazy_journal_mark_before_file_exists(tmp_path: Path) -> None:
     """An idle mount has none; the first event makes it, but for those at the start."""
     path = tmp_path / "journal"
-    options = MountOptions(MOUNT, journal=str(path), control=3)
-    late = LazyJournal(options)
-    store = late.store(options, at())
+    late = LazyJournal(str(path), MOUNT)
+    store = late.store(Limits(), at())
     committer = Committer(store, journal=late)
     committer.commit_or_warn()
     assert (late.mark, late.has_made((0, 0)), path.exists()) == ((0, 0), False, False)
@@ -413,8 +414,8 @@ def test_lazy_journal_mark_before_file_exists(tmp_path: Path) -> None:
     name, number = late.mark
     assert (name > 0, number, late.has_made((name, number))) == (True, 2, False)
     late.close(wipe=False)
-    loaded = OpenJournal.open(options)
-    loaded.store(options, at(9))
+    loaded = OpenJournal.open(str(path), MOUNT)
+    loaded.store(Limits(), at(9))
     assert loaded.journal.has_made((0, 0))
     assert loaded.journal.mark == (name, number)
     loaded.close(wipe=True)
@@ -441,7 +442,7 @@ def test_last_effects_are_loaded(anew: bool) -> None:
         work = fill(journaled.store, whole(MORE), b"work")
         journaled.commit()
         if anew:
-            journaled.journal._most = 0
+            journaled.journal._size_limit = 0
         journaled.store.edits.remove(ccache, serial(ccache, "gone@R"), at())
         journaled.store.destroy(work, at())
         effects = journaled.store.take_effects()
@@ -480,7 +481,7 @@ def test_removed_notes_scratch_and_incomplete_records_are_overwritten() -> None:
     with journaled_store() as journaled:
         ccache = fill(journaled.store, whole(record(TGT)))
         store, files = journaled.store, journaled.store.open_files
-        generation = journaled.store.create_scratch(COLLECTION, b"file", at())
+        generation = journaled.store.scratch.create(DIR, b"file", at())
         file = files.open(generation, USER, writes=True, append=False)
         tail = opened(journaled.store, ccache, 7)
         incomplete = record(b"s@R", ticket=secret(3))
@@ -502,7 +503,7 @@ def test_removed_notes_scratch_and_incomplete_records_are_overwritten() -> None:
         put(journaled.store, file, secret(5), 0)
         store.set_note(b"key", b"")
         assert left() == {5}
-        journaled.store.unlink_scratch(COLLECTION, b"file")
+        journaled.store.scratch.unlink(DIR, b"file")
         assert left() == {5}
         journaled.store.close(file, NOW)
         assert left() == set()
@@ -518,7 +519,7 @@ def test_rewritten_log_has_notes_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
         for number in range(9):
             journaled.store.set_note(b"%d" % number, b"value")
         journaled.commit()
-        journaled.journal._most = 0
+        journaled.journal._size_limit = 0
         name = journaled.journal.mark[0]
         for number in range(9):
             journaled.store.set_note(b"%d" % number, b"new" if number % 3 else b"")
@@ -532,7 +533,7 @@ def test_fsync_refuses_incomplete_record() -> None:
         file = opened(journaled.store, fill(journaled.store, whole()), 7)
         put(journaled.store, file, LATE[:9])
         with pytest.raises(BadContentError):
-            journaled.store.sync(file)
+            journaled.store.open_files.sync(file)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -14,9 +14,8 @@ from ccfs.store import Limits, Store
 from ccfs.store import generations as generations
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import StoreError
-from ccfs.store.generation import Generation
-from ccfs.store.open_files import OpenFile
-from ccfs.store.scratch import COLLECTION
+from ccfs.store.generation import Generation, OpenFile
+from ccfs.store.scratch import DIR
 from tests.support.journals import assert_survives_kill, journaled_store
 from tests.support.storing import (
     ALICE,
@@ -101,14 +100,14 @@ class Survives(RuleBasedStateMachine):
         data = whole(*(record(s, dialect=dialect) for s in servers), dialect=dialect)
 
         def replaced() -> None:
-            key = (COLLECTION, b"XyZ123")
-            journaled = self.store.create_scratch(*key, at(self.count))
+            key = (DIR, b"XyZ123")
+            journaled = self.store.scratch.create(*key, at(self.count))
             file = writer(self.store, journaled)
             try:
                 self.store.open_files.write(file, 0, data, 0.0)
                 self.store.replace(key, self.find(name), at(self.count))
             except StoreError:
-                self.store.unlink_scratch(*key)
+                self.store.scratch.unlink(*key)
                 raise
             finally:
                 self.store.close(file, 0.0)
@@ -127,13 +126,15 @@ class Survives(RuleBasedStateMachine):
             self.attempt(lambda p=piece: self.store.open_files.write(file, 0, p, 0.0))  # type: ignore[misc]
             assert_survives_kill(self.made)
         if cut % 3:
-            self.attempt(lambda: self.store.close(self.open.pop(file.ident), 0.0))
+            self.attempt(lambda: self.store.close(self.open.pop(file.handle), 0.0))
 
     def opened(self, generation: Generation, *, append: bool) -> OpenFile:
-        """An open file that has an ident."""
-        ident = self.count * 10 + len(self.open) + 1
-        file = self.store.open_files.open(generation, USER, writes=True, append=append, ident=ident)
-        self.open[ident] = file
+        """An open file that has a handle."""
+        number = self.count * 10 + len(self.open) + 1
+        file = self.store.open_files.open(
+            generation, USER, writes=True, append=append, handle=number
+        )
+        self.open[number] = file
         return file
 
     @rule(which=st.integers(0, 20), data=st.binary(max_size=30), offset=st.integers(0, 99))
@@ -153,7 +154,7 @@ class Survives(RuleBasedStateMachine):
         place = self.find(name).serial
 
         def journaled() -> None:
-            file = self.opened(self.store.create_scratch(place, scratch, at()), append=False)
+            file = self.opened(self.store.scratch.create(place, scratch, at()), append=False)
             self.store.open_files.write(file, 0, data, self.count)
 
         self.attempt(journaled)
@@ -162,9 +163,9 @@ class Survives(RuleBasedStateMachine):
     def rename_file(self, which: int, name: bytes, scratch: bytes) -> None:
         files = self.store.scratch.all()
         if files:
-            old, new = files[which % len(files)].place, (self.find(name).serial, scratch)
+            old, new = files[which % len(files)].scratch_name, (self.find(name).serial, scratch)
             assert old is not None
-            self.attempt(lambda: self.store.rename_scratch(old, new, at(self.count)))
+            self.attempt(lambda: self.store.scratch.rename(old, new, at(self.count)))
 
     @rule(which=st.integers(0, 9), size=st.none() | st.integers(0, 25))
     def cut_file(self, which: int, size: int | None) -> None:
@@ -172,38 +173,38 @@ class Survives(RuleBasedStateMachine):
         files = self.store.scratch.all()
         if files:
             file = files[which % len(files)]
-            assert file.place is not None
+            assert file.scratch_name is not None
             if size is None:
-                self.attempt(lambda: self.store.unlink_scratch(*file.place))  # type: ignore[misc]
+                self.attempt(lambda: self.store.scratch.unlink(*file.scratch_name))  # type: ignore[misc]
             else:
                 self.attempt(lambda: self.store.open_files.truncate(file, size, at(self.count)))
 
     @rule(name=NAMES, scratch=SCRATCH)
     def put_aside(self, name: bytes, scratch: bytes) -> None:
         ccache = self.find(name)
-        self.attempt(lambda: self.store.put_aside(ccache, (ccache.serial, scratch), at()))
+        self.attempt(lambda: self.store.rename_to_scratch(ccache, (ccache.serial, scratch), at()))
 
     @rule(minutes=st.integers(1, 30))
     def expire(self, minutes: int) -> None:
-        self.attempt(lambda: self.store.expire(NOW + 60 * minutes))
+        self.attempt(lambda: self.store.scratch.expire(NOW + 60 * minutes))
 
     @rule(name=NAMES)
     def vacate(self, name: bytes) -> None:
-        self.attempt(lambda: self.store.vacate(self.find(name), at(self.count)))
+        self.attempt(lambda: self.store.destroy_or_reserve(self.find(name), at(self.count)))
 
     @rule(name=NAMES)
     def name_default(self, name: bytes) -> None:
-        self.attempt(lambda: self.store.name_default(name, at(self.count)))
+        self.attempt(lambda: self.store.set_default_name(name, at(self.count)))
 
     @rule(name=SCRATCH, new=st.none() | SCRATCH)
     def link(self, name: bytes, new: bytes | None) -> None:
         """Make a link, or rename or remove the one that is there."""
         if name not in self.store.scratch.links:
-            self.attempt(lambda: self.store.create_link(name, b"caches/x", at(self.count)))
+            self.attempt(lambda: self.store.scratch.create_link(name, b"caches/x", at(self.count)))
         elif new is not None:
-            self.attempt(lambda: self.store.rename_link(name, new))
+            self.attempt(lambda: self.store.scratch.rename_link(name, new))
         else:
-            self.attempt(lambda: self.store.drop_link(name))
+            self.attempt(lambda: self.store.scratch.remove_link(name))
 
     @rule(key=SCRATCH, value=st.binary(max_size=6))
     def note(self, key: bytes, value: bytes) -> None:

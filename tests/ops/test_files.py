@@ -444,10 +444,10 @@ def test_scratch_expires_after_ten_minutes(fs: FileSystem) -> None:
     fs.symlink("link", b"caches/tkt")
     handle = fs.open("dir/kept", CREATE)
     fs.clock.now += 599
-    fs.file_system.store.expire(fs.clock())
+    fs.file_system.store.scratch.expire(fs.clock())
     assert b"scratch" in names(fs, TKT)
     fs.clock.now += 2
-    fs.file_system.store.expire(fs.clock())
+    fs.file_system.store.scratch.expire(fs.clock())
     assert (b"scratch" in names(fs, TKT), b"link" in names(fs, "")) == (False, False)
     assert b"kept" in names(fs, "dir")
     fs.call("release", handle)

@@ -206,7 +206,7 @@ def test_unlinked_ccache_keeps_identity_when_recreated(store: Store) -> None:
     assert (tkt.ident, tkt.lineage) == (ident, lineage + 1)
     assert tkt.change_time > time
     assert serial(tkt, "host%2Fwww@R") > gone
-    assert store.owner(gone) is None
+    assert store.collection.by_record(gone) is None
 
 
 def test_serial_numbers_are_never_reused(store: Store) -> None:
@@ -391,7 +391,7 @@ def test_destroying_all_frees_all_memory(store: Store) -> None:
         files.append(appender(store, current(ccache)))
         store.edits.store(ccache, record(), at())
         store.open_files.write(files[-1], 0, record()[:9], NOW)
-        store.create_scratch(ccache.serial, b"ccache.XyZ123", at())
+        store.scratch.create(ccache.serial, b"ccache.XyZ123", at())
     for ccache in store.collection.all():
         store.destroy(ccache, at())
         check(store, files)
@@ -419,7 +419,7 @@ def test_forgotten_generations_are_dropped(store: Store) -> None:
 
 
 def test_superseded_generations_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccfs.store.generations.REMEMBERED", 10)
+    monkeypatch.setattr("ccfs.store.generations.SUPERSEDED_NUMBERS", 10)
     tkt = fill(store, prefix())
     file, numbers = reader(store, current(tkt)), [current(tkt).number]
     for _ in range(30):

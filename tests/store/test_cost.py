@@ -133,7 +133,7 @@ def test_store_cost_is_independent_of_ccache_size(
     make: Callable[[Store, Ccache], Callable[[], object]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(generations, "LEFT_MOST", 0)  # what is small is kept for its readers
+    monkeypatch.setattr(generations, "ORPHAN_BYTES", 0)  # what is small is kept for its readers
     few, many = (make(*pair) for pair in stores)
     few(), many()  # the first has a name that the next ones find taken
     assert calls(few) == calls(many) > 20
@@ -161,14 +161,14 @@ def test_long_names_are_not_kept_in_memory() -> None:
     long = b"n" * 100_000
     principal = Principal(1, b"R", (long, b"h"))
     data = encode_principal(principal, DIALECT_V4)
-    remembered = [names._encoded_again, principals._again, record_names._listed_again]
+    remembered = [names._cached_encode, principals._decode_cached, record_names._listed_again]
     before = [cache.cache_info().currsize for cache in remembered]
     assert names.encode_name(long) == long.decode()
     assert principals.principal_of(data, DIALECT_V4) == principal
     assert record_names.description_of(Outline(principal, 7, False)).endtime == 7
     assert [cache.cache_info().currsize for cache in remembered] == before
     most = [cache.cache_info().maxsize for cache in remembered]
-    assert most == [names.REMEMBERED] * 3
+    assert most == [names.CACHED_NAMES] * 3
 
 
 def test_credential_memory_overhead_is_small() -> None:

@@ -18,8 +18,10 @@ from tests.support.storing import (
     fill,
     new_store,
     owned,
+    put,
     record,
     whole,
+    writer,
 )
 
 MOST = 4
@@ -39,9 +41,10 @@ def _put(store: Store, ccache: Ccache) -> None:
 
 
 def _scratch(store: Store, ccache: Ccache) -> None:
-    generation = store.create_scratch(ccache.serial, b"new", at())
-    generation.data.extend(whole(record(b"one/more@R")))
-    store.ledger.recount(generation)
+    generation = store.scratch.create(ccache.serial, b"new", at())
+    file = writer(store, generation)
+    put(store, file, whole(record(b"one/more@R")))
+    store.close(file, NOW)
     store.replace((ccache.serial, b"new"), store.collection.create(b"x", at()), at())
 
 

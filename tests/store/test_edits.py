@@ -80,7 +80,7 @@ def test_store_makes_new_generation(store: Store, tkt: Ccache) -> None:
     assert current(tkt).number != number
     assert store.generations.find(number) is not current(tkt)
     assert said(store)[-1] == "stored tkt imap%2Fx@R"
-    assert store.owner(stored.serial) is tkt
+    assert store.collection.by_record(stored.serial) is tkt
     check(store)
 
 
@@ -99,10 +99,10 @@ def test_store_refuses_other_than_one_credential(store: Store, tkt: Ccache, bad:
 def test_store_needs_last_byte_of_credential(store: Store) -> None:
     whole_one = record()
     for size in range(len(whole_one)):
-        assert not store.edits.complete(whole_one[:size])
-    assert store.edits.complete(whole_one)
+        assert not store.edits.is_complete(whole_one[:size])
+    assert store.edits.is_complete(whole_one)
     with pytest.raises(BadContentError):
-        store.edits.complete(whole_one + b"\0")
+        store.edits.is_complete(whole_one + b"\0")
 
 
 def test_stored_removed_record_is_no_credential(store: Store, tkt: Ccache) -> None:
@@ -119,7 +119,7 @@ def test_remove_overwrites_secrets(store: Store, tkt: Ccache) -> None:
     assert names(tkt) == ["krbtgt%2FR@R"]
     assert said(store)[-1] == "removed tkt host%2Fwww@R"
     assert data_of(tkt).count(KEY) == 1
-    assert store.owner(gone) is None
+    assert store.collection.by_record(gone) is None
     check(store)
     for missing in (gone, 0, 10**15):
         with pytest.raises(NotFoundError):
@@ -146,7 +146,7 @@ def test_dead_bytes_never_exceed_live_bytes(store: Store, watched: bool) -> None
         store.edits.remove(tkt, serial(tkt, name), at())
         image = tkt.image
         assert image is not None
-        assert image.dead <= image.complete - image.body - image.dead
+        assert image.removed_bytes <= image.records_end - image.records_start - image.removed_bytes
         check(store, files)
     assert data_of(tkt) == prefix()
     assert all(contents(store, file) == before for file in files)
@@ -556,11 +556,11 @@ def test_expiry_is_end_of_last_tgt(store: Store) -> None:
 
 
 def test_expiry_queue_drops_removed_credentials(store: Store, tkt: Ccache) -> None:
-    register = store.ledger.register
+    expiry = store._expiry
     for _ in range(500):
         stored = store.edits.store(tkt, record(endtime=2**32 - 1), at())
         assert stored is not None
         store.edits.remove(tkt, stored.serial, at())
         store.take_effects()
-    assert len(register._near) <= 4 * len(serials(tkt)) + 66
-    assert register.next_deadline() == 2_000 - 300
+    assert len(expiry) <= 4 * len(serials(tkt)) + 66
+    assert store.next_deadline() == 2_000 - 300

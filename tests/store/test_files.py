@@ -7,7 +7,7 @@ import pytest
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, CcacheLimitError, GoneError, TotalLimitError
-from ccfs.store.open_files import OpenFile
+from ccfs.store.generation import OpenFile
 from ccfs.store.values import Client
 from tests.support.storing import (
     ALICE,
@@ -380,7 +380,7 @@ def test_write_in_place_by_opener_of_older_number(store: Store, tgt: Ccache) -> 
     number = current(tgt).number
     looking = reader(store, current(tgt))
     found = store.generations.find(old)
-    file = store.open_files.open(current(tgt), OTHER, writes=True, append=False, found=found)
+    file = store.open_files.open(current(tgt), OTHER, writes=True, append=False, opened_by=found)
     put(store, file, removed(WWW), before.index(WWW))
     assert current(tgt).number != number
     assert contents(store, looking) == before

@@ -15,7 +15,7 @@ def test_in_place_removal_by_heimdal() -> None:
     after = (VECTORS / "heimdal-removed.ccache").read_bytes()
     store = Store(Limits(), AT)
     ccache = store.collection.default
-    generation = store.generations.start(ccache, AT)
+    generation = store.contents.start(ccache, AT)
     file = store.open_files.open(generation, AT.client, writes=True, append=False)
     store.open_files.write(file, 0, before, 1.0)
     assert list(ccache.credentials) == [

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ccfs.format.ccache import decode_ccache, encode_ccache
 from ccfs.format.outline import Outline
 from ccfs.format.removed_record import is_removed
+from ccfs.store.ccache_scan import is_whole
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
-from ccfs.store.image import Delta, Image, whole
+from ccfs.store.image import Image, RecordChanges
 from ccfs.store.record_names import description_of
 from ccfs.store.values import Stored
 from tests.support.storing import ALICE, BOB, KEY, TGT, V3, config, prefix, record, removed
@@ -32,17 +33,17 @@ class Names:
 
     most: int = 1_000_000
 
-    def room(self, more: int) -> None:
+    def check_room(self, more: int) -> None:
         if len(self.live) + more > self.most:
             raise TotalLimitError("too many")
 
-    def admit(self, outline: Outline) -> Stored:
+    def add(self, outline: Outline) -> Stored:
         self.last += 1
         d = description_of(outline)
         self.live[self.last] = Stored(self.last, d.stem, d.config, d.tgt, d.endtime)
         return self.live[self.last]
 
-    def forget(self, stored: Stored) -> None:
+    def remove(self, stored: Stored) -> None:
         del self.live[stored.serial]
 
 
@@ -56,7 +57,14 @@ def stems(made: Image) -> list[str]:
 
 
 def state(made: Image) -> tuple[object, ...]:
-    return (bytes(made.data), made.prefix, list(made.spans), made.body, made.complete, made.dead)
+    return (
+        bytes(made.data),
+        made.prefix,
+        list(made.spans),
+        made.records_start,
+        made.records_end,
+        made.removed_bytes,
+    )
 
 
 def check(made: Image, names: Names) -> None:
@@ -65,17 +73,17 @@ def check(made: Image, names: Names) -> None:
     if made.prefix is None:
         assert not made.spans
         return
-    cc = decode_ccache(bytes(made.data[: made.complete]))
+    cc = decode_ccache(bytes(made.data[: made.records_end]))
     for span, held in zip(made.spans, cc.credentials, strict=True):
         if span.stored is None:  # removed as Heimdal does it, or as the others do
             assert held.times.endtime == 0
         else:
             assert not is_removed(held)
-    assert made.spans == [] or made.spans[0].start == made.body
+    assert made.spans == [] or made.spans[0].start == made.records_start
     edges = [(a.end, b.start) for a, b in pairwise(made.spans)]
     assert all(end == start for end, start in edges)
-    assert made.complete == (made.spans[-1].end if made.spans else made.body)
-    assert made.dead == sum(s.end - s.start for s in made.spans if s.stored is None)
+    assert made.records_end == (made.spans[-1].end if made.spans else made.records_start)
+    assert made.removed_bytes == sum(s.end - s.start for s in made.spans if s.stored is None)
     for span in made.spans:
         if span.stored:
             assert made.record(span.stored.serial) == made.data[span.start : span.end]
@@ -84,7 +92,7 @@ def check(made: Image, names: Names) -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_vectors_are_indexed_in_one_piece(name: str) -> None:
     made, names = image(vector(name))
-    assert made.tail == 0
+    assert made.incomplete_bytes == 0
     check(made, names)
     live = [c for c in decode_ccache(vector(name)).credentials if not is_removed(c)]
     assert len(live) == len(made.stored()) > 0
@@ -95,7 +103,7 @@ def test_vectors_are_indexed_byte_by_byte(name: str) -> None:
     data = vector(name)
     at_once, _ = image(data)
     made, names = image()
-    ends = {at_once.body, *(span.end for span in at_once.spans if span.stored)}
+    ends = {at_once.records_start, *(span.end for span in at_once.spans if span.stored)}
     for at, byte in enumerate(data):
         delta = made.append(bytes([byte]))
         assert bool(delta) == (at + 1 in ends)
@@ -127,9 +135,9 @@ def test_broken_vectors_are_refused_or_incomplete(name: str) -> None:
     except BadContentError:
         assert state(made) == state(image()[0])
     else:
-        assert made.tail
+        assert made.incomplete_bytes
         check(made, names)
-    assert not whole(data, LIMIT)
+    assert not is_whole(data, LIMIT)
 
 
 @thorough
@@ -147,10 +155,10 @@ def test_mutated_appends_never_leave_the_index_behind(data: st.DataObject) -> No
 
 def test_header_alone_is_incomplete() -> None:
     made, _ = image()
-    assert made.append(prefix()[:-1]) == Delta()
+    assert made.append(prefix()[:-1]) == RecordChanges()
     assert made.prefix is None
-    assert made.tail == len(prefix()) - 1
-    assert made.append(prefix()[-1:]) == Delta(prefix=True)
+    assert made.incomplete_bytes == len(prefix()) - 1
+    assert made.append(prefix()[-1:]) == RecordChanges(prefix=True)
     assert made.prefix is not None
     assert made.prefix.principal == ALICE
 
@@ -188,8 +196,8 @@ def test_length_over_limit_is_refused_at_once(length: int, error: type[StoreErro
 def test_length_up_to_limit_is_incomplete() -> None:
     made, _ = image(prefix())
     length = LIMIT - REALM_START
-    assert made.append(b"\0\0\0\1\0\0\0\1" + length.to_bytes(4, "big")) == Delta()
-    assert made.tail == 12
+    assert made.append(b"\0\0\0\1\0\0\0\1" + length.to_bytes(4, "big")) == RecordChanges()
+    assert made.incomplete_bytes == 12
 
 
 def test_overwrite_by_removed_record_removes_credential() -> None:
@@ -198,9 +206,9 @@ def test_overwrite_by_removed_record_removes_credential() -> None:
     middle = made.spans[1]
     assert middle.stored
     delta = made.overwrite(middle.start, removed(parts[1]))
-    assert delta == Delta((), (middle.stored,), False)
+    assert delta == RecordChanges((), (middle.stored,), False)
     assert stems(made) == ["krbtgt%2FR@R", "imap%2Fx@R"]
-    assert made.dead == len(parts[1])
+    assert made.removed_bytes == len(parts[1])
     assert made.record(middle.stored.serial) is None
     check(made, names)
 
@@ -234,7 +242,7 @@ def test_overwrite_keeps_serials_of_unchanged_records() -> None:
     parts = [record(TGT), record(), record(b"imap/x@R")]
     made, _ = image(ccache(*parts))
     before = made.stored()
-    assert made.overwrite(0, ccache(*parts)) == Delta()
+    assert made.overwrite(0, ccache(*parts)) == RecordChanges()
     assert made.stored() == before
     changed = record(ticket=b"TICKET")
     delta = made.overwrite(made.spans[1].start, changed)
@@ -265,9 +273,9 @@ def test_overwrite_keeps_serials_behind_changed_records() -> None:
 def test_overwrite_past_the_end_appends() -> None:
     made, names = image(ccache(record()))
     new = [record(ticket=b"TICKET"), record(TGT), record(b"imap/x@R")]
-    delta = made.overwrite(made.body, b"".join(new) + new[0][:9])
+    delta = made.overwrite(made.records_start, b"".join(new) + new[0][:9])
     assert len(delta.added) == 3
-    assert made.tail == 9
+    assert made.incomplete_bytes == 9
     check(made, names)
 
 
@@ -276,7 +284,7 @@ def test_overwrite_that_breaks_later_records_is_refused(cut: int) -> None:
     made, names = image(ccache(record(), record(TGT)))
     before = state(made)
     with pytest.raises(BadContentError):
-        made.overwrite(made.body, record(b"longer/name.of.a.host@R")[cut:])
+        made.overwrite(made.records_start, record(b"longer/name.of.a.host@R")[cut:])
     assert state(made) == before
     check(made, names)
 
@@ -286,7 +294,7 @@ def test_overwrite_of_principal_with_same_length() -> None:
     made, names = image(ccache(record()))
     kept = made.stored()
     delta = made.overwrite(0, prefix().replace(b"alice", carol))
-    assert delta == Delta(prefix=True)
+    assert delta == RecordChanges(prefix=True)
     assert made.stored() == kept
     check(made, names)
 
@@ -334,7 +342,7 @@ def test_overwrite_anywhere_is_refused_or_indexed(data: st.DataObject) -> None:
         assert made.data == written
         fresh, _ = image(bytes(written))
         assert [(s.start, s.end) for s in made.spans] == [(s.start, s.end) for s in fresh.spans]
-        ended = made.dead - fresh.dead
+        ended = made.removed_bytes - fresh.removed_bytes
         assert ended or stems(made) == stems(fresh)
         assert made.prefix == fresh.prefix
     check(made, names)
@@ -348,7 +356,7 @@ def test_truncation_anywhere_is_indexed() -> None:
         delta = made.truncate(size)
         assert made.data == data[:size]
         assert made.stored() == [s for s in had if s not in delta.removed]
-        assert delta.prefix == (size < made.body or made.prefix is None)
+        assert delta.prefix == (size < made.records_start or made.prefix is None)
         check(made, names)
         fresh, _ = image(data[:size])
         assert [(s.start, s.end) for s in made.spans] == [(s.start, s.end) for s in fresh.spans]
@@ -361,11 +369,11 @@ def test_bury_overwrites_secrets() -> None:
     made, names = image(ccache(record(TGT), record(ticket=b"the ticket")))
     size = len(made.data)
     gone = made.stored()[1]
-    assert made.bury(gone.serial) == Delta((), (gone,), False)
+    assert made.remove(gone.serial) == RecordChanges((), (gone,), False)
     assert len(made.data) == size
     assert b"the ticket" not in made.data
     assert made.data.count(KEY) == 1
-    assert made.bury(gone.serial) == Delta()
+    assert made.remove(gone.serial) == RecordChanges()
     check(made, names)
 
 
@@ -375,12 +383,12 @@ def test_compaction_removes_dead_records_only() -> None:
     made, names = image(ccache(*parts) + parts[0][:11])
     for span in rng.sample(made.spans, 20):
         assert span.stored
-        made.bury(span.stored.serial)
-    assert made.wasteful
+        made.remove(span.stored.serial)
+    assert made.mostly_removed
     kept = made.stored()
     made.compact()
     assert made.stored() == kept
-    assert (made.dead, made.tail) == (0, 11)
+    assert (made.removed_bytes, made.incomplete_bytes) == (0, 11)
     live = [parts[int(s.name.removeprefix("host%2F").removesuffix("@R"))] for s in kept]
     assert made.data == ccache(*live) + parts[0][:11]
     check(made, names)
@@ -391,7 +399,7 @@ def test_compaction_removes_dead_records_only() -> None:
 def test_at_finds_record_of_offset() -> None:
     made, _ = image(ccache(record(TGT), record()) + record()[:9])
     for offset in range(len(made.data) + 2):
-        found = made.at(offset)
+        found = made.span_at(offset)
         wanted = [s for s in made.spans if s.start <= offset < s.end]
         assert found == (wanted[0] if wanted else None)
 
@@ -401,18 +409,18 @@ def test_at_finds_record_of_offset() -> None:
 def test_whole_recognises_complete_ccaches(cc: object) -> None:
     data = encode_ccache(cc)  # type: ignore[arg-type]
     made, _ = image(data)
-    assert whole(data, LIMIT)
-    ends = {made.body, *(span.end for span in made.spans)}
+    assert is_whole(data, LIMIT)
+    ends = {made.records_start, *(span.end for span in made.spans)}
     for size in range(len(data)):
-        assert whole(data[:size], LIMIT) == (size in ends)
-    assert not whole(data, len(data) - 1)
+        assert is_whole(data[:size], LIMIT) == (size in ends)
+    assert not is_whole(data, len(data) - 1)
 
 
 def test_overwrite_with_zero_end_time_removes_credential() -> None:
     made, names = image(ccache(record(TGT), record(), record(endtime=0)))
     gone, never_ends = made.stored()[1:]
     delta = made.overwrite(made.spans[1].start, record(endtime=0))
-    assert delta == Delta((), (gone,), False)
-    assert made.overwrite(made.spans[2].start, record(endtime=0)) == Delta()
+    assert delta == RecordChanges((), (gone,), False)
+    assert made.overwrite(made.spans[2].start, record(endtime=0)) == RecordChanges()
     assert made.stored()[-1] == never_ends
     check(made, names)

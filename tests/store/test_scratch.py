@@ -13,8 +13,7 @@ from ccfs.store.errors import (
     NotFoundError,
     TotalLimitError,
 )
-from ccfs.store.scratch import COLLECTION, LIFETIME
-from ccfs.store.store import MAX_LINKS
+from ccfs.store.scratch import DIR, LIFETIME, MAX_LINKS
 from tests.support.storing import (
     BOB,
     NOW,
@@ -89,8 +88,8 @@ def test_rename_of_malformed_scratch_is_refused(store: Store, tkt: Ccache, data:
     file = make_scratch(store, tkt.serial, TEMPORARY, data)
     steps: list[Callable[[], None]] = [
         lambda: store.replace((tkt.serial, TEMPORARY), tkt, at()),
-        lambda: store.replace_new((tkt.serial, TEMPORARY), b"tkt", at()),
-        lambda: store.replace_new((tkt.serial, TEMPORARY), b"new", at()),
+        lambda: store.replace_named_by_scratch((tkt.serial, TEMPORARY), b"tkt", at()),
+        lambda: store.replace_named_by_scratch((tkt.serial, TEMPORARY), b"new", at()),
     ]
     for step in steps:
         with pytest.raises(BadContentError):
@@ -105,9 +104,9 @@ def test_missing_scratch_is_not_found(store: Store, tkt: Ccache) -> None:
     missing = (tkt.serial, b"missing")
     steps: list[Callable[[], object]] = [
         lambda: store.replace(missing, tkt, at()),
-        lambda: store.replace_new(missing, b"new", at()),
-        lambda: store.rename_scratch(missing, (COLLECTION, b"x"), at()),
-        lambda: store.unlink_scratch(*missing),
+        lambda: store.replace_named_by_scratch(missing, b"new", at()),
+        lambda: store.scratch.rename(missing, (DIR, b"x"), at()),
+        lambda: store.scratch.unlink(*missing),
     ]
     for step in steps:
         with pytest.raises(NotFoundError):
@@ -117,12 +116,12 @@ def test_missing_scratch_is_not_found(store: Store, tkt: Ccache) -> None:
 
 def test_rename_of_scratch_replaces_scratch(store: Store, tkt: Ccache) -> None:
     one = make_scratch(store, tkt.serial, b"one", b"1")
-    two = make_scratch(store, COLLECTION, b"two", b"22")
+    two = make_scratch(store, DIR, b"two", b"22")
     with pytest.raises(ExistsError):
-        store.create_scratch(COLLECTION, b"two", at())
-    store.rename_scratch((tkt.serial, b"one"), (COLLECTION, b"two"), at())
-    store.rename_scratch((COLLECTION, b"two"), (COLLECTION, b"two"), at())
-    assert store.scratch.get(COLLECTION, b"two") is one.generation
+        store.scratch.create(DIR, b"two", at())
+    store.scratch.rename((tkt.serial, b"one"), (DIR, b"two"), at())
+    store.scratch.rename((DIR, b"two"), (DIR, b"two"), at())
+    assert store.scratch.get(DIR, b"two") is one.generation
     assert contents(store, two) == b"22"
     check(store, [one, two])
     store.close(two, NOW)
@@ -132,7 +131,7 @@ def test_rename_of_scratch_replaces_scratch(store: Store, tkt: Ccache) -> None:
 
 def test_unlinked_scratch_stays_for_open_files(store: Store, tkt: Ccache) -> None:
     file = make_scratch(store, tkt.serial, b"one", b"1")
-    store.unlink_scratch(tkt.serial, b"one")
+    store.scratch.unlink(tkt.serial, b"one")
     store.open_files.write(file, 1, b"2", NOW)
     assert contents(store, file) == b"12"
     number = file.generation.number
@@ -146,7 +145,7 @@ def test_unlinked_scratch_stays_for_open_files(store: Store, tkt: Ccache) -> Non
 
 
 def test_scratch_in_dir_becomes_ccache_at_last_close(store: Store) -> None:
-    one = make_scratch(store, COLLECTION, b"tktAbC", whole(record(TGT)))
+    one = make_scratch(store, DIR, b"tktAbC", whole(record(TGT)))
     two = appender(store, one.generation)
     store.close(one, NOW)
     assert store.collection.find(b"tktAbC") is None
@@ -162,10 +161,10 @@ def test_scratch_in_dir_becomes_ccache_at_last_close(store: Store) -> None:
 @pytest.mark.parametrize(
     ("place", "name", "data"),
     [
-        (COLLECTION, b"tktAbC", whole(record())[:-1]),
-        (COLLECTION, b"tktAbC", b""),
-        (COLLECTION, b"tmp.1", whole(record())),
-        (COLLECTION, b"tkt.tktX", whole(record())),
+        (DIR, b"tktAbC", whole(record())[:-1]),
+        (DIR, b"tktAbC", b""),
+        (DIR, b"tmp.1", whole(record())),
+        (DIR, b"tkt.tktX", whole(record())),
         (None, b"tktAbC", whole(record())),
     ],
 )
@@ -181,7 +180,7 @@ def test_other_scratch_stays_scratch(
 
 def test_scratch_stays_scratch_at_ccache_limit() -> None:
     store = new_store(Limits(ccaches=1))
-    store.close(make_scratch(store, COLLECTION, b"tktAbC", whole(record())), NOW)
+    store.close(make_scratch(store, DIR, b"tktAbC", whole(record())), NOW)
     assert store.scratch.count == 1
     assert len(store.collection.all()) == 1
     check(store)
@@ -193,7 +192,7 @@ def test_scratch_stays_scratch_at_ccache_limit() -> None:
 def test_put_aside_keeps_number_and_writers(store: Store, tkt: Ccache) -> None:
     files = [appender(store, current(tkt)), reader(store, current(tkt))]
     number = current(tkt).number
-    store.put_aside(tkt, (tkt.serial, b"old"), at())
+    store.rename_to_scratch(tkt, (tkt.serial, b"old"), at())
     assert tkt.current is None
     assert said(store)[-1] == "uninitialised tkt"
     check(store, files)
@@ -212,23 +211,23 @@ def test_put_aside_takes_no_more_room(store: Store) -> None:
     data = whole(record(), record(TGT))
     store = new_store(Limits(total_bytes=len(data) + 10, ccaches=1))
     tkt = fill(store, data)
-    store.put_aside(tkt, (COLLECTION, b"old"), at())
+    store.rename_to_scratch(tkt, (DIR, b"old"), at())
     assert store.used_bytes == len(data)
     with pytest.raises(TotalLimitError):
         store.reset(tkt, BOB, at())
     with pytest.raises(NotFoundError):
-        store.put_aside(tkt, (COLLECTION, b"other"), at())
+        store.rename_to_scratch(tkt, (DIR, b"other"), at())
     check(store)
 
 
 def test_put_aside_counts_as_scratch_file() -> None:
     store = new_store(Limits(ccaches=1))
     tkt = fill(store, whole(record()))
-    file = make_scratch(store, COLLECTION, b"one", b"1")
+    file = make_scratch(store, DIR, b"one", b"1")
     with pytest.raises(CcacheLimitError):
-        store.put_aside(tkt, (COLLECTION, b"two"), at())
+        store.rename_to_scratch(tkt, (DIR, b"two"), at())
     assert names(tkt) == ["host%2Fwww@R"]
-    store.put_aside(tkt, (COLLECTION, b"one"), at())
+    store.rename_to_scratch(tkt, (DIR, b"one"), at())
     assert contents(store, file) == b"1"
     check(store, [file])
     store.close(file, NOW)
@@ -240,15 +239,15 @@ def test_put_aside_counts_as_scratch_file() -> None:
 
 def test_scratch_expires_ten_minutes_after_last_use(store: Store, tkt: Ccache) -> None:
     file = make_scratch(store, tkt.serial, b"one", b"1")
-    store.expire(NOW + 10 * LIFETIME)
+    store.scratch.expire(NOW + 10 * LIFETIME)
     assert store.scratch.count == 1
     store.close(file, NOW + LIFETIME)
-    store.expire(NOW + 2 * LIFETIME - 1)
+    store.scratch.expire(NOW + 2 * LIFETIME - 1)
     assert store.scratch.count == 1
-    store.rename_scratch((tkt.serial, b"one"), (tkt.serial, b"two"), at(2 * LIFETIME - 1))
-    store.expire(NOW + 3 * LIFETIME - 2)
+    store.scratch.rename((tkt.serial, b"one"), (tkt.serial, b"two"), at(2 * LIFETIME - 1))
+    store.scratch.expire(NOW + 3 * LIFETIME - 2)
     assert store.scratch.count == 1
-    store.expire(NOW + 3 * LIFETIME - 1)
+    store.scratch.expire(NOW + 3 * LIFETIME - 1)
     assert store.scratch.count == 0
     assert store.used_bytes == len(data_of(tkt))
     check(store)
@@ -267,9 +266,9 @@ def test_destroy_removes_scratch_of_ccache(store: Store, tkt: Ccache) -> None:
 
 def test_scratch_is_limited() -> None:
     store = new_store(Limits(ccaches=3, ccache_bytes=100, total_bytes=150))
-    files = [make_scratch(store, COLLECTION, b"%d" % n, b"") for n in range(3)]
+    files = [make_scratch(store, DIR, b"%d" % n, b"") for n in range(3)]
     with pytest.raises(CcacheLimitError):
-        store.create_scratch(COLLECTION, b"more", at())
+        store.scratch.create(DIR, b"more", at())
     with pytest.raises(CcacheLimitError):
         store.open_files.write(files[0], 90, b"x" * 11, NOW)
     with pytest.raises(CcacheLimitError):
@@ -288,21 +287,21 @@ def test_scratch_is_limited() -> None:
 
 
 def test_links_expire(store: Store) -> None:
-    link = store.create_link(b"default.tmp", b"caches/x", at())
+    link = store.scratch.create_link(b"default.tmp", b"caches/x", at())
     assert store.scratch.links[b"default.tmp"] is link
     with pytest.raises(ExistsError):
-        store.create_link(b"default.tmp", b"caches/y", at())
-    store.expire(NOW + LIFETIME - 1)
+        store.scratch.create_link(b"default.tmp", b"caches/y", at())
+    store.scratch.expire(NOW + LIFETIME - 1)
     assert store.scratch.links
-    store.expire(NOW + LIFETIME)
+    store.scratch.expire(NOW + LIFETIME)
     assert not store.scratch.links
 
 
 def test_links_are_limited(store: Store) -> None:
     for n in range(MAX_LINKS):
-        store.create_link(b"%d" % n, b"caches/x", at())
+        store.scratch.create_link(b"%d" % n, b"caches/x", at())
     with pytest.raises(CcacheLimitError):
-        store.create_link(b"more", b"caches/x", at())
+        store.scratch.create_link(b"more", b"caches/x", at())
 
 
 def test_whole_ccache_in_scratch_outlives_other_scratch(
@@ -310,27 +309,27 @@ def test_whole_ccache_in_scratch_outlives_other_scratch(
 ) -> None:
     tkt = store.collection.default
     for name, data in ((b"ccache.bak", whole(record())), (b"half", whole(record())[:-1])):
-        generation = store.create_scratch(tkt.serial, name, at())
+        generation = store.scratch.create(tkt.serial, name, at())
         file = store.open_files.open(generation, USER, writes=True, append=False)
         store.open_files.write(file, 0, data, NOW)
         store.close(file, NOW)
     for minutes in (0, 10, 20, 30):
-        store.expire(NOW + 60 * minutes)
+        store.scratch.expire(NOW + 60 * minutes)
     assert said(store)[-2:] == ["kept tkt ccache.bak", "dropped tkt half"]
     assert [name for name, _ in store.scratch.names(tkt.serial)] == [b"ccache.bak"]
     generation = store.scratch.get(tkt.serial, b"ccache.bak")
     file = store.open_files.open(generation, USER, writes=True, append=True)
     store.open_files.write(file, 0, b"torn", NOW + LIFETIME)
     store.close(file, NOW + LIFETIME)
-    store.expire(NOW + 2 * LIFETIME)
+    store.scratch.expire(NOW + 2 * LIFETIME)
     assert said(store)[-1] == "dropped tkt ccache.bak"
 
 
 def test_scratch_changes_are_in_effects(store: Store) -> None:
     """Its number, and how many bytes at its beginning are as they were."""
     tkt = store.collection.default
-    one, two = (tkt.serial, b"one"), (COLLECTION, b"two")
-    generation = store.create_scratch(*one, at())
+    one, two = (tkt.serial, b"one"), (DIR, b"two")
+    generation = store.scratch.create(*one, at())
     file = writer(store, generation)
     number, data = generation.number, whole(record())
 
@@ -346,34 +345,34 @@ def test_scratch_changes_are_in_effects(store: Store) -> None:
     store.open_files.truncate(generation, len(data) + 1, at())
     put(store, file, b"!", offset=len(data))
     assert files() == {number: len(data)}
-    store.rename_scratch(one, two, at())
+    store.scratch.rename(one, two, at())
     assert files() == {number: len(data) + 1}
     put(store, file, b"no", offset=3)
     put(store, file, b"more")
     assert files() == {number: 3}
-    store.sync(file)
+    store.open_files.sync(file)
     assert files() == {}
     store.close(file, NOW)
-    store.unlink_scratch(*two)
+    store.scratch.unlink(*two)
     assert files() == {number: 0}
     check(store)
 
 
 def test_link_changes_are_in_effects(store: Store) -> None:
-    store.create_link(b"one", b"caches/x", at())
-    store.rename_link(b"one", b"two")
+    store.scratch.create_link(b"one", b"caches/x", at())
+    store.scratch.rename_link(b"one", b"two")
     effects = store.take_effects()
     assert effects
     assert (effects.scratch_links, effects.durable) == ({b"one", b"two"}, True)
     assert list(store.scratch.links) == [b"two"]
     with pytest.raises(NotFoundError):
-        store.drop_link(b"one")
+        store.scratch.remove_link(b"one")
 
 
 def test_move_keeps_scratch_beside_ccache(store: Store) -> None:
     """MIT's t_crossrealm moves a ccache and copies it back from beside."""
     source, target = fill(store, whole(record()), b"a"), fill(store, whole(), b"b")
-    store.create_scratch(source.serial, b"ccache.copy", at())
+    store.scratch.create(source.serial, b"ccache.copy", at())
     store.move_file(source, target, at())
     assert store.collection.find(b"a") is source
     assert source.current is None
@@ -388,7 +387,7 @@ def test_destroy_names_removed_scratch_in_effects(store: Store) -> None:
         (source, lambda: store.move(source, target, at())),
         (target, lambda: store.destroy(target, at())),
     ):
-        store.create_scratch(ccache.serial, b"ccache.copy", at())
+        store.scratch.create(ccache.serial, b"ccache.copy", at())
         step()
         assert f"dropped {ccache.name.decode()} ccache.copy" in said(store)
     check(store)

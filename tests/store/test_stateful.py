@@ -27,8 +27,8 @@ from ccfs.format.removed_record import is_removed
 from ccfs.store import Limits, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.errors import BadContentError, CcacheLimitError, StoreError, TotalLimitError
-from ccfs.store.open_files import OpenFile
-from ccfs.store.scratch import COLLECTION
+from ccfs.store.generation import OpenFile
+from ccfs.store.scratch import DIR
 from tests.support.storing import (
     ALICE,
     BOB,
@@ -176,15 +176,15 @@ class Ccaches(RuleBasedStateMachine):
             model.set(principal, records)
 
     def by_scratch(self, ccache: Ccache, data: bytes) -> None:
-        store, key = self.store, (COLLECTION, b"XyZ123")
+        store, key = self.store, (DIR, b"XyZ123")
         file = store.open_files.open(
-            store.create_scratch(*key, at()), at().client, writes=True, append=False
+            store.scratch.create(*key, at()), at().client, writes=True, append=False
         )
         try:
             store.open_files.write(file, 0, data, NOW)
             store.replace(key, ccache, at())
         except StoreError:
-            store.unlink_scratch(*key)
+            store.scratch.unlink(*key)
             raise
         finally:
             store.close(file, NOW)
@@ -201,10 +201,16 @@ class Ccaches(RuleBasedStateMachine):
         if not model.file:
             start(self.store, ccache)
             model.clear(file=True)
-        older = (h.file.generation for h in self.open if h.model is model)
-        found = next((g for g in older if g.rewritten), None) if stale else None
+        numbers = self.store.generations
+        opened = (h.file.generation for h in self.open if h.model is model)
+        rewritten = (g for g in opened if numbers.is_rewritten(g))
+        superseded = next(rewritten, None) if stale else None
         file = self.store.open_files.open(
-            current(ccache), at().client, writes=mode != "r", append=mode == "a", found=found
+            current(ccache),
+            at().client,
+            writes=mode != "r",
+            append=mode == "a",
+            opened_by=superseded,
         )
         self.open.append(Handle(file, model))
         self.look()
@@ -371,7 +377,7 @@ class Ccaches(RuleBasedStateMachine):
         assert [encode_credential(c, DIALECT_V4) for c in live] == model.records
         assert ccache.image is not None
         if not any(handle.model is model for handle in self.open):
-            assert not (ccache.image.dead and ccache.image.wasteful)
+            assert not (ccache.image.removed_bytes and ccache.image.mostly_removed)
         for serial in serials(ccache):
             held = ccache.image.record(serial)
             assert held is not None

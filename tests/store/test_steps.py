@@ -86,7 +86,7 @@ def test_relocate_to_new_name_renumbers() -> None:
     fill(store, whole())
     ccache = fill(store, whole(record()), b"a")
     number = current(ccache).number
-    store.relocate(ccache, b"b", at())
+    store.move_outside_fuse(ccache, b"b", at())
     moved = store.collection.get(b"b")
     assert data_of(moved) == whole(record())
     assert moved.serial != ccache.serial
@@ -101,7 +101,7 @@ def test_relocate_over_another_ccache() -> None:
     store = new_store()
     target = fill(store, whole(record(b"old@R")))
     source = fill(store, whole(record(), principal=BOB), b"a")
-    store.relocate(source, b"tkt", at())
+    store.move_outside_fuse(source, b"tkt", at())
     assert store.collection.all() == [target]
     assert data_of(target) == whole(record(), principal=BOB)
     check(store)
@@ -111,9 +111,9 @@ def test_relocate_of_default_moves_default() -> None:
     store = new_store()
     ccache = fill(store, whole(record()))
     fill(store, whole(), b"other")
-    store.relocate(ccache, b"b", at())
+    store.move_outside_fuse(ccache, b"b", at())
     assert store.collection.default.name == b"b"
-    store.relocate(store.collection.default, b"b", at())
+    store.move_outside_fuse(store.collection.default, b"b", at())
     assert [c.name for c in store.collection.all()] == [b"b", b"other"]
     check(store)
 
@@ -124,7 +124,7 @@ def test_relocate_drops_incomplete_record() -> None:
     ccache = fill(store, whole(record()))
     file = store.open_files.open(current(ccache), at().client, writes=True, append=True)
     store.open_files.write(file, 0, record(b"late@R")[:50], 0)
-    store.relocate(ccache, b"b", at())
+    store.move_outside_fuse(ccache, b"b", at())
     store.open_files.write(file, 0, record(b"late@R")[50:], 0)
     assert data_of(store.collection.get(b"b")) == whole(record())
     store.close(file, 0)
@@ -139,7 +139,7 @@ def test_refused_relocate_changes_nothing(name: bytes, error: type[StoreError]) 
     store = new_store(Limits(ccaches=1))
     ccache = fill(store, whole(record()))
     with pytest.raises(error):
-        store.relocate(ccache, name, at())
+        store.move_outside_fuse(ccache, name, at())
     assert store.collection.all() == [ccache]
     assert data_of(ccache) == whole(record())
     check(store)
@@ -148,7 +148,7 @@ def test_refused_relocate_changes_nothing(name: bytes, error: type[StoreError]) 
 def test_relocate_without_content_is_refused() -> None:
     store = new_store()
     with pytest.raises(NotFoundError):
-        store.relocate(store.collection.default, b"b", at())
+        store.move_outside_fuse(store.collection.default, b"b", at())
     assert store.collection.find(b"b") is None
 
 
@@ -188,13 +188,13 @@ def test_uninitialised_default_is_kept_while_default() -> None:
     store = new_store()
     ccache = fill(store, whole(record()))
     other = fill(store, whole(), b"other")
-    store.vacate(ccache, at())
+    store.destroy_or_reserve(ccache, at())
     assert store.collection.default is ccache
     assert not ccache.initialised
-    store.name_default(b"to come", at())
+    store.set_default_name(b"to come", at())
     assert [c.name for c in store.collection.all()] == [b"to come", b"other"]
-    store.name_default(b"to come", at())
-    store.name_default(b"other", at())
+    store.set_default_name(b"to come", at())
+    store.set_default_name(b"other", at())
     assert store.collection.all() == [other]
     check(store)
 
@@ -202,12 +202,12 @@ def test_uninitialised_default_is_kept_while_default() -> None:
 def test_initialised_or_created_default_is_kept() -> None:
     """And so does one that its user has made, empty as it is."""
     store = new_store()
-    store.name_default(b"to come", at())
+    store.set_default_name(b"to come", at())
     store.reset_named(b"to come", ALICE, at())
     store.collection.set_default(store.collection.create(b"made", at()), at())
-    store.name_default(b"tkt", at())
+    store.set_default_name(b"tkt", at())
     assert [c.name for c in store.collection.all()] == [b"tkt", b"made", b"to come"]
-    store.vacate(store.collection.get(b"to come"), at())
+    store.destroy_or_reserve(store.collection.get(b"to come"), at())
     assert [c.name for c in store.collection.all()] == [b"tkt", b"made"]
     check(store)
 
@@ -218,8 +218,8 @@ def test_kinit_and_kdestroy_rounds_leave_nothing() -> None:
     for _ in range(10):
         name = store.unused_name()
         store.reset_named(name, ALICE, at())
-        store.name_default(name, at())
-        store.vacate(store.collection.get(name), at())
+        store.set_default_name(name, at())
+        store.destroy_or_reserve(store.collection.get(name), at())
     assert [c.name for c in store.collection.all()] == [name]
     check(store)
 
@@ -240,14 +240,14 @@ def test_first_ccache_made_by_name_is_default(monkeypatch: pytest.MonkeyPatch) -
 
 def test_chosen_default_is_kept() -> None:
     store = new_store()
-    store.name_default(b"chosen", at())
+    store.set_default_name(b"chosen", at())
     store.reset_named(b"x", ALICE, at())
     assert [c.name for c in store.collection.all()] == [b"chosen", b"tkt", b"x"]
 
 
 def test_scratch_keeps_directory_of_former_default() -> None:
     store = new_store()
-    store.create_scratch(store.collection.default.serial, b"mine", at())
+    store.scratch.create(store.collection.default.serial, b"mine", at())
     store.reset_named(b"x", ALICE, at())
     assert [c.name for c in store.collection.all()] == [b"x", b"tkt"]
     check(store)

@@ -7,7 +7,7 @@ import random
 
 from ccfs.store import Store
 from ccfs.store.ccache import Ccache
-from ccfs.store.open_files import OpenFile
+from ccfs.store.generation import OpenFile
 from tests.support.journals import opened
 from tests.support.storing import (
     ALICE,
@@ -39,10 +39,11 @@ class History:
     def live(self) -> bytes:
         """All bytes that are there."""
         files = [
-            bytes(file.data) for file in (*self.store.scratch.all(), *self.store.generations.left())
+            bytes(file.data)
+            for file in (*self.store.scratch.all(), *self.store.generations.orphans())
         ]
-        tails = [tail for _, tail in self.store.open_files.tails().values()]
-        images = [c.image.data[: c.image.complete] for c in self.ccaches if c.image]
+        tails = [tail for _, tail in self.store.open_files.incomplete_records().values()]
+        images = [c.image.data[: c.image.records_end] for c in self.ccaches if c.image]
         return b"|".join((*files, *tails, *images, *self.store.notes.values()))
 
     def step(self, number: int) -> None:
@@ -86,7 +87,7 @@ class History:
     def scratch(self, ccache: Ccache, number: int) -> None:
         """Write anywhere to a file, which is made where there is none."""
         place = (ccache.serial, b"%d" % self.chance.randrange(3))
-        found = self.store.scratch.find(*place) or self.store.create_scratch(*place, at(number))
+        found = self.store.scratch.find(*place) or self.store.scratch.create(*place, at(number))
         file = self.store.open_files.open(found, USER, writes=True, append=False)
         end = len(found.data)
         put(self.store, file, secret(number), self.chance.choice([end, end, end // 2, 0]))
@@ -95,8 +96,8 @@ class History:
     def clear(self, ccache: Ccache, number: int) -> None:
         """Remove or cut scratch files, or begin a ccache anew."""
         for file in self.store.scratch.all():
-            if self.chance.random() < 0.3 and file.place:
-                self.store.unlink_scratch(*file.place)
+            if self.chance.random() < 0.3 and file.scratch_name:
+                self.store.scratch.unlink(*file.scratch_name)
             elif self.chance.random() < 0.3:
                 self.store.open_files.truncate(file, len(file.data) // 2, at(number))
         if self.chance.random() < 0.2:

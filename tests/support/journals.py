@@ -16,7 +16,7 @@ from ccfs.service.commit import Committer
 from ccfs.store import Limits, Store
 from ccfs.store import generations as generations
 from ccfs.store.ccache import Ccache
-from ccfs.store.open_files import OpenFile
+from ccfs.store.generation import Generation, OpenFile
 from tests.support.storing import (
     USER,
     at,
@@ -85,18 +85,31 @@ def durable_state(store: Store) -> list[object]:
 def ccache_state(ccache: Ccache) -> list[object]:
     """Return one ccache: identity, times, principal, all bytes but an incomplete record."""
     image, current = ccache.image, ccache.current
-    body = bytes(image.data[: image.body]) if image else None
+    body = bytes(image.data[: image.records_start]) if image else None
     file = (current.number, current.mtime) if current else None
     times = (ccache.change_time, ccache.last_default_time, ccache.mtime)
-    marks = (ccache.rank, ccache.lineage, ccache.nominal)
+    marks = (ccache.rank, ccache.lineage, ccache.reserved)
     return [ccache.name, ccache.serial, times, marks, file, body, image and image.records()]
 
 
 def scratch_state(store: Store) -> list[object]:
     """Return scratch files, links, the incomplete records of open files, and notes."""
-    files = [(f.place, f.number, f.mtime, bytes(f.data)) for f in store.scratch.all()]
+    files = [(_scratch_path(f), f.number, f.mtime, bytes(f.data)) for f in store.scratch.all()]
     links = [(n, k.number, k.target, k.made) for n, k in store.scratch.links.items()]
-    return [sorted(files), sorted(links), dict(store.open_files.tails()), dict(store.notes)]  # type: ignore[type-var]
+    incomplete = store.open_files.incomplete_records()
+    return [sorted(files), sorted(links), incomplete, dict(store.notes)]
+
+
+def _scratch_path(generation: Generation) -> tuple[int, bytes]:
+    """Return where a scratch file is, in an order: `dir/` comes first."""
+    assert generation.scratch_name
+    return generation.scratch_name.directory or 0, generation.scratch_name.name
+
+
+def _scratch_path(generation: Generation) -> tuple[int, bytes]:
+    """Return where a scratch file is, in an order: `dir/` comes first."""
+    assert generation.scratch_name
+    return generation.scratch_name.directory or 0, generation.scratch_name.name
 
 
 def global_state(store: Store) -> list[object]:
@@ -104,7 +117,7 @@ def global_state(store: Store) -> list[object]:
     events, collection = store.events, store.collection
     text = events.read(events.edition, 0, 1 << 30)
     where = (events.sequence, events.end, events.start, events.mtime, events.editions)
-    whole = (collection.chosen, collection.mtime, store.start_time, store.change_time)
+    whole = (collection.default_chosen, collection.mtime, store.start_time, store.change_time)
     return [text, where, whole]
 
 
@@ -136,6 +149,6 @@ def raise_enospc(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def opened(store: Store, ccache: Ccache, ident: int, *, append: bool = True) -> OpenFile:
-    """Open a ccache to write, with the `ident` that a daemon gives an open file."""
-    return store.open_files.open(current(ccache), USER, writes=True, append=append, ident=ident)
+def opened(store: Store, ccache: Ccache, handle: int, *, append: bool = True) -> OpenFile:
+    """Open a ccache to write, with the `handle` that a daemon gives an open file."""
+    return store.open_files.open(current(ccache), USER, writes=True, append=append, handle=handle)

@@ -18,8 +18,7 @@ from ccfs.store import Client, Limits, Stamp, Store
 from ccfs.store.ccache import Ccache
 from ccfs.store.effects import Effects
 from ccfs.store.errors import DamagedError
-from ccfs.store.generation import Generation
-from ccfs.store.open_files import OpenFile
+from ccfs.store.generation import Generation, OpenFile
 from ccfs.store.record_names import cut_name, describe
 from ccfs.store.values import Stored
 
@@ -99,7 +98,7 @@ def store() -> Store:
 
 def start(store: Store, ccache: Ccache) -> Generation:
     """Make the empty file `ccache`."""
-    return store.generations.start(ccache, at())
+    return store.contents.start(ccache, at())
 
 
 def fill(store: Store, data: bytes, name: bytes = b"tkt") -> Ccache:
@@ -115,7 +114,7 @@ def fill(store: Store, data: bytes, name: bytes = b"tkt") -> Ccache:
 
 def make_scratch(store: Store, place: int, name: bytes, data: bytes) -> OpenFile:
     """A scratch file with this content, still open."""
-    file = writer(store, store.create_scratch(place, name, at()))
+    file = writer(store, store.scratch.create(place, name, at()))
     put(store, file, data)
     return file
 
@@ -160,7 +159,7 @@ def data_of(ccache: Ccache) -> bytes:
 def decoded(ccache: Ccache) -> Decoded:
     """The current bytes of a ccache, its incomplete tail left out."""
     assert ccache.image is not None
-    return decode_ccache(bytes(ccache.image.data[: ccache.image.complete]))
+    return decode_ccache(bytes(ccache.image.data[: ccache.image.records_end]))
 
 
 def names(ccache: Ccache) -> list[str]:
@@ -199,7 +198,7 @@ def check(store: Store, files: Iterable[OpenFile] = ()) -> None:
         assert store.collection.by_serial(ccache.serial) is ccache
         assert ccache.last_default_time <= ccache.change_time <= store.change_time
         _check_ccache(ccache)
-    assert all(store.owner(s) is c for c in ccaches for s in serials(c))
+    assert all(store.collection.by_record(s) is c for c in ccaches for s in serials(c))
     _check_memory(store, list(files))
 
 
@@ -210,22 +209,22 @@ def _check_ccache(ccache: Ccache) -> None:
     if ccache.current is None:
         assert not stored
         return
-    assert ccache.current.ccache is ccache
-    assert ccache.current.superseded is None
+    assert ccache.current.owner == ccache.serial
+    assert ccache.current.current
     _check_image(ccache)
 
 
 def _check_image(ccache: Ccache) -> None:
     image = ccache.image
     assert image is not None
-    assert bool(image.tail) == (current(ccache).tail_of is not None)
+    assert bool(image.incomplete_bytes) == (current(ccache).incomplete_file is not None)
     if image.prefix is None:
-        assert (image.spans, image.complete, image.dead) == ([], 0, 0)
+        assert (image.spans, image.records_end, image.removed_bytes) == ([], 0, 0)
         return
     cc = decoded(ccache)
     assert image.prefix == Prefix(cc.header, cc.principal)
     assert len(image.spans) == len(cc.credentials)
-    position = image.body
+    position = image.records_start
     for span, held in zip(image.spans, cc.credentials, strict=True):
         assert span.start == position
         position = span.end
@@ -244,28 +243,27 @@ def _check_image(ccache: Ccache) -> None:
                 wanted.endtime,
             )
             assert had.name in (wanted.stem, cut_name(wanted.stem, f"~{had.ident}"))
-    assert position == image.complete
+    assert position == image.records_end
     assert len(image.stored()) == len(serials(ccache))
-    assert image.dead == sum(s.end - s.start for s in image.spans if s.stored is None)
+    assert image.removed_bytes == sum(s.end - s.start for s in image.spans if s.stored is None)
 
 
 def _check_memory(store: Store, files: list[OpenFile]) -> None:
     known = {id(g): g for g in _generations(store, files)}
-    held = sum(len(g.data) for g in known.values()) + sum(len(f.pending) for f in files)
-    held += sum(len(tail) for _, tail in store.open_files.waiting.values())
+    held = sum(len(g.data) for g in known.values()) + sum(len(f.incomplete) for f in files)
+    held += sum(len(tail) for _, tail in store.open_files._restored.values())
     assert store.used_bytes == held
     for generation in known.values():
         opened = [f for f in files if f.generation is generation]
-        assert generation.handles == len(opened)
-        assert generation.writers == sum(f.writes for f in opened)
+        assert generation.open_count == len(opened)
+        assert generation.writer_count == sum(f.writes for f in opened)
 
 
 def _generations(store: Store, files: list[OpenFile]) -> Iterable[Generation]:
     yield from (f.generation for f in files)
     yield from (c.current for c in store.collection.all() if c.current)
-    yield from store.generations.left()
-    for place in (0, *(c.serial for c in store.collection.all())):
-        yield from (g for _, g in store.scratch.names(place))
+    yield from store.generations.orphans()
+    yield from store.scratch.all()
 
 
 class Refusing:
