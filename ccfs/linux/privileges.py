@@ -53,7 +53,7 @@ def drop(uid: int, gid: int) -> None:
 
 
 def service_uid(users_file: str = "/etc/passwd") -> int:
-    """The uid that daemons have beside their user's, which is no one's who can log in.
+    """Return the uid that daemons have beside their user's; no user who can log in has it.
 
     That of the system user `ccfs` (uid 1 to 999, no login shell, no other name for it) where there
     is one.  Else the first of FALLBACKS that has no name: Debian reserves these and systemd leaves
