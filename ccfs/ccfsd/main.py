@@ -18,7 +18,6 @@ import logging
 import os
 import resource
 import socket
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -26,9 +25,10 @@ from ccfs.ccfsd import activation, arguments, logs, passed_descriptors
 from ccfs.ccfsd.passed_descriptors import Passed, Program
 from ccfs.ccfsd.runtime_dir import Runtime
 from ccfs.ccfsd.settings import Settings
+from ccfs.commandline.messages import crash, fail
 from ccfs.control import messages
 from ccfs.control.client import Client, UnreachableError
-from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError, redaction
+from ccfs.errors import DeniedError, Exit, NoAnswerError, UserError
 from ccfs.linux import capabilities, inherited_state, standard_streams
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,10 @@ RESTART = 60.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit status."""
     standard_streams.prepare()
+    debug = False
     try:
         given = _parse(argv)
+        debug = given.debug
         if os.geteuid() != 0:
             raise DeniedError("only root can run ccfsd", "see 'ccfs mount' for a mount of your own")
         settings = arguments.settings(given)
@@ -57,13 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         logs.begin(debug=settings.debug)
         return _run(settings)
     except UserError as error:
-        return _fail(error)
+        return fail(error, "ccfsd")
     except standard_streams.OutputError as error:
         standard_streams.discard()
-        return _fail(UserError(f"cannot write the output: {error.reason.lower()}"))
+        return fail(UserError(f"cannot write the output: {error.reason.lower()}"), "ccfsd")
     except Exception as error:
-        print(f"ccfsd: error: unforeseen: {redaction.describe(error)}", file=sys.stderr)
-        return int(Exit.UNEXPECTED)
+        return crash(error, debug=debug, program="ccfsd")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -179,10 +180,3 @@ def _restart(settings: Settings) -> int:
     print(f"ccfsd {version}: {replaced} daemons replaced{kept}")
     standard_streams.flush()
     return Exit.OK
-
-
-def _fail(error: UserError) -> int:
-    print(f"ccfsd: error: {error.reason}", file=sys.stderr)
-    if error.hint:
-        print(f"ccfsd: hint: {error.hint}", file=sys.stderr)
-    return int(error.status)
