@@ -1,0 +1,1 @@
+"""Tests, a folder a layer; README.md says which is where."""

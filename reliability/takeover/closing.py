@@ -38,6 +38,7 @@ def prepare(mount: Path) -> None:
 
 
 def ccache(mount: Path, name: str = QUIET) -> Path:
+    """Return the file of a ccache below a mount."""
     return mount / "caches" / name / "ccache"
 
 

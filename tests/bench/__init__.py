@@ -1,0 +1,1 @@
+"""Tests of the benchmark: its samples, goals, tables, and a short run."""

@@ -1,0 +1,1 @@
+"""Tests of the CCAPI, v3 and v2, on real mounts."""

@@ -1,0 +1,1 @@
+"""Tests of ccfsd: sessions, supervision, restart, limits; most need root."""

@@ -1,0 +1,1 @@
+"""Tests of the codecs: bytes and values, no file."""

@@ -1,0 +1,1 @@
+"""Tests of the journal: what a killed daemon leaves, and what the next one loads."""

@@ -1,0 +1,1 @@
+"""Tests of the KCM server, most without a mount."""

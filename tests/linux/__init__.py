@@ -1,0 +1,1 @@
+"""Tests of the system calls that Python lacks."""

@@ -1,0 +1,1 @@
+"""Tests of logins with real PAM, sshd and sudo; they need root."""

@@ -225,8 +225,7 @@ def test_serial_numbers_are_never_reused(store: Store) -> None:
 
 
 def test_change_times_strictly_increase(store: Store) -> None:
-    """Whatever the clock does: each step moves its ccache's time, and the collection's beyond
-    every time that was seen before."""
+    """Whatever the clock does, a step sets its ccache's time and the collection's beyond all."""
     tkt, work = store.collection.default, store.collection.create(b"work", at())
     steps = [
         (tkt, lambda t: fill(store, whole(record()))),

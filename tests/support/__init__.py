@@ -1,0 +1,1 @@
+"""What tests, reliability and bench share."""

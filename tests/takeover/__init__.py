@@ -1,0 +1,1 @@
+"""Tests of the take-over of a mount by the next daemon."""
