@@ -22,8 +22,10 @@ from ccfs.store.values import Stored
 
 
 class Span(NamedTuple):
-    """Where a record is: bytes [start, end).  `stored` is None for the placeholder of a removed
-    record."""
+    """Where a record is: bytes [start, end).
+
+    `stored` is None for the placeholder of a removed record.
+    """
 
     start: int
     end: int
