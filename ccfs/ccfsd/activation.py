@@ -1,6 +1,6 @@
-"""Sockets: those that a service manager has opened for us, or our own.
+"""The sockets where clients connect: inherited from a service manager, or bound here.
 
-Knows the environment of socket activation (sd_listen_fds(3)) and paths; never what clients say.
+Knows the environment of socket activation (sd_listen_fds(3)) and paths; never what clients send.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ BACKLOG = 4096
 
 
 def inherited(environment: MutableMapping[str, str], pid: int) -> dict[str, socket.socket]:
-    """The sockets that were opened for us: `control` and `kcm`, by name, else by type.
+    """Return the inherited sockets: `control` and `kcm`, by name, else by type.
 
     The variables are taken out of the environment.
     """
-    given = {name: environment.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES")}
-    if given["PID"] != str(pid) or not given["FDS"].isdigit():
+    variables = {name: environment.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES")}
+    if variables["PID"] != str(pid) or not variables["FDS"].isdigit():
         return {}
-    names = given["FDNAMES"].split(":")
-    found: dict[str, socket.socket] = {}
-    for index in range(int(given["FDS"])):
-        opened = socket.socket(fileno=FIRST + index)
-        opened.set_inheritable(False)
+    names = variables["FDNAMES"].split(":")
+    sockets: dict[str, socket.socket] = {}
+    for index in range(int(variables["FDS"])):
+        inherited_socket = socket.socket(fileno=FIRST + index)
+        inherited_socket.set_inheritable(False)
         name = names[index] if index < len(names) else ""
-        found[name if name in ("control", "kcm") else _by_type(opened)] = opened
-    return found
+        kind = name if name in ("control", "kcm") else _by_type(inherited_socket)
+        sockets[kind] = inherited_socket
+    return sockets
 
 
 def control(path: str) -> socket.socket:
-    """Where clients ask; whoever listened there before has ended, since we have the lock."""
+    """Bind the control socket, in place of one whose ccfsd has ended: this one has the lock."""
     try:
         return _listen(path, socket.SOCK_SEQPACKET)
     except OSError as error:
@@ -48,7 +49,7 @@ def control(path: str) -> socket.socket:
 
 
 def kcm(path: str) -> socket.socket | None:
-    """Where KCM clients connect; None where another server does that already, or it can't be."""
+    """Bind the KCM socket; None where another server listens there, or that fails."""
     if listener_pid(path) is not None:
         log.warning("another KCM server listens at %s: not listening there", path)
         return None
@@ -59,8 +60,8 @@ def kcm(path: str) -> socket.socket | None:
         return None
 
 
-def _by_type(opened: socket.socket) -> str:
-    return "control" if opened.type == socket.SOCK_SEQPACKET else "kcm"
+def _by_type(listener: socket.socket) -> str:
+    return "control" if listener.type == socket.SOCK_SEQPACKET else "kcm"
 
 
 def _listen(path: str, kind: socket.SocketKind) -> socket.socket:
@@ -70,7 +71,7 @@ def _listen(path: str, kind: socket.SocketKind) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, kind)
     try:
         listener.bind(path)
-        os.chmod(path, 0o666)  # noqa: S103 - everybody may ask, the kernel says who it is
+        os.chmod(path, 0o666)  # noqa: S103 - any uid may connect: the kernel tells it
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()

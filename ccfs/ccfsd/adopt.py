@@ -1,7 +1,7 @@
 """Going on where another ccfsd has ended: daemons that still serve, sessions that still last.
 
-Knows the state file, the mount table and the sockets of daemons, and believes them in the order in
-which they can't lie: the kernel's word on a mount and on who listens, then what was written down.
+Knows the state file, the mount table and the sockets of daemons.  What the kernel says of a mount
+and of the process that listens at a socket is believed before the state file.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def adopt(mounts: Mounts, connections: Mapping[str, FuseConnection]) -> None:
     """
     saved = _saved(mounts)
     # Logins of a state that was lost still have their numbers, and will close them.
-    registry = mounts.registry = saved or Registry(following=_unused_number())
+    registry = mounts.registry = saved or Registry(next_number=_unused_number())
     table = mountinfo.mounts()
     for name in sorted(mounts.runtime.names() | {*registry.mounts}):
         known = registry.mounts.get(name)
         if known is None:
             # One that the state file lacks was started for a login; but one that was to be a
             # session's own can't be asked for any more: that session has never begun.
-            asked = "." not in name or saved is None
+            requested = "." not in name or saved is None
             owner = _owner(name, mountinfo.topmost(mounts.runtime.mountpoint(name), table))
-            known = Mount(name, owner, asked=asked)
+            known = Mount(name, owner, requested=requested)
             mounts.guessed.add(name)
         _adopt_mount(mounts, known, registry, table, connections.get(name))
     for session in registry.sessions.values():
@@ -76,23 +76,23 @@ def _adopt_mount(
     connection: FuseConnection | None,
 ) -> None:
     name, owner = known.name, known.owner
-    there = mountinfo.topmost(mounts.runtime.mountpoint(name), table)
-    mounts.registry = mounts.registry.has(replace(known, daemon=None))
+    topmost = mountinfo.topmost(mounts.runtime.mountpoint(name), table)
+    mounts.registry = mounts.registry.with_mount(replace(known, daemon=None))
     served = ServedMount(mounts, name, owner)
-    daemon = _daemon(mounts, known, there)
+    daemon = _daemon(mounts, known, topmost)
     if daemon is not None:
         process, pidfd = daemon
         # Its mount may have been taken away, or covered: that is seen when a client asks for it.
         device = known.device if process == known.daemon else ""
-        device = device or f"0:{there.connection if there else 0}"
+        device = device or f"0:{topmost.connection if topmost else 0}"
         served.adopt(process, pidfd, device, connection)
         log.info("%s goes on with pid %d", name, process.pid)
     else:
         is_saved = name in saved.mounts
-        is_needed = is_saved and (known.asked or mounts.lingers(known))
+        is_needed = is_saved and (known.requested or mounts.lingers(known))
         is_needed = is_needed or bool(saved.sessions_of(name))
         # One that ends in order wipes its journal, and mostly because its mount was taken away.
-        has_died = there is not None or mounts.runtime.has_journal(name)
+        has_died = topmost is not None or mounts.runtime.has_journal(name)
         replaced = is_needed and has_died
         log.info("%s has no daemon%s", name, ", replacing it" if replaced else "")
         leader = known.daemon.pid if known.daemon else 0
@@ -100,29 +100,29 @@ def _adopt_mount(
     mounts.add(served)
 
 
-def _owner(name: str, there: mountinfo.Mount | None) -> Owner:
+def _owner(name: str, topmost: mountinfo.Mount | None) -> Owner:
     """The owner of a mount that the state file lacks: its name says so, and only root made it."""
-    found = NAME.fullmatch(name)
-    assert found is not None
-    uid = int(found[1])
-    return Owner(uid, _group(there) if there and there.owner == uid else uid)
+    match = NAME.fullmatch(name)
+    assert match is not None
+    uid = int(match[1])
+    return Owner(uid, _group(topmost) if topmost and topmost.owner == uid else uid)
 
 
-def _group(there: mountinfo.Mount) -> int:
+def _group(mount: mountinfo.Mount) -> int:
     """The group_id of a FUSE mount."""
-    options = dict(option.partition("=")[::2] for option in there.options)
-    return int(options.get("group_id", there.owner or 0))
+    options = dict(option.partition("=")[::2] for option in mount.options)
+    return int(options.get("group_id", mount.owner or 0))
 
 
 def _daemon(
-    mounts: Mounts, known: Mount, there: mountinfo.Mount | None
+    mounts: Mounts, known: Mount, topmost: mountinfo.Mount | None
 ) -> tuple[Process, int] | None:
     """The process that serves a mount, and a pidfd; None where there is none."""
     pidfd = processes.open_pidfd(known.daemon) if known.daemon else None
     if known.daemon is not None and pidfd is not None:
         return known.daemon, pidfd
     # It may have been replaced when that could not be saved.
-    if there is None or not there.is_ccfs or there.owner != known.owner.uid:
+    if topmost is None or not topmost.is_ccfs or topmost.owner != known.owner.uid:
         return None
     return _listener(mounts.runtime.socket(known.name), known.owner.uid)
 
@@ -139,13 +139,14 @@ def _listener(path: str, uid: int) -> tuple[Process, int] | None:
             client.connect(path)
         except OSError:
             return None
-        found = processes.peer(client)
-    if found is None:
+        peer = processes.peer(client)
+    if peer is None:
         return None
-    if found[0].pid == os.getpid() or processes.filesystem_uid(found[0]) != uid:
-        os.close(found[1])
+    process, pidfd = peer
+    if process.pid == os.getpid() or processes.filesystem_uid(process) != uid:
+        os.close(pidfd)
         return None
-    return found
+    return process, pidfd
 
 
 def _adopt_session(mounts: Mounts, session: Session) -> None:

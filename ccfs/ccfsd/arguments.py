@@ -1,4 +1,4 @@
-"""The command line of ccfsd.  Knows words; never what is done with them."""
+"""The command line of ccfsd.  Knows options and their defaults; never what they do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; UsageError when it can't be understood."""
+    """Parse the command line.  Raises UsageError."""
     parser = ArgumentParser(prog="ccfsd", description="Mount a ccfs for each user who needs one.")
     flag = parser.add_argument
     flag("--version", action="version", version=f"ccfsd {__version__}")
@@ -42,7 +42,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=seconds,
         default=_DEFAULTS.idle,
         metavar="SECONDS",
-        help="end a daemon that nobody has any use for, after so long (600)",
+        help="end a daemon without requests and credentials after so long (600)",
     )
     flag(
         "--hang",
@@ -84,20 +84,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def settings(given: argparse.Namespace) -> Settings:
-    """What was asked for."""
+def settings(options: argparse.Namespace) -> Settings:
+    """The settings that the options say."""
     return Settings(
-        root=given.runtime_directory,
-        kcm=given.kcm_socket,
-        idle=given.idle,
-        hang=given.hang,
-        grace=given.grace,
-        patience=given.patience,
-        mount_anew=given.mount_anew,
-        linger=given.linger_directory,
-        allow_root=given.allow_root,
-        debug=given.debug,
-        limits=Limits(**dict(given.limit)),
+        root=options.runtime_directory,
+        kcm=options.kcm_socket,
+        idle=options.idle,
+        hang=options.hang,
+        grace=options.grace,
+        patience=options.patience,
+        mount_anew=options.mount_anew,
+        linger=options.linger_directory,
+        allow_root=options.allow_root,
+        debug=options.debug,
+        limits=Limits(**dict(options.limit)),
     )
 
 

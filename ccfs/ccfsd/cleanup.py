@@ -28,33 +28,33 @@ LOST = 2.0
 """Seconds that a killed process has to end: it may wait for a file system that its user mounted."""
 
 
-async def end_notifier(life: int, leader: int) -> None:
+async def end_notifier(liveness: int, leader: int) -> None:
     """Wait until the notifier of a dead daemon has ended, which wakes the waiters in its mount.
 
-    It can do so only as long as a path leads to the mount.  `life`: reads as closed when the
+    It can do so only as long as a path leads to the mount.  `liveness`: reads as closed when the
     notifier has ended, and is closed here; -1 where that can't be seen.  `leader`: the pid of the
     daemon, 0 where that is not known.  A notifier that its user has stopped is woken, and killed.
     """
     try:
-        if life < 0 or _is_closed(life):
+        if liveness < 0 or _is_closed(liveness):
             return
         notifier.signal_orphan(leader, signal.SIGCONT)
         with trio.move_on_after(FAREWELL):
-            await trio.lowlevel.wait_readable(life)
-        if not _is_closed(life):
+            await trio.lowlevel.wait_readable(liveness)
+        if not _is_closed(liveness):
             notifier.signal_orphan(leader, signal.SIGKILL)
     finally:
-        _close(life)
+        _close(liveness)
 
 
-def release_notifier(life: int, leader: int) -> None:
-    """Let the notifier of a dead daemon that has a successor end by itself; `life` is closed.
+def release_notifier(liveness: int, leader: int) -> None:
+    """Let the notifier of a dead daemon that has a successor end by itself; `liveness` is closed.
 
     It carries out the orders that it has.  Its user may have stopped it.
     """
-    if life >= 0 and leader and not _is_closed(life):
+    if liveness >= 0 and leader and not _is_closed(liveness):
         notifier.signal_orphan(leader, signal.SIGCONT)
-    _close(life)
+    _close(liveness)
 
 
 async def wipe_journal(forks: ForkClient, runtime: Runtime, name: str, owner: Owner) -> None:
@@ -81,14 +81,14 @@ async def wipe_journal(forks: ForkClient, runtime: Runtime, name: str, owner: Ow
         os.close(wiper.pidfd)
 
 
-def _is_closed(life: int) -> bool:
+def _is_closed(liveness: int) -> bool:
     """True if no process has the other end of a FIFO open any more."""
     try:
-        return not os.read(life, 1)
+        return not os.read(liveness, 1)
     except BlockingIOError:
         return False
 
 
-def _close(life: int) -> None:
-    if life >= 0:
-        os.close(life)
+def _close(liveness: int) -> None:
+    if liveness >= 0:
+        os.close(liveness)

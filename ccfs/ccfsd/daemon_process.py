@@ -22,17 +22,17 @@ LOADING = 120.0
 class DaemonProcess:
     """One daemon.
 
-    `pidfd`: readable once it has ended.  `life`: the FIFO that it and its notifier hold open
-    (`Runtime.life`), -1 without one.  `is_serving`: it has answered.  `is_ending`: it was told to
-    end, or is being killed.  `is_successor`: it takes a mount over from another daemon.
+    `pidfd`: readable once it has ended.  `liveness`: the FIFO that it and its notifier hold open
+    (`Runtime.liveness`), -1 without one.  `is_serving`: it has replied to a ping.  `is_ending`: it
+    was sent a signal to end.  `is_successor`: it takes a mount over from another daemon.
     `is_adopted`: another ccfsd has started it.
     `requests`, `quiet_since`: how many requests it has served, and since when these are all.
     """
 
-    def __init__(self, process: Process, pidfd: int, life: int) -> None:
+    def __init__(self, process: Process, pidfd: int, liveness: int) -> None:
         self.process = process
         self.pidfd = pidfd
-        self.life = life
+        self.liveness = liveness
         self.is_serving = False
         self.is_ending = False
         self.is_successor = False
@@ -84,6 +84,6 @@ class DaemonProcess:
         await trio.lowlevel.wait_readable(self.pidfd)
 
     def close(self) -> None:
-        """Close the pidfd; `life` stays open."""
+        """Close the pidfd; `liveness` stays open."""
         os.close(self.pidfd)
         self.pidfd = -1

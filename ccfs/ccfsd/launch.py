@@ -1,6 +1,6 @@
-"""A mount and a process to serve it: /dev/fuse, mount(2), fork, and everything let go.
+"""A mount of root's, and a process of a user's to serve it: mount(2), fork(2), dropped privileges.
 
-Knows system calls, and the order in which privileges go; never sessions, nor who asked.
+Knows system calls, and the order in which privileges are dropped; never sessions, nor clients.
 `mount.ccfs` uses it as ccfsd does.
 """
 
@@ -17,14 +17,14 @@ from ccfs.linux import descriptors, inherited_state, mount_calls, mountinfo, pri
 from ccfs.mounting import mount_by_root
 
 MOST_MOUNTS = 100_000
-"""On one path: a user may mount as many as fusermount3 lets them (the kernel: mount-max)."""
+"""Mounts on one path: a user may mount as many as fusermount3 allows (the kernel: mount-max)."""
 
 
-def attach(path: str, uid: int, gid: int) -> int:
-    """Mount a ccfs of a user at a path that only root can change, in place of a dead one there.
+def mount(path: str, uid: int, gid: int) -> int:
+    """Mount a user's ccfs at a path that only root can change, in place of a dead mount there.
 
-    Returns the FUSE descriptor, which is not inherited.  The mount lives until it is taken away; it
-    answers once a process serves the descriptor, and is dead when the last copy of it is closed.
+    Returns the FUSE descriptor, which is not inherited.  The mount answers once a process serves
+    the descriptor, and is dead when the last copy of the descriptor is closed.
     Raises MountError.
     """
     options = [f"rootmode={stat.S_IFDIR:o}", f"user_id={uid}", f"group_id={gid}"]
@@ -38,8 +38,8 @@ def attach(path: str, uid: int, gid: int) -> int:
     return mount_by_root.mount(path, path, options, mount_calls.PROTECTED)
 
 
-def detach(path: str) -> None:
-    """Take away whatever is mounted on a path, in use or not; nothing there is fine."""
+def unmount_all(path: str) -> None:
+    """Unmount all that is mounted on a path, in use or not."""
     for _ in range(MOST_MOUNTS):
         try:
             mount_calls.umount(path, lazy=True)
@@ -52,11 +52,11 @@ def detach(path: str) -> None:
 def fork(
     uid: int, gid: int, kept: Iterable[int], work: Callable[[], int], *, prepared: bool = False
 ) -> int:
-    """Have `work` done by a process that is a user and no more; returns its pid.
+    """Fork a process with the rights of a user, which does `work`; returns its pid.
 
-    It is in a session of its own, with the descriptors `kept` and the standard ones (input and
-    output from nowhere), no variable, no capability and no way back; `work` gives its exit status.
-    `prepared`: this process has called `prepare` already.
+    It has a session of its own, the descriptors `kept` and the standard ones (input and output are
+    /dev/null), no variable, no capability, and can't become root again.  `work` returns its exit
+    status.  `prepared`: this process has called `prepare` already.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -67,22 +67,22 @@ def fork(
     try:
         if not prepared:
             prepare()
-        _settle(uid, gid, {*kept})
+        _drop_rights(uid, gid, {*kept})
         status = work()
     except BaseException as error:
-        _say(error)
+        _report(error)
     finally:
         os._exit(status)
 
 
 def become(uid: int, gid: int, kept: set[int]) -> None:
-    """Make this process that of a user, for good.  Raises PrivilegeError: then end it."""
+    """Give this process the rights of a user, for good.  Raises PrivilegeError: then end it."""
     prepare()
-    _settle(uid, gid, kept)
+    _drop_rights(uid, gid, kept)
 
 
 def prepare() -> None:
-    """Let go of everything that comes from whoever started this process, still as root."""
+    """Reset all that this process has inherited from its parent, still as root."""
     inherited_state.reset_signals()
     inherited_state.reset_limits()
     inherited_state.reset_scheduling()
@@ -95,7 +95,7 @@ def prepare() -> None:
     inherited_state.clear_environment()
 
 
-def _settle(uid: int, gid: int, kept: set[int]) -> None:
+def _drop_rights(uid: int, gid: int, kept: set[int]) -> None:
     if os.getpgrp() != os.getpid():  # as the child of a supervisor is already
         os.setsid()
     descriptors.close_all_but(kept)
@@ -104,8 +104,8 @@ def _settle(uid: int, gid: int, kept: set[int]) -> None:
     privileges.drop(uid, gid)
 
 
-def _say(error: BaseException) -> None:
-    """One line of what ended a process that has nobody else to tell; no message, but our own."""
+def _report(error: BaseException) -> None:
+    """Write to stderr why a process ends; of other errors than ours the type and place only."""
     from ccfs.errors import UserError, redaction
 
     reason = error.reason if isinstance(error, UserError) else redaction.describe(error)

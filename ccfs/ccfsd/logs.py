@@ -1,4 +1,4 @@
-"""Where ccfsd and its daemons log: stderr, one line each, and never waiting for whoever reads it.
+"""The log of ccfsd and its daemons: lines on stderr, written without waiting for a reader.
 
 Knows lines and levels; never what is logged.
 """
@@ -18,19 +18,19 @@ _PRIORITIES = {
     logging.ERROR: 3,
     logging.CRITICAL: 2,
 }
-"""As journald takes them before a line (sd-daemon(3))."""
+"""The numbers that journald reads before a line (sd-daemon(3))."""
 _MOST = 4000
-"""Bytes of a line: a pipe takes so many at once, or none (pipe(7), PIPE_BUF)."""
+"""Bytes of a line: up to PIPE_BUF a pipe takes all at once, or none (pipe(7))."""
 
 log = logging.getLogger("ccfs")
 
 
 class _Stderr(logging.Handler):
-    """Lines to stderr; one that would have to wait is dropped."""
+    """Writes lines to stderr; a line that would have to wait is dropped."""
 
     def __init__(self, *, priorities: bool) -> None:
         super().__init__()
-        self.speaker = "ccfsd"
+        self.name_in_lines = "ccfsd"
         self._priorities = priorities
         self._poll = select.poll()
         self._poll.register(2, select.POLLOUT)
@@ -38,7 +38,7 @@ class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record as one line."""
         text = " ".join(record.getMessage().splitlines())
-        line = f"{self.speaker}: {record.levelname.lower()}: {text}"
+        line = f"{self.name_in_lines}: {record.levelname.lower()}: {text}"
         if self._priorities:
             line = f"<{_PRIORITIES.get(record.levelno, 5)}>{line}"
         data = line.encode("utf-8", "backslashreplace")[:_MOST] + b"\n"
@@ -60,11 +60,11 @@ def begin(*, debug: bool) -> None:
 
 
 def speak_as(name: str) -> None:
-    """Have the lines begin with another name from now on."""
+    """Begin lines with another name from now on."""
     for handler in _handlers:
-        handler.speaker = name
+        handler.name_in_lines = name
 
 
 def fail(error: UserError) -> None:
-    """Say what a process ends for."""
+    """Log why a process ends."""
     log.error("%s%s", error.reason, f" ({error.hint})" if error.hint else "")

@@ -89,7 +89,7 @@ class ServedMount:
         self._host = host
         self._daemon: DaemonProcess | None = None
         self._supervision: Supervision | None = None
-        self._dead: tuple[int, int] | None = None  # life and pid of the daemon that has ended
+        self._dead: tuple[int, int] | None = None  # liveness and pid of the daemon that has ended
         self._waiters = Waiters()
         self._asking = 0
         self._wanted = trio.Event()  # a daemon is to be started where there is none
@@ -97,7 +97,7 @@ class ServedMount:
         self._policy = RestartPolicy(trio.current_time(), host.settings.patience)
         self._leaving = False  # no daemon follows the present one
         self._replacing = False  # the present one was killed so that another follows
-        self._has_journals = False
+        self._has_journal_dir = False
 
     @property
     def process(self) -> Process | None:
@@ -136,9 +136,9 @@ class ServedMount:
         self, process: Process, pidfd: int, device: str, connection: FuseConnection | None
     ) -> None:
         """Go on with a daemon that another ccfsd has started; call this before `run`."""
-        self._has_journals = self._host.runtime.has_journals(self.name)
+        self._has_journal_dir = self._host.runtime.has_journal_dir(self.name)
         self.device, self.fuse_connection = device, connection
-        daemon = DaemonProcess(process, pidfd, self._host.runtime.open_life(self.name))
+        daemon = DaemonProcess(process, pidfd, self._host.runtime.open_liveness(self.name))
         daemon.is_serving = daemon.is_adopted = True
         self._set_daemon(daemon)
 
@@ -149,8 +149,8 @@ class ServedMount:
 
         `leader`: its pid, 0 where that is not known.
         """
-        self._has_journals = self._host.runtime.has_journals(self.name)
-        self._dead = self._host.runtime.open_life(self.name), leader
+        self._has_journal_dir = self._host.runtime.has_journal_dir(self.name)
+        self._dead = self._host.runtime.open_liveness(self.name), leader
         self.device, self.fuse_connection, self._leaving = device, connection, not replace
         self._wanted.set()
 
@@ -230,15 +230,15 @@ class ServedMount:
     async def _spawn(self) -> None:
         """Fork a daemon, and mount where there is no mount.  Raises UserError, OSError."""
         host = self._host
-        if not self._has_journals:
-            host.runtime.make_journals(self.name, self.owner.uid, self.owner.gid)
-            self._has_journals = True
+        if not self._has_journal_dir:
+            host.runtime.mount_journal_dir(self.name, self.owner.uid, self.owner.gid)
+            self._has_journal_dir = True
         is_successor = self.fuse_connection is not None
         spawned = await spawner.spawn(
             host.forks, host.runtime, self.name, self.owner, host.settings, self.fuse_connection
         )
         self.fuse_connection = spawned.fuse_connection
-        daemon = DaemonProcess(spawned.process, spawned.pidfd, spawned.life)
+        daemon = DaemonProcess(spawned.process, spawned.pidfd, spawned.liveness)
         daemon.is_successor = is_successor
         if not is_successor:
             self.device = host.runtime.device(self.name)
@@ -280,7 +280,7 @@ class ServedMount:
     async def _note_end(self, daemon: DaemonProcess) -> None:
         status = await self._host.forks.exit_status(daemon.process.pid)
         daemon.close()
-        self._daemon, self._dead = None, (daemon.life, daemon.process.pid)
+        self._daemon, self._dead = None, (daemon.liveness, daemon.process.pid)
         self._host.daemon_changed(self)
         if status == 0 or (status is None and not self._host.runtime.device(self.name)):
             # It has wiped its journal: its mount was taken away, or root has told it to end.
@@ -291,18 +291,18 @@ class ServedMount:
             log.warning("the daemon of %s has died (%s), replacing it", self.name, _how(status))
         self._replacing = False
 
-    async def _clear_up(self, life: int, leader: int) -> None:
+    async def _clear_up(self, liveness: int, leader: int) -> None:
         """Have the notifier of a dead daemon end; take away what no daemon can take over."""
         self._dead = None
         if self.can_be_taken_over:
-            cleanup.release_notifier(life, leader)
+            cleanup.release_notifier(liveness, leader)
             return
         self._host.connection_lost(self)
         self._drop_connection()  # or the notifier would wait for a reply in the mount
-        await cleanup.end_notifier(life, leader)
+        await cleanup.end_notifier(liveness, leader)
         self._host.runtime.remove_socket(self.name)
         if not self._leaving:
-            self._host.runtime.uncover(self.name)
+            self._host.runtime.unmount_overmounts(self.name)
 
     async def _remove(self) -> bool:
         """Take the mount and its journal away; returns True if a client or session still needs it.
@@ -313,9 +313,9 @@ class ServedMount:
         host, runtime = self._host, self._host.runtime
         runtime.remove_socket(self.name)
         await cleanup.wipe_journal(host.forks, runtime, self.name, self.owner)
-        runtime.detach(self.name)
-        runtime.remove_journals(self.name)
-        self._has_journals = self._leaving = False
+        runtime.unmount(self.name)
+        runtime.remove_journal_dir(self.name)
+        self._has_journal_dir = self._leaving = False
         self.device = ""
         self._policy.note_ready()
         if self._waiters:

@@ -118,11 +118,12 @@ class Mounts:
     def admit(self, name: str, owner: Owner) -> str:
         """Note that a user asks for a mount without a session; else return why they get none."""
         mount = self.registry.mounts.get(name)
-        if mount is not None and (mount.asked or self.registry.sessions_of(name)):
+        if mount is not None and (mount.requested or self.registry.sessions_of(name)):
             return ""
         why = self.quota.start(owner.uid, self.registry, time.monotonic())
         if not why:
-            self.registry = self.registry.has(replace(mount or Mount(name, owner), asked=True))
+            mount = replace(mount or Mount(name, owner), requested=True)
+            self.registry = self.registry.with_mount(mount)
         return why
 
     @contextmanager
@@ -142,7 +143,7 @@ class Mounts:
         Raises UnwritableError where the next ccfsd would not know of the mount, or might give the
         number to another session.
         """
-        self.registry, number = self.registry.numbered()
+        self.registry, number = self.registry.take_number()
         if (new or number >= self._first_unsaved) and not self.save():
             raise UnwritableError(f"cannot write {self.runtime.state}: {self._save_failure}")
         return number
@@ -152,8 +153,8 @@ class Mounts:
         mount = self.registry.mounts[session.mount]
         if user and not mount.owner.user:
             mount = replace(mount, owner=replace(mount.owner, user=user))
-            self.registry = self.registry.has(mount)
-        self.registry = self.registry.opened(session)
+            self.registry = self.registry.with_mount(mount)
+        self.registry = self.registry.with_session(session)
         self.watch_leader(session, pidfd)
         self.destroy_doomed(session.mount)
 
@@ -177,13 +178,13 @@ class Mounts:
         session = self.registry.sessions.get(number)
         if session is None:
             return
-        self.registry = self.registry.closed(number)
+        self.registry = self.registry.without_session(number)
         if number in self._leaders:
             self._leaders.pop(number).cancel()
         self._forget_guess(session.mount)
         self.begin_grace(session.mount)
         if not self.end_unused(session.mount) and session.ccache:
-            self.registry = self.registry.doomed(session.mount, session.ccache)
+            self.registry = self.registry.with_doomed(session.mount, session.ccache)
             self.destroy_doomed(session.mount)
 
     def end_unused(self, name: str) -> bool:
@@ -195,7 +196,7 @@ class Mounts:
         served, mount = self.served.get(name), self.registry.mounts.get(name)
         if served is None:
             return True
-        if self.is_used(served) or name in self._graces or (mount and mount.asked):
+        if self.is_used(served) or name in self._graces or (mount and mount.requested):
             return False
         if self.lingers(mount):
             return False
@@ -208,7 +209,8 @@ class Mounts:
         """After a session, a mount of which it was only guessed that it was asked for isn't."""
         if name in self.guessed and not self.registry.sessions_of(name):
             self.guessed.discard(name)
-            self.registry = self.registry.has(replace(self.registry.mounts[name], asked=False))
+            mount = replace(self.registry.mounts[name], requested=False)
+            self.registry = self.registry.with_mount(mount)
 
     def begin_grace(self, name: str) -> None:
         """Keep the mount for a while for jobs that outlive the last session (nohup, tmux)."""
@@ -240,7 +242,7 @@ class Mounts:
             with scope:
                 served = await self.ready(mount.name, mount.owner, DESTROY)
                 await served.ask(messages.encode("destroy", ccache=ccache), DESTROY)
-                self.registry = self.registry.destroyed(mount.name, ccache)
+                self.registry = self.registry.without_doomed(mount.name, ccache)
         except (NotServedError, *daemon_request.FAILURES) as error:
             log.warning("cannot destroy %s of %s: %s", ccache, mount.name, error)
         finally:
@@ -274,8 +276,8 @@ class Mounts:
             return True
         before, self._save_failure = self._save_failure, ""
         try:
-            first_unsaved = self.registry.following + AHEAD
-            state_file.write(self.runtime.state, replace(self.registry, following=first_unsaved))
+            first_unsaved = self.registry.next_number + AHEAD
+            state_file.write(self.runtime.state, replace(self.registry, next_number=first_unsaved))
         except OSError as error:
             self._save_failure = (error.strerror or str(error)).lower()
             if self._save_failure != before:  # it is tried again and again
@@ -313,7 +315,7 @@ class Mounts:
         """Note the daemon of a mount in the registry."""
         before = self.registry.mounts.get(served.name) or Mount(served.name, served.owner)
         mount = replace(before, daemon=served.process, device=served.device)
-        self.registry = self.registry.has(mount)
+        self.registry = self.registry.with_mount(mount)
 
     def taken_over(self, served: ServedMount) -> None:
         """Hand the KCM clients of a dead daemon to the one that has taken over."""
@@ -328,6 +330,6 @@ class Mounts:
     def removed(self, served: ServedMount) -> None:
         """Forget a mount of which nothing is left."""
         del self.served[served.name]
-        self.registry = self.registry.lost(served.name)
+        self.registry = self.registry.without_mount(served.name)
         if not self.served:
             self._all_removed.set()

@@ -95,8 +95,8 @@ def take(environment: MutableMapping[str, str], pid: int) -> Passed:
         return {}
     passed: Passed = content["passed"]
     for some in passed.values():
-        for one in some:
-            os.set_inheritable(one, False)
+        for descriptor in some:
+            os.set_inheritable(descriptor, False)
     return passed
 
 

@@ -1,4 +1,4 @@
-"""What users may have without a session, with as many uids as they like.
+"""The limits of what users may have without a session, however many uids they use.
 
 Knows mounts, uids and numbers; never how a mount is made.  Time is passed in, in seconds.
 """
@@ -15,10 +15,10 @@ MINUTE = 60.0
 
 
 def memory_available() -> int | None:
-    """Bytes that new processes can have (proc(5), MemAvailable); None where that isn't told."""
+    """Return the bytes that are available (proc(5), MemAvailable); None where that is not known."""
     with open("/proc/meminfo", encoding="ascii") as file:
-        found = next((line for line in file if line.startswith("MemAvailable:")), "")
-    return int(found.split()[1]) * 1024 if found else None
+        line = next((line for line in file if line.startswith("MemAvailable:")), "")
+    return int(line.split()[1]) * 1024 if line else None
 
 
 class Quota:
@@ -30,11 +30,11 @@ class Quota:
         self._starts: dict[int | str, deque[float]] = {}
 
     def is_known(self, uid: int, registry: Registry) -> bool:
-        """Whether a uid has a login name, or a session: of any name service, then."""
+        """Return whether a uid has a login name, or a session: then a name service knows it."""
         return self._users.has_name(uid) or bool(registry.sessions_of(str(uid)))
 
     def start(self, uid: int, registry: Registry, now: float) -> str:
-        """Note that a uid gets a mount without a session; else why it doesn't."""
+        """Note that a uid gets a mount without a session; else return why it doesn't."""
         user = self._users.behind(uid)
         why = self._too_many(uid, user, registry) or self._too_fast(user, now)
         if not why:
@@ -42,19 +42,19 @@ class Quota:
         return why
 
     def kcm(self, uid: int, of_user: int, of_all: int, registry: Registry) -> str:
-        """Why a KCM client is not let wait where so many wait already; "" where it is."""
+        """Return why a KCM client may not wait where so many wait already; "" if it may."""
         limits = self.limits
         most = limits.kcm if self.is_known(uid, registry) else limits.kcm // 2
         return "too many of them wait" if of_user >= limits.kcm_of_one or of_all >= most else ""
 
     def _too_many(self, uid: int, user: int | str, registry: Registry) -> str:
         limits = self.limits
-        asked = [one.owner.uid for one in registry.mounts.values() if one.asked]
-        if sum(self._users.behind(one) == user for one in asked) >= limits.mounts_of_one:
+        uids = [mount.owner.uid for mount in registry.mounts.values() if mount.requested]
+        if sum(self._users.behind(other) == user for other in uids) >= limits.mounts_of_one:
             return "too many mounts of one user"
-        unknown = sum(not self.is_known(one, registry) for one in asked)
+        unknown = sum(not self.is_known(other, registry) for other in uids)
         few = unknown >= limits.mounts // 2 and not self.is_known(uid, registry)
-        if few or len(asked) >= limits.mounts:
+        if few or len(uids) >= limits.mounts:
             return "too many mounts"
         memory = memory_available()
         if memory is not None and memory < limits.memory << 20:

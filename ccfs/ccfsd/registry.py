@@ -1,6 +1,6 @@
-"""What ccfsd has to remember: who has which mount, and which sessions keep it.
+"""What ccfsd must know of mounts and sessions, also after a restart.
 
-Values and steps between them, nothing else: no process, no socket, no clock, no file.
+Knows values, and steps from one to the next; never a process, a socket, a clock or a file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ccfs.linux.processes import Process
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose mount it is.  `user`: the login name, where somebody said it; "" where not."""
+    """The user that a mount belongs to.  `user`: the login name, "" where no login has named it."""
 
     uid: int
     gid: int
@@ -24,22 +24,23 @@ class Owner:
 class Mount:
     """One mount.
 
-    `name`: the uid, or UID.SESSION for a session's own.  `daemon`: who serves it, None for nobody.
-    `device`: its device number as mountinfo has it.  `asked`: somebody wants it who has no session.
-    `doomed`: ccaches of sessions that have ended, until the daemon has destroyed them.
+    `name`: the uid, or UID.SESSION for a session's own.  `daemon`: the process that serves it, None
+    for none.  `device`: the device number as mountinfo has it.  `requested`: a client without a
+    session has asked for it.  `doomed`: ccaches of sessions that have ended, until the daemon has
+    destroyed them.
     """
 
     name: str
     owner: Owner
     daemon: Process | None = None
     device: str = ""
-    asked: bool = False
+    requested: bool = False
     doomed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One login.  `leader`: its end is the session's; `ccache`: one of its own, "" for none."""
+    """One login.  `leader`: the session ends with it.  `ccache`: the session's own, "" for none."""
 
     number: int
     mount: str
@@ -50,45 +51,45 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All of it.  `following`: the number of the next session; none is ever used again."""
+    """All mounts and sessions.  `next_number`: of the next session; no number is used twice."""
 
-    following: int = 1
+    next_number: int = 1
     mounts: Mapping[str, Mount] = field(default_factory=dict)
     sessions: Mapping[int, Session] = field(default_factory=dict)
 
-    def numbered(self) -> tuple[Registry, int]:
-        """Take a number for a session."""
-        return replace(self, following=self.following + 1), self.following
+    def take_number(self) -> tuple[Registry, int]:
+        """Return a registry with another next number, and the number of a session."""
+        return replace(self, next_number=self.next_number + 1), self.next_number
 
-    def opened(self, session: Session) -> Registry:
-        """A session begins; it has its number already."""
+    def with_session(self, session: Session) -> Registry:
+        """Add a session."""
         return replace(self, sessions={**self.sessions, session.number: session})
 
-    def closed(self, number: int) -> Registry:
-        """A session ends; twice is once."""
+    def without_session(self, number: int) -> Registry:
+        """Remove a session, if it is there."""
         left = {n: s for n, s in self.sessions.items() if n != number}
         return replace(self, sessions=left)
 
-    def has(self, mount: Mount) -> Registry:
-        """A mount is, or is now, like this."""
+    def with_mount(self, mount: Mount) -> Registry:
+        """Add a mount, or replace that of the same name."""
         return replace(self, mounts={**self.mounts, mount.name: mount})
 
-    def doomed(self, name: str, ccache: str) -> Registry:
-        """A ccache has no session any more."""
+    def with_doomed(self, name: str, ccache: str) -> Registry:
+        """Note that a ccache of a mount is to be destroyed: its session has ended."""
         mount = self.mounts[name]
-        return self.has(replace(mount, doomed=(*mount.doomed, ccache)))
+        return self.with_mount(replace(mount, doomed=(*mount.doomed, ccache)))
 
-    def destroyed(self, name: str, ccache: str) -> Registry:
-        """A ccache is no more; nor may its mount be."""
+    def without_doomed(self, name: str, ccache: str) -> Registry:
+        """Note that a ccache is destroyed; its mount may be removed already."""
         mount = self.mounts.get(name)
         if mount is None:
             return self
-        return self.has(replace(mount, doomed=tuple(c for c in mount.doomed if c != ccache)))
+        return self.with_mount(replace(mount, doomed=tuple(c for c in mount.doomed if c != ccache)))
 
-    def lost(self, name: str) -> Registry:
-        """A mount is no more."""
+    def without_mount(self, name: str) -> Registry:
+        """Remove a mount."""
         return replace(self, mounts={n: m for n, m in self.mounts.items() if n != name})
 
     def sessions_of(self, name: str) -> list[Session]:
-        """The sessions that keep a mount."""
+        """Return the sessions of a mount."""
         return [session for session in self.sessions.values() if session.mount == name]

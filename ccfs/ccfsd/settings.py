@@ -1,4 +1,4 @@
-"""How ccfsd was told to be.  Knows numbers and paths; never what is done with them."""
+"""The settings of ccfsd.  Knows numbers and paths; never what is done with them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ KCM_SOCKET = "/var/run/.heim_org.h5l.kcm-socket"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What users may have without a session; sessions are root's to open, and count nowhere.
+    """What users may have without a session.  Sessions are not limited: only root opens them.
 
-    A user has all their subordinate uids together.  Uids that have neither a login name nor a
-    session get half of `mounts` and `kcm` at most.  `mounts`, `mounts_of_one`: mounts of all and of
-    one user; `starts`: new ones of one user in a minute; `kcm`, `kcm_of_one`: waiting KCM clients;
-    `memory`: MiB that must be available for a new mount.
+    The uid of a user and their subordinate uids share the limits of one user.  Uids that have
+    neither a login name nor a session get half of `mounts` and `kcm` at most.  `mounts`,
+    `mounts_of_one`: mounts of all users and of one; `starts`: new mounts of one user in a minute;
+    `kcm`, `kcm_of_one`: waiting KCM clients; `memory`: MiB that must be available for a new mount.
     """
 
     mounts: int = 1000
@@ -33,12 +33,13 @@ class Limits:
 class Settings:
     """Times are in seconds.
 
-    `grace`: that a mount stays after its last session.
-    `idle`: after which a daemon ends that nobody has any use for.  `hang`: that a daemon has to
-    answer a ping before it is replaced.  `patience`: that clients wait where no daemon comes up,
-    before they get an error.  `mount_anew`: mount anew after a death, whatever the kernel can.
-    `linger`: the directory of loginctl(1) that names the users whose mounts outlive their sessions.
-    `kcm`: where KCM clients connect, "" for nowhere.  `allow_root`: uid 0 may use the mounts, too.
+    `grace`: how long a mount stays after its last session.  `idle`: how long a daemon stays that
+    has no request, no credential and no session.  `hang`: how long a daemon may take to reply to a
+    ping before it is replaced.  `patience`: how long clients wait where no daemon comes up, before
+    they get an error.  `mount_anew`: mount anew after a death, also where the kernel allows a
+    take-over.  `linger`: the directory of loginctl(1) that names the users whose mounts outlive
+    their sessions.  `kcm`: the path of the KCM socket, "" for none.  `allow_root`: uid 0 may use
+    the mounts, too.
     """
 
     root: str = paths.RUNTIME
@@ -55,7 +56,7 @@ class Settings:
 
     @property
     def period(self) -> float:
-        """Between two pings of a daemon that nobody asks for."""
+        """Seconds between two pings of a daemon that no client asks for."""
         return min(60.0, self.idle / 4)
 
     @property

@@ -33,13 +33,13 @@ BACKLOG = 64
 class Spawned:
     """A daemon that was started.
 
-    `life`: reads as closed once it and its notifier have ended.  `fuse_connection`: what its
+    `liveness`: reads as closed once it and its notifier have ended.  `fuse_connection`: what its
     successor needs to take the mount over; None where that can't be.
     """
 
     process: Process
     pidfd: int
-    life: int
+    liveness: int
     fuse_connection: FuseConnection | None
 
 
@@ -58,10 +58,10 @@ async def spawn(
     with ExitStack() as undo:
         runtime.remove_socket(name)
         undo.callback(runtime.remove_socket, name)
-        life, life_of_daemon = _life(runtime.life(name))
-        undo.callback(os.close, life)
+        liveness, liveness_of_daemon = _liveness_pipe(runtime.liveness(name))
+        undo.callback(os.close, liveness)
         with ExitStack() as of_daemon:
-            of_daemon.callback(os.close, life_of_daemon)
+            of_daemon.callback(os.close, liveness_of_daemon)
             listener = of_daemon.enter_context(_listen(runtime.socket(name)))
             values: dict[str, object] = {"serve": name, "path": runtime.mountpoint(name)}
             values |= {"live": connection is not None, "allow_root": settings.allow_root}
@@ -71,19 +71,19 @@ async def spawn(
                 undo.callback(_unmount, runtime.mountpoint(name))
                 connection = given if given.can_resend else None
                 (undo if connection else of_daemon).callback(given.close)
-            passed = [life_of_daemon, listener.fileno(), *given.descriptors]
+            passed = [liveness_of_daemon, listener.fileno(), *given.descriptors]
             forked = await forks.fork(values, passed)
         undo.callback(os.close, forked.pidfd)
         process = processes.find(forked.pid, ended=True)
         if process is None:
             raise OSError(errno.ESRCH, "the daemon has ended at once")
         undo.pop_all()
-        return Spawned(process, forked.pidfd, life, connection)
+        return Spawned(process, forked.pidfd, liveness, connection)
 
 
 async def fork_wiper(forks: ForkClient, runtime: Runtime, name: str, owner: Owner) -> Child:
     """Fork a process of the owner that overwrites the journal which a daemon has left."""
-    values = {"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journals(name)}
+    values = {"uid": owner.uid, "gid": owner.gid, "wipe": runtime.journal_dir(name)}
     return await forks.fork(values, [])
 
 
@@ -119,14 +119,14 @@ def _work(values: dict[str, object], passed: list[int]) -> int:
     """Do what a child of the fork server was forked for, as the user; returns its exit status."""
     if "wipe" in values:
         return _wipe(str(values["wipe"]))
-    life, listener, device, *shared = passed
+    liveness, listener, device, *shared = passed
     name = str(values["serve"])
     options = daemon.MountOptions(
         mountpoint=str(values["path"]),
         allow_root=bool(values["allow_root"]),
         allow_other=True,
         journal=str(values["journal"]),
-        liveness=life,
+        liveness=liveness,
         device=device,
         control=listener,
         handover=Handover(*shared) if shared else None,
@@ -151,7 +151,7 @@ def _wipe(directory: str) -> int:
 def _mount(runtime: Runtime, name: str, owner: Owner, settings: Settings) -> FuseConnection:
     """Make a mount.  Raises MountError, OSError."""
     path = runtime.make_mountpoint(name)
-    device = launch.attach(path, owner.uid, owner.gid)
+    device = launch.mount(path, owner.uid, owner.gid)
     if settings.mount_anew:
         return FuseConnection(device)
     try:
@@ -168,13 +168,13 @@ def _unmount(path: str) -> None:
         mount_calls.umount(path, lazy=True)
 
 
-def _life(path: str) -> tuple[int, int]:
+def _liveness_pipe(path: str) -> tuple[int, int]:
     os.mkfifo(path, 0o600)
-    life = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    liveness = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return life, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        return liveness, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except BaseException:
-        os.close(life)
+        os.close(liveness)
         raise
 
 

@@ -1,6 +1,6 @@
-"""The state file: what one ccfsd leaves to the next.
+"""The state file: the registry that one ccfsd leaves to the next.
 
-Knows a registry as JSON, and how to put a file in place in one step; never what a process does.
+Knows a registry as JSON, and how to replace a file in one step; never what a process does.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ VERSION = 1
 
 
 def encode(registry: Registry) -> bytes:
-    """A registry as JSON."""
+    """Return a registry as JSON."""
     return json.dumps(
         {
             "version": VERSION,
-            "following": registry.following,
+            "following": registry.next_number,
             "mounts": [
                 {
                     "name": mount.name,
@@ -29,7 +29,7 @@ def encode(registry: Registry) -> bytes:
                     "user": mount.owner.user,
                     "daemon": _pair(mount.daemon),
                     "device": mount.device,
-                    "asked": mount.asked,
+                    "asked": mount.requested,
                     "doomed": mount.doomed,
                 }
                 for mount in registry.mounts.values()
@@ -49,26 +49,26 @@ def encode(registry: Registry) -> bytes:
 
 
 def decode(data: bytes) -> Registry:
-    """A registry from JSON; ValueError for anything else."""
+    """Return the registry of JSON.  Raises ValueError."""
     try:
-        told = json.loads(data)
-        if told["version"] != VERSION:
+        state = json.loads(data)
+        if state["version"] != VERSION:
             raise ValueError("another version")
-        mounts = [_mount(one) for one in told["mounts"]]
-        sessions = [_session(one) for one in told["sessions"]]
-        following = int(told["following"])
+        mounts = [_mount(entry) for entry in state["mounts"]]
+        sessions = [_session(entry) for entry in state["sessions"]]
+        next_number = int(state["following"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no state: {type(error).__name__}") from None
     return Registry(
-        following, {mount.name: mount for mount in mounts}, {s.number: s for s in sessions}
+        next_number, {mount.name: mount for mount in mounts}, {s.number: s for s in sessions}
     )
 
 
 def write(path: str, registry: Registry) -> None:
-    """Have the file hold a registry, or what it held before.  Raises OSError."""
-    following = path + ".new"
+    """Replace the file in one step.  Raises OSError: the file is as before."""
+    new = path + ".new"
     descriptor = os.open(
-        following, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
     try:
         data = encode(registry)
@@ -76,11 +76,11 @@ def write(path: str, registry: Registry) -> None:
             data = data[os.write(descriptor, data) :]
     finally:
         os.close(descriptor)
-    os.rename(following, path)
+    os.rename(new, path)
 
 
 def read(path: str) -> Registry | None:
-    """What the file holds; None without one.  ValueError, OSError."""
+    """Return the registry in the file; None without a file.  Raises ValueError, OSError."""
     try:
         with open(path, "rb") as file:
             return decode(file.read())
@@ -99,18 +99,20 @@ def _process(pair: Any) -> Process:
     return Process(pid, start)
 
 
-def _mount(told: Any) -> Mount:
-    owner = Owner(int(told["uid"]), int(told["gid"]), str(told["user"]))
-    daemon = _process(told["daemon"]) if told["daemon"] else None
-    doomed = tuple(str(ccache) for ccache in told.get("doomed", ()))  # an older ccfsd has none
-    return Mount(str(told["name"]), owner, daemon, str(told["device"]), bool(told["asked"]), doomed)
+def _mount(entry: Any) -> Mount:
+    owner = Owner(int(entry["uid"]), int(entry["gid"]), str(entry["user"]))
+    daemon = _process(entry["daemon"]) if entry["daemon"] else None
+    doomed = tuple(str(ccache) for ccache in entry.get("doomed", ()))  # an older ccfsd has none
+    return Mount(
+        str(entry["name"]), owner, daemon, str(entry["device"]), bool(entry["asked"]), doomed
+    )
 
 
-def _session(told: Any) -> Session:
+def _session(entry: Any) -> Session:
     return Session(
-        int(told["number"]),
-        str(told["mount"]),
-        _process(told["leader"]),
-        str(told["ccache"]),
-        str(told["service"]),
+        int(entry["number"]),
+        str(entry["mount"]),
+        _process(entry["leader"]),
+        str(entry["ccache"]),
+        str(entry["service"]),
     )

@@ -1,7 +1,7 @@
-"""The user behind a uid: the one whose subordinate uids (subuid(5)) it is among, or itself.
+"""The user behind a uid: the owner of the subordinate uids (subuid(5)) it is among, or itself.
 
-Knows /etc/subuid and /etc/passwd; asks no name service, since one may not answer.  A user with a
-user namespace has thousands of uids: what they may have together is what one may.
+Knows /etc/subuid and /etc/passwd; asks no name service, since that may never answer.  A user with a
+user namespace has thousands of uids, which share the limits of one user.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 from contextlib import suppress
 
 _Range = tuple[int, int, str]
-"""First uid, the one behind the last, and their owner: a name, or a uid as text."""
+"""The first uid, the last uid plus one, and their owner: a name, or a uid as text."""
 
 
 class Users:
-    """Who is behind which uid; the files are read again when they have changed."""
+    """Which user is behind which uid; the files are read again when they have changed."""
 
     def __init__(self, subuid: str = "/etc/subuid", passwd: str = "/etc/passwd") -> None:  # noqa: S107
         self._paths = subuid, passwd
@@ -24,7 +24,7 @@ class Users:
         self._named: set[int] = set()
 
     def behind(self, uid: int) -> int | str:
-        """What stands for the user behind a uid: their uid, or their name where no uid is known."""
+        """Return the uid of the user behind a uid, or their name where their uid is not known."""
         self._refresh()
         for first, end, owner in self._ranges:
             if first <= uid < end:
@@ -32,7 +32,7 @@ class Users:
         return uid
 
     def has_name(self, uid: int) -> bool:
-        """Whether a uid has a login name on this host."""
+        """Return whether a uid has a login name on this host."""
         self._refresh()
         return uid in self._named
 

@@ -364,7 +364,7 @@ def test_unkillable_daemon_delays_neither_logins_nor_stop(here: Place) -> None:
     writer.wait(20)
 
 
-def test_starts_have_places(autojump_clock: MockClock) -> None:
+def test_starts_wait_for_a_place(autojump_clock: MockClock) -> None:
     """As many as there are places start; the next one starts when a place is given back."""
 
     async def scene() -> None:
@@ -389,7 +389,7 @@ def test_starts_have_places(autojump_clock: MockClock) -> None:
     trio.run(scene, clock=autojump_clock)
 
 
-def test_a_login_does_not_wait_for_daemons_that_hang(autojump_clock: MockClock) -> None:
+def test_login_does_not_wait_for_hanging_daemons(autojump_clock: MockClock) -> None:
     """Users who stop their daemons on the way keep others like them waiting, but no login."""
 
     async def scene() -> None:

@@ -41,7 +41,7 @@ def assert_logged(caplog: pytest.LogCaptureFixture, times: int = 1) -> None:
     caplog.clear()
 
 
-def test_an_exception_in_a_coroutine_ends_that_one_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_ends_its_coroutine_alone(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
         ended = trio.Event()
 
@@ -117,7 +117,7 @@ async def answer(connection: Connection, request: Message) -> None:
     await connection.reply(b"ok")
 
 
-def test_an_exception_in_a_request_costs_its_client_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_request_costs_its_client_alone(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
         async with serving(answer) as (listener, _, _):
             other, wrong = listener.connect(), listener.connect()
@@ -129,7 +129,7 @@ def test_an_exception_in_a_request_costs_its_client_alone(caplog: pytest.LogCapt
     assert_logged(caplog)
 
 
-def test_an_exception_at_a_connection_costs_that_one_alone(
+def test_exception_in_accept_costs_that_connection_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scene() -> None:
@@ -152,7 +152,7 @@ def test_an_exception_at_a_connection_costs_that_one_alone(
     assert_logged(caplog)
 
 
-def test_connections_without_a_descriptor_left_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accept_without_free_descriptor_is_retried_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that can't be let in is let in later, and is not tried again at once."""
 
     class Lacking(socket.socket):
@@ -182,7 +182,7 @@ def test_connections_without_a_descriptor_left_wait(monkeypatch: pytest.MonkeyPa
     run(scene, autojump=True)
 
 
-def test_a_quiet_client_is_disconnected() -> None:
+def test_quiet_client_is_disconnected() -> None:
     """After QUIET seconds without a request, be it the first or the next."""
 
     async def scene() -> None:
@@ -199,7 +199,7 @@ def test_a_quiet_client_is_disconnected() -> None:
     run(scene, autojump=True)
 
 
-def test_a_client_that_waits_for_its_reply_is_not_quiet() -> None:
+def test_client_waiting_for_reply_is_not_disconnected() -> None:
     """As that of `stop`, where the end takes longer than a client may be quiet."""
 
     async def slowly(connection: Connection, request: Message) -> None:
@@ -216,7 +216,7 @@ def test_a_client_that_waits_for_its_reply_is_not_quiet() -> None:
     run(scene, autojump=True)
 
 
-def test_a_busy_client_keeps_no_other_waiting() -> None:
+def test_busy_client_delays_no_other() -> None:
     """One that asks again and again, while others ask once."""
 
     async def scene() -> None:
@@ -242,7 +242,7 @@ def test_a_busy_client_keeps_no_other_waiting() -> None:
     run(scene)
 
 
-def test_a_closed_gate_holds_requests_back() -> None:
+def test_closed_gate_holds_requests_back() -> None:
     """They wait in their sockets, and connections in the backlog, until it is open again."""
 
     async def scene() -> None:
@@ -263,7 +263,7 @@ def test_a_closed_gate_holds_requests_back() -> None:
     run(scene)
 
 
-def test_a_request_of_a_client_that_goes_is_cancelled_only_if_it_says_so() -> None:
+def test_disconnect_cancels_mount_request_and_no_login() -> None:
     async def scene() -> None:
         outcomes: list[str] = []
 
@@ -289,7 +289,7 @@ def test_a_request_of_a_client_that_goes_is_cancelled_only_if_it_says_so() -> No
     run(scene, autojump=True)
 
 
-def test_a_flood_of_requests_with_long_deadlines_leaves_nothing() -> None:
+def test_cancelled_waiters_leave_no_memory() -> None:
     """Waiters whose client goes are forgotten at once, not at their deadline."""
 
     async def scene() -> None:
@@ -316,7 +316,7 @@ def test_a_flood_of_requests_with_long_deadlines_leaves_nothing() -> None:
     run(scene)
 
 
-def test_deadlines_are_kept_in_their_order() -> None:
+def test_waiters_fail_in_order_of_deadlines() -> None:
     async def scene() -> None:
         waiters, order = Waiters(), []
 
@@ -339,7 +339,7 @@ class OneMount:
     settings = Settings()
 
 
-def test_an_exception_in_the_life_of_a_mount_costs_it_a_second(
+def test_exception_in_mount_costs_it_a_second(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times: list[float] = []

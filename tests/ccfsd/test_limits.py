@@ -81,7 +81,7 @@ def asked(*uids: int) -> Registry:
     """Mounts that were asked for without a session."""
     registry = Registry()
     for uid in uids:
-        registry = registry.has(Mount(str(uid), Owner(uid, uid), asked=True))
+        registry = registry.with_mount(Mount(str(uid), Owner(uid, uid), requested=True))
     return registry
 
 
@@ -108,8 +108,8 @@ def test_unnamed_uids_share_half_of_the_limit(passwd: Users) -> None:
     registry = asked(2001, 2002)
     assert made.start(2003, registry, 0.0) == "too many mounts"
     assert made.start(1000, registry, 0.0) == ""
-    registry = registry.has(Mount("2003", Owner(2003, 2003)))
-    registry = registry.opened(Session(1, "2003", Process(1, 1)))
+    registry = registry.with_mount(Mount("2003", Owner(2003, 2003)))
+    registry = registry.with_session(Session(1, "2003", Process(1, 1)))
     assert made.start(2003, registry, 0.0) == ""
     assert made.kcm(2004, 0, 2, registry) == "too many of them wait"
     assert made.kcm(2003, 0, 2, registry) == ""
@@ -149,11 +149,11 @@ def test_unsupported_mount_option_is_tried_once(
             raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(mount_calls, "mount", mount)
-    monkeypatch.setattr(runtime_dir, "_unknown", set())
+    monkeypatch.setattr(runtime_dir, "_refused", set())
     made = runtime_dir.Runtime(str(tmp_path))
     (tmp_path / "journal").mkdir()
-    made.make_journals("1", 1, 1)
-    made.make_journals("2", 2, 2)
+    made.mount_journal_dir("1", 1, 1)
+    made.mount_journal_dir("2", 2, 2)
     assert asked == ["noswap", "mode=0700", "mode=0700"]
 
 

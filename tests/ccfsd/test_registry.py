@@ -16,26 +16,27 @@ LEADER = Process(77, 12345)
 
 
 def test_mount_lasts_while_it_has_sessions() -> None:
-    registry, first = Registry().has(Mount("1000", OWNER)).numbered()
-    registry, second = registry.numbered()
+    registry, first = Registry().with_mount(Mount("1000", OWNER)).take_number()
+    registry, second = registry.take_number()
     for number in (first, second):
-        registry = registry.opened(Session(number, "1000", LEADER))
+        registry = registry.with_session(Session(number, "1000", LEADER))
     assert [s.number for s in registry.sessions_of("1000")] == [1, 2]
     assert registry.sessions_of("1000.1") == []
-    registry = registry.closed(first).closed(first)
+    registry = registry.without_session(first).without_session(first)
     assert [s.number for s in registry.sessions_of("1000")] == [2]
-    assert registry.closed(second).lost("1000") == Registry(following=3)
+    assert registry.without_session(second).without_mount("1000") == Registry(next_number=3)
 
 
 def test_session_ccache_is_listed_until_destroyed() -> None:
-    registry = Registry().has(Mount("1000", OWNER)).doomed("1000", "one").doomed("1000", "two")
-    assert registry.destroyed("1000", "one").mounts["1000"].doomed == ("two",)
-    assert registry.lost("1000").destroyed("1000", "two") == Registry()
+    registry = Registry().with_mount(Mount("1000", OWNER))
+    registry = registry.with_doomed("1000", "one").with_doomed("1000", "two")
+    assert registry.without_doomed("1000", "one").mounts["1000"].doomed == ("two",)
+    assert registry.without_mount("1000").without_doomed("1000", "two") == Registry()
 
 
 def test_registry_is_immutable() -> None:
     before = Registry()
-    before.has(Mount("1000", OWNER)).opened(Session(1, "1000", LEADER))
+    before.with_mount(Mount("1000", OWNER)).with_session(Session(1, "1000", LEADER))
     assert before == Registry(1, {}, {})
 
 
@@ -78,12 +79,12 @@ def test_malformed_state_file_is_refused(data: bytes) -> None:
 def test_state_file_is_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert state_file.read(str(path)) is None
-    registry = Registry().has(Mount("1000", OWNER, LEADER, "0:41", asked=True))
+    registry = Registry().with_mount(Mount("1000", OWNER, LEADER, "0:41", requested=True))
     state_file.write(str(path), registry)
     assert path.stat().st_mode & 0o7777 == 0o600
     assert state_file.read(str(path)) == registry
     before = path.stat().st_ino
-    state_file.write(str(path), registry.lost("1000"))
+    state_file.write(str(path), registry.without_mount("1000"))
     assert path.stat().st_ino != before
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 

@@ -147,6 +147,45 @@ def test_restart_with_broken_program_changes_nothing(here: Place, what: str) -> 
     assert restart(here)[0] == 0
 
 
+REFUSING = """
+import os
+execve = os.execve
+def refuse(*arguments):
+    if os.path.exists({flag!r}):
+        raise OSError(12, "Cannot allocate memory")
+    execve(*arguments)
+os.execve = refuse
+"""
+
+
+def test_restart_whose_exec_fails_changes_nothing(bare: Place) -> None:
+    """All coroutines have ended by then; the same program goes on with what it was to pass."""
+    flag = bare.directory / "refuse"
+    (bare.directory / "python/sitecustomize.py").write_text(REFUSING.format(flag=str(flag)))
+    start(bare)
+    flag.touch()
+    session = bare.open(USER).values["session"]
+    leader = bare.leader(USER + 1)
+    store(bare, USER)
+    before = bare.daemon(USER), bare.status()
+    with bare.client() as quiet, client(bare, USER) as look:
+        assert restart(bare)[2].startswith(
+            "ccfsd: error: ccfsd is not restarted: the new ccfsd cannot run: Cannot allocate memory"
+        )
+        assert (bare.daemon(USER), bare.status()) == before
+        assert quiet.ask("status").values["sessions"] == "2"
+        assert look() == before[0]
+        os.kill(before[0], signal.SIGKILL)
+        assert look() not in (0, before[0])
+        leader.end()
+        wait_until(lambda: bare.status()["sessions"] == 1, "the session stays")
+        flag.unlink()
+        assert restart(bare)[0] == 0
+        assert has_it(bare, USER)
+    bare.close(session)
+    wait_until(bare.is_empty, "something is left")
+
+
 def test_restart_without_ccfsd_is_an_error(bare: Place) -> None:
     status, said, error = restart(bare)
     assert (status, said) == (9, "")

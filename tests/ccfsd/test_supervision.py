@@ -462,13 +462,34 @@ def state_is_running(pid: int) -> bool:
     return ") R " in Path(f"/proc/{pid}/stat").read_text()
 
 
-def test_killed_fork_server_is_replaced(here: Place) -> None:
-    """Its daemons go on, and the next one comes from a new one."""
+def names(where: Place) -> list[str]:
+    """The names of the child processes of ccfsd that have not ended."""
+    found = children(where.started[0].pid)
+    return [Path(f"/proc/{pid}/comm").read_text().strip() for pid in found if is_alive(pid)]
+
+
+def test_killed_fork_server_is_replaced_at_once(here: Place) -> None:
+    """By one that is executed cold, and doesn't have what ccfsd has."""
+    (killed,) = children(here.started[0].pid)
+    with pidfd(killed) as descriptor:
+        os.kill(killed, signal.SIGKILL)
+        assert ended(descriptor)
+    wait_until(lambda: names(here) == ["ccfsd-forkserv"], "there is no other")
+    (fork_server,) = children(here.started[0].pid)
+    assert fork_server != killed
+    assert opened(fork_server) == {"/dev/null", "socket", "log"}
+    assert not Path(f"/proc/{fork_server}/environ").read_bytes().strip(b"\0")
+    here.close(here.open(USER).values["session"])
+    wait_until(here.is_empty, "something is left")
+
+
+def test_daemons_survive_their_fork_server(here: Place) -> None:
+    """The next ones are forked from another."""
     here.open(USER)
     store(here, USER)
-    (nursery,) = children(here.started[0].pid)
-    with pidfd(nursery) as descriptor:
-        os.kill(nursery, signal.SIGKILL)
+    (fork_server,) = children(here.started[0].pid)
+    with pidfd(fork_server) as descriptor:
+        os.kill(fork_server, signal.SIGKILL)
         assert ended(descriptor)
     assert here.open(64104).values["path"] == "/run/ccfs/64104"
     assert has_it(here, USER)
