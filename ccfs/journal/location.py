@@ -1,7 +1,7 @@
-"""Where a journal is kept: choosing the place, checking it, wiping it.
+"""The directory of a mount's journal: choose it, check it, wipe it.
 
-Knows files, owners and kinds of file systems; never what a journal holds.  A journal is the file at
-PATH; PATH.new is one that is to take its place.  Those of version 4 had other files beside.
+Knows files, owners and types of file systems; never what a journal holds.  A journal is the file at
+PATH; PATH.new is a log that is to replace it.  Journals of version 4 had other files, too.
 """
 
 from __future__ import annotations
@@ -24,45 +24,48 @@ _NAME = "journal"
 _PARTS = ("", ".new", "-wal", "-step", "-shm", "-journal")
 
 
-def choose(mountpoint: str, wanted: str | None, *, on_disk: bool) -> str:
-    """The path of the journal for a mountpoint; its directory exists afterwards, 0700 and ours.
+def choose(mountpoint: str, requested: str | None, *, on_disk: bool) -> str:
+    """Return the path of the journal for a mountpoint, in a directory of the user's, mode 0700.
 
-    `wanted`: the path that was asked for.  Without one: below $XDG_RUNTIME_DIR where that is in
-    memory; else below /dev/shm, under a random name, or the one found there of this mountpoint.
-    Raises JournalError where the place can't be trusted with secrets.
+    `requested`: the path from the command line.  Without one the directory is below
+    $XDG_RUNTIME_DIR, where that is in memory, else below /dev/shm, under a random name; one that an
+    earlier mount at this mountpoint left there is used again.  JournalError where the directory
+    can't be trusted with secrets.
     """
-    if wanted is not None:
-        path = os.path.abspath(wanted)
+    if requested is not None:
+        path = os.path.abspath(requested)
         check_directory(os.path.dirname(path), on_disk=on_disk)
         return path
     runtime = runtime_directory()
     if runtime:
-        directory = os.path.join(runtime, _PREFIX + _mark(mountpoint))
+        directory = os.path.join(runtime, _PREFIX + _mountpoint_hash(mountpoint))
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
     else:
-        directory = (*_found(mountpoint, filesystem_uid()), "")[0] or _made(mountpoint)
+        directory = (*_shared_directories(mountpoint, filesystem_uid()), "")[
+            0
+        ] or _make_shared_directory(mountpoint)
     check_directory(directory, on_disk=on_disk)
     return os.path.join(directory, _NAME)
 
 
 def runtime_directory() -> str:
-    """$XDG_RUNTIME_DIR where that is ours and in memory; else ""."""
+    """$XDG_RUNTIME_DIR where that is the user's own and in memory; else ""."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     try:
-        mine = bool(runtime) and os.stat(runtime).st_uid == filesystem_uid()
+        own = bool(runtime) and os.stat(runtime).st_uid == filesystem_uid()
     except OSError:
         return ""
-    return runtime if mine and in_memory(runtime) else ""
+    return runtime if own and in_memory(runtime) else ""
 
 
 def check_directory(directory: str, *, on_disk: bool) -> None:
-    """JournalError unless a directory is ours alone and, unless `on_disk`, in memory."""
+    """Raise JournalError unless a directory is the user's, 0700, and (or `on_disk`) in memory."""
     try:
         status = os.lstat(directory)
     except OSError as error:
         raise JournalError(
-            f"cannot use {directory} for the journal: {_why(error)}",
+            f"cannot use {directory} for the journal: {_reason(error)}",
             "name a path in a directory of yours",
         ) from None
     if not stat.S_ISDIR(status.st_mode):
@@ -79,8 +82,8 @@ def check_directory(directory: str, *, on_disk: bool) -> None:
 
 
 def check_file(path: str) -> bool:
-    """Whether there is a journal; JournalError where what is there is not our own file."""
-    there = False
+    """Whether there is a journal; JournalError where a file of it is not the user's own."""
+    exists = False
     for part in _PARTS:
         try:
             status = os.lstat(path + part)
@@ -90,19 +93,19 @@ def check_file(path: str) -> bool:
             raise JournalError(f"{path + part} is not a regular file", "see who put it there")
         if status.st_uid != filesystem_uid():
             raise JournalError(f"{path + part} belongs to uid {status.st_uid}", "name another")
-        there = there or not part
-    return there
+        exists = exists or not part
+    return exists
 
 
 def in_memory(path: str) -> bool:
-    """Whether a file system has no disk under it (swap aside)."""
+    """Whether a path is on a file system in memory, which may be swapped."""
     device = os.stat(path).st_dev
-    found = next((mount for mount in mountinfo.mounts() if mount.device_number == device), None)
-    return found is not None and found.fstype in MEMORY
+    mount = next((m for m in mountinfo.mounts() if m.device_number == device), None)
+    return mount is not None and mount.fstype in MEMORY
 
 
 def holder(path: str) -> int:
-    """The process that has the journal open, 0 where that can't be told (fcntl(2), F_GETLK)."""
+    """The pid of the process that has the journal locked; 0 where the kernel doesn't say it."""
     try:
         with open(path, "r+b") as file:
             return record_locks.holder(file.fileno())
@@ -111,7 +114,7 @@ def holder(path: str) -> int:
 
 
 def wipe(path: str) -> None:
-    """Overwrite and remove a journal; also its directory, where that was made for it."""
+    """Overwrite and remove a journal, and its directory, if `choose` made that."""
     for part in _PARTS:
         with suppress(FileNotFoundError):
             _overwrite(path + part)
@@ -123,31 +126,33 @@ def wipe(path: str) -> None:
 
 
 def wipe_all(mountpoint: str, uid: int) -> list[str]:
-    """Wipe the journals that a user's mount has left at the places where `choose` puts them.
+    """Wipe the journals that a user's mount has left in directories of `choose`.
 
-    Returns the paths of damaged ones, which were set aside and are kept.
+    Returns the paths of damaged ones that were set aside, which stay.
     """
-    kept = []
-    for directory in _places(mountpoint, uid):
+    damaged = []
+    for directory in _directories(mountpoint, uid):
         wipe(os.path.join(directory, _NAME))
         with suppress(FileNotFoundError):
-            kept += [
+            damaged += [
                 os.path.join(directory, name)
                 for name in sorted(os.listdir(directory))
                 if name.startswith(f"{_NAME}.damaged-") and not name.endswith(_PARTS[1:])
             ]
-    return kept
+    return damaged
 
 
-def _places(mountpoint: str, uid: int) -> list[str]:
-    """The directories of journals of a user's mount."""
+def _directories(mountpoint: str, uid: int) -> list[str]:
+    """The directories that journals of a user's mount may be in."""
     runtime = {os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"} - {""}
-    places = [os.path.join(one, _PREFIX + _mark(mountpoint)) for one in sorted(runtime)]
-    return [place for place in places if _is_directory_of(place, uid)] + _found(mountpoint, uid)
+    name = _PREFIX + _mountpoint_hash(mountpoint)
+    paths = [os.path.join(parent, name) for parent in sorted(runtime)]
+    own = [path for path in paths if _is_directory_of(path, uid)]
+    return own + _shared_directories(mountpoint, uid)
 
 
 def set_aside(path: str) -> str:
-    """Keep a journal that can't be used under another name, and return that."""
+    """Rename a journal that can't be used, and return its new path."""
     aside = f"{path}.damaged-{time.time_ns() // 1_000_000}"
     for part in _PARTS:
         with suppress(FileNotFoundError):
@@ -155,23 +160,23 @@ def set_aside(path: str) -> str:
     return aside
 
 
-def _mark(mountpoint: str) -> str:
+def _mountpoint_hash(mountpoint: str) -> str:
     return sha256(mountpoint.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _found(mountpoint: str, uid: int) -> list[str]:
-    """The directories in shared memory that earlier mounts here have left, if they are the user's.
+def _shared_directories(mountpoint: str, uid: int) -> list[str]:
+    """The directories in /dev/shm that earlier mounts at a mountpoint have left.
 
-    Any user can make and remove names there.
+    Only the user's own: any user can make and remove names there.
     """
-    prefix = f"{_PREFIX}{_mark(mountpoint)}-"
+    prefix = f"{_PREFIX}{_mountpoint_hash(mountpoint)}-"
     with os.scandir(SHARED) as entries:
         paths = [entry.path for entry in entries if entry.name.startswith(prefix)]
     return [path for path in sorted(paths) if _is_directory_of(path, uid)]
 
 
 def _is_directory_of(path: str, uid: int) -> bool:
-    """Whether a directory is there, and is a user's."""
+    """Whether a path is a directory that a user owns."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -179,15 +184,15 @@ def _is_directory_of(path: str, uid: int) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid
 
 
-def _made(mountpoint: str) -> str:
-    return tempfile.mkdtemp(prefix=f"{_PREFIX}{_mark(mountpoint)}-", dir=SHARED)
+def _make_shared_directory(mountpoint: str) -> str:
+    return tempfile.mkdtemp(prefix=f"{_PREFIX}{_mountpoint_hash(mountpoint)}-", dir=SHARED)
 
 
 def overwrite(descriptor: int) -> None:
-    """Overwrite all of an open file that is at its beginning.  Raises OSError."""
-    left = os.fstat(descriptor).st_size
-    while left > 0:
-        left -= os.write(descriptor, bytes(min(left, 1 << 20)))
+    """Overwrite an open file, whose offset is 0, with zeros.  Raises OSError."""
+    remaining = os.fstat(descriptor).st_size
+    while remaining > 0:
+        remaining -= os.write(descriptor, bytes(min(remaining, 1 << 20)))
 
 
 def _overwrite(path: str) -> None:
@@ -198,5 +203,5 @@ def _overwrite(path: str) -> None:
         os.close(descriptor)
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()

@@ -13,7 +13,7 @@ from ccfs.journal import entries
 from ccfs.journal.log import Extent, Log, extent_of, size_of
 from ccfs.journal.log_index import LoggedCcache, LoggedFile, LogIndex
 from ccfs.store.errors import DamagedError
-from ccfs.store.event_log import REMEMBERED as EDITIONS
+from ccfs.store.event_log import MAX_EDITIONS
 from ccfs.store.generations import SUPERSEDED_NUMBERS
 from ccfs.store.open_files import IncompleteRecord
 from ccfs.store.snapshot import (
@@ -219,7 +219,7 @@ class _Replay:
     def _edition(self, fields: Fields, texts: Texts, at: int) -> None:
         number, base, self.dropped = map(int, fields)
         self.editions[number] = (base, texts[0])
-        if len(self.editions) > EDITIONS:
+        if len(self.editions) > MAX_EDITIONS:
             del self.editions[next(iter(self.editions))]
         if base > self.start:
             del self.lines[: base - self.start]

@@ -1,8 +1,10 @@
-"""How ccaches are called in `dir/`, the form that DIR: ccaches expect.
+"""File names of ccaches in `dir/`, in the form of DIR: ccaches.
 
 `tkt.X` is the ccache X where X does not begin with `tkt`; `tktY` is the ccache `tktY`.  libkrb5
 (1.20, `read_primary_file`) refuses the whole collection where the name in `primary` has a backslash
 or over 62 bytes: a backslash is `%5C` here, and a longer name is shown as `tkt.~ID`.
+
+Knows names only; ccaches are looked up by the layer above.
 """
 
 from ccfs.format.errors import FormatError
@@ -23,18 +25,18 @@ def listed_name(ccache: bytes) -> bytes:
 
 
 def shown_name(ccache: Ccache) -> bytes:
-    """The file name in `dir/` that a ccache is listed by, which is one that libkrb5 takes."""
+    """The file name in `dir/` by which readdir lists a ccache; libkrb5 accepts it."""
     listed = listed_name(ccache.name)
     return listed if len(listed) <= _MOST else _BY_ID + ccache.ident.encode("ascii")
 
 
 def shown_ident(listed: bytes) -> bytes | None:
-    """The identifier in a file name of that form, of a ccache that may be gone; else None."""
+    """The identifier in a file name `tkt.~ID`, of a ccache that may be destroyed; else None."""
     return listed.removeprefix(_BY_ID) if listed.startswith(_BY_ID) else None
 
 
 def ccache_name(listed: bytes) -> bytes | None:
-    """The (raw) name of the ccache that a file name in `dir/` stands for; None for no ccache's."""
+    """The (raw) name of the ccache of a file name in `dir/`; None where it is no ccache's."""
     if not listed.startswith(_PREFIX):
         return None
     encoded = listed[len(_PREFIX) + 1 :] if listed.startswith(_PREFIX + b".") else listed

@@ -1,7 +1,7 @@
-"""What can go wrong in the store.
+"""The refusals of the store, and the failures of its journal.
 
-Every refusal of a step is a `StoreError`; the layer above translates the class into its own
-language (errno values, KCM codes).  No message here holds bytes of a credential.
+Every refusal of a step is a `StoreError`; the layer above maps the class to an errno value or a KCM
+code.  No message holds bytes of a credential.
 """
 
 
@@ -18,7 +18,7 @@ class ExistsError(StoreError):
 
 
 class GoneError(StoreError):
-    """The thing was there and is not any more; look it up again by name."""
+    """A number stands for nothing any more; look the name up again (ESTALE)."""
 
 
 class BadNameError(StoreError):
@@ -30,11 +30,11 @@ class NameTooLongError(StoreError):
 
 
 class BadContentError(StoreError):
-    """These bytes can't become what they were written to be."""
+    """These bytes can't become a ccache, or whatever file they were written to."""
 
 
 class NotPermittedError(StoreError):
-    """The mount's own nodes can't be changed so."""
+    """The files and directories of the mount can't be changed so."""
 
 
 class CcacheLimitError(StoreError):
@@ -46,15 +46,15 @@ class TotalLimitError(StoreError):
 
 
 class DamagedError(Exception):
-    """The journal can't be used, or can't keep a step; the message holds nothing of its content."""
+    """The journal can't be used, or can't keep a step; the message quotes nothing of it."""
 
 
 class NewerError(Exception):
-    """The journal is of a version that is not known yet; another ccfs can read it."""
+    """The journal is of a later version of the format; a newer ccfs can read it."""
 
 
 class ForeignError(Exception):
-    """The journal is that of another mountpoint, and none of our business."""
+    """The journal is that of another mountpoint."""
 
 
 class InUseError(Exception):

@@ -1,8 +1,10 @@
-"""The log of changes: what `events` shows.
+"""The event log: the text of the file `events`.
 
-A text that only grows, read by position.  It keeps the newest lines; when it has dropped some it
-becomes a new edition, whose first line says how many events are lost.  Positions belong to one
-edition, so a reader that began in an older one reads on where it was; a line says what it missed.
+The text grows at its end and is read by position.  The newest lines are kept; when older ones are
+dropped a new edition begins, whose first line says how many events are lost.  Positions belong to
+one edition: a reader of an older one reads on at its position, and a line says what it missed.
+
+Knows lines and positions; never readers' files.
 """
 
 from bisect import bisect_right
@@ -16,7 +18,7 @@ from ccfs.format.text import timestamp
 from ccfs.store.snapshot import SavedEvents
 from ccfs.store.values import Client, EventKind, Stamp
 
-REMEMBERED = 8
+MAX_EDITIONS = 8
 """How many editions can be found by their number."""
 
 
@@ -33,7 +35,7 @@ class EventLog:
     """A bounded log of lines.  `limit`: how many events are kept (at least half of it always).
 
     `sequence`: the number of the last event, `end`: the position behind it; `dropped`: how many
-    events are kept no more.
+    events were dropped.
     """
 
     def __init__(self, limit: int, number: Callable[[], int]) -> None:
@@ -49,7 +51,7 @@ class EventLog:
         self._editions = {self.edition.number: self.edition}
 
     def restore(self, saved: SavedEvents) -> None:
-        """Go on where a log was before a restart."""
+        """Take the lines and editions from before a restart."""
         self._lines = [line + b"\n" for line in saved.lines.split(b"\n")[:-1]]
         self._starts = list(accumulate(map(len, self._lines), initial=saved.start))[:-1]
         self.dropped, self.sequence, self.mtime = saved.dropped, saved.sequence, saved.mtime
@@ -59,7 +61,7 @@ class EventLog:
 
     @property
     def editions(self) -> list[Edition]:
-        """Those that can be found by their number, the newest last."""
+        """The editions that `find` knows, the newest last."""
         return list(self._editions.values())
 
     @property
@@ -79,13 +81,13 @@ class EventLog:
             return None
         return b"".join(self._lines[-count:]) if count else b""
 
-    def append(self, at: Stamp, what: EventKind, ccache: bytes, credential: str = "-") -> None:
+    def append(self, at: Stamp, kind: EventKind, ccache: bytes, credential: str = "-") -> None:
         """Add one line; `ccache` is a raw name, `credential` a file name in its directory."""
         self.sequence += 1
         self.mtime = at.now
         line = (
-            f"{self.sequence}\t{timestamp(int(at.now))}\t{what.value}\t{encode_name(ccache)}"
-            f"\t{credential}\t{_asker(at.client)}\n"
+            f"{self.sequence}\t{timestamp(int(at.now))}\t{kind.value}\t{encode_name(ccache)}"
+            f"\t{credential}\t{_client_fields(at.client)}\n"
         )
         data = line.encode("utf-8", "surrogateescape")
         self._lines.append(data)
@@ -101,7 +103,7 @@ class EventLog:
         del self._starts[:-keep]
         self.edition = Edition(self._number(), self._starts[0], _lost(self.dropped))
         self._editions[self.edition.number] = self.edition
-        if len(self._editions) > REMEMBERED:
+        if len(self._editions) > MAX_EDITIONS:
             del self._editions[next(iter(self._editions))]
 
     def find(self, number: int) -> Edition | None:
@@ -109,7 +111,7 @@ class EventLog:
         return self._editions.get(number)
 
     def size(self, edition: Edition) -> int:
-        """How many bytes an edition has, those that it can't give any more included."""
+        """How many bytes an edition has, with those that were dropped."""
         return len(edition.header) + self.end - edition.base
 
     def read(self, edition: Edition, offset: int, size: int) -> bytes:
@@ -140,11 +142,10 @@ class EventLog:
 
 
 class Reader:
-    """One that reads an edition from its beginning on, by positions of its own.
+    """Reads an edition from its beginning on, by positions of its own.
 
-    Where it comes too late one line says so, and the next position is that of the next line that is
-    kept: nothing stands for what was dropped.  `skipped`: bytes of the edition that were dropped
-    before they were read, which its own positions don't count.
+    In place of dropped bytes that it has not read it gets one line; its own positions don't count
+    those bytes (`skipped`).
     """
 
     def __init__(self, log: EventLog, edition: Edition, skipped: int = 0) -> None:
@@ -167,15 +168,15 @@ class Reader:
 
     @property
     def behind(self) -> bool:
-        """Whether there is something to read behind what was read last."""
+        """Whether the edition has bytes after those that were read last."""
         return self._next < self._log.size(self._edition)
 
 
 @lru_cache(maxsize=1)
-def _asker(who: Client) -> str:
-    """Who asks, as a line says it: one process makes many changes."""
-    command = encode_name(who.command.encode("utf-8", "surrogateescape"))
-    return f"uid={who.uid}\tpid={who.pid}\t{command}"
+def _client_fields(client: Client) -> str:
+    """The fields of a line that name its client; cached, as one process makes many changes."""
+    command = encode_name(client.command.encode("utf-8", "surrogateescape"))
+    return f"uid={client.uid}\tpid={client.pid}\t{command}"
 
 
 def _lost(count: int) -> bytes:

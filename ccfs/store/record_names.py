@@ -1,6 +1,6 @@
-"""What the store remembers of a record: whose it is, never what it holds.
+"""File names of records, and what decides how they are listed.
 
-Knows the format, and gives a record the stem of its file name.
+Knows the codec's outlines of records; never their keys and tickets, nor which names are taken.
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ from ccfs.store.values import NAME_MAX
 
 
 class Description(NamedTuple):
-    """One record: the file name it would like, and what decides how it is listed."""
+    """One record: the file name that it has where no other has it, and how it is listed."""
 
     stem: str
     config: bool
@@ -26,7 +26,7 @@ class Description(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What decides how a record is listed, for one whose file name is known."""
+    """What decides how a record is listed: configuration entry, TGT, end time."""
 
     config: bool
     tgt: bool

@@ -1,4 +1,4 @@
-"""The store's values: frozen, without behaviour that changes anything."""
+"""The store's values: frozen; knows nothing else of the store."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -13,9 +13,9 @@ DEFAULT_NAME = b"tkt"
 class Limits:
     """What a mount may hold.  Sizes in bytes of the FILE format, scratch files included.
 
-    `credentials`: records in all ccaches, configuration entries and the places of removed ones
-    included.  `events`: how many are kept; `handles`: how many files and directories are open at a
-    time.
+    `credentials`: records in all ccaches, with configuration entries and placeholders of removed
+    records.  `events`: how many lines the event log has; `handles`: how many files and directories
+    may be open at a time.
     """
 
     ccaches: int = 1024
@@ -27,7 +27,7 @@ class Limits:
 
 
 class Client(NamedTuple):
-    """Who asked for a step, by the kernel's word.  `pid` 0: the server itself."""
+    """The process that asked for a step, as the kernel names it.  `pid` 0: the daemon itself."""
 
     uid: int
     pid: int
@@ -35,14 +35,14 @@ class Client(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """When (seconds since the epoch) and by whom a step is made."""
+    """The time of a step, in seconds since the epoch, and the client that asked for it."""
 
     now: float
     client: Client
 
 
 class EventKind(Enum):
-    """What an event says happened.  The values stand in `events`."""
+    """The kind of an event; the values are those in the file `events`."""
 
     CREATED = "created"
     DESTROYED = "destroyed"
@@ -66,7 +66,8 @@ class EventKind(Enum):
 class Stored(NamedTuple):
     """The identity of one stored credential or configuration entry; never its secrets.
 
-    `serial` is never reused; `name` is its file's name, fixed when it was stored.
+    `serial` is never reused; `name`: its file name, fixed when it was stored; `endtime`: seconds
+    since the epoch, 0 for none.
     """
 
     serial: int

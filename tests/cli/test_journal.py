@@ -92,7 +92,7 @@ def test_journal_in_default_location_is_found(
 
     def kept() -> list[Path]:
         parents = Path("/dev/shm"), runtime
-        mark = location._mark(str(here.path))
+        mark = location._mountpoint_hash(str(here.path))
         return [p for parent in parents for p in parent.glob(f"ccfs-journal-{mark}*")]
 
     assert here.run("mount", str(here.path)).returncode == 0
@@ -260,7 +260,7 @@ def test_journal_search_tolerates_vanishing_names(
 ) -> None:
     """In /dev/shm each user may make names like ours, and remove them while we look."""
     monkeypatch.setattr(location, "SHARED", str(tmp_path))
-    prefix = f"{location._PREFIX}{location._mark('/m')}-"
+    prefix = f"{location._PREFIX}{location._mountpoint_hash('/m')}-"
     (tmp_path / f"{prefix}link").symlink_to("/etc")
     (tmp_path / f"{prefix}file").touch()
     vanishing = [tmp_path / f"{prefix}{number}" for number in range(20)]
@@ -276,7 +276,7 @@ def test_journal_search_tolerates_vanishing_names(
         return contextlib.nullcontext(iter(entries))  # type: ignore[return-value]
 
     monkeypatch.setattr(os, "scandir", and_then_they_go)
-    assert location._found("/m", os.geteuid()) == []
+    assert location._shared_directories("/m", os.geteuid()) == []
 
 
 @pytest.mark.parametrize("limit", [*range(7, 17), 63])

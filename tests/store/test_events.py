@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from ccfs.store import Client, Stamp
-from ccfs.store.event_log import REMEMBERED, Edition, EventLog, Reader
+from ccfs.store.event_log import MAX_EDITIONS, Edition, EventLog, Reader
 from ccfs.store.values import EventKind
 from tests.support.storing import USER, at, fill, new_store, record, serials, whole
 
@@ -111,7 +111,7 @@ def test_forgotten_edition_is_readable() -> None:
     first = log.edition
     add(log, 40)
     assert log.find(first.number) is None
-    assert len(log._editions) == REMEMBERED
+    assert len(log._editions) == MAX_EDITIONS
     reader = Reader(log, first)
     assert reader.read(0, 50) == b"# lost all events before %d\n" % (40 - len(log._lines) + 1)
     assert reader.behind

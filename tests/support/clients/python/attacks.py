@@ -396,7 +396,7 @@ def umount_hits_only_the_mount_that_was_meant() -> None:
 
 def names_in_shared_memory_are_a_strangers() -> None:
     """Another user makes and removes names there meanwhile."""
-    prefix = f"/dev/shm/ccfs-journal-{location._mark(str(PLACE))}-"
+    prefix = f"/dev/shm/ccfs-journal-{location._mountpoint_hash(str(PLACE))}-"
     stop = threading.Event()
 
     def churn() -> None:
