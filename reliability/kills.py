@@ -151,7 +151,7 @@ def _check_journal(run: Run) -> None:
     with writers.standing_still(run.gate):
         saved = _saved(run.here)
         shown = {name: _shown(run.here.path / "caches" / name) for name in _names(run.here)}
-    kept = {_name(c.name): _live(bytes(c.data)) for c in saved}
+    kept = {_name(c.name): _live(bytes(c.data)) for c in saved}  # type: ignore[attr-defined]
     assert kept == shown, {n for n in kept.keys() | shown.keys() if kept.get(n) != shown.get(n)}
     run.checked += 1
 

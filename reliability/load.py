@@ -53,7 +53,7 @@ class Worker:
 
     def work(self, deadline: float) -> None:
         """Do this and that until then."""
-        acts: list[Callable[[], object]] = [self.change] * 5 + [self.look] * 4
+        acts: list[Callable[[], None]] = [self.change] * 5 + [self.look] * 4
         acts += [self.list_all, self.read_info, self.lock]
         while time.monotonic() < deadline:
             self.attempt(self.random.choice(acts))

@@ -37,9 +37,9 @@ def single(here: Place, count: int) -> None:
         for uid in range(FIRST, FIRST + count):
             values = {"uid": uid, "gid": uid, "user": "", "scope": "user", "service": "t"}
             begin = time.perf_counter()
-            one = client.ask("open", **values, deadline=10000)
+            one = client.ask("open", **values, deadline=10000)  # type: ignore[arg-type]
             then = time.perf_counter()
-            two = client.ask("open", **values, deadline=10000)
+            two = client.ask("open", **values, deadline=10000)  # type: ignore[arg-type]
             again = time.perf_counter()
             client.ask("close", session=two.values["session"])
             before = time.perf_counter()

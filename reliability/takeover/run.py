@@ -234,7 +234,7 @@ def _start(run: Run, loops: list[Loop]) -> None:
     for loop in loops:
         nice = OTHER_NICE if loop.name in clients.OTHERS else CLIENT_NICE
         run.loops.append(loop.name)
-        run.fork(loop.name, lambda written, loop=loop: clients.run(loop, written), nice)  # type: ignore[misc]
+        run.fork(loop.name, lambda written, loop=loop: clients.run(loop, written), nice)
     if run.has("pauses"):
         run.fork(pauses.FILE, lambda written: pauses.run(pauses.file_client(run.mount), written))
         run.fork(pauses.KCM, lambda written: pauses.run(pauses.kcm_client(run.socket), written))

@@ -116,7 +116,7 @@ def test_null_arguments_are_bad_parameters(work: cc.CCache) -> None:
         (work.set_principal, 1, None),
         (work.store_credentials, None),
         (work.store_credentials, credential(client=None)),
-        (work.store_credentials, credential(server=None)),
+        (work.store_credentials, credential(server=None)),  # type: ignore[arg-type]
         (work.store_credentials, cc.cc_credentials_union(V5, None)),
         (work.remove_credentials, None),
         (work.move, None),

@@ -58,13 +58,13 @@ def reading(context: cc.Context) -> list[tuple[Callable[..., object], object]]:
 def refuses_all(code: int, context: cc.Context) -> None:
     """Assert that every call of a context fails with a code."""
     for call, arguments in needing_a_server(context) + reading(context):
-        refuses(code, call, *arguments)  # type: ignore[misc]
+        refuses(code, call, *arguments)
 
 
 def is_without_a_server(context: cc.Context) -> None:
     """Assert that a context answers as where nothing is mounted."""
     for call, arguments in needing_a_server(context):
-        refuses(cc.ccErrServerUnavailable, call, *arguments)  # type: ignore[misc]
+        refuses(cc.ccErrServerUnavailable, call, *arguments)
     assert context.get_default_ccache_name() == "tkt"
     refuses(cc.ccErrCCacheNotFound, context.open_ccache, "x")
     refuses(cc.ccErrBadParam, context.open_ccache, None)
@@ -81,7 +81,7 @@ def nothing(tmp_path: Path) -> Iterator[list[Path]]:
     """Paths at which nothing is mounted."""
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").touch()
-    return [tmp_path / name for name in ("directory", "file", "missing", "file/below")]
+    return [tmp_path / name for name in ("directory", "file", "missing", "file/below")]  # type: ignore[return-value]
 
 
 def test_context_without_mount_has_no_server(nothing: list[Path]) -> None:

@@ -85,7 +85,7 @@ def test_null_arguments_are_bad_parameters(ctx: cc.Context, work: cc.CCache) -> 
         (v2.cc_store, ctx, None, cred()),
         (v2.cc_store, ctx, work, None),
         (v2.cc_store, ctx, work, cred(client=None)),
-        (v2.cc_store, ctx, work, cred(server=None)),
+        (v2.cc_store, ctx, work, cred(server=None)),  # type: ignore[arg-type]
         (v2.cc_store, ctx, work, v2.cred_union(v5, None)),
         (v2.cc_remove_cred, None, work, cred()),
         (v2.cc_remove_cred, ctx, None, cred()),

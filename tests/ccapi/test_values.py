@@ -83,7 +83,7 @@ def test_empty_address_list_equals_none() -> None:
     ],
 )
 def test_values_beyond_record_fields_are_refused(fields: dict[str, object]) -> None:
-    refuses(cc.ccErrBadParam, records.encode, credential(**fields))
+    refuses(cc.ccErrBadParam, records.encode, credential(**fields))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", [0, 1, 3, 2**31])

@@ -219,7 +219,7 @@ def test_destroyed_ccache_answers_waiters(
     work = context.create_ccache("work", V5, ALICE)
     ccaches = [other.open_ccache("work") for other in others]
     for handle in [*ccaches, others[0]]:
-        handle.wait_for_change()
+        handle.wait_for_change()  # type: ignore[attr-defined]
     with parked(served, len(ccaches) + 1):
         waiters = [Running(ccache.wait_for_change) for ccache in ccaches]
         collection = Running(others[0].wait_for_change)

@@ -110,7 +110,7 @@ def test_session_end_without_ccfsd_is_reported_by_next_ccfsd(here: Place) -> Non
     here.start(*LINGER)
     wait_until(lambda: is_mounted(here, USER), "no mount")
     wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
-    wait_until(lambda: not here.state()["mounts"][0]["doomed"], "it is not over")
+    wait_until(lambda: not here.state()["mounts"][0]["doomed"], "it is not over")  # type: ignore[index]
 
 
 def test_late_import_leaves_source(here: Place) -> None:

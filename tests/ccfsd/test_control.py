@@ -117,7 +117,7 @@ def test_client_without_server_is_unreachable(tmp_path: Path) -> None:
 def test_client_gives_up_after_timeout(tmp_path: Path) -> None:
     path = tmp_path / "control"
     over = threading.Event()
-    thread = serving(path, lambda client: over.wait(20) and None)
+    thread = serving(path, lambda client: over.wait(20) and None)  # type: ignore[arg-type]
     try:
         with Client(str(path), 0.05) as client, pytest.raises(UnreachableError, match="in time"):
             client.ask("mount")

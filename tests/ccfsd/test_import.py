@@ -200,7 +200,7 @@ HOSTILE: dict[str, tuple[Callable[[Daemon], object], str]] = {
         "it is a symbolic link",
     ),
     "open to its group": (lambda d: d.left.chmod(0o640), "it is open to others"),
-    **{name: (lambda d, n=name: d.leave(vector(n)), "it is no ccache") for name in BROKEN},  # type: ignore[misc]
+    **{name: (lambda d, n=name: d.leave(vector(n)), "it is no ccache") for name in BROKEN},
 }
 
 
@@ -341,7 +341,7 @@ def die(place: str, moment: str) -> None:
 
     if moment == "before":
         daemon.store.put = killed  # type: ignore[assignment, method-assign]
-    foreign_file.Source.remove = killed if moment == "between" else removed  # type: ignore[method-assign]
+    foreign_file.Source.remove = killed if moment == "between" else removed  # type: ignore[assignment, method-assign]
     daemon.take()
 
 

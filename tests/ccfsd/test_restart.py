@@ -357,7 +357,9 @@ def test_restart_state_is_used_by_its_process_only(tmp_path: Path) -> None:
         numbers: list[int] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                passed_descriptors.os, "set_inheritable", lambda n, _, to=numbers: to.append(n)
+                passed_descriptors.os,  # type: ignore[attr-defined]
+                "set_inheritable",
+                lambda n, _, to=numbers: to.append(n),
             )
             passed = passed_descriptors.take(environment, pid)
         assert environment == {"PATH": "/bin"}

@@ -18,7 +18,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ' echo "Unknown property" >&2; exit 1;; esac\n'
     )
     program.chmod(0o755)
-    monkeypatch.setattr(scope.shutil, "which", lambda name, path: str(program))
+    monkeypatch.setattr(scope.shutil, "which", lambda name, path: str(program))  # type: ignore[attr-defined]
     return told
 
 

@@ -192,7 +192,7 @@ def test_start_checks_passed_sockets(
         assert fileno >= activation.FIRST
         return real(fileno=next(numbers))
 
-    monkeypatch.setattr(activation.socket, "socket", numbered)
+    monkeypatch.setattr(activation.socket, "socket", numbered)  # type: ignore[attr-defined]
     given = {key: value.format(pid=os.getpid()) for key, value in environment.items()}
     given["PATH"] = "/bin"
     found = activation.inherited(given, os.getpid())

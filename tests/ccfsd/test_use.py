@@ -45,9 +45,9 @@ def test_own_mount_takes_precedence_over_ccfsd(here: Place) -> None:
     variables = {"XDG_RUNTIME_DIR": str(runtime)}
     status, said = python(here, "-m", "ccfs", "mount", "--no-journal", uid=USER, **variables)
     assert (status, said) == (0, f"export KRB5CCNAME=FILE:{runtime}/ccfs/default/ccache\n")
-    assert python(here, "-m", "ccfs", "env", **variables)[1] == said
+    assert python(here, "-m", "ccfs", "env", **variables)[1] == said  # type: ignore[arg-type]
     assert not here.daemon(USER)
-    assert python(here, "-m", "ccfs", "unmount", **variables)[0] == 0
+    assert python(here, "-m", "ccfs", "unmount", **variables)[0] == 0  # type: ignore[arg-type]
 
 
 CCAPI = """

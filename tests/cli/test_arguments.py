@@ -24,7 +24,7 @@ from ccfs.errors import Exit, UsageError
     ],
 )
 def test_size_is_parsed_with_units(text: str, bytes_: int) -> None:
-    assert arguments.size(text) == bytes_
+    assert arguments.size(text) == bytes_  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_size_is_parsed_with_units(text: str, bytes_: int) -> None:
 )
 def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.size(text)
+        arguments.size(text)  # type: ignore[attr-defined]
 
 
 def test_limit_arguments_become_options() -> None:

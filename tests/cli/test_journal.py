@@ -123,7 +123,7 @@ def test_journal_of_mountpoint_with_any_bytes(here: Place) -> None:
         Path(os.fsdecode(path), "default/ccache").write_bytes(IMAGE)
     finally:
         stop = [sys.executable, "-m", "ccfs", "unmount", path]
-        assert subprocess.run(stop, timeout=60, check=False).returncode == 0
+        assert subprocess.run(stop, timeout=60, check=False).returncode == 0  # type: ignore[arg-type]
 
 
 def test_journal_in_use_is_not_taken(here: Place) -> None:

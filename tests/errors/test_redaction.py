@@ -44,7 +44,7 @@ def test_description_has_type_and_place() -> None:
 
 def test_description_of_a_group_is_of_its_first_exception() -> None:
     """A task group wraps what ended it, perhaps more than once."""
-    inner = ExceptionGroup("inner", [raised(KeyError(SECRET)), OSError()])  # type: ignore[list-item]
+    inner = ExceptionGroup("inner", [raised(KeyError(SECRET)), OSError()])  # type: ignore[type-var]
     text = redaction.describe(raised(BaseExceptionGroup(SECRET, [inner])))
     assert text.startswith("KeyError at raised:")
     assert SECRET not in text

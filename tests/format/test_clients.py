@@ -50,7 +50,7 @@ def by_libkrb5(path: Path) -> tuple[bytes, list[tuple[object, ...]]]:
         )
         for c in ccache
     ]
-    return _shown(ccache.principal), found
+    return _shown(ccache.principal), found  # type: ignore[arg-type, return-value]
 
 
 def by_us(ccache: Ccache) -> tuple[bytes, list[tuple[object, ...]]]:
@@ -68,7 +68,7 @@ def by_us(ccache: Ccache) -> tuple[bytes, list[tuple[object, ...]]]:
         for c in ccache.credentials
         if not is_removed(c)
     ]
-    return unparse_name(ccache.principal), found
+    return unparse_name(ccache.principal), found  # type: ignore[return-value]
 
 
 def _shown(principal: krb5.Principal) -> bytes:

@@ -166,7 +166,7 @@ def test_four_gigabyte_lengths_are_refused_at_once(dialect: Dialect) -> None:
     order = "big" if dialect.big_endian else "little"
     refused = 0
     for part in (b"R", b"alice", b"www", SECRET, SECRET * 20):
-        length = len(part).to_bytes(4, order)
+        length = len(part).to_bytes(4, order)  # type: ignore[arg-type]
         at = encoded.index(length + part)
         wrong = encoded[:at] + b"\xff\xff\xff\xff"
         with pytest.raises(FormatError):

@@ -48,7 +48,7 @@ def test_fuzz_ops_catches_seeded_bug(
     def broken(*_: object) -> None:
         raise KeyError
 
-    monkeypatch.setattr(tree.ROWS[tree.Slot.CACHES].node, "mkdir", broken, raising=False)
+    monkeypatch.setattr(tree.ROWS[tree.Slot.CACHES].node, "mkdir", broken, raising=False)  # type: ignore[attr-defined]
     with pytest.raises(AssertionError, match="EIO"):
         fuzz_ops.run(200, seed=1)
 

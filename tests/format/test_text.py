@@ -27,7 +27,7 @@ CONTRACT = PROJECT / "docs/user/credential-text.md"
 
 def fields(credential: Credential) -> dict[str, str]:
     lines = credential_text(credential, "1f").decode().splitlines()
-    return dict(re.fullmatch(r"([A-Z][A-Za-z-]*):(?: (.+))?", line).groups("") for line in lines)
+    return dict(re.fullmatch(r"([A-Z][A-Za-z-]*):(?: (.+))?", line).groups("") for line in lines)  # type: ignore[union-attr]
 
 
 def test_text_of_a_service_ticket() -> None:

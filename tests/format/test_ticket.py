@@ -20,11 +20,11 @@ USER_TO_USER = decode_ccache(vector("mit-second-ticket")).credentials[-1].ticket
 def encrypted_data(etype: int, kvno: int | None, cipher: bytes = bytes(100)) -> bytes:
     encoder = Encoder()
     encoder.start()
-    with encoder.construct(3, Classes.Context), encoder.sequence():
+    with encoder.construct(3, Classes.Context), encoder.sequence():  # type: ignore[attr-defined]
         fields = ((0, etype), (1, kvno), (2, cipher))
         for number, value in fields:
             if value is not None:
-                with encoder.construct(number, Classes.Context):
+                with encoder.construct(number, Classes.Context):  # type: ignore[attr-defined]
                     encoder.write(value)
     return encoder.output()
 

@@ -144,7 +144,7 @@ def test_loaded_log_is_rewritten_as_soon_as_live_one(monkeypatch: pytest.MonkeyP
             path = journaled.path.with_name(f"turn{turn}")
             shutil.copy(journaled.path, path)
             journaled.close()
-            journaled.__init__(path, journaled.limits)  # type: ignore[misc]
+            journaled.__init__(path, journaled.limits)
 
 
 def test_log_continues_when_rewrite_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:

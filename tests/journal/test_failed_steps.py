@@ -81,7 +81,7 @@ class Moments:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path, self.taken = path, list[bytes]()
         for name in ("posix_fallocate", "ftruncate", "rename"):
-            monkeypatch.setattr(logs.os, name, self._around(getattr(os, name)))
+            monkeypatch.setattr(logs.os, name, self._around(getattr(os, name)))  # type: ignore[attr-defined]
         monkeypatch.setattr(Log, "_acknowledge", self._around(Log._acknowledge))
         write = Log._write
 

@@ -67,7 +67,7 @@ def seen(store: Store) -> list[object]:
 def test_sqlite_journal_is_converted_whole(path: Path) -> None:
     first = seen(loaded(path))
     late = [f"late%2F{n}@R" for n in range(3)]
-    assert [(name, names) for name, _, _, _, names, _ in first] == [  # type: ignore[misc]
+    assert [(name, names) for name, _, _, _, names, _ in first] == [  # type: ignore[has-type]
         (b"a/b", ["krbtgt%2FR@R"]),
         (b"tkt", ["krbtgt%2FR@R", *late]),
     ]

@@ -214,6 +214,7 @@ def test_superseded_generation_is_readable_after_restart() -> None:
             "more@R",
             "late@R",
         ]
+        assert reopened_file.number is not None
         blind = restarted.store.open_files.reopen(
             reopened_file.number, 8, USER, writes=True, append=False
         )

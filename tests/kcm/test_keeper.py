@@ -59,7 +59,7 @@ class House:
         """Until nobody has anything to do."""
         both = [self.keeper] if daemon is None else [self.keeper, daemon]
         for _ in range(100_000):
-            ready = [one for one in both if has_work(one)]
+            ready = [one for one in both if has_work(one)]  # type: ignore[arg-type]
             if not ready:
                 return
             if self.keeper in ready:

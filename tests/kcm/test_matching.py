@@ -88,7 +88,7 @@ def test_credential_matches_tag(tag: dict[str, Any], flags: int, wanted: bool) -
 def test_matching_ignores_name_types() -> None:
     record = kcm.principal("alice@R", 1) + kcm.principal("host/www@R", 3)
     record += kcm.credential(**HAVE)[len(record) :]
-    matcher = Matcher(decode_tag(kcm.tag(**PRINCIPALS), 0), 0, with_skeys=False)
+    matcher = Matcher(decode_tag(kcm.tag(**PRINCIPALS), 0), 0, with_skeys=False)  # type: ignore[arg-type]
     assert matcher(record, 0)
 
 

@@ -43,7 +43,7 @@ class House:
         self.path = str(directory / "kcm")
         limits: dict[str, int] = {"limit": 1 << 20, "budget": 1 << 22, **bounds}
         service = KcmService(self.fs.committer, Owner(os.geteuid(), 0))
-        self.kcm = KcmServer(service, **limits)
+        self.kcm = KcmServer(service, **limits)  # type: ignore[arg-type]
 
     async def connect(self) -> "Talk":
         return Talk(await trio.open_unix_socket(self.path))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.login import BOUND, PATIENT, PROJECT, USERS, Stage, stage, wait_until
+from tests.support.login import BOUND, PATIENT, USERS, Stage, stage, wait_until
 from tests.support.login_sessions import end_all
+from tests.support.paths import PROJECT
 from tests.support.require import require
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

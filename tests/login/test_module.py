@@ -16,7 +16,6 @@ from tests.support.login import (
     HEADERS,
     INSTALL,
     MODULE,
-    PROJECT,
     SYSTEM_USER,
     USERS,
     Behaviour,
@@ -25,6 +24,7 @@ from tests.support.login import (
     build_module,
     stage,
 )
+from tests.support.paths import PROJECT
 from tests.support.require import require, require_file
 
 ALICE = USERS["alice"]

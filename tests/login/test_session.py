@@ -97,7 +97,7 @@ def test_logout_ends_mount_copied_to_other_namespace(place: Stage) -> None:
             *("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 60"),
             stdout=subprocess.PIPE,
         )
-        assert first_line(copy.stdout, BOUND) == "\n"
+        assert first_line(copy.stdout, BOUND) == "\n"  # type: ignore[arg-type]
         session.close()
         wait_until(lambda: PLACE not in place.mounts())
         wait_until(lambda: ask(place, "status").endswith("daemons=0 sessions=0"))

@@ -287,7 +287,7 @@ def brings(place: Stage) -> None:
     """Leave alice's ticket where a login leaves it."""
     place.run("sh", "-c", f"rm -rf {BROUGHT}*")
     environment = {"KRB5_CONFIG": f"{INSIDE}/krb5/krb5.conf"}
-    place.run(*AS_ALICE, "sh", "-c", TICKET, **environment)
+    place.run(*AS_ALICE, "sh", "-c", TICKET, **environment)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -401,9 +401,8 @@ def test_malformed_requests_of_user_spare_other_logins(host: Stage, how: str, nu
         assert {*said} <= {"error", "", "BlockingIOError"}  # the last one: the queue is full
         assert log_in(host, "su -", "alice", "tour").said == TOURED
     wait_until(lambda: is_over(host))
-    assert "Traceback" not in (said := daemon_log(host)), said[said.index("Traceback") - 500 :][
-        :3000
-    ]
+    log = daemon_log(host)
+    assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]
 
 
 def test_malformed_requests_of_root_spare_other_logins(host: Stage) -> None:

@@ -79,7 +79,7 @@ def test_eight_processes_store_and_read_consistently(python: Programs, place: Pl
         ("reader", "locked", one),
         ("reader", "unlocked", other),
     ]
-    with crew(python, writers + readers) as processes:
+    with crew(python, writers + readers) as processes:  # type: ignore[operator]
         stored = [result(process) for process in processes[: len(writers)]]
         read = [result(process) for process in processes[len(writers) :]]
     expected = {f"host/{name}-{number}" for name in "abcde" for number in range(EACH)}
@@ -115,7 +115,7 @@ def churn(python: Programs, place: Place, changes: Sequence[tuple[str, int]]) ->
         for number, (how, count) in enumerate(changes)
     ]
     readers = [("reader", "changing", path) for path in names]
-    with crew(python, workers + readers) as processes:
+    with crew(python, workers + readers) as processes:  # type: ignore[operator]
         changed = [result(process) for process in processes[: len(workers)]]
         read = [result(process) for process in processes[len(workers) :]]
     assert changed == [["errors", "{}"]] * len(workers)
@@ -208,8 +208,8 @@ def test_reader_during_rm_is_undisturbed(kdc: Kdc, mounted: Place) -> None:
         assert len(os.listdir(directory)) == len(kept)
         rest = read_exactly(reader.fileno(), len(image))
     assert half + rest == image
-    for name, ccname in ((path, mounted.file_name), (mounted.path / "dir/tkt", mounted.dir_name)):
-        now = name.read_bytes()
+    for name, ccname in ((path, mounted.file_name), (mounted.path / "dir/tkt", mounted.dir_name)):  # type: ignore[assignment]
+        now = name.read_bytes()  # type: ignore[attr-defined]
         assert not [server for server in gone if records.secrets_of(server)[1] in now]
         assert listed(kdc, ccname) == kept
 

@@ -20,12 +20,12 @@ from tests.support.isolation import (
     OTHER,
     OWNED,
     OWNER,
-    PROJECT,
     WHO,
     House,
     Results,
 )
 from tests.support.mounting import MakeMount
+from tests.support.paths import PROJECT
 from tests.support.require import missing, require
 
 IMAGE = records.ccache(["host/one", "krbtgt/KRBTEST.COM"])

@@ -229,12 +229,12 @@ def test_readers_during_kinit_always_see_tgt(kdc: Kdc, make_mount: MakeMount, pa
     environment = kdc.environment("KCM:")
     environment["KRB5_CONFIG"] = f"{conf}:{environment['KRB5_CONFIG']}"
     kinit = ["kinit", "-k", "-t", kdc.keytab, "alice"]
-    run(kinit, environment)
+    run(kinit, environment)  # type: ignore[arg-type]
     names = ["KCM:", f"FILE:{mounted.path}/default/ccache", f"DIR:{mounted.path}/dir", "KCM:"] * 2
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(reading(name, environment)) for name in names]
         for _ in range(20):
-            run(kinit, environment)
+            run(kinit, environment)  # type: ignore[arg-type]
         for reader in readers:
             said, complaint = reader.communicate(timeout=SECONDS)
             assert reader.returncode == 0, complaint

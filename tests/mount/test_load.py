@@ -107,7 +107,7 @@ def test_withdrawn_requests_do_not_block_daemon() -> None:
         daemon = stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         )
-        stack.callback(tear_down, place, daemon)
+        stack.callback(tear_down, place, daemon)  # type: ignore[arg-type]
         control = stack.enter_context(fusectl())
         held = Held(daemon)
         held.say_ready()

@@ -62,8 +62,8 @@ def run(loop: Loop, serve: Task, *others: Task) -> None:
 
 def test_loop_replaces_trio_in_pyfuse3_and_restores_it() -> None:
     with Loop() as loop:
-        assert pyfuse3.trio is loop
-    assert pyfuse3.trio is trio
+        assert pyfuse3.trio is loop  # type: ignore[attr-defined]
+    assert pyfuse3.trio is trio  # type: ignore[attr-defined]
 
 
 def test_request_flood_leaves_turns_to_tasks(loop: Loop) -> None:

@@ -20,22 +20,22 @@ IMAGE = prefix() + b"".join(record(b"host/%d@R" % n, endtime=1 << 31) for n in r
 TIMES = 3
 
 Context, Ccache = krb5.Context, krb5.CCache
-Operation = Callable[[Context, Ccache, krb5.Creds], object]
+Operation = Callable[[Context, Ccache, krb5.Creds], object]  # type: ignore[valid-type]
 
 
-def principal(context: Context, ccache: Ccache, _: krb5.Creds) -> None:
+def principal(context: Context, ccache: Ccache, _: krb5.Creds) -> None:  # type: ignore[valid-type]
     krb5.cc_get_principal(context, ccache)
 
 
-def iterate(context: Context, ccache: Ccache, _: krb5.Creds) -> None:
-    assert sum(1 for _ in ccache) == 42
+def iterate(context: Context, ccache: Ccache, _: krb5.Creds) -> None:  # type: ignore[valid-type]
+    assert sum(1 for _ in ccache) == 42  # type: ignore[attr-defined]
 
 
-def store(context: Context, ccache: Ccache, credential: krb5.Creds) -> None:
+def store(context: Context, ccache: Ccache, credential: krb5.Creds) -> None:  # type: ignore[valid-type]
     krb5.cc_store_cred(context, ccache, credential)
 
 
-def initialize(context: Context, ccache: Ccache, _: krb5.Creds) -> None:
+def initialize(context: Context, ccache: Ccache, _: krb5.Creds) -> None:  # type: ignore[valid-type]
     krb5.cc_initialize(context, ccache, krb5.parse_name_flags(context, b"alice@R"))
 
 
@@ -54,12 +54,12 @@ def asked(mount: Mounted) -> Counter[str]:
 
 
 @pytest.fixture
-def krb5_context(monkeypatch: pytest.MonkeyPatch) -> Context:
+def krb5_context(monkeypatch: pytest.MonkeyPatch) -> Context:  # type: ignore[valid-type]
     monkeypatch.setenv("KRB5_CONFIG", "/dev/null")
     return krb5.init_context()
 
 
-def resolve(context: Context, path: Path) -> Ccache:
+def resolve(context: Context, path: Path) -> Ccache:  # type: ignore[valid-type]
     return krb5.cc_resolve(context, b"FILE:" + str(path).encode())
 
 
@@ -67,7 +67,7 @@ def resolve(context: Context, path: Path) -> Ccache:
 @pytest.mark.parametrize(("operation", "wanted", "walks"), WANTED)
 def test_operation_makes_expected_requests(
     mount: Mounted,
-    krb5_context: Context,
+    krb5_context: Context,  # type: ignore[valid-type]
     operation: Operation,
     wanted: dict[str, int],
     walks: int,
@@ -76,7 +76,7 @@ def test_operation_makes_expected_requests(
     path, context = mount.path / place, krb5_context
     path.write_bytes(IMAGE)
     ccache = resolve(context, path)
-    credential = next(iter(ccache))
+    credential = next(iter(ccache))  # type: ignore[var-annotated]
     operation(context, ccache, credential)
     first, before = asked(mount), asked(mount)
     for _ in range(TIMES):

@@ -268,7 +268,7 @@ def twins(mount: Mounted, tmpfs: Place) -> type[Directories]:
 
 
 def test_mount_agrees_with_tmpfs(twins: type[Directories]) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         twins,
         settings=settings(
             max_examples=50,

@@ -60,9 +60,9 @@ def test_exception_becomes_eio(
     handler: str,
 ) -> None:
     inode = fs.walk("caches/tkt/ccache")
-    row = tree.ROWS[tree.Slot.BYTES]
+    row = tree.ROWS[tree.Slot.BYTES]  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        patch.setitem(tree.ROWS, tree.Slot.BYTES, row._replace(node=Broken(error)))
+        patch.setitem(tree.ROWS, tree.Slot.BYTES, row._replace(node=Broken(error)))  # type: ignore[attr-defined]
         with refused(errno.EIO):
             use(fs, handler, inode)
     (line,) = caplog.records

@@ -151,7 +151,7 @@ def test_remove_cost_is_logarithmic(
     for store, ccache in stores:
         middle = len(serials(ccache)) // 2
         some = list(serials(ccache))[middle : middle + 3]  # the first may be of a new length
-        steps = [lambda s=store, c=ccache, n=n: s.edits.remove(c, n, at()) for n in some]  # type: ignore[misc]
+        steps = [lambda s=store, c=ccache, n=n: s.edits.remove(c, n, at()) for n in some]
         counted.append(min(map(calls, steps)))
     assert counted[0] <= counted[1] <= counted[0] + 20
 

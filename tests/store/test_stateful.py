@@ -344,7 +344,7 @@ class Ccaches(RuleBasedStateMachine):
         """So that a run does not stay at the limit."""
         for model in self.order:
             if model.file:
-                self.step(lambda m=model: self.store.uninitialise(self.ccache(m), at()))  # type: ignore[misc]
+                self.step(lambda m=model: self.store.uninitialise(self.ccache(m), at()))
                 self.let_go(model)
                 model.clear(file=False)
 

@@ -50,7 +50,7 @@ def credential(server: str = "http/www.example.com@EXAMPLE.COM", **fields: Any) 
         "second_ticket": cc.cc_data(0, b""),
         "authdata": [cc.cc_data(1, b"authdata")],
     }
-    return cc.cc_credentials_union(V5, cc.cc_credentials_v5_t(**(record | fields)))
+    return cc.cc_credentials_union(V5, cc.cc_credentials_v5_t(**(record | fields)))  # type: ignore[arg-type]
 
 
 def servers(ccache: cc.CCache) -> list[str | None]:

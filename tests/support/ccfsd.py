@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,9 +117,14 @@ class Place:
         self.started.append(process)
         return process
 
-    def popen(self, command: Sequence[str], **more: object) -> subprocess.Popen[str]:
+    def popen(self, command: Sequence[str], **more: Any) -> subprocess.Popen[str]:
         """A process in the place."""
-        settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "text": True, **more}
+        settings: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.DEVNULL,
+            "text": True,
+            **more,
+        }
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "SECRET": "of-root"}
         return subprocess.Popen(
             ["nsenter", f"--target={self.keeper}", "--mount", f"--wd={PROJECT}", *command],
@@ -282,7 +288,13 @@ def as_user(uid: int) -> list[str]:
 
 def request(uid: int, **more: str | int) -> dict[str, str | int]:
     """The values of an `open`."""
-    usual = {"uid": uid, "gid": uid, "user": f"ccfs{uid}", "scope": "user", "service": "test"}
+    usual: dict[str, str | int] = {
+        "uid": uid,
+        "gid": uid,
+        "user": f"ccfs{uid}",
+        "scope": "user",
+        "service": "test",
+    }
     return {**usual, "deadline": int(SECONDS * 1000), **more}
 
 

@@ -66,9 +66,9 @@ def client(where: Place, uid: int = 64103) -> Iterator[Callable[[], int]]:
     assert process.stdout is not None
 
     def look() -> int:
-        process.stdin.write("\n")
-        process.stdin.flush()
-        return int(first_line(process.stdout, 20))
+        process.stdin.write("\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+        return int(first_line(process.stdout, 20))  # type: ignore[arg-type]
 
     try:
         assert first_line(process.stdout, 20) == "ready\n"

@@ -233,7 +233,7 @@ class Page:
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         """Have the replies of a readdir come here."""
-        original, pyfuse3.readdir_reply = pyfuse3.readdir_reply, self.reply
+        original, pyfuse3.readdir_reply = pyfuse3.readdir_reply, self.reply  # type: ignore[assignment]
         try:
             yield
         finally:

@@ -23,6 +23,7 @@ from tests.support.storing import (
     writer,
 )
 
+LATE = record(b"late@R", ticket=b"<late>")
 STEPS: dict[str, Callable[[Store, Ccache, Ccache], object]] = {
     "store": lambda s, a, _: s.edits.store(a, record(b"new/one@R"), at(50)),
     "remove": lambda s, a, _: s.edits.remove(a, max(serials(a)), at(50)),
@@ -50,7 +51,6 @@ STEPS: dict[str, Callable[[Store, Ccache, Ccache], object]] = {
     "refuse": lambda s, _, __: s.log_refusal(at(50), "why"),
     "vacate": lambda s, a, _: s.destroy_or_reserve(a, at(50)),
 }
-LATE = record(b"late@R", ticket=b"<late>")
 
 
 def appender_as(store: Store, ccache: Ccache, handle: int) -> OpenFile:

@@ -106,7 +106,7 @@ def _scratch_path(generation: Generation) -> tuple[int, bytes]:
     return generation.scratch_name.directory or 0, generation.scratch_name.name
 
 
-def _scratch_path(generation: Generation) -> tuple[int, bytes]:
+def _scratch_path(generation: Generation) -> tuple[int, bytes]:  # type: ignore[no-redef]
     """Return where a scratch file is, in an order: `dir/` comes first."""
     assert generation.scratch_name
     return generation.scratch_name.directory or 0, generation.scratch_name.name

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 from ccfs.linux import mountinfo
 from ccfs.linux.hardening import may_lock
@@ -42,10 +42,10 @@ def ccfs_command() -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-m", "ccfs"]
 
 
-def run_ccfs(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+def run_ccfs(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `ccfs` with a bound, its output kept; `options` go to subprocess.run."""
     command = [*ccfs_command(), *map(str, arguments)]
-    settings = {"stdin": subprocess.DEVNULL, "timeout": 60, **options}
+    settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "timeout": 60, **options}
     return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
 
 
@@ -156,7 +156,7 @@ def mounts() -> Iterator[Mounts]:
     assert not complaints
 
 
-def first_line(stream: TextIO, seconds: float) -> str:
+def first_line(stream: IO[str], seconds: float) -> str:
     """The first line of a pipe, or what came of it within `seconds`."""
     deadline = time.monotonic() + seconds
     poll = select.poll()

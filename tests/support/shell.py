@@ -68,7 +68,7 @@ def output_until(process: Process, wanted: bytes) -> bytes:
     return said
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(true: Callable[[], object], what: str) -> None:
     """Wait for a state that nothing announces, within a bound."""
     deadline = time.monotonic() + SECONDS
     while not true():

@@ -34,7 +34,7 @@ def _ready() -> None:
 
 
 def main() -> int:
-    fuse_loop.Loop = Late  # type: ignore[misc]
+    fuse_loop.Loop = Late
     mounter = Mounter(mount_directory.prepare(sys.argv[1]), os.geteuid(), os.getegid())
     options = daemon.MountOptions(mountpoint=sys.argv[1], device=mounter.mount().device)
     return daemon.serve(options, _ready)

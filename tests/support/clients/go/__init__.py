@@ -39,7 +39,7 @@ class Go:
 
     def run(self, ccache: Path, service: str, *, status: int | None = 0) -> Output:
         argv = [self.program, self.kdc.mit_conf, ccache, service]
-        return run(argv, self.kdc.environment(), status=status)
+        return run(argv, self.kdc.environment(), status=status)  # type: ignore[arg-type]
 
 
 class Build:
