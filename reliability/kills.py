@@ -22,7 +22,7 @@ from ccfs.format.names import encode_name
 from ccfs.journal.journal import Journal
 from ccfs.store.snapshot import Saved
 from reliability import writers
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.clients.python import records
 from tests.support.processes import children, parent
 
@@ -35,7 +35,7 @@ WITNESS = [f"host/witness-{number}" for number in range(5)]
 class Run:
     """One run: the place, the writers (process and pipe), and the times until an answer."""
 
-    here: Place
+    here: BackgroundMount
     random: random.Random
     gate: Path
     writers: list[tuple[int, int]] = field(default_factory=list)
@@ -58,7 +58,7 @@ def main() -> int:
 
 def kills(count: int, seed: int, every: int) -> list[str]:
     """Kill `count` times; returns the figures.  AssertionError, LostError where all is not well."""
-    with place("ccfs") as here:
+    with background_mount("ccfs") as here:
         here.mount()
         chance = random.Random(seed)
         run = Run(here, chance, here.directory / "gate")
@@ -156,7 +156,7 @@ def _check_journal(run: Run) -> None:
     run.checked += 1
 
 
-def _names(here: Place) -> list[str]:
+def _names(here: BackgroundMount) -> list[str]:
     return os.listdir(here.path / "caches")
 
 
@@ -173,7 +173,7 @@ def _live(image: bytes) -> list[str]:
     return records.servers_in(image, removed=True) if image else []
 
 
-def _saved(here: Place) -> tuple[object, ...]:
+def _saved(here: BackgroundMount) -> tuple[object, ...]:
     """What a daemon that came back now would find, read from a copy."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         path = shutil.copy(here.journal, directory)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccfs.linux import forked_call
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.clients.python import records
 from tests.support.processes import resident
 
@@ -41,7 +41,7 @@ class Figures:
 def large(kills: int, ccaches: int = CCACHES, credentials: int = CREDENTIALS) -> Figures:
     """Fill a mount, kill its daemon so often, and compare; OSError where it does not answer."""
     found = Figures()
-    with place() as here:
+    with background_mount() as here:
         here.mount()
         began = time.monotonic()
         fill(here.path, ccaches, credentials)
@@ -76,7 +76,7 @@ def digest(mount: Path) -> bytes:
     return found.digest()
 
 
-def kill(here: Place) -> float:
+def kill(here: BackgroundMount) -> float:
     """Kill the daemon; returns the seconds until a client that asks all the time has an answer.
 
     A client of a mount that is taken over waits in its first request; one of a mount that is made
@@ -89,7 +89,7 @@ def kill(here: Place) -> float:
     return time.monotonic() - began
 
 
-def _wait(here: Place, old: int) -> bytes:
+def _wait(here: BackgroundMount, old: int) -> bytes:
     while True:
         try:
             if here.pid() != old:

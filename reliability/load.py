@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reliability import writers
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.clients.python import records
 from tests.support.processes import resident
 
@@ -98,7 +98,7 @@ class Worker:
         self.stored.append(server)
 
 
-def mixed(here: Place, processes: int, seconds: float) -> Said:
+def mixed(here: BackgroundMount, processes: int, seconds: float) -> Said:
     """Mixed work of so many processes at a time; AssertionError where a change is lost."""
     caches = here.path / "caches"
     (caches / SHARED).mkdir(exist_ok=True)
@@ -122,7 +122,7 @@ def mixed(here: Place, processes: int, seconds: float) -> Said:
     return said
 
 
-def _start(here: Place, gate: Path, number: int, seconds: float) -> tuple[int, int]:
+def _start(here: BackgroundMount, gate: Path, number: int, seconds: float) -> tuple[int, int]:
     name = f"w{number}"
     (here.path / "caches" / name).mkdir(exist_ok=True)
     reader, report = os.pipe()
@@ -147,7 +147,7 @@ def _start(here: Place, gate: Path, number: int, seconds: float) -> tuple[int, i
         os._exit(0)
 
 
-def open_files(here: Place, count: int) -> int:
+def open_files(here: BackgroundMount, count: int) -> int:
     """Have so many files open at once, and read from each; returns how many there were."""
     _allow(count + 100)
     path = here.path / "default" / "ccache"
@@ -161,7 +161,7 @@ def open_files(here: Place, count: int) -> int:
         return sum(os.pread(file, len(wanted) + 1, 0) == wanted for file in files)
 
 
-def waiters(here: Place, count: int) -> int:
+def waiters(here: BackgroundMount, count: int) -> int:
     """So many wait for the next change without a process each; returns how many hear of it."""
     _allow(count + 100)
     poll = select.poll()
@@ -179,7 +179,7 @@ def waiters(here: Place, count: int) -> int:
         return heard
 
 
-def many(here: Place, ccaches: int, credentials: int) -> tuple[float, float, float]:
+def many(here: BackgroundMount, ccaches: int, credentials: int) -> tuple[float, float, float]:
     """Fill the mount; returns bytes of the daemon a credential, seconds, seconds to come back."""
     old = here.info()
     before = resident(int(old["pid"]))
@@ -200,7 +200,9 @@ def many(here: Place, ccaches: int, credentials: int) -> tuple[float, float, flo
     return each, took, back
 
 
-def endure(here: Place, processes: int, seconds: float, turns: int) -> Iterator[tuple[int, Said]]:
+def endure(
+    here: BackgroundMount, processes: int, seconds: float, turns: int
+) -> Iterator[tuple[int, Said]]:
     """Mixed work in turns; yields the daemon's memory after each, and what the turn came to."""
     for _ in range(turns):
         said = mixed(here, processes, seconds / turns)
@@ -224,7 +226,7 @@ def main() -> int:
     parser.add_argument("--credentials", type=int, default=40)
     parser.add_argument("--endurance", type=float, default=600.0, help="seconds of the last part")
     given = parser.parse_args()
-    with place() as here:
+    with background_mount() as here:
         here.mount()
         (here.path / "default/ccache").write_bytes(records.ccache(["host/one", "host/two"]))
         for line in _parts(here, given):
@@ -233,7 +235,7 @@ def main() -> int:
     return 0
 
 
-def _parts(here: Place, given: argparse.Namespace) -> Iterator[str]:
+def _parts(here: BackgroundMount, given: argparse.Namespace) -> Iterator[str]:
     said = mixed(here, given.processes, given.seconds)
     yield f"mixed work: {given.processes} processes, {given.seconds:.0f} s, {said.steps} steps"
     yield f"  errors: {said.errors or 'none'}"

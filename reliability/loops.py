@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.clients.python import records
 
 APART = 1.0
@@ -30,7 +30,7 @@ echo "$calls $failed"
 
 def loops(count: int) -> list[str]:
     """Kill `count` daemons under two loops; returns lines that say what came of it."""
-    with place(PROGRAM) as here:
+    with background_mount(PROGRAM) as here:
         here.mount()
         (here.path / "default/ccache").write_bytes(records.ccache(["host/one", "host/two"]))
         stop = here.directory / "stop"
@@ -51,7 +51,7 @@ def loops(count: int) -> list[str]:
     return [f"kills: {count}", *lines, *errors]
 
 
-def _names(here: Place) -> tuple[str, str]:
+def _names(here: BackgroundMount) -> tuple[str, str]:
     return f"FILE:{here.path}/default/ccache", f"DIR:{here.path}/dir"
 
 

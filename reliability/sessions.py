@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.support.ccfsd import Place, place
+from tests.support.ccfsd import CcfsdHost, ccfsd_host
 from tests.support.shell import wait_until
 
 FIRST = 70000
@@ -24,16 +24,16 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--repeat", type=int, default=20, help="single logins to time")
     given = parser.parse_args()
-    with place() as here:
-        here.start("--no-kcm")
-        single(here, given.repeat)
-        crowd(here, given.users)
+    with ccfsd_host() as host:
+        host.start("--no-kcm")
+        single(host, given.repeat)
+        crowd(host, given.users)
 
 
-def single(here: Place, count: int) -> None:
+def single(host: CcfsdHost, count: int) -> None:
     """One login after the other: the first session of a user, and the second."""
     first, second, last = [], [], []
-    with here.client() as client:
+    with host.client() as client:
         for uid in range(FIRST, FIRST + count):
             values = {"uid": uid, "gid": uid, "user": "", "scope": "user", "service": "t"}
             begin = time.perf_counter()
@@ -48,17 +48,17 @@ def single(here: Place, count: int) -> None:
             first.append(then - begin)
             second.append(again - then)
             last.append(end - before)
-            wait_until(here.is_empty, "something is left")
+            wait_until(host.is_empty, "something is left")
     for what, times in (("first open", first), ("second open", second), ("last close", last)):
         print(f"{what}: median of {count} {statistics.median(times) * 1000:.1f} ms")
 
 
-def crowd(here: Place, count: int) -> None:
+def crowd(host: CcfsdHost, count: int) -> None:
     """All of them at once."""
     sessions: list[str] = []
 
     def login(uid: int) -> None:
-        sessions.append(here.open(uid, deadline=60000).values["session"])
+        sessions.append(host.open(uid, deadline=60000).values["session"])
 
     threads = [threading.Thread(target=login, args=(FIRST + n,)) for n in range(count)]
     begin = time.perf_counter()
@@ -68,13 +68,13 @@ def crowd(here: Place, count: int) -> None:
         thread.join()
     print(f"{count} users logged in: {time.perf_counter() - begin:.2f} s")
     time.sleep(2)  # let them come to rest
-    daemons = [here.daemon(FIRST + n) for n in range(count)]
+    daemons = [host.daemon(FIRST + n) for n in range(count)]
     print_memory(daemons)
     begin = time.perf_counter()
     for session in sessions:
-        here.close(session)
+        host.close(session)
     print(f"sessions closed: {time.perf_counter() - begin:.2f} s")
-    wait_until(here.is_empty, "something is left")
+    wait_until(host.is_empty, "something is left")
     print(f"nothing is left: {time.perf_counter() - begin:.2f} s")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reliability.dying import DEATHS
 from tests.support import ccfsd
-from tests.support.background_mount import place
+from tests.support.background_mount import background_mount
 from tests.support.shell import wait_until
 
 EVENTS = 1_000_000
@@ -44,7 +44,7 @@ class Site:
 @contextlib.contextmanager
 def own_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
     """A mount of root's, made by `ccfs mount` with these options."""
-    with place(program) as here:
+    with background_mount(program) as here:
         socket = here.directory / "kcm"
         events = ("--max-events", str(EVENTS))
         os.environ[DEATHS] = str(here.directory / DEATHS_FILE)
@@ -55,7 +55,7 @@ def own_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
 @contextlib.contextmanager
 def user_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
     """An ordinary user's mount, by fusermount3, in a mount namespace with a /dev/fuse for all."""
-    with ccfsd.place() as there:
+    with ccfsd.ccfsd_host() as there:
         directory = _of_user(there)
         mount, socket = directory / "ccfs", directory / "kcm"
         words = [f"{DEATHS}={directory / DEATHS_FILE}", sys.executable, "-m", program, "mount"]
@@ -65,7 +65,7 @@ def user_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
         yield Site(mount, socket, directory, USER, lambda: become(there.keeper, USER))
 
 
-def _of_user(there: ccfsd.Place) -> Path:
+def _of_user(there: ccfsd.CcfsdHost) -> Path:
     directory = there.directory / "clients"
     directory.mkdir(mode=0o700)
     os.chown(directory, USER, USER)
@@ -75,7 +75,7 @@ def _of_user(there: ccfsd.Place) -> Path:
 @contextlib.contextmanager
 def ccfsd_mount() -> Iterator[Site]:
     """A user's mount that a ccfsd serves, in a mount namespace of its own."""
-    with ccfsd.place() as there:
+    with ccfsd.ccfsd_host() as there:
         with there.log.open("a") as log:
             command = [sys.executable, "-m", "ccfs.ccfsd"]
             there.started.append(there.popen(command, stderr=log))

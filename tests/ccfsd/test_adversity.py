@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from ccfs.ccfsd.start_limit import StartLimit
 from ccfs.control import messages
-from tests.support.ccfsd import USERS, Place, as_user, place
+from tests.support.ccfsd import USERS, CcfsdHost, as_user, ccfsd_host
 from tests.support.ccfsd_clients import IMAGE, KCM_DEFAULT, has_it, store
 from tests.support.mounting import first_line
 from tests.support.processes import ended, is_alive
@@ -26,9 +26,9 @@ LINGER = ("--linger-directory", "/run/systemd/linger", "--no-kcm")
 
 
 @pytest.fixture
-def bare() -> Iterator[Place]:
+def bare_host() -> Iterator[CcfsdHost]:
     """A place without a ccfsd."""
-    with place() as made:
+    with ccfsd_host() as made:
         yield made
 
 
@@ -39,16 +39,16 @@ def autojump_clock() -> MockClock:
 
 
 @pytest.fixture
-def here(bare: Place) -> Place:
+def host(bare_host: CcfsdHost) -> CcfsdHost:
     """A place with one."""
-    bare.start(*LINGER)
-    return bare
+    bare_host.start(*LINGER)
+    return bare_host
 
 
-def kill_ccfsd(where: Place) -> None:
+def kill_ccfsd(host: CcfsdHost) -> None:
     """End the one that runs, without a word."""
-    where.started[-1].kill()
-    where.started[-1].wait(20)
+    host.started[-1].kill()
+    host.started[-1].wait(20)
 
 
 @contextlib.contextmanager
@@ -62,9 +62,9 @@ def stopped(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def source(where: Place, uid: int, name: str = "krb5cc") -> Path:
+def source(host: CcfsdHost, uid: int, name: str = "krb5cc") -> Path:
     """A ccache that a login has brought."""
-    path = where.directory / f"{uid}" / name
+    path = host.directory / f"{uid}" / name
     path.parent.mkdir(exist_ok=True)
     os.chown(path.parent, uid, uid)
     path.write_bytes(IMAGE)
@@ -73,89 +73,89 @@ def source(where: Place, uid: int, name: str = "krb5cc") -> Path:
     return path
 
 
-def caches(where: Place, uid: int) -> list[str]:
+def caches(host: CcfsdHost, uid: int) -> list[str]:
     """The names of a user's ccaches."""
-    return where.sh(f"ls /run/ccfs/{uid}/caches", uid).split()
+    return host.sh(f"ls /run/ccfs/{uid}/caches", uid).split()
 
 
-def is_mounted(where: Place, uid: int) -> bool:
+def is_mounted(host: CcfsdHost, uid: int) -> bool:
     """Whether a ccfs answers at a user's place."""
-    return where.sh(f"cat /run/ccfs/{uid}/info", uid, status=None).startswith("server_id: ")
+    return host.sh(f"cat /run/ccfs/{uid}/info", uid, status=None).startswith("server_id: ")
 
 
-def test_session_end_during_daemon_replacement_destroys_its_ccache(here: Place) -> None:
+def test_session_end_during_daemon_replacement_destroys_its_ccache(host: CcfsdHost) -> None:
     """Its own ccache goes, though there was nobody to tell just then."""
-    here.open(USER)
-    asked = {"import": "session", "ccache": str(source(here, USER))}
-    own = here.open(USER, **asked).values
-    assert own["ccache"] in caches(here, USER)
-    old = here.daemon(USER)
-    with stopped(here.started[-1].pid):
+    host.open(USER)
+    asked = {"import": "session", "ccache": str(source(host, USER))}
+    own = host.open(USER, **asked).values
+    assert own["ccache"] in caches(host, USER)
+    old = host.daemon(USER)
+    with stopped(host.started[-1].pid):
         os.kill(old, signal.SIGKILL)
-    here.close(own["session"])
-    wait_until(lambda: here.daemon(USER) not in (0, old), "no new daemon")
-    wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
+    host.close(own["session"])
+    wait_until(lambda: host.daemon(USER) not in (0, old), "no new daemon")
+    wait_until(lambda: own["ccache"] not in caches(host, USER), "the ccache outlives its session")
 
 
-def test_session_end_without_ccfsd_is_reported_by_next_ccfsd(here: Place) -> None:
+def test_session_end_without_ccfsd_is_reported_by_next_ccfsd(host: CcfsdHost) -> None:
     """The next one tells the daemon, even if that is another by then."""
-    here.open(USER)
-    asked = {"import": "session", "ccache": str(source(here, USER))}
-    own = here.open(USER, **asked).values
-    daemon = here.daemon(USER)
+    host.open(USER)
+    asked = {"import": "session", "ccache": str(source(host, USER))}
+    own = host.open(USER, **asked).values
+    daemon = host.daemon(USER)
     with stopped(daemon):
-        here.close(own["session"])
-        kill_ccfsd(here)
+        host.close(own["session"])
+        kill_ccfsd(host)
     os.kill(daemon, signal.SIGKILL)
-    here.start(*LINGER)
-    wait_until(lambda: is_mounted(here, USER), "no mount")
-    wait_until(lambda: own["ccache"] not in caches(here, USER), "the ccache outlives its session")
-    wait_until(lambda: not here.state()["mounts"][0]["doomed"], "it is not over")  # type: ignore[index]
+    host.start(*LINGER)
+    wait_until(lambda: is_mounted(host, USER), "no mount")
+    wait_until(lambda: own["ccache"] not in caches(host, USER), "the ccache outlives its session")
+    wait_until(lambda: not host.state()["mounts"][0]["doomed"], "it is not over")  # type: ignore[index]
 
 
-def test_late_import_leaves_source(here: Place) -> None:
+def test_late_import_leaves_source(host: CcfsdHost) -> None:
     """A daemon that did nothing for a while takes nothing away that nobody waits for any more."""
-    here.open(USER)
-    left = source(here, USER)
+    host.open(USER)
+    left = source(host, USER)
     late = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with stopped(here.daemon(USER)), late:
-        late.connect(str(here.run / f"daemons/{USER}"))
+    with stopped(host.daemon(USER)), late:
+        late.connect(str(host.run / f"daemons/{USER}"))
         late.send(messages.encode("import", ccache=str(left), into="late", when="always"))
-    here.open(USER)
+    host.open(USER)
     assert left.exists()
-    assert "late" not in caches(here, USER)
+    assert "late" not in caches(host, USER)
 
 
-def test_login_after_unmount_gets_visible_mount(here: Place) -> None:
+def test_login_after_unmount_gets_visible_mount(host: CcfsdHost) -> None:
     """The next login has one that can be seen."""
-    here.open(USER)
-    store(here, USER)
-    user = here.popen(
+    host.open(USER)
+    store(host, USER)
+    user = host.popen(
         [*as_user(USER), "sh", "-c", f"exec 3< /run/ccfs/{USER}/README && exec sleep 60"]
     )
     wait_until(lambda: _has_open(user.pid), "it is not open")
-    here.sh(f"fusermount3 -uz /run/ccfs/{USER}", USER)
-    reply = here.open(USER, deadline=8000).values
-    assert any(m.path == reply["path"] for m in here.mounts())
-    assert is_mounted(here, USER)
+    host.sh(f"fusermount3 -uz /run/ccfs/{USER}", USER)
+    reply = host.open(USER, deadline=8000).values
+    assert any(m.path == reply["path"] for m in host.mounts())
+    assert is_mounted(host, USER)
     user.kill()
     user.wait()
 
 
-def test_next_ccfsd_replaces_mount_unmounted_meanwhile(here: Place) -> None:
-    here.open(USER)
-    store(here, USER)
-    old = here.daemon(USER)
-    user = here.popen(
+def test_next_ccfsd_replaces_mount_unmounted_meanwhile(host: CcfsdHost) -> None:
+    host.open(USER)
+    store(host, USER)
+    old = host.daemon(USER)
+    user = host.popen(
         [*as_user(USER), "sh", "-c", f"exec 3< /run/ccfs/{USER}/README && exec sleep 60"]
     )
     wait_until(lambda: _has_open(user.pid), "it is not open")
-    kill_ccfsd(here)
-    here.sh(f"fusermount3 -uz /run/ccfs/{USER}", USER)
-    here.start(*LINGER)
-    reply = here.open(USER, deadline=8000).values
-    assert any(m.path == reply["path"] for m in here.mounts())
-    assert is_mounted(here, USER)
+    kill_ccfsd(host)
+    host.sh(f"fusermount3 -uz /run/ccfs/{USER}", USER)
+    host.start(*LINGER)
+    reply = host.open(USER, deadline=8000).values
+    assert any(m.path == reply["path"] for m in host.mounts())
+    assert is_mounted(host, USER)
     assert not is_alive(old)
     user.kill()
     user.wait()
@@ -170,97 +170,97 @@ def _has_open(pid: int) -> bool:
     return False
 
 
-def test_next_ccfsd_restores_journal_of_lingering_daemon(here: Place) -> None:
+def test_next_ccfsd_restores_journal_of_lingering_daemon(host: CcfsdHost) -> None:
     """What is in its journal is there again, as when a ccfsd had seen it."""
-    (here.root / f"run/systemd/linger/ccfs{USER}").touch()
-    session = here.open(USER).values["session"]
-    store(here, USER)
-    here.close(session)
-    assert has_it(here, USER)
-    pid = here.daemon(USER)
-    kill_ccfsd(here)
+    (host.root / f"run/systemd/linger/ccfs{USER}").touch()
+    session = host.open(USER).values["session"]
+    store(host, USER)
+    host.close(session)
+    assert has_it(host, USER)
+    pid = host.daemon(USER)
+    kill_ccfsd(host)
     descriptor = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
     assert ended(descriptor)
     os.close(descriptor)
-    here.start(*LINGER)
-    here.open(USER)
-    assert has_it(here, USER)
+    host.start(*LINGER)
+    host.open(USER)
+    assert has_it(host, USER)
 
 
 @pytest.mark.parametrize("damage", ["", '{"version": 1, "mounts": [7', '{"version": 9}', None])
 def test_session_numbers_are_not_reused_after_damaged_state(
-    here: Place, damage: str | None
+    host: CcfsdHost, damage: str | None
 ) -> None:
     """A late close ends nobody else's session."""
-    first = here.open(USER).values["session"]
-    kill_ccfsd(here)
+    first = host.open(USER).values["session"]
+    kill_ccfsd(host)
     if damage is None:
-        (here.run / "state").unlink()
+        (host.run / "state").unlink()
     else:
-        (here.run / "state").write_text(damage)
-    here.start(*LINGER)
-    other = here.open(64107).values["session"]
-    here.close(first)
-    assert here.status()["sessions"] == 1, (first, other)
+        (host.run / "state").write_text(damage)
+    host.start(*LINGER)
+    other = host.open(64107).values["session"]
+    host.close(first)
+    assert host.status()["sessions"] == 1, (first, other)
 
 
-def server(where: Place, uid: int) -> str:
+def server(host: CcfsdHost, uid: int) -> str:
     """Which daemon answers in a mount."""
-    return where.sh(f"head -1 /run/ccfs/{uid}/info", uid)
+    return host.sh(f"head -1 /run/ccfs/{uid}/info", uid)
 
 
-def test_login_is_refused_while_state_cannot_be_written(here: Place) -> None:
+def test_login_is_refused_while_state_cannot_be_written(host: CcfsdHost) -> None:
     """Nobody gets a mount that the next ccfsd would not know of, and it keeps what is there."""
-    here.sh("mount -o remount,size=1m /run")
-    first = here.open(USER).values["session"]
-    store(here, USER)
-    here.sh("cat /dev/zero > /run/filling", status=None)
+    host.sh("mount -o remount,size=1m /run")
+    first = host.open(USER).values["session"]
+    store(host, USER)
+    host.sh("cat /dev/zero > /run/filling", status=None)
     with pytest.raises(messages.RefusedError, match="cannot write /run/ccfs/state: no space left"):
-        here.open(64107)
-    second = here.open(USER).values["session"]
-    os.kill(here.daemon(USER), signal.SIGKILL)
-    assert here.ask_as(USER, "mount deadline=20000").startswith("ok ")
-    replaced = server(here, USER)
-    kill_ccfsd(here)
-    here.start(*LINGER)
-    assert (server(here, USER), here.status()["sessions"]) == (replaced, 1)
-    assert has_it(here, USER)
-    here.sh("rm /run/filling")
-    other = here.open(64107).values["session"]
+        host.open(64107)
+    second = host.open(USER).values["session"]
+    os.kill(host.daemon(USER), signal.SIGKILL)
+    assert host.ask_as(USER, "mount deadline=20000").startswith("ok ")
+    replaced = server(host, USER)
+    kill_ccfsd(host)
+    host.start(*LINGER)
+    assert (server(host, USER), host.status()["sessions"]) == (replaced, 1)
+    assert has_it(host, USER)
+    host.sh("rm /run/filling")
+    other = host.open(64107).values["session"]
     assert other not in (first, second)
-    here.close(first)
-    here.close(second)
-    assert here.status()["sessions"] == 1
+    host.close(first)
+    host.close(second)
+    assert host.status()["sessions"] == 1
 
 
-def test_import_with_overlong_name_is_answered(here: Place) -> None:
+def test_import_with_overlong_name_is_answered(host: CcfsdHost) -> None:
     """It is answered, and the mount goes with the session."""
     words = f"open uid={USER} gid={USER} ccache=/"
-    with here.client() as client:
+    with host.client() as client:
         client._socket.settimeout(5)
         client._socket.send((words + "x" * (4096 - len(words))).encode())
         assert client._socket.recv(5000).startswith(b"ok session=")
-    wait_until(lambda: here.status()["sessions"] == 1, "")
-    here.close_all()
-    wait_until(here.is_empty, "something is left")
+    wait_until(lambda: host.status()["sessions"] == 1, "")
+    host.close_all()
+    wait_until(host.is_empty, "something is left")
 
 
 @pytest.mark.parametrize("uid", [2147483648, 4294967294])
-def test_session_of_uid_beyond_31_bits(here: Place, uid: int) -> None:
-    session = here.open(uid).values["session"]
-    assert is_mounted(here, uid)
-    store(here, uid)
-    assert has_it(here, uid)
-    here.close(session)
-    wait_until(here.is_empty, "something is left")
+def test_session_of_uid_beyond_31_bits(host: CcfsdHost, uid: int) -> None:
+    session = host.open(uid).values["session"]
+    assert is_mounted(host, uid)
+    store(host, uid)
+    assert has_it(host, uid)
+    host.close(session)
+    wait_until(host.is_empty, "something is left")
 
 
 @pytest.mark.parametrize("uid", [2147483648, 4294967294])
-def test_kcm_client_with_uid_beyond_31_bits(bare: Place, uid: int) -> None:
-    bare.start("--kcm-socket", "/run/kcm")
-    assert bare.sh(f"/usr/bin/python3 -I -c '{KCM_DEFAULT}'", uid) == f"{uid}:tkt\n"
-    assert bare.ask_as(uid, "mount deadline=15000").startswith(f"ok path=/run/ccfs/{uid} ")
+def test_kcm_client_with_uid_beyond_31_bits(bare_host: CcfsdHost, uid: int) -> None:
+    bare_host.start("--kcm-socket", "/run/kcm")
+    assert bare_host.sh(f"/usr/bin/python3 -I -c '{KCM_DEFAULT}'", uid) == f"{uid}:tkt\n"
+    assert bare_host.ask_as(uid, "mount deadline=15000").startswith(f"ok path=/run/ccfs/{uid} ")
 
 
 SILENT = """
@@ -297,15 +297,15 @@ time.sleep(60)
 
 
 @contextlib.contextmanager
-def silent(where: Place, uid: int, *paths: str) -> Iterator[None]:
+def silent(host: CcfsdHost, uid: int, *paths: str) -> Iterator[None]:
     """File systems of a user's own on paths; whoever looks into them waits."""
-    (where.directory / "fuse.conf").write_text("user_allow_other\n")
-    where.sh(f"mount --bind {where.directory}/fuse.conf /etc/fuse.conf")
-    script = where.directory / "silent.py"
+    (host.directory / "fuse.conf").write_text("user_allow_other\n")
+    host.sh(f"mount --bind {host.directory}/fuse.conf /etc/fuse.conf")
+    script = host.directory / "silent.py"
     script.write_text(SILENT)
     script.chmod(0o644)
     command = [*as_user(uid), "/usr/bin/python3", "-I", str(script), "allow_other", *paths]
-    process = where.popen(command, stdout=subprocess.PIPE)
+    process = host.popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert first_line(process.stdout, 20) == "mounted\n"
@@ -316,55 +316,55 @@ def silent(where: Place, uid: int, *paths: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", ["mount", "mounts", "journal", "journals"])
-def test_foreign_mount_over_mountpoint_goes_with_session(here: Place, what: str) -> None:
+def test_foreign_mount_over_mountpoint_goes_with_session(host: CcfsdHost, what: str) -> None:
     """It hangs nobody else, and goes with the session."""
-    session = here.open(USER).values["session"]
-    store(here, USER)
-    where = f"/run/ccfs/{USER}" if "mount" in what else f"/run/ccfs/journal/{USER}"
-    paths = [where] * (20 if what.endswith("s") else 1)
-    daemon = here.daemon(USER)
-    with silent(here, USER, *paths):
+    session = host.open(USER).values["session"]
+    store(host, USER)
+    covered = f"/run/ccfs/{USER}" if "mount" in what else f"/run/ccfs/journal/{USER}"
+    paths = [covered] * (20 if what.endswith("s") else 1)
+    daemon = host.daemon(USER)
+    with silent(host, USER, *paths):
         os.kill(daemon, signal.SIGKILL)
-        wait_until(lambda: here.daemon(USER) != daemon, "no change")
-        other = here.open(64107, deadline=5000).values["session"]
-        assert is_mounted(here, 64107)
-        here.close(other)
-        here.close(session)
-        wait_until(lambda: not here.mounts(), "something is left")
+        wait_until(lambda: host.daemon(USER) != daemon, "no change")
+        other = host.open(64107, deadline=5000).values["session"]
+        assert is_mounted(host, 64107)
+        host.close(other)
+        host.close(session)
+        wait_until(lambda: not host.mounts(), "something is left")
 
 
-def test_stop_refuses_waiting_requests(here: Place) -> None:
+def test_stop_refuses_waiting_requests(host: CcfsdHost) -> None:
     """Nothing is begun for them any more."""
-    here.open(USER)
+    host.open(USER)
     command = ["mount deadline=20000", f"open uid={USER} gid={USER} deadline=20000"]
-    with stopped(here.daemon(USER)):
-        waiting = [here.client() for _ in command]
+    with stopped(host.daemon(USER)):
+        waiting = [host.client() for _ in command]
         for client, words in zip(waiting, command, strict=True):
             client._socket.send(words.encode())
-        with here.client() as client:
+        with host.client() as client:
             client.ask("status")
             client.ask("stop")
-    assert here.started[-1].wait(20) == 0
-    assert not here.mounts()
+    assert host.started[-1].wait(20) == 0
+    assert not host.mounts()
     for client in waiting:
         client.close()
 
 
-def test_unkillable_daemon_delays_neither_logins_nor_stop(here: Place) -> None:
+def test_unkillable_daemon_delays_neither_logins_nor_stop(host: CcfsdHost) -> None:
     """It waits for a file system of its user's, which keeps nobody from anything, nor the end."""
-    here.open(USER)
-    daemon = here.daemon(USER)
-    with silent(here, USER, f"/run/ccfs/journal/{USER}"):
-        writer = here.popen([*as_user(USER), "mkdir", f"/run/ccfs/{USER}/caches/new"])
+    host.open(USER)
+    daemon = host.daemon(USER)
+    with silent(host, USER, f"/run/ccfs/journal/{USER}"):
+        writer = host.popen([*as_user(USER), "mkdir", f"/run/ccfs/{USER}/caches/new"])
         wait_until(lambda: ") D " in Path(f"/proc/{daemon}/stat").read_text(), "it does not wait")
-        with here.client(25) as client:
+        with host.client(25) as client:
             client.ask("stop")
-        assert here.started[-1].wait(20) == 0
-        assert not here.mounts()
+        assert host.started[-1].wait(20) == 0
+        assert not host.mounts()
     writer.wait(20)
 
 
-def test_starts_wait_for_a_place(autojump_clock: MockClock) -> None:
+def test_starts_wait_for_a_ccfsd_host(autojump_clock: MockClock) -> None:
     """As many as there are places start; the next one starts when a place is given back."""
 
     async def scene() -> None:
@@ -419,28 +419,28 @@ def test_login_does_not_wait_for_hanging_daemons(autojump_clock: MockClock) -> N
     trio.run(scene, clock=autojump_clock)
 
 
-def test_sessions_are_refused_at_descriptor_limit(bare: Place) -> None:
+def test_sessions_are_refused_at_descriptor_limit(bare_host: CcfsdHost) -> None:
     """One more is told so, and the next ccfsd takes nobody for dead whom it can't look at."""
     few = ["prlimit", "--nofile=48:48"]
-    bare.start(*LINGER, prefix=few)
+    bare_host.start(*LINGER, prefix=few)
     with pytest.raises(messages.RefusedError, match="too many open files"):
-        any(bare.open(uid).word != "ok" for uid in USERS)
-    begun = bare.status()["sessions"]
+        any(bare_host.open(uid).word != "ok" for uid in USERS)
+    begun = bare_host.status()["sessions"]
     assert begun > 5
-    kill_ccfsd(bare)
-    bare.start(*LINGER, prefix=few)
-    assert bare.status()["sessions"] == begun
-    wait_until(lambda: bare.status()["daemons"] == begun, "daemons are lost")
-    assert is_mounted(bare, USERS[0])
-    bare.close_all()
-    wait_until(bare.is_empty, "something is left")
+    kill_ccfsd(bare_host)
+    bare_host.start(*LINGER, prefix=few)
+    assert bare_host.status()["sessions"] == begun
+    wait_until(lambda: bare_host.status()["daemons"] == begun, "daemons are lost")
+    assert is_mounted(bare_host, USERS[0])
+    bare_host.close_all()
+    wait_until(bare_host.is_empty, "something is left")
 
 
-def test_ccfsd_killed_before_state_write_leaves_no_session_mount(here: Place) -> None:
+def test_ccfsd_killed_before_state_write_leaves_no_session_mount(host: CcfsdHost) -> None:
     """Nobody can ever ask for a session's own mount whose session has not begun."""
-    here.open(USER, scope="session")
-    written = here.state()
-    kill_ccfsd(here)
-    (here.run / "state").write_text(json.dumps({**written, "mounts": [], "sessions": []}))
-    here.start(*LINGER)
-    wait_until(here.is_empty, "something is left")
+    host.open(USER, scope="session")
+    written = host.state()
+    kill_ccfsd(host)
+    (host.run / "state").write_text(json.dumps({**written, "mounts": [], "sessions": []}))
+    host.start(*LINGER)
+    wait_until(host.is_empty, "something is left")

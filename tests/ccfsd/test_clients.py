@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 
 from ccfs.ccfsd import clients
-from tests.support.ccfsd import Place, as_user, place
+from tests.support.ccfsd import CcfsdHost, as_user, ccfsd_host
 from tests.support.shell import wait_until
 
 USER = 64108
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[Place]:
+def host() -> Iterator[CcfsdHost]:
     """One ccfsd for all of these."""
-    with place() as made:
+    with ccfsd_host() as made:
         made.start("--no-kcm")
         yield made
 
 
-def connect(where: Place) -> socket.socket:
+def connect(host: CcfsdHost) -> socket.socket:
     """A connection of root's."""
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connected.settimeout(20)
-    connected.connect(str(where.run / "control"))
+    connected.connect(str(host.run / "control"))
     return connected
 
 
@@ -58,41 +58,41 @@ def connect(where: Place) -> socket.socket:
     ],
 )
 def test_control_replies_one_line_and_closes_after_error(
-    here: Place, sent: bytes, reply: bytes
+    host: CcfsdHost, sent: bytes, reply: bytes
 ) -> None:
     """Whatever comes gets one line; after an error the connection is over."""
-    with connect(here) as connected:
+    with connect(host) as connected:
         connected.send(sent)
         said = connected.recv(5000)
         assert said.startswith(reply)
         if said.startswith(b"error"):
             assert connected.recv(5000) == b""
-    assert here.status()["pid"] == here.started[0].pid
+    assert host.status()["pid"] == host.started[0].pid
 
 
-def test_unwanted_descriptors_are_closed(here: Place) -> None:
+def test_unwanted_descriptors_are_closed(host: CcfsdHost) -> None:
     """They are let go by the kernel: ccfsd has no more open than before."""
-    directory = f"/proc/{here.started[0].pid}/fd"
-    here.status()
+    directory = f"/proc/{host.started[0].pid}/fd"
+    host.status()
     before = len(os.listdir(directory))
     for _ in range(20):
-        with connect(here) as connected, open(os.devnull) as file:
+        with connect(host) as connected, open(os.devnull) as file:
             socket.send_fds(connected, [b"status"], [file.fileno()] * 10)
             assert connected.recv(5000).startswith(b"ok ")
     wait_until(lambda: len(os.listdir(directory)) <= before, "descriptors stay")
 
 
-def test_second_request_before_reply_is_refused(here: Place) -> None:
-    with connect(here) as connected:
+def test_second_request_before_reply_is_refused(host: CcfsdHost) -> None:
+    with connect(host) as connected:
         connected.send(b"open uid=64108 gid=64108 user=x scope=user service=t deadline=9000")
         connected.send(b"status")
         assert connected.recv(5000) == b"error one request at a time"
         assert connected.recv(5000) == b""
-    wait_until(here.is_empty, "something is left")
+    wait_until(host.is_empty, "something is left")
 
 
-def test_connection_serves_many_requests(here: Place) -> None:
-    with connect(here) as connected:
+def test_connection_serves_many_requests(host: CcfsdHost) -> None:
+    with connect(host) as connected:
         for _ in range(1000):
             connected.send(b"close session=0")
             assert connected.recv(5000) == b"ok"
@@ -125,57 +125,57 @@ sys.stdin.read()
 """
 
 
-def test_connection_limit_per_user_spares_others(here: Place) -> None:
+def test_connection_limit_per_user_spares_others(host: CcfsdHost) -> None:
     """Who holds more connections than anybody needs is refused; root and other users aren't."""
     command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HOLD, "200"]
-    greedy = here.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    greedy = host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert greedy.stdout is not None
         assert select.select([greedy.stdout], [], [], 30)[0]
         refused = int(greedy.stdout.readline())
         assert refused >= 200 - clients.MOST_OF_ONE
-        assert here.ask_as(64109, "mount deadline=15000").startswith("ok path=/run/ccfs/64109 ")
-        session = here.open(64110).values["session"]
-        here.close(session)
+        assert host.ask_as(64109, "mount deadline=15000").startswith("ok path=/run/ccfs/64109 ")
+        session = host.open(64110).values["session"]
+        host.close(session)
     finally:
         greedy.kill()
         greedy.communicate()
     wait_until(
-        lambda: here.ask_as(USER, "mount deadline=15000").startswith("ok "), "they stay counted"
+        lambda: host.ask_as(USER, "mount deadline=15000").startswith("ok "), "they stay counted"
     )
 
 
 HAMMER = HOLD.replace("held.append(s)", "s.close()")
 
 
-def test_logins_succeed_under_connection_flood(here: Place) -> None:
+def test_logins_succeed_under_connection_flood(host: CcfsdHost) -> None:
     """Connections opened and closed without an end, each with a request that nobody waits for."""
     command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HAMMER, "1000000"]
-    greedy = here.popen(command, stdin=subprocess.PIPE)
+    greedy = host.popen(command, stdin=subprocess.PIPE)
     try:
         for _ in range(5):
-            here.close(here.open(64110).values["session"])
+            host.close(host.open(64110).values["session"])
     finally:
         greedy.kill()
         greedy.communicate()
 
 
-def test_abandoned_requests_are_dropped(here: Place) -> None:
+def test_abandoned_requests_are_dropped(host: CcfsdHost) -> None:
     """A user stops their daemon, asks for it again and again, and goes each time."""
-    here.ask_as(USER, "mount deadline=15000")
-    daemon = here.daemon(USER)
+    host.ask_as(USER, "mount deadline=15000")
+    daemon = host.daemon(USER)
     os.kill(daemon, signal.SIGSTOP)
     try:
         hammer = HAMMER.replace("deadline=15000", "deadline=60000")
-        here.sh(f"/usr/bin/python3 -I -c '{hammer}' 2000 < /dev/null", USER)
-        begin = cpu(here.started[0].pid)
-        assert here.open(64110).values["path"] == "/run/ccfs/64110"
-        assert cpu(here.started[0].pid) - begin < 1
+        host.sh(f"/usr/bin/python3 -I -c '{hammer}' 2000 < /dev/null", USER)
+        begin = cpu(host.started[0].pid)
+        assert host.open(64110).values["path"] == "/run/ccfs/64110"
+        assert cpu(host.started[0].pid) - begin < 1
     finally:
         os.kill(daemon, signal.SIGCONT)
-    here.close_all()
+    host.close_all()
     wait_until(
-        lambda: here.ask_as(USER, "mount deadline=15000").startswith("ok "), "they stay counted"
+        lambda: host.ask_as(USER, "mount deadline=15000").startswith("ok "), "they stay counted"
     )
 
 

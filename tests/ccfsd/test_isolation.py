@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccfs.linux import capabilities, privileges
-from tests.support.ccfsd import Place, place
+from tests.support.ccfsd import CcfsdHost, ccfsd_host
 from tests.support.paths import PROJECT
 from tests.support.shell import wait_until
 
@@ -57,46 +57,46 @@ REFUSED = {"Operation not permitted", "Permission denied"}
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
+def host() -> Iterator[CcfsdHost]:
     """A place with a ccfsd."""
-    with place() as made:
+    with ccfsd_host() as made:
         made.start("--no-kcm")
         yield made
 
 
-def attack(here: Place, pid: int, uid: int = USER) -> dict[str, str]:
+def attack(host: CcfsdHost, pid: int, uid: int = USER) -> dict[str, str]:
     """What comes of each attempt of a user at a process."""
-    script = here.directory / "attack.py"
+    script = host.directory / "attack.py"
     script.write_text(ATTACK)
-    found: dict[str, str] = json.loads(here.sh(f"/usr/bin/python3 -I {script} {pid}", uid))
+    found: dict[str, str] = json.loads(host.sh(f"/usr/bin/python3 -I {script} {pid}", uid))
     return found
 
 
 @pytest.mark.parametrize("uid", [USER, 64113])
-def test_user_cannot_interfere_with_daemons(here: Place, uid: int) -> None:
+def test_user_cannot_interfere_with_daemons(host: CcfsdHost, uid: int) -> None:
     """Neither one's own daemon and its helper, nor another user's."""
-    here.open(USER)
-    daemon = here.daemon(USER)
-    waiter = here.popen(
+    host.open(USER)
+    daemon = host.daemon(USER)
+    waiter = host.popen(
         ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups",
          "cat", f"/run/ccfs/{USER}/changed"]
     )  # fmt: skip
     children = Path(f"/proc/{daemon}/task/{daemon}/children")
     wait_until(lambda: bool(children.read_text()), "no helper")
     for pid in (daemon, int(children.read_text())):
-        found = attack(here, pid, uid)
+        found = attack(host, pid, uid)
         assert {*found.values()} <= REFUSED, found
-    assert here.sh(f"touch /run/ccfs/{USER}/default/ccache && ls /run/ccfs/{USER}", USER)
+    assert host.sh(f"touch /run/ccfs/{USER}/default/ccache && ls /run/ccfs/{USER}", USER)
     waiter.kill()
     waiter.wait(20)
 
 
-def test_root_of_user_namespace_cannot_interfere_with_daemons(here: Place) -> None:
-    here.open(USER)
-    script = here.directory / "attack.py"
+def test_root_of_user_namespace_cannot_interfere_with_daemons(host: CcfsdHost) -> None:
+    host.open(USER)
+    script = host.directory / "attack.py"
     script.write_text(ATTACK)
-    command = f"unshare --user --map-root-user /usr/bin/python3 -I {script} {here.daemon(USER)}"
-    found = json.loads(here.sh(command, USER))
+    command = f"unshare --user --map-root-user /usr/bin/python3 -I {script} {host.daemon(USER)}"
+    found = json.loads(host.sh(command, USER))
     assert {*found.values()} <= REFUSED, found
 
 
@@ -180,7 +180,7 @@ def judge(pid: int) -> None:
 
 
 def test_daemon_inherits_nothing_from_its_parent() -> None:
-    with place() as made:
+    with ccfsd_host() as made:
         made.start("--no-kcm", prefix=bash_with_a_secret(NASTY))
         made.open(USER)
         daemon = made.daemon(USER)
@@ -239,9 +239,9 @@ def held(pid: int, kind: str) -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith(f"Cap{kind}:"))
 
 
-def test_ccfsd_keeps_documented_capabilities_only(here: Place) -> None:
+def test_ccfsd_keeps_documented_capabilities_only(host: CcfsdHost) -> None:
     """As the table says, as far as the machine gives them to root at all."""
-    ccfsd = here.started[0].pid
+    ccfsd = host.started[0].pid
     children = Path(f"/proc/{ccfsd}/task/{ccfsd}/children")
     nursery = int(children.read_text().split()[0])
     for pid, column in ((ccfsd, "ccfsd"), (nursery, "fork server")):

@@ -17,7 +17,7 @@ from ccfs.ccfsd.subuids import Users
 from ccfs.errors import UsageError
 from ccfs.linux import mount_calls
 from ccfs.linux.processes import Process
-from tests.support.ccfsd import Place, place
+from tests.support.ccfsd import CcfsdHost, ccfsd_host
 from tests.support.ccfsd_clients import KCM_DEFAULT
 from tests.support.mounting import first_line
 from tests.support.shell import wait_until
@@ -51,9 +51,9 @@ print(replies)
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
+def host() -> Iterator[CcfsdHost]:
     """A place where a user has subordinate uids."""
-    with place() as made:
+    with ccfsd_host() as made:
         subuid = made.directory / "subuid"
         subuid.write_text(f"ccfs{USER}:{FIRST}:65536\n")
         made.sh(f"touch /etc/subuid; mount --bind {subuid} /etc/subuid")
@@ -61,12 +61,12 @@ def here() -> Iterator[Place]:
         yield made
 
 
-def test_subordinate_uids_share_one_users_limit(here: Place) -> None:
+def test_subordinate_uids_share_one_users_limit(host: CcfsdHost) -> None:
     """They have what one user may have; others are served, and the refused hear why."""
-    said = here.sh(f"/usr/bin/python3 -I -c '{MANY}'")
+    said = host.sh(f"/usr/bin/python3 -I -c '{MANY}'")
     assert said == str({"ok": 16, "error too many mounts of one user": 184}) + "\n"
-    assert here.ask_as(64114, "mount deadline=20000").startswith("ok ")
-    assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
+    assert host.ask_as(64114, "mount deadline=20000").startswith("ok ")
+    assert host.open(USER).values["path"] == f"/run/ccfs/{USER}"
 
 
 @pytest.fixture
@@ -174,24 +174,24 @@ for _ in range(16):
 """
 
 
-def test_waiting_kcm_clients_are_limited_per_user(here: Place) -> None:
+def test_waiting_kcm_clients_are_limited_per_user(host: CcfsdHost) -> None:
     """One user's waiting clients have the places of one user: those of others are served."""
     for uid in range(FIRST, FIRST + 16):
-        assert here.ask_as(uid, "mount deadline=20000").startswith("ok ")
-    daemons = [here.daemon(uid) for uid in range(FIRST, FIRST + 16)]
+        assert host.ask_as(uid, "mount deadline=20000").startswith("ok ")
+    daemons = [host.daemon(uid) for uid in range(FIRST, FIRST + 16)]
     for daemon in daemons:
         os.kill(daemon, signal.SIGSTOP)
-    crowd = here.popen(
+    crowd = host.popen(
         ["/usr/bin/python3", "-I", "-c", WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
         assert crowd.stdout is not None
         for _ in range(16):
             assert first_line(crowd.stdout, 20) == "connected\n"
-        wait_until(lambda: bool(here.lines("too many of them wait")), "none is turned away")
-        said = here.sh(f"timeout 20 /usr/bin/python3 -I -c '{KCM_DEFAULT}'", 64114)
+        wait_until(lambda: bool(host.lines("too many of them wait")), "none is turned away")
+        said = host.sh(f"timeout 20 /usr/bin/python3 -I -c '{KCM_DEFAULT}'", 64114)
         assert said == "64114:tkt\n"
-        assert len(here.lines("too many of them wait")) <= 20
+        assert len(host.lines("too many of them wait")) <= 20
     finally:
         crowd.kill()
         crowd.communicate()

@@ -12,7 +12,7 @@ import pytest
 
 from ccfs.ccfsd import activation
 from ccfs.control.messages import RefusedError
-from tests.support.ccfsd import Place, place
+from tests.support.ccfsd import CcfsdHost, ccfsd_host
 from tests.support.shell import wait_until
 
 USER = 64106
@@ -20,15 +20,15 @@ LINE = "ccfsd: error: {}\nccfsd: hint: {}\n"
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
+def host() -> Iterator[CcfsdHost]:
     """A place without a ccfsd."""
-    with place() as made:
+    with ccfsd_host() as made:
         yield made
 
 
-def refused(where: Place, *options: str) -> tuple[int, str]:
+def refused(host: CcfsdHost, *options: str) -> tuple[int, str]:
     """The exit status of a ccfsd that doesn't start, and what it says."""
-    process = where.popen(
+    process = host.popen(
         [sys.executable, "-m", "ccfs.ccfsd", "--no-kcm", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,10 +49,10 @@ def refused(where: Place, *options: str) -> tuple[int, str]:
     ],
 )
 def test_start_refuses_untrusted_runtime_directory(
-    here: Place, script: str, status: int, says: str
+    host: CcfsdHost, script: str, status: int, says: str
 ) -> None:
-    here.sh(script)
-    found, said = refused(here)
+    host.sh(script)
+    found, said = refused(host)
     assert found == status
     assert says in said
     error, hint = said.splitlines()
@@ -60,29 +60,31 @@ def test_start_refuses_untrusted_runtime_directory(
     assert hint.startswith("ccfsd: hint: ")
 
 
-def test_start_refuses_second_ccfsd(here: Place) -> None:
-    here.start("--no-kcm")
-    assert refused(here) == (
+def test_start_refuses_second_ccfsd(host: CcfsdHost) -> None:
+    host.start("--no-kcm")
+    assert refused(host) == (
         4,
         LINE.format(
             "another ccfsd is running at /run/ccfs",
             "end that one first; 'systemctl status ccfsd' may know it",
         ),
     )
-    assert here.is_listening()
+    assert host.is_listening()
 
 
 @pytest.mark.parametrize(
     ("options", "status"), [(["--idle", "soon"], 2), (["--idle", "-1"], 2), (["more"], 2)]
 )
-def test_start_refuses_invalid_command_line(here: Place, options: list[str], status: int) -> None:
-    found, said = refused(here, *options)
+def test_start_refuses_invalid_command_line(
+    host: CcfsdHost, options: list[str], status: int
+) -> None:
+    found, said = refused(host, *options)
     assert found == status
     assert said.startswith("ccfsd: error: ")
     assert len(said.splitlines()) == 2
 
 
-def test_start_refuses_users(here: Place) -> None:
+def test_start_refuses_users(host: CcfsdHost) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import os; os.setuid(64106); from ccfs.ccfsd.main import main;"
          "raise SystemExit(main([]))"],
@@ -92,10 +94,10 @@ def test_start_refuses_users(here: Place) -> None:
     assert done.stderr.startswith("ccfsd: error: only root can run ccfsd\n")
 
 
-def test_start_creates_files_with_private_modes(here: Place) -> None:
+def test_start_creates_files_with_private_modes(host: CcfsdHost) -> None:
     """Directories and files with the modes that keep others out."""
-    here.start("--no-kcm")
-    here.open(USER)
+    host.start("--no-kcm")
+    host.open(USER)
     modes = {
         ".": 0o755,
         "control": 0o666,
@@ -105,37 +107,37 @@ def test_start_creates_files_with_private_modes(here: Place) -> None:
         "journal": 0o711,
     }
     for name, mode in modes.items():
-        status = (here.run / name).lstat()
+        status = (host.run / name).lstat()
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, mode), name
-    (journal,) = [m for m in here.mounts() if m.path == f"/run/ccfs/journal/{USER}"]
+    (journal,) = [m for m in host.mounts() if m.path == f"/run/ccfs/journal/{USER}"]
     assert journal.fstype == "tmpfs"
     assert {"mode=700", f"uid={USER}", "nosuid", "nodev", "noexec"} <= journal.options
 
 
-def test_login_without_fuse_device_is_refused_until_it_exists(here: Place) -> None:
+def test_login_without_fuse_device_is_refused_until_it_exists(host: CcfsdHost) -> None:
     """Whoever logs in then is told so; it works again once there is one."""
-    here.sh("umount /dev/fuse; mount --bind /dev/null /dev/fuse")
-    here.start("--no-kcm")
+    host.sh("umount /dev/fuse; mount --bind /dev/null /dev/fuse")
+    host.start("--no-kcm")
     with pytest.raises(RefusedError, match="cannot mount"):
-        here.open(USER)
-    here.sh("umount /dev/fuse; mount -t tmpfs none /dev")
+        host.open(USER)
+    host.sh("umount /dev/fuse; mount -t tmpfs none /dev")
     with pytest.raises(RefusedError, match="there is no /dev/fuse"):
-        here.open(USER)
-    wait_until(here.is_empty, "something is left")
-    here.sh("mknod -m 600 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3")
-    assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
+        host.open(USER)
+    wait_until(host.is_empty, "something is left")
+    host.sh("mknod -m 600 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3")
+    assert host.open(USER).values["path"] == f"/run/ccfs/{USER}"
 
 
-def test_read_only_run_refuses_logins_and_keeps_mounts(here: Place) -> None:
+def test_read_only_run_refuses_logins_and_keeps_mounts(host: CcfsdHost) -> None:
     """Neither mountpoint nor state can be written: nobody hangs, and who has a mount keeps it."""
-    here.start("--no-kcm")
-    here.open(USER)
-    here.sh("mount --rbind /run /run && mount -o remount,bind,ro /run")
+    host.start("--no-kcm")
+    host.open(USER)
+    host.sh("mount --rbind /run /run && mount -o remount,bind,ro /run")
     with pytest.raises(RefusedError, match="read-only"):
-        here.open(64107)
-    assert here.open(USER).values["path"] == f"/run/ccfs/{USER}"
-    here.sh("umount -l /run")
-    assert here.open(64107).values["path"] == "/run/ccfs/64107"
+        host.open(64107)
+    assert host.open(USER).values["path"] == f"/run/ccfs/{USER}"
+    host.sh("umount -l /run")
+    assert host.open(64107).values["path"] == "/run/ccfs/64107"
 
 
 ACTIVATE = """
@@ -151,18 +153,18 @@ os.execv(sys.executable, [sys.executable, "-m", "ccfs.ccfsd", "--no-kcm"])
 """
 
 
-def test_start_takes_socket_from_systemd(here: Place) -> None:
-    with here.log.open("a") as log:
-        here.started.append(here.popen([sys.executable, "-c", ACTIVATE], stderr=log))
-    wait_until(here.is_listening, "it does not listen")
-    inode = (here.run / "control").stat().st_ino
-    session = here.open(USER).values["session"]
-    environ = Path(f"/proc/{here.daemon(USER)}/environ").read_bytes()
+def test_start_takes_socket_from_systemd(host: CcfsdHost) -> None:
+    with host.log.open("a") as log:
+        host.started.append(host.popen([sys.executable, "-c", ACTIVATE], stderr=log))
+    wait_until(host.is_listening, "it does not listen")
+    inode = (host.run / "control").stat().st_ino
+    session = host.open(USER).values["session"]
+    environ = Path(f"/proc/{host.daemon(USER)}/environ").read_bytes()
     assert b"LISTEN" not in environ
-    here.close(session)
-    here.started[0].terminate()
-    assert here.started[0].wait(20) == 0
-    assert (here.run / "control").stat().st_ino == inode
+    host.close(session)
+    host.started[0].terminate()
+    assert host.started[0].wait(20) == 0
+    assert (host.run / "control").stat().st_ino == inode
 
 
 @pytest.mark.parametrize(
@@ -205,19 +207,19 @@ def test_start_checks_passed_sockets(
         os.close(left)
 
 
-def test_start_keeps_live_kcm_socket_and_replaces_stale(here: Place) -> None:
+def test_start_keeps_live_kcm_socket_and_replaces_stale(host: CcfsdHost) -> None:
     """Where another server listens, that one stays; a socket that nobody listens at is replaced."""
-    path = here.root / "run/.heim_org.h5l.kcm-socket"
+    path = host.root / "run/.heim_org.h5l.kcm-socket"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.bind(str(path))
         other.listen()
         inode = path.stat().st_ino
-        here.sh("ln -s /run /var/run 2>/dev/null; true")
-        here.start("--kcm-socket", "/run/.heim_org.h5l.kcm-socket")
+        host.sh("ln -s /run /var/run 2>/dev/null; true")
+        host.start("--kcm-socket", "/run/.heim_org.h5l.kcm-socket")
         assert path.stat().st_ino == inode
-        assert here.lines("another KCM server")
-        here.started[0].terminate()
-        here.started[0].wait(20)
-    here.start("--kcm-socket", "/run/.heim_org.h5l.kcm-socket")
+        assert host.lines("another KCM server")
+        host.started[0].terminate()
+        host.started[0].wait(20)
+    host.start("--kcm-socket", "/run/.heim_org.h5l.kcm-socket")
     assert path.stat().st_ino != inode
     assert stat.S_IMODE(path.stat().st_mode) == 0o666

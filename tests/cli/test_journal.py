@@ -15,7 +15,7 @@ import pytest
 from ccfs.errors import Exit
 from ccfs.journal import location
 from ccfs.linux import mountinfo
-from tests.support.background_mount import Place, clear, place
+from tests.support.background_mount import BackgroundMount, background_mount, clear
 from tests.support.clients.python import records
 from tests.support.mounting import is_mounted
 from tests.support.processes import serving
@@ -25,12 +25,12 @@ IMAGE = records.ccache(["host/one", "host/two"])
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as made:
+def here() -> Iterator[BackgroundMount]:
+    with background_mount() as made:
         yield made
 
 
-def kill_both(here: Place) -> None:
+def kill_both(here: BackgroundMount) -> None:
     """Kill the parent process first, so that nobody replaces the daemon."""
     daemon, keeper = here.pid(), here.keeper()
     for pid in (keeper, daemon):
@@ -38,11 +38,11 @@ def kill_both(here: Place) -> None:
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
-def content(here: Place) -> bytes:
+def content(here: BackgroundMount) -> bytes:
     return (here.path / "default/ccache").read_bytes()
 
 
-def fails(here: Place, *options: str) -> str:
+def fails(here: BackgroundMount, *options: str) -> str:
     """What `ccfs mount` says when it refuses a journal, with the status for that."""
     done = here.run("mount", "--replace", *options, str(here.path))
     assert done.returncode == Exit.JOURNAL, done.stderr
@@ -50,11 +50,11 @@ def fails(here: Place, *options: str) -> str:
     return done.stderr
 
 
-def set_aside(here: Place) -> list[str]:
+def set_aside(here: BackgroundMount) -> list[str]:
     return sorted(p.name for p in here.directory.iterdir() if ".damaged-" in p.name)
 
 
-def test_journal_is_private_and_removed_with_mount(here: Place) -> None:
+def test_journal_is_private_and_removed_with_mount(here: BackgroundMount) -> None:
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
     found = [p for p in here.directory.iterdir() if p.name.startswith("journal")]
@@ -64,7 +64,7 @@ def test_journal_is_private_and_removed_with_mount(here: Place) -> None:
     assert [p.name for p in here.directory.iterdir()] == ["ccfs"]
 
 
-def test_second_mount_loads_journal(here: Place) -> None:
+def test_second_mount_loads_journal(here: BackgroundMount) -> None:
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
     before = here.info()
@@ -80,7 +80,7 @@ def test_second_mount_loads_journal(here: Place) -> None:
 
 @pytest.mark.parametrize("below", ["XDG_RUNTIME_DIR", "/dev/shm"])
 def test_journal_in_default_location_is_found(
-    here: Place, below: str, monkeypatch: pytest.MonkeyPatch
+    here: BackgroundMount, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Below $XDG_RUNTIME_DIR, or in a directory of a random name."""
     runtime = here.directory / "runtime"
@@ -106,7 +106,7 @@ def test_journal_in_default_location_is_found(
     assert kept() == []
 
 
-def test_no_journal_restores_nothing(here: Place) -> None:
+def test_no_journal_restores_nothing(here: BackgroundMount) -> None:
     assert here.run("mount", "--no-journal", str(here.path)).returncode == 0
     (here.path / "default/ccache").write_bytes(IMAGE)
     kill_both(here)
@@ -114,7 +114,7 @@ def test_no_journal_restores_nothing(here: Place) -> None:
     assert not (here.path / "default/ccache").exists()
 
 
-def test_journal_of_mountpoint_with_any_bytes(here: Place) -> None:
+def test_journal_of_mountpoint_with_any_bytes(here: BackgroundMount) -> None:
     path = os.fsencode(here.directory) + b"/\xff\n ccfs"
     arguments = [sys.executable, "-m", "ccfs", "mount", "--journal", str(here.journal)]
     try:
@@ -126,7 +126,7 @@ def test_journal_of_mountpoint_with_any_bytes(here: Place) -> None:
         assert subprocess.run(stop, timeout=60, check=False).returncode == 0  # type: ignore[arg-type]
 
 
-def test_journal_in_use_is_not_taken(here: Place) -> None:
+def test_journal_in_use_is_not_taken(here: BackgroundMount) -> None:
     """A second mount with the same path takes nothing from the first."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -145,7 +145,7 @@ def test_journal_in_use_is_not_taken(here: Place) -> None:
     assert content(here) == IMAGE
 
 
-def damaged(here: Place, at: int) -> None:
+def damaged(here: BackgroundMount, at: int) -> None:
     data = bytearray(here.journal.read_bytes())
     data[at] ^= 0x10
     here.journal.write_bytes(data)
@@ -156,7 +156,7 @@ AT = {"header": 8, "step": 64, "frame": IN_A_FRAME}
 
 
 @pytest.mark.parametrize("at", AT.values(), ids=AT)
-def test_damaged_journal_is_put_aside_at_mount(here: Place, at: int) -> None:
+def test_damaged_journal_is_put_aside_at_mount(here: BackgroundMount, at: int) -> None:
     """The first mount says so; only the next one begins without it."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -171,7 +171,7 @@ def test_damaged_journal_is_put_aside_at_mount(here: Place, at: int) -> None:
     assert not (here.path / "default/ccache").exists()
 
 
-def test_damaged_journal_is_not_replaced_by_supervisor(here: Place) -> None:
+def test_damaged_journal_is_not_replaced_by_supervisor(here: BackgroundMount) -> None:
     """The parent process does not come up empty: it gives up, and the mount stays, dead."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -214,12 +214,12 @@ def test_foreign_journal_is_refused_and_left(make: object, part: str, tmp_path: 
     assert path.lstat().st_ino == before.st_ino
 
 
-def test_symlink_as_journal_is_refused(here: Place) -> None:
+def test_symlink_as_journal_is_refused(here: BackgroundMount) -> None:
     (here.directory / "journal").symlink_to("/etc/hostname")
     assert "not a regular file" in fails(here, "--journal", str(here.journal))
 
 
-def test_untrusted_journal_directory_is_refused(here: Place) -> None:
+def test_untrusted_journal_directory_is_refused(here: BackgroundMount) -> None:
     done = here.run("mount", "--journal", "/var/tmp/ccfs-journal/j", str(here.path))
     assert done.returncode == Exit.JOURNAL
     with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
@@ -234,7 +234,7 @@ def test_untrusted_journal_directory_is_refused(here: Place) -> None:
 
 def test_background_mount_leaves_nothing() -> None:
     """The tests' own promise: whatever happens to a mount, its place is cleared."""
-    with place() as made:
+    with background_mount() as made:
         made.mount()
         daemon = made.pid()
         os.kill(daemon, signal.SIGSTOP)
@@ -244,7 +244,7 @@ def test_background_mount_leaves_nothing() -> None:
     assert not made.directory.exists()
 
 
-def test_journal_of_stopped_daemon_is_taken_over(here: Place) -> None:
+def test_journal_of_stopped_daemon_is_taken_over(here: BackgroundMount) -> None:
     """It is ended, and the next one has its journal."""
     here.mount()
     (here.path / "default/ccache").write_bytes(IMAGE)
@@ -280,7 +280,7 @@ def test_journal_search_tolerates_vanishing_names(
 
 
 @pytest.mark.parametrize("limit", [*range(7, 17), 63])
-def test_mount_with_too_few_descriptors_is_refused(here: Place, limit: int) -> None:
+def test_mount_with_too_few_descriptors_is_refused(here: BackgroundMount, limit: int) -> None:
     """Refused before anything is made, and nothing is left."""
     command = ["prlimit", f"--nofile={limit}:{limit}", sys.executable, "-m", "ccfs", "mount"]
     done = subprocess.run(

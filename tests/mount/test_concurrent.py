@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import run
 from tests.support.clients.python import PROGRAMS, Programs, records
 from tests.support.kdc import Kdc, await_line
@@ -20,7 +20,7 @@ EACH = 60
 MANY = [f"host/web-{number}" for number in range(3000)]
 
 Process = subprocess.Popen[bytes]
-Replace = Callable[[Place, Path], None]
+Replace = Callable[[CcacheTree, Path], None]
 
 
 @contextlib.contextmanager
@@ -58,13 +58,13 @@ def result(process: Process) -> list[str]:
     return output.decode().splitlines()[-1].split()
 
 
-def initialized(place: Place) -> tuple[Path, Path]:
+def initialized(place: CcacheTree) -> tuple[Path, Path]:
     """Both names of a ccache without credentials."""
     (place.path / "caches/tkt/ccache").write_bytes(records.ccache([]))
     return place.join_names()
 
 
-def test_eight_processes_store_and_read_consistently(python: Programs, place: Place) -> None:
+def test_eight_processes_store_and_read_consistently(python: Programs, place: CcacheTree) -> None:
     """Five writers and three readers, through both names of one ccache."""
     one, other = initialized(place)
     writers = [
@@ -93,7 +93,7 @@ def test_eight_processes_store_and_read_consistently(python: Programs, place: Pl
         assert len(os.listdir(one.parent / "credentials")) == len(expected)
 
 
-def test_appenders_keep_their_order(python: Programs, place: Place) -> None:
+def test_appenders_keep_their_order(python: Programs, place: CcacheTree) -> None:
     """Two appenders with stale ideas of where the end is."""
     one, other = initialized(place)
     writers = [("writer", "append", path, name, "150") for path, name in ((one, "a"), (other, "b"))]
@@ -106,7 +106,7 @@ def test_appenders_keep_their_order(python: Programs, place: Place) -> None:
         assert mine == [f"host/{name}-{number}" for number in range(150)]
 
 
-def churn(python: Programs, place: Place, changes: Sequence[tuple[str, int]]) -> None:
+def churn(python: Programs, place: CcacheTree, changes: Sequence[tuple[str, int]]) -> None:
     """Change a ccache in several ways at a time and read it: no error, nothing torn."""
     one, other = initialized(place)
     names = (one, other if place.ccfs else one)
@@ -122,33 +122,33 @@ def churn(python: Programs, place: Place, changes: Sequence[tuple[str, int]]) ->
     assert [words[0] for words in read] == ["read"] * len(readers)
 
 
-def test_concurrent_initializations_are_consistent(python: Programs, place: Place) -> None:
+def test_concurrent_initializations_are_consistent(python: Programs, place: CcacheTree) -> None:
     """Three initialize the same ccache over and over, as kinit does, under two readers."""
     churn(python, place, [("initialize", 100)] * 3)
 
 
-def test_store_during_libkrb5_removal_loses_nothing(python: Programs, place: Place) -> None:
+def test_store_during_libkrb5_removal_loses_nothing(python: Programs, place: CcacheTree) -> None:
     churn(python, place, [("store", 200), ("remove", 100)])
 
 
-def test_store_during_rm_loses_nothing(python: Programs, mounted: Place) -> None:
+def test_store_during_rm_loses_nothing(python: Programs, mounted: CcacheTree) -> None:
     churn(python, mounted, [("store", 200), ("remove", 100), ("unlink", 100)])
 
 
-def by_rename(place: Place, path: Path) -> None:
+def by_rename(place: CcacheTree, path: Path) -> None:
     scratch = path.with_name(f"{path.name}.XyZ123")
     scratch.write_bytes(records.ccache(["host/new"]))
     scratch.rename(path)
 
 
-def by_unlink(place: Place, path: Path) -> None:
+def by_unlink(place: CcacheTree, path: Path) -> None:
     path.unlink()
     with path.open("xb") as file:
         file.write(records.ccache(["host/new"]))
 
 
 @pytest.mark.parametrize("replace", [by_rename, by_unlink])
-def test_open_reader_keeps_bytes_of_replaced_ccache(place: Place, replace: Replace) -> None:
+def test_open_reader_keeps_bytes_of_replaced_ccache(place: CcacheTree, replace: Replace) -> None:
     """Who has read half a big ccache gets the other half of the same, whatever became of it."""
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
@@ -161,7 +161,9 @@ def test_open_reader_keeps_bytes_of_replaced_ccache(place: Place, replace: Repla
         assert path.read_bytes() == records.ccache(["host/new"])
 
 
-def test_open_reader_of_destroyed_ccache_sees_old_bytes_or_zeros(kdc: Kdc, place: Place) -> None:
+def test_open_reader_of_destroyed_ccache_sees_old_bytes_or_zeros(
+    kdc: Kdc, place: CcacheTree
+) -> None:
     """kdestroy zeroes the file it has unlinked: a reader sees the old bytes or zeros, or less."""
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
@@ -175,7 +177,7 @@ def test_open_reader_of_destroyed_ccache_sees_old_bytes_or_zeros(kdc: Kdc, place
 
 
 def test_reader_during_libkrb5_removal_sees_whole_credentials(
-    kdc: Kdc, python: Programs, place: Place
+    kdc: Kdc, python: Programs, place: CcacheTree
 ) -> None:
     """libkrb5 overwrites in place: a reader sees each credential as it was or as removed."""
     path, image = place.default, records.ccache(MANY)
@@ -194,7 +196,7 @@ def test_reader_during_libkrb5_removal_sees_whole_credentials(
     assert f"{MANY[-1]}@" in run(["klist"], kdc.environment(place.file_name)).stdout
 
 
-def test_reader_during_rm_is_undisturbed(kdc: Kdc, mounted: Place) -> None:
+def test_reader_during_rm_is_undisturbed(kdc: Kdc, mounted: CcacheTree) -> None:
     """`rm credentials/X` makes a new image; the reader of the old one isn't disturbed."""
     path, image = mounted.default, records.ccache(MANY)
     path.write_bytes(image)
@@ -221,7 +223,9 @@ def listed(kdc: Kdc, ccname: str) -> list[str]:
 
 
 @pytest.mark.parametrize("replace", [by_rename, by_unlink])
-def test_writer_of_replaced_ccache_does_not_change_new_one(place: Place, replace: Replace) -> None:
+def test_writer_of_replaced_ccache_does_not_change_new_one(
+    place: CcacheTree, replace: Replace
+) -> None:
     """What a descriptor of the old ccache appends or overwrites isn't in the new one."""
     path = place.default
     path.write_bytes(records.ccache(["host/old"]))
@@ -238,7 +242,7 @@ def test_writer_of_replaced_ccache_does_not_change_new_one(place: Place, replace
     assert path.read_bytes() == records.ccache(["host/new"])
 
 
-def test_unlinked_ccache_is_writable_by_its_descriptor_only(place: Place) -> None:
+def test_unlinked_ccache_is_writable_by_its_descriptor_only(place: CcacheTree) -> None:
     """What is done to an unlinked ccache stays with its descriptor, as kdestroy relies on."""
     path, image = place.default, records.ccache(["host/old"])
     path.write_bytes(image)
@@ -257,7 +261,7 @@ def test_unlinked_ccache_is_writable_by_its_descriptor_only(place: Place) -> Non
     assert records.servers_in(path.read_bytes()) == ["host/new"]
 
 
-def test_readers_during_renames_see_whole_ccaches(python: Programs, place: Place) -> None:
+def test_readers_during_renames_see_whole_ccaches(python: Programs, place: CcacheTree) -> None:
     """Rename after rename over a ccache that is read all the time: each reading is a whole one."""
     path = place.default
     path.write_bytes(records.ccache(["host/new"]))

@@ -23,7 +23,7 @@ from ccfs.mounting.mounter import FuseMount, Mounter
 from ccfs.supervisor.daemon_spec import DaemonSetup, DaemonSpec
 from ccfs.supervisor.supervisor import Supervisor
 from reliability import kills, load, loops
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.clients.python import records
 from tests.support.mounting import abort, is_mounted
 from tests.support.paths import PROJECT
@@ -35,34 +35,34 @@ ANEW = ("--mount-anew",)
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and aborts connections")
 
 
-def mounted(*options: str) -> Iterator[Place]:
+def mounted(*options: str) -> Iterator[BackgroundMount]:
     """A mount with a ccache in it."""
-    with place() as made:
+    with background_mount() as made:
         made.mount(*options)
         (made.path / "default/ccache").write_bytes(IMAGE)
         yield made
 
 
 @pytest.fixture(params=[(), ANEW], ids=["taken over", "mounted anew"])
-def here(request: pytest.FixtureRequest) -> Iterator[Place]:
+def here(request: pytest.FixtureRequest) -> Iterator[BackgroundMount]:
     """A mount that lives on when its daemon dies, or is replaced."""
     yield from mounted(*request.param)
 
 
 @pytest.fixture
-def old_way() -> Iterator[Place]:
+def old_way() -> Iterator[BackgroundMount]:
     """A mount that is replaced when its daemon dies, as before Linux 6.9."""
     yield from mounted(*ANEW)
 
 
-def is_back(here: Place, old: str) -> dict[str, str]:
+def is_back(here: BackgroundMount, old: str) -> dict[str, str]:
     """Wait for another daemon, which must have everything; returns its `info`."""
     _, info = here.come_back(old, SECONDS)
     assert (here.path / "default/ccache").read_bytes() == IMAGE
     return info
 
 
-def kill(here: Place) -> str:
+def kill(here: BackgroundMount) -> str:
     """Kill the daemon; returns its server id."""
     info = here.info()
     os.kill(int(info["pid"]), signal.SIGKILL)
@@ -90,7 +90,7 @@ def test_clients_wait_for_next_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(failed) <= 3
 
 
-def test_restart_changes_daemon_and_keeps_content(here: Place) -> None:
+def test_restart_changes_daemon_and_keeps_content(here: BackgroundMount) -> None:
     before = here.info()
     ids = (here.path / "default/ids").read_bytes(), os.listdir(here.path / "by-id")
     names = sorted(os.listdir(here.path / "default/credentials"))
@@ -102,7 +102,7 @@ def test_restart_changes_daemon_and_keeps_content(here: Place) -> None:
     assert info["keeper"] == before["keeper"] not in ("0", before["pid"])
 
 
-def test_scratch_files_survive_kill(here: Place) -> None:
+def test_scratch_files_survive_kill(here: BackgroundMount) -> None:
     """A backup, Heimdal's `ccache+user@REALM`, what sshd delegates; also one half written."""
     names = ["caches/tkt/ccache.bak", "caches/tkt/ccache+alice@KRBTEST.COM", "dir/krb5cc_1000_x"]
     for name in names:
@@ -123,7 +123,7 @@ def test_scratch_files_survive_kill(here: Place) -> None:
     assert [(here.path / name).exists() for name in names] == [False, False, True]
 
 
-def test_ccache_renamed_aside_survives_kill(here: Place) -> None:
+def test_ccache_renamed_aside_survives_kill(here: BackgroundMount) -> None:
     aside = here.path / "caches/tkt/old"
     os.rename(here.path / "default/ccache", aside)
     old = kill(here)
@@ -182,7 +182,7 @@ def test_views_agree_while_journal_is_full(tmp_path: Path) -> None:
     assert len(set(done.stdout.split())) == 1
 
 
-def test_fifo_readers_wake_after_kill(old_way: Place) -> None:
+def test_fifo_readers_wake_after_kill(old_way: BackgroundMount) -> None:
     with waiting(old_way.path, "changed", "default/changed") as waiters:
         old = kill(old_way)
         for process in waiters:
@@ -190,7 +190,7 @@ def test_fifo_readers_wake_after_kill(old_way: Place) -> None:
     is_back(old_way, old)
 
 
-def test_stopped_notifier_ends_with_its_daemon(old_way: Place) -> None:
+def test_stopped_notifier_ends_with_its_daemon(old_way: BackgroundMount) -> None:
     """And wakes those who wait: nothing of a dead daemon's memory stays."""
     with waiting(old_way.path, "changed") as (waiter,):
         [helper] = children(old_way.pid())
@@ -206,7 +206,7 @@ def test_stopped_notifier_ends_with_its_daemon(old_way: Place) -> None:
 
 
 @AS_ROOT
-def test_fifo_readers_wake_after_kill_of_daemon_and_notifier(old_way: Place) -> None:
+def test_fifo_readers_wake_after_kill_of_daemon_and_notifier(old_way: BackgroundMount) -> None:
     """The new helper knows the way to the FIFOs, and the parent process sees when it ends."""
     daemon = old_way.pid()
     with waiting(old_way.path, "changed", "default/changed") as waiters:
@@ -221,7 +221,7 @@ def test_fifo_readers_wake_after_kill_of_daemon_and_notifier(old_way: Place) -> 
     is_back(old_way, old)
 
 
-def test_poll_on_events_wakes_after_kill(old_way: Place) -> None:
+def test_poll_on_events_wakes_after_kill(old_way: BackgroundMount) -> None:
     with (old_way.path / "events").open("rb", buffering=0) as log:
         log.read()
         poll = select.poll()
@@ -236,7 +236,7 @@ def test_poll_on_events_wakes_after_kill(old_way: Place) -> None:
 
 
 @pytest.fixture
-def stopped(here: Place) -> Iterator[int]:
+def stopped(here: BackgroundMount) -> Iterator[int]:
     """A daemon that does nothing any more."""
     daemon = here.pid()
     os.kill(daemon, signal.SIGSTOP)
@@ -261,14 +261,14 @@ def hangs(pid: int) -> bool:
     return Path(f"/proc/{pid}/wchan").read_text() == "request_wait_answer" or state(pid) == "D"
 
 
-def test_clients_of_a_stopped_daemon_can_be_killed(here: Place, stopped: int) -> None:
+def test_clients_of_a_stopped_daemon_can_be_killed(here: BackgroundMount, stopped: int) -> None:
     with running(["cat", str(here.path / "info")], here.directory) as client:
         wait_until(lambda: hangs(client.pid), "it does not hang")
         client.kill()
         assert client.wait(SECONDS) == -signal.SIGKILL
 
 
-def test_clients_of_a_stopped_daemon_go_on_with_it(here: Place, stopped: int) -> None:
+def test_clients_of_a_stopped_daemon_go_on_with_it(here: BackgroundMount, stopped: int) -> None:
     with running(["cat", str(here.path / "info")], here.directory) as client:
         wait_until(lambda: hangs(client.pid), "it does not hang")
         os.kill(stopped, signal.SIGCONT)
@@ -276,7 +276,9 @@ def test_clients_of_a_stopped_daemon_go_on_with_it(here: Place, stopped: int) ->
     assert here.pid() == stopped
 
 
-def test_clients_of_a_stopped_daemon_go_on_when_it_is_killed(here: Place, stopped: int) -> None:
+def test_clients_of_a_stopped_daemon_go_on_when_it_is_killed(
+    here: BackgroundMount, stopped: int
+) -> None:
     """They look their path up again, and are served by the next daemon."""
     with running(["cat", str(here.path / "info")], here.directory) as client:
         wait_until(lambda: hangs(client.pid), "it does not hang")
@@ -286,7 +288,7 @@ def test_clients_of_a_stopped_daemon_go_on_when_it_is_killed(here: Place, stoppe
 
 
 @AS_ROOT
-def test_aborted_connection_is_replaced(here: Place) -> None:
+def test_aborted_connection_is_replaced(here: BackgroundMount) -> None:
     old = here.info()["server_id"]
     mount = mountinfo.topmost(str(here.path))
     assert mount is not None
@@ -296,7 +298,9 @@ def test_aborted_connection_is_replaced(here: Place) -> None:
 
 
 @AS_ROOT
-def test_aborted_connection_of_stopped_daemon_is_replaced(here: Place, stopped: int) -> None:
+def test_aborted_connection_of_stopped_daemon_is_replaced(
+    here: BackgroundMount, stopped: int
+) -> None:
     """Who hangs goes on at once; the daemon is replaced when it can end."""
     mount = mountinfo.topmost(str(here.path))
     assert mount is not None
@@ -308,7 +312,7 @@ def test_aborted_connection_of_stopped_daemon_is_replaced(here: Place, stopped: 
     is_back(here, "")
 
 
-def test_daemon_continues_without_supervisor(here: Place) -> None:
+def test_daemon_continues_without_supervisor(here: BackgroundMount) -> None:
     daemon, keeper = here.pid(), here.keeper()
     nursery = parent(daemon)
     os.kill(keeper, signal.SIGKILL)
@@ -319,14 +323,14 @@ def test_daemon_continues_without_supervisor(here: Place) -> None:
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
-def test_daemon_is_replaced_after_each_death(here: Place) -> None:
+def test_daemon_is_replaced_after_each_death(here: BackgroundMount) -> None:
     old = here.info()["server_id"]
     for _ in range(12):
         os.kill(here.pid(), signal.SIGKILL)
         old = is_back(here, old)["server_id"]
 
 
-def test_daemon_dying_before_mount_is_replaced(here: Place) -> None:
+def test_daemon_dying_before_mount_is_replaced(here: BackgroundMount) -> None:
     dead = here.pid()
     nursery = parent(dead)
     old = kill(here)
@@ -342,7 +346,7 @@ def test_daemon_dying_before_mount_is_replaced(here: Place) -> None:
     assert int(info["pid"]) not in (dead, next_one[0])
 
 
-def test_sigterm_between_daemons_ends_supervisor(here: Place) -> None:
+def test_sigterm_between_daemons_ends_supervisor(here: BackgroundMount) -> None:
     """SIGTERM for the parent process ends all of it, whenever it comes."""
     daemon, keeper = here.pid(), here.keeper()
     os.kill(daemon, signal.SIGKILL)
@@ -350,7 +354,7 @@ def test_sigterm_between_daemons_ends_supervisor(here: Place) -> None:
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
-def test_sigterm_ends_stopped_daemon(here: Place) -> None:
+def test_sigterm_ends_stopped_daemon(here: BackgroundMount) -> None:
     """The daemon is killed after some seconds, and the mount is taken away."""
     daemon, keeper = here.pid(), here.keeper()
     os.kill(daemon, signal.SIGSTOP)
@@ -431,7 +435,7 @@ def test_bind_mount_of_parent_directory_sees_new_mount(tmp_path: Path) -> None:
     assert before != after
 
 
-def test_short_load_is_served(here: Place) -> None:
+def test_short_load_is_served(here: BackgroundMount) -> None:
     """A short form of the program that does it for minutes."""
     said = load.mixed(here, processes=4, seconds=1.0)
     assert said.errors == {}
@@ -440,7 +444,7 @@ def test_short_load_is_served(here: Place) -> None:
     assert load.waiters(here, 20) == 20
 
 
-def test_client_operations_end_after_kill(here: Place) -> None:
+def test_client_operations_end_after_kill(here: BackgroundMount) -> None:
     """Killed while a client is in each operation: every one of them ends."""
     daemon = here.pid()
     os.kill(daemon, signal.SIGSTOP)

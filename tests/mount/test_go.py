@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import run
 from tests.support.clients.go import Go
 from tests.support.clients.python import Programs
@@ -11,7 +11,7 @@ from tests.support.kdc import Kdc
 pytestmark = pytest.mark.go
 
 
-def test_go_uses_the_default_ccache(kdc: Kdc, go: Go, python: Programs, place: Place) -> None:
+def test_go_uses_the_default_ccache(kdc: Kdc, go: Go, python: Programs, place: CcacheTree) -> None:
     environment = kdc.environment(place.file_name)
     run(["kinit", "-k", "-t", kdc.keytab, "bob"], environment)
     run(["kvno", "host/localhost"], environment)
@@ -21,7 +21,7 @@ def test_go_uses_the_default_ccache(kdc: Kdc, go: Go, python: Programs, place: P
     assert python.initiator_of(printed) == kdc.principal("bob")
 
 
-def test_go_uses_a_cached_ticket(kdc: Kdc, go: Go, python: Programs, place: Place) -> None:
+def test_go_uses_a_cached_ticket(kdc: Kdc, go: Go, python: Programs, place: CcacheTree) -> None:
     environment = kdc.environment(place.file_name)
     run(["kinit", "-k", "-t", kdc.keytab, "bob"], environment)
     run(["kvno", "HTTP/localhost"], environment)
@@ -30,5 +30,5 @@ def test_go_uses_a_cached_ticket(kdc: Kdc, go: Go, python: Programs, place: Plac
     assert python.initiator_of(printed) == kdc.principal("bob")
 
 
-def test_go_without_a_ccache(go: Go, place: Place) -> None:
+def test_go_without_a_ccache(go: Go, place: CcacheTree) -> None:
     assert "no such file" in go.run(place.default, "HTTP/localhost", status=1).stderr

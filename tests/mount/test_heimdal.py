@@ -8,7 +8,7 @@ through the FILE: name of a file in the collection.
 
 import pytest
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import Step, run, step
 from tests.support.clients.heimdal import Heimdal
 from tests.support.kdc import Kdc
@@ -66,7 +66,7 @@ def life_of_a_ccache(kdc: Kdc) -> list[Step]:
 
 @pytest.mark.parametrize("name", ["default", "caches/work"])
 def test_heimdal_transcript_with_file_equals_tmpfs(
-    heimdal: Heimdal, tmpfs: Place, mounted: Place, name: str
+    heimdal: Heimdal, tmpfs: CcacheTree, mounted: CcacheTree, name: str
 ) -> None:
     for place in (tmpfs, mounted):
         place.ccache("work")
@@ -112,14 +112,14 @@ def life_of_a_collection(kdc: Kdc) -> list[Step]:
 
 
 def test_heimdal_transcript_with_dir_equals_tmpfs(
-    heimdal: Heimdal, tmpfs: Place, mounted: Place
+    heimdal: Heimdal, tmpfs: CcacheTree, mounted: CcacheTree
 ) -> None:
     steps = life_of_a_collection(heimdal.kdc)
     printed = [heimdal.transcript(place, "DIR:{place}/dir", steps) for place in (tmpfs, mounted)]
     assert printed[1] == printed[0]
 
 
-def test_heimdal_and_mit_share_a_file(heimdal: Heimdal, place: Place) -> None:
+def test_heimdal_and_mit_share_a_file(heimdal: Heimdal, place: CcacheTree) -> None:
     """Each reads and extends what the other wrote."""
     kdc, ccname = heimdal.kdc, place.file_name
     mit = kdc.environment(ccname)
@@ -136,7 +136,7 @@ def test_heimdal_and_mit_share_a_file(heimdal: Heimdal, place: Place) -> None:
     heimdal.run(ccname, "heimtools", "klist", status=1)
 
 
-def test_heimdal_follows_the_primary(heimdal: Heimdal, place: Place) -> None:
+def test_heimdal_follows_the_primary(heimdal: Heimdal, place: CcacheTree) -> None:
     """DIR: is the primary's ccache to Heimdal, whichever MIT's kswitch made that."""
     kdc, ccname = heimdal.kdc, place.dir_name
     mit = kdc.environment(ccname)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import Output, run
 from tests.support.clients.python import PROGRAMS, Programs
 from tests.support.kdc import Kdc, await_line
@@ -37,14 +37,14 @@ def url(python: Programs) -> Iterator[str]:
         process.wait()
 
 
-def curl(kdc: Kdc, place: Place, url: str, *options: str | Path) -> Output:
+def curl(kdc: Kdc, place: CcacheTree, url: str, *options: str | Path) -> Output:
     """curl's answer body and, on a line of its own, the status."""
     program = require("curl", INSTALL, ["curl"])["curl"]
     argv = [program, "-sS", "--noproxy", "*", "-w", "\n%{http_code}", *options, url]
     return run(argv, kdc.environment(place.file_name))
 
 
-def test_curl_negotiates_with_ccache(kdc: Kdc, place: Place, url: str) -> None:
+def test_curl_negotiates_with_ccache(kdc: Kdc, place: CcacheTree, url: str) -> None:
     """The server sees the principal; the one ticket curl got for that is in the ccache."""
     environment = kdc.environment(place.file_name)
     run(["kinit", "-k", "-t", kdc.keytab, "alice"], environment)
@@ -58,7 +58,7 @@ def test_curl_negotiates_with_ccache(kdc: Kdc, place: Place, url: str) -> None:
         assert f"Client: {kdc.principal('alice')}\n" in text
 
 
-def test_curl_without_ccache_gets_401(kdc: Kdc, place: Place, url: str) -> None:
+def test_curl_without_ccache_gets_401(kdc: Kdc, place: CcacheTree, url: str) -> None:
     """Without tickets the server's 401 stands."""
     answer = curl(kdc, place, url, "--negotiate", "-u", ":")
     assert answer.stdout.splitlines()[-1] == "401"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import run
 from tests.support.clients.java import Java
 from tests.support.clients.python import Programs
@@ -11,7 +11,9 @@ from tests.support.kdc import Kdc
 pytestmark = pytest.mark.java
 
 
-def test_java_uses_the_default_ccache(kdc: Kdc, java: Java, python: Programs, place: Place) -> None:
+def test_java_uses_the_default_ccache(
+    kdc: Kdc, java: Java, python: Programs, place: CcacheTree
+) -> None:
     """It logs in from the TGT, and takes a service ticket that is there from the ccache."""
     run(["kinit", "-k", "-t", kdc.keytab, "alice"], kdc.environment(place.file_name))
     run(["kvno", "host/localhost"], kdc.environment(place.file_name))
@@ -23,7 +25,7 @@ def test_java_uses_the_default_ccache(kdc: Kdc, java: Java, python: Programs, pl
 
 
 def test_java_reads_past_removed_credential(
-    kdc: Kdc, java: Java, python: Programs, place: Place
+    kdc: Kdc, java: Java, python: Programs, place: CcacheTree
 ) -> None:
     """Java reads on behind what libkrb5 leaves where a credential was."""
     environment, gone = kdc.environment(place.file_name), f"host/localhost@{kdc.realm}"
@@ -35,5 +37,5 @@ def test_java_reads_past_removed_credential(
     assert python.initiator_of(printed) == kdc.principal("alice")
 
 
-def test_java_without_a_ccache(java: Java, place: Place) -> None:
+def test_java_without_a_ccache(java: Java, place: CcacheTree) -> None:
     assert "LoginException" in java.run(place.default, "HTTP@localhost", status=1).stderr

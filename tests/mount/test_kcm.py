@@ -16,7 +16,7 @@ from ccfs.errors import Exit
 from ccfs.format.ccache import decode_ccache
 from ccfs.format.principal import unparse_name
 from tests.support import kcm
-from tests.support.background_mount import place
+from tests.support.background_mount import background_mount
 from tests.support.inotify import IN_ATTRIB, seen, watching
 from tests.support.isolation import OWNER
 from tests.support.kcm import Client, credential
@@ -200,7 +200,7 @@ def test_ccache_moved_by_kcm_is_not_found_by_old_names(mounted: Mounted, client:
 
 def test_acknowledged_kcm_change_survives_kill(tmp_path: Path) -> None:
     """It is killed; the next one serves the same connection, with the same UUIDs."""
-    with place() as here:
+    with background_mount() as here:
         path = here.directory / "kcm"
         here.mount("--kcm-socket", str(path))
         with Client(path) as client:
@@ -218,7 +218,7 @@ def test_acknowledged_kcm_change_survives_kill(tmp_path: Path) -> None:
 
 def test_daemon_restarts_although_socket_is_taken() -> None:
     """What was done beside the mount is no reason to lose what is in it."""
-    with place() as here, socket.socket(socket.AF_UNIX) as another:
+    with background_mount() as here, socket.socket(socket.AF_UNIX) as another:
         path = here.directory / "kcm"
         here.mount("--kcm-socket", str(path))
         with Client(path) as client:

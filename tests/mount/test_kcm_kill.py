@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import kcm
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.client_programs import run
 from tests.support.kcm import Client, credential
 from tests.support.shell import SECONDS
@@ -20,8 +20,8 @@ TGT = "krbtgt/R@R"
 
 
 @pytest.fixture(params=[(), ("--mount-anew",)], ids=["take over", "remount"])
-def here(request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place() as made:
+def here(request: pytest.FixtureRequest) -> Iterator[BackgroundMount]:
+    with background_mount() as made:
         made.mount("--kcm-socket", str(made.directory / "kcm"), *request.param)
         yield made
 
@@ -29,7 +29,7 @@ def here(request: pytest.FixtureRequest) -> Iterator[Place]:
 class Killer(threading.Thread):
     """Kills one daemon after another, as soon as it answers; says when there were enough."""
 
-    def __init__(self, here: Place, kills: int) -> None:
+    def __init__(self, here: BackgroundMount, kills: int) -> None:
         super().__init__()
         self.here, self.kills = here, kills
         self.done = threading.Event()
@@ -52,7 +52,7 @@ class Killer(threading.Thread):
         self.killed.add(pid)
 
 
-def test_kcm_connection_survives_many_kills(here: Place) -> None:
+def test_kcm_connection_survives_many_kills(here: BackgroundMount) -> None:
     """Each change that was asked for is there once, and each reply is the right one."""
     killer = Killer(here, KILLS)
     with Client(here.directory / "kcm") as client:
@@ -74,7 +74,7 @@ def test_kcm_connection_survives_many_kills(here: Place) -> None:
     assert len(killer.killed) == killer.kills
 
 
-def test_kcm_clients_survive_many_kills(here: Place) -> None:
+def test_kcm_clients_survive_many_kills(here: BackgroundMount) -> None:
     """Each of them gets its own answers, those too that send their requests in parts."""
     failed: list[BaseException] = []
     killer = Killer(here, FEWER)
@@ -103,7 +103,7 @@ def test_kcm_clients_survive_many_kills(here: Place) -> None:
     assert not failed
 
 
-def test_klist_works_over_many_kills(here: Place) -> None:
+def test_klist_works_over_many_kills(here: BackgroundMount) -> None:
     """klist: each run of it connects anew, at whatever moment."""
     conf = here.directory / "krb5.conf"
     socket = here.directory / "kcm"

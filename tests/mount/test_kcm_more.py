@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from tests.support import kcm
-from tests.support.background_mount import place
+from tests.support.background_mount import background_mount
 from tests.support.ccache_interfaces import WRITERS, ByKcm, Site, empty, seen_in, site
-from tests.support.ccfsd import Place
-from tests.support.ccfsd_fixtures import KCM, USER, here, python_command, shared_place
+from tests.support.ccfsd import CcfsdHost
+from tests.support.ccfsd_fixtures import KCM, USER, host, python_command, shared_host
 from tests.support.client_programs import run
 from tests.support.kcm import Client, credential, lengthed, principal, tag, u32
 from tests.support.kdc import Kdc
 from tests.support.mounting import MakeMount, first_line
 from tests.support.shell import wait_until
 
-__all__ = ["empty", "here", "shared_place", "site"]
+__all__ = ["empty", "host", "shared_host", "site"]
 
 SECONDS = 60.0
 BEGUN = 50
@@ -135,7 +135,7 @@ def krb5(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_open_kcm_ccache_outlives_daemon(krb5: Any, path: Path) -> None:
     """MIT's library connects again by itself, for each ccache that it has open."""
-    with place() as here:
+    with background_mount() as here:
         here.mount("--kcm-socket", str(path))
         with Client(path) as client:
             client.replace("tkt", [credential("host/a@R"), credential("host/b@R")])
@@ -162,21 +162,21 @@ for _ in range(2):
 """
 
 
-def test_open_kcm_ccache_waits_for_next_daemon(here: Place) -> None:
+def test_open_kcm_ccache_waits_for_next_daemon(host: CcfsdHost) -> None:
     """Where ccfsd listens, there is always somebody to connect to."""
     pytest.importorskip("krb5")
-    conf = here.directory / "kcm.conf"
+    conf = host.directory / "kcm.conf"
     conf.write_text(f"[libdefaults]\n\tdefault_realm = R\n\tkcm_socket = {KCM}\n")
     conf.chmod(0o644)
-    command = python_command(here, "-c", IMPATIENT, KRB5_CONFIG=str(conf), KRB5CCNAME="KCM:")
+    command = python_command(host, "-c", IMPATIENT, KRB5_CONFIG=str(conf), KRB5CCNAME="KCM:")
     killed = 0
-    with here.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+    with host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None
         assert client.stdout is not None
         for _ in range(2):
             assert first_line(client.stdout, SECONDS) == "kill\n"
-            wait_until(lambda old=killed: here.daemon(USER) not in (0, old), "no daemon")
-            killed = here.daemon(USER)
+            wait_until(lambda old=killed: host.daemon(USER) not in (0, old), "no daemon")
+            killed = host.daemon(USER)
             ended = os.pidfd_open(killed)
             os.kill(killed, signal.SIGKILL)  # which its user may not
             assert select.select([ended], [], [], SECONDS)[0]

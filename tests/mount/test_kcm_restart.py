@@ -19,7 +19,7 @@ from ccfs.kcm.listener import KcmListener
 from ccfs.linux.socket_listener import listener_pid
 from ccfs.mounting import mountpoint
 from tests.support import kcm
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.client_programs import run
 from tests.support.kcm import Client, credential
 from tests.support.mounting import is_mounted
@@ -32,14 +32,14 @@ LISTENING = "00010000"
 """Among the flags of /proc/net/unix."""
 
 
-def at(here: Place) -> Path:
+def at(here: BackgroundMount) -> Path:
     """Where the clients of a mount connect."""
     return here.directory / "kcm"
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as made:
+def here() -> Iterator[BackgroundMount]:
+    with background_mount() as made:
         made.mount("--kcm-socket", str(at(made)))
         with Client(at(made)) as client:
             client.replace("tkt", [credential(TGT)])
@@ -62,7 +62,7 @@ def supervisor(daemon: int) -> int:
 
 
 @contextlib.contextmanager
-def gap(here: Place) -> Iterator[int]:
+def gap(here: BackgroundMount) -> Iterator[int]:
     """The time between two daemons, for as long as a test wants; the pid of the supervisor."""
     daemon = here.pid()
     keeper = supervisor(daemon)
@@ -74,7 +74,7 @@ def gap(here: Place) -> Iterator[int]:
         os.kill(keeper, signal.SIGCONT)
 
 
-def test_connection_between_daemons_is_answered(here: Place) -> None:
+def test_connection_between_daemons_is_answered(here: BackgroundMount) -> None:
     with contextlib.ExitStack() as stack:
         with gap(here) as keeper:
             clients = [stack.enter_context(Client(at(here))) for _ in range(20)]
@@ -87,8 +87,8 @@ def test_connection_between_daemons_is_answered(here: Place) -> None:
     assert listener_pid(str(at(here))) == keeper
 
 
-def test_socket_is_not_taken_between_daemons(here: Place) -> None:
-    with gap(here) as keeper, place() as other:
+def test_socket_is_not_taken_between_daemons(here: BackgroundMount) -> None:
+    with gap(here) as keeper, background_mount() as other:
         done = other.run("mount", "--no-journal", "--kcm-socket", str(at(here)), str(other.path))
         assert done.returncode == Exit.KCM_SOCKET
         assert f"process {keeper} serves at {at(here)}" in done.stderr
@@ -117,7 +117,7 @@ print(len(select.select(foreign, [], [], 0)[0]))
 """
 
 
-def test_libkrb5_reconnects_after_kill(here: Place) -> None:
+def test_libkrb5_reconnects_after_kill(here: BackgroundMount) -> None:
     """Killed four times in a row, ccaches that are open are used in the gap.
 
     A connection that failed would leave libkrb5 with the number of a descriptor that it has closed;
@@ -131,7 +131,7 @@ def test_libkrb5_reconnects_after_kill(here: Place) -> None:
     assert (done.stderr, done.stdout) == ("", "alice@R\n" * 12 + "0\n")
 
 
-def unmounted(here: Place) -> None:
+def unmounted(here: BackgroundMount) -> None:
     """By the command: the socket has gone when that returns, and its place is free."""
     here.unmount()
     assert not at(here).exists()
@@ -139,29 +139,29 @@ def unmounted(here: Place) -> None:
     here.unmount()
 
 
-def taken_away(here: Place) -> None:
+def taken_away(here: BackgroundMount) -> None:
     mountpoint.unmount(str(here.path), lazy=True)  # the helper may still be in it
 
 
-def taken_away_in_the_gap(here: Place) -> None:
+def taken_away_in_the_gap(here: BackgroundMount) -> None:
     with gap(here):
         mountpoint.unmount(str(here.path), lazy=True)
 
 
-def daemon_told(here: Place) -> None:
+def daemon_told(here: BackgroundMount) -> None:
     os.kill(here.pid(), signal.SIGTERM)
 
 
-def parent_told(here: Place) -> None:
+def parent_told(here: BackgroundMount) -> None:
     os.kill(supervisor(here.pid()), signal.SIGTERM)
 
 
-def parent_told_in_the_gap(here: Place) -> None:
+def parent_told_in_the_gap(here: BackgroundMount) -> None:
     with gap(here) as keeper:
         os.kill(keeper, signal.SIGTERM)
 
 
-def parent_gone(here: Place) -> None:
+def parent_gone(here: BackgroundMount) -> None:
     daemon = here.pid()
     kill(supervisor(daemon))
     with Client(at(here)) as client:
@@ -169,7 +169,7 @@ def parent_gone(here: Place) -> None:
     os.kill(daemon, signal.SIGTERM)
 
 
-def journal_damaged(here: Place) -> None:
+def journal_damaged(here: BackgroundMount) -> None:
     """Who waits to be served is turned away."""
     with gap(here):
         for file in here.directory.glob("journal*"):
@@ -192,7 +192,9 @@ def journal_damaged(here: Place) -> None:
         journal_damaged,
     ],
 )
-def test_socket_is_removed_at_end(here: Place, end: Callable[[Place], None]) -> None:
+def test_socket_is_removed_at_end(
+    here: BackgroundMount, end: Callable[[BackgroundMount], None]
+) -> None:
     end(here)
     wait_until(lambda: not serving(here.path), "a process stays")
     assert not at(here).exists()
@@ -200,7 +202,7 @@ def test_socket_is_removed_at_end(here: Place, end: Callable[[Place], None]) -> 
 
 def test_failed_mount_removes_socket() -> None:
     """It has gone when the command says why."""
-    with place() as here:
+    with background_mount() as here:
         here.journal.write_bytes(b"damaged" * 1000)
         options = ("--journal", str(here.journal), "--kcm-socket", str(at(here)))
         assert here.run("mount", *options, str(here.path)).returncode == Exit.JOURNAL
@@ -208,7 +210,7 @@ def test_failed_mount_removes_socket() -> None:
         here.mount("--kcm-socket", str(at(here)))
 
 
-def test_mount_replace_takes_over_stale_socket(here: Place) -> None:
+def test_mount_replace_takes_over_stale_socket(here: BackgroundMount) -> None:
     """Where nobody was left to take the socket away."""
     daemon = here.pid()
     kill(supervisor(daemon))
@@ -219,7 +221,7 @@ def test_mount_replace_takes_over_stale_socket(here: Place) -> None:
         assert client.records("tkt") == [credential(TGT)]
 
 
-def test_socket_is_open_in_daemon_and_supervisor_only(here: Place) -> None:
+def test_socket_is_open_in_daemon_and_supervisor_only(here: BackgroundMount) -> None:
     """Daemon and supervisor, once each; not the helper, nor any program that is run."""
     for _ in range(2):
         daemon = here.pid()
@@ -241,7 +243,7 @@ def held(path: Path, pid: int) -> list[bool]:
     return [bool(int(words[words.index("flags:") + 1], 8) & O_CLOEXEC) for words in info]
 
 
-def test_info_names_socket(here: Place) -> None:
+def test_info_names_socket(here: BackgroundMount) -> None:
     assert here.info()["kcm_socket"] == str(at(here))
     done = here.run("status", str(here.path))
     assert f"\nkcm_socket: {at(here)}\n" in done.stdout

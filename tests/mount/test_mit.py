@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import Step, run, step, transcript
 from tests.support.kdc import Kdc
 
@@ -25,7 +25,9 @@ def order(argv: Sequence[str], text: str) -> str:
     return "\n".join(sorted(re.split(r"(?m)^(?=Ticket cache:)", text)))
 
 
-def compare(kdc: Kdc, ccname: str, places: tuple[Place, Place], steps: list[Step]) -> None:
+def compare(
+    kdc: Kdc, ccname: str, places: tuple[CcacheTree, CcacheTree], steps: list[Step]
+) -> None:
     """Run the steps in both places; `{place}` in `ccname` is the place's path."""
     printed = [
         transcript(place, kdc.environment(ccname.format(place=place.path)), steps, order)
@@ -71,20 +73,22 @@ def life_of_a_ccache(kdc: Kdc) -> list[Step]:
 
 
 def test_mit_transcript_with_default_file_equals_tmpfs(
-    kdc: Kdc, tmpfs: Place, mounted: Place
+    kdc: Kdc, tmpfs: CcacheTree, mounted: CcacheTree
 ) -> None:
     compare(kdc, "FILE:{place}/default/ccache", (tmpfs, mounted), life_of_a_ccache(kdc))
 
 
 def test_mit_transcript_with_named_file_equals_tmpfs(
-    kdc: Kdc, tmpfs: Place, mounted: Place
+    kdc: Kdc, tmpfs: CcacheTree, mounted: CcacheTree
 ) -> None:
     for place in (tmpfs, mounted):
         place.ccache("work")
     compare(kdc, "FILE:{place}/caches/work/ccache", (tmpfs, mounted), life_of_a_ccache(kdc))
 
 
-def test_two_ccaches_do_not_disturb_each_other(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_two_ccaches_do_not_disturb_each_other(
+    kdc: Kdc, tmpfs: CcacheTree, mounted: CcacheTree
+) -> None:
     """`-c` and KRB5CCNAME name different ccaches; neither disturbs the other."""
     for place in (tmpfs, mounted):
         place.ccache("work")
@@ -143,13 +147,15 @@ def life_of_a_collection(kdc: Kdc) -> list[Step]:
     ]
 
 
-def test_mit_transcript_with_dir_equals_tmpfs(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_mit_transcript_with_dir_equals_tmpfs(
+    kdc: Kdc, tmpfs: CcacheTree, mounted: CcacheTree
+) -> None:
     compare(kdc, "DIR:{place}/dir", (tmpfs, mounted), life_of_a_collection(kdc))
     names = [[entry.name for entry in (p.path / "dir").iterdir()] for p in (tmpfs, mounted)]
     assert sorted(map(len, names[1])) == sorted(map(len, names[0]))
 
 
-def test_dir_subsidiary_names_one_ccache(kdc: Kdc, tmpfs: Place, mounted: Place) -> None:
+def test_dir_subsidiary_names_one_ccache(kdc: Kdc, tmpfs: CcacheTree, mounted: CcacheTree) -> None:
     """`DIR::FILE` names one ccache of the collection."""
     alice, bob = kdc.principal("alice"), kdc.principal("bob")
     named = ("-c", "DIR::{place}/dir/tktwork")
@@ -168,7 +174,7 @@ def test_dir_subsidiary_names_one_ccache(kdc: Kdc, tmpfs: Place, mounted: Place)
     compare(kdc, "DIR:{place}/dir", (tmpfs, mounted), steps)
 
 
-def test_ccache_is_shared_by_file_and_dir(kdc: Kdc, mounted: Place) -> None:
+def test_ccache_is_shared_by_file_and_dir(kdc: Kdc, mounted: CcacheTree) -> None:
     """What kinit writes through DIR: is at once in the default FILE: ccache, and back."""
     through_dir, through_file = (
         kdc.environment(name) for name in (mounted.dir_name, mounted.file_name)
@@ -181,7 +187,7 @@ def test_ccache_is_shared_by_file_and_dir(kdc: Kdc, mounted: Place) -> None:
     run(["klist"], through_dir, status=1)
 
 
-def test_kinit_renew_replaces_ccache(kdc: Kdc, place: Place) -> None:
+def test_kinit_renew_replaces_ccache(kdc: Kdc, place: CcacheTree) -> None:
     """kinit -R really replaces the ccache's bytes, and leaves no scratch file beside it."""
     environment = kdc.environment(place.file_name)
     run(["kinit", "-k", "-t", kdc.keytab, "alice"], environment)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import Output, run
 from tests.support.clients.python import Programs
 from tests.support.kdc import Kdc
@@ -10,16 +10,16 @@ from tests.support.kdc import Kdc
 AES256 = 18
 
 
-def kinit(kdc: Kdc, place: Place, user: str) -> None:
+def kinit(kdc: Kdc, place: CcacheTree, user: str) -> None:
     run(["kinit", "-k", "-t", kdc.keytab, user], kdc.environment(place.file_name))
 
 
-def klist(kdc: Kdc, place: Place) -> Output:
+def klist(kdc: Kdc, place: CcacheTree) -> Output:
     return run(["klist"], kdc.environment(place.file_name))
 
 
 def test_libkrb5_calls_equal_tmpfs(
-    kdc: Kdc, python: Programs, tmpfs: Place, mounted: Place
+    kdc: Kdc, python: Programs, tmpfs: CcacheTree, mounted: CcacheTree
 ) -> None:
     """An application that initializes, stores, configures, removes and destroys."""
     arguments = (kdc.principal("alice"), kdc.keytab, "HTTP/localhost")
@@ -35,7 +35,7 @@ def test_libkrb5_calls_equal_tmpfs(
 
 
 def test_libkrb5_collection_calls_equal_tmpfs(
-    kdc: Kdc, python: Programs, tmpfs: Place, mounted: Place
+    kdc: Kdc, python: Programs, tmpfs: CcacheTree, mounted: CcacheTree
 ) -> None:
     arguments = (kdc.principal("bob"), kdc.keytab, "HTTP/localhost")
     printed = [
@@ -46,7 +46,7 @@ def test_libkrb5_collection_calls_equal_tmpfs(
     assert f"matched: {kdc.principal('bob')}" in printed[1]
 
 
-def test_gssapi_handshake(kdc: Kdc, python: Programs, place: Place) -> None:
+def test_gssapi_handshake(kdc: Kdc, python: Programs, place: CcacheTree) -> None:
     """The initiator's new service ticket is in the ccache afterwards."""
     kinit(kdc, place, "alice")
     printed = python.run("handshake", "HTTP@localhost", ccname=place.file_name).stdout
@@ -57,7 +57,9 @@ def test_gssapi_handshake(kdc: Kdc, python: Programs, place: Place) -> None:
 
 
 @pytest.mark.parametrize("module", ["with_impacket", "with_minikerberos"])
-def test_clients_load_ccache_by_path(kdc: Kdc, python: Programs, place: Place, module: str) -> None:
+def test_clients_load_ccache_by_path(
+    kdc: Kdc, python: Programs, place: CcacheTree, module: str
+) -> None:
     """It takes the bare path, and makes of the TGT what it needs."""
     kinit(kdc, place, "alice")
     run(["kvno", "host/localhost"], kdc.environment(place.file_name))
@@ -71,7 +73,9 @@ def test_clients_load_ccache_by_path(kdc: Kdc, python: Programs, place: Place, m
 
 
 @pytest.mark.parametrize("module", ["with_impacket", "with_minikerberos"])
-def test_clients_save_ccache_by_path(kdc: Kdc, python: Programs, place: Place, module: str) -> None:
+def test_clients_save_ccache_by_path(
+    kdc: Kdc, python: Programs, place: CcacheTree, module: str
+) -> None:
     """It truncates and writes, to a new name and over one that is there; MIT goes on from that."""
     copy = place.ccache("copy")
     environment = kdc.environment(f"FILE:{copy}")

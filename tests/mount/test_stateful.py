@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from ccfs.format.ccache import scan_prefix
 from ccfs.format.credential import scan_credential
 from ccfs.format.errors import FormatError
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.clients.python import records
 from tests.support.mounting import Mounted
 
@@ -258,7 +258,7 @@ def seen(descriptor: int) -> object:
 
 
 @pytest.fixture
-def twins(mount: Mounted, tmpfs: Place) -> type[Directories]:
+def twins(mount: Mounted, tmpfs: CcacheTree) -> type[Directories]:
     """The machine, on a fresh mount and a fresh directory."""
     return type(
         "Twins",

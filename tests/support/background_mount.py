@@ -23,7 +23,7 @@ SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BackgroundMount:
     """A mount at `path` whose journal is `journal`, below a directory of its own."""
 
     directory: Path
@@ -87,10 +87,10 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(program: str = "ccfs") -> Iterator[Place]:
+def background_mount(program: str = "ccfs") -> Iterator[BackgroundMount]:
     """A place for one mount; whatever happens there, nothing of it is left."""
     directory = Path(tempfile.mkdtemp(prefix="ccfs-place-", dir="/dev/shm"))
-    here = Place(directory, program)
+    here = BackgroundMount(directory, program)
     try:
         yield here
     finally:
@@ -98,7 +98,7 @@ def place(program: str = "ccfs") -> Iterator[Place]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def clear(here: Place) -> None:
+def clear(here: BackgroundMount) -> None:
     """End all that serves there, and take its mounts away."""
     for _ in range(3):  # the parent may be starting another one just now
         for pid in sorted(serving(here.path)):

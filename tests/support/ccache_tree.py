@@ -25,7 +25,7 @@ pytest_plugins = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CcacheTree:
     """A directory laid out like a ccfs mount; `ccfs` says whether it is one."""
 
     path: Path
@@ -64,26 +64,26 @@ class Place:
 
 
 @pytest.fixture
-def tmpfs() -> Iterator[Place]:
+def tmpfs() -> Iterator[CcacheTree]:
     """A fresh twin: what a mount looks like, on tmpfs."""
     path = Path(tempfile.mkdtemp(prefix="ccfs-twin-", dir=TMPFS))
     try:
         for name in ("default", "caches", "caches/tkt", "dir"):
             (path / name).mkdir(mode=0o700)
-        yield Place(path, ccfs=False)
+        yield CcacheTree(path, ccfs=False)
     finally:
         shutil.rmtree(path)
 
 
 @pytest.fixture
-def mounted(request: pytest.FixtureRequest) -> Place:
+def mounted(request: pytest.FixtureRequest) -> CcacheTree:
     """A fresh mount."""
-    return Place(request.getfixturevalue("mount").path, ccfs=True)
+    return CcacheTree(request.getfixturevalue("mount").path, ccfs=True)
 
 
 @pytest.fixture(params=["tmpfs", "mounted"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> CcacheTree:
     """A fresh place of either kind: what fails in the twin too isn't the mount's fault."""
     made = request.getfixturevalue(request.param)
-    assert isinstance(made, Place)
+    assert isinstance(made, CcacheTree)
     return made

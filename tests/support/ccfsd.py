@@ -73,7 +73,7 @@ class Leader:
 
 
 @dataclass(slots=True)
-class Place:
+class CcfsdHost:
     """The namespace.  `daemons`: the ccfsd processes that were started, by their number."""
 
     directory: Path
@@ -226,8 +226,8 @@ class Place:
 
     def processes(self) -> list[int]:
         """Everybody in the place but its keeper."""
-        here = os.readlink(f"/proc/{self.keeper}/ns/mnt")
-        return [pid for pid in _pids() if pid != self.keeper and _namespace(pid) == here]
+        host = os.readlink(f"/proc/{self.keeper}/ns/mnt")
+        return [pid for pid in _pids() if pid != self.keeper and _namespace(pid) == host]
 
     def is_empty(self) -> bool:
         """Whether of all mounts nothing is left: no mount, process, directory, socket, session."""
@@ -249,7 +249,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def place() -> Iterator[Place]:
+def ccfsd_host() -> Iterator[CcfsdHost]:
     """A place without a ccfsd."""
     if os.geteuid() != 0:
         pytest.skip("ccfsd needs root")
@@ -268,7 +268,7 @@ def place() -> Iterator[Place]:
         try:
             assert keeper.stdout is not None
             assert first_line(keeper.stdout, START_SECONDS) == "ready\n"
-            made = Place(directory, keeper.pid)
+            made = CcfsdHost(directory, keeper.pid)
             made.log.touch()
             try:
                 yield made

@@ -7,24 +7,24 @@ import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 
-from tests.support.ccfsd import Place, as_user
+from tests.support.ccfsd import CcfsdHost, as_user
 from tests.support.clients.python import records
 from tests.support.mounting import first_line
 
 IMAGE = records.ccache(["host/one"])
 
 
-def store(where: Place, uid: int, path: str | None = None) -> None:
+def store(host: CcfsdHost, uid: int, path: str | None = None) -> None:
     """Have a ccache in a user's default."""
-    file = where.directory / f"image-{uid}"
+    file = host.directory / f"image-{uid}"
     file.write_bytes(IMAGE)
     file.chmod(0o644)
-    where.sh(f"cat {file} > {path or f'/run/ccfs/{uid}'}/default/ccache", uid)
+    host.sh(f"cat {file} > {path or f'/run/ccfs/{uid}'}/default/ccache", uid)
 
 
-def has_it(where: Place, uid: int, path: str | None = None) -> bool:
+def has_it(host: CcfsdHost, uid: int, path: str | None = None) -> bool:
     """Whether it is there."""
-    shown = where.sh(f"wc -c < {path or f'/run/ccfs/{uid}'}/default/ccache", uid, status=None)
+    shown = host.sh(f"wc -c < {path or f'/run/ccfs/{uid}'}/default/ccache", uid, status=None)
     return shown.strip() == str(len(IMAGE))
 
 
@@ -58,10 +58,10 @@ for line in sys.stdin:
 
 
 @contextlib.contextmanager
-def client(where: Place, uid: int = 64103) -> Iterator[Callable[[], int]]:
+def client(host: CcfsdHost, uid: int = 64103) -> Iterator[Callable[[], int]]:
     """One who is at home in a mount; returns what has it look: the pid of the daemon it sees."""
     command = ["sh", "-c", f'cd /run/ccfs/{uid} && exec /usr/bin/python3 -I -c "$1"', "-", CLIENT]
-    process = where.popen([*as_user(uid), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = host.popen([*as_user(uid), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 
 SECONDS = 30
 
@@ -84,7 +84,7 @@ def run(
 
 
 def transcript(
-    place: Place,
+    place: CcacheTree,
     environment: dict[str, str],
     steps: Iterable[Step],
     level: Callable[[Sequence[str], str], str] = lambda _, text: text,
@@ -107,7 +107,7 @@ def transcript(
     return "\n".join(lines)
 
 
-def levelled(place: Place, text: str) -> str:
+def levelled(place: CcacheTree, text: str) -> str:
     """`text` without what differs from place to place and from run to run."""
     text = text.replace(str(place.path), "PLACE")
     for pattern, replacement in _LEVELLED:

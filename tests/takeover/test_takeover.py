@@ -17,7 +17,7 @@ import pytest
 
 import ccfs
 from ccfs.linux import mountinfo
-from tests.support.background_mount import Place, place
+from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.clients.python import records
 from tests.support.processes import parent
 from tests.support.shell import wait_until
@@ -103,10 +103,10 @@ def searched(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def program(tmp_path: Path, fault: str) -> Iterator[Place]:
+def program(tmp_path: Path, fault: str) -> Iterator[BackgroundMount]:
     """A mount with a ccache, served by a faulty `ccfs`."""
     (tmp_path / "faulty.py").write_text(FAULTY.format(fault=fault))
-    with searched(tmp_path), place("faulty") as here:
+    with searched(tmp_path), background_mount("faulty") as here:
         here.mount()
         (here.path / "default/ccache").write_bytes(IMAGE)
         yield here
@@ -189,7 +189,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 def test_takeover_works_with_full_journal(small: Path) -> None:
     """A take-over needs none; what can't be kept is refused, before it and after it."""
-    with place() as here:
+    with background_mount() as here:
         done = here.run("mount", "--journal", str(small / "journal"), str(here.path))
         assert done.returncode == 0, done.stderr
         (here.path / "default/ccache").write_bytes(IMAGE)
@@ -206,7 +206,7 @@ def test_takeover_works_with_full_journal(small: Path) -> None:
         assert sorted(os.listdir(here.path / "caches")) == sorted([*made, "more"])
 
 
-def make_ccaches(here: Place, made: list[str]) -> None:
+def make_ccaches(here: BackgroundMount, made: list[str]) -> None:
     """Make one after the other, and note them."""
     for number in range(1000):
         (here.path / f"caches/n{number}").mkdir()
@@ -244,7 +244,7 @@ def test_clients_get_error_when_no_daemon_starts(tmp_path: Path) -> None:
             os.listdir(here.path / "caches")
         found = mountinfo.topmost(str(here.path))
         assert found is not None
-        again = Place(here.directory, "ccfs")
+        again = BackgroundMount(here.directory, "ccfs")
         again.mount("--replace")
         assert (here.path / "default/ccache").read_bytes() == IMAGE
 
@@ -270,9 +270,9 @@ def upgrade(installed: Path, version: str, also: Callable[[Path], object] = lamb
 
 
 @contextmanager
-def of_the_copy(installed: Path) -> Iterator[Place]:
+def of_the_copy(installed: Path) -> Iterator[BackgroundMount]:
     """A mount that the copy serves."""
-    with searched(installed.parent), place() as here:
+    with searched(installed.parent), background_mount() as here:
         here.mount()
         (here.path / "default/ccache").write_bytes(IMAGE)
         yield here
@@ -293,7 +293,7 @@ print(count)
 
 
 @contextmanager
-def load(here: Place) -> Iterator[None]:
+def load(here: BackgroundMount) -> Iterator[None]:
     """A client that asks all the time, and must never see an error."""
     done = here.directory / "done"
     command = [sys.executable, "-c", LOOP, str(here.path), str(done)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ccache_tree import Place
+from tests.support.ccache_tree import CcacheTree
 from tests.support.client_programs import Output, Step, run, transcript
 from tests.support.kdc import Kdc
 from tests.support.paths import PROJECT
@@ -36,7 +36,7 @@ class Heimdal:
     def run(self, ccname: str, *argv: str, status: int | None = 0) -> Output:
         return run(argv, self.environment(ccname), status=status)
 
-    def transcript(self, place: Place, ccname: str, steps: list[Step]) -> str:
+    def transcript(self, place: CcacheTree, ccname: str, steps: list[Step]) -> str:
         """What the steps print in `place`; `{place}` in `ccname` is its path."""
         return transcript(place, self.environment(ccname.format(place=place.path)), steps)
 
