@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Made-up ccaches of the size that real ones have.
 
 This file knows bytes, never servers.  A credential has a ticket that decodes (RFC 4120, section

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The goals of the project, and what of them a run has reached.
 
 This file knows names of cells and the goals; never how anything was measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ends what hangs: servers whose client waits in C code, where no exception of Python gets in.
 
 This file knows processes, FUSE connections and clocks, never what is measured.  A process of its

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * handshake SERVICE: a GSS handshake with mutual authentication, both sides in one process.
  *

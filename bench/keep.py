@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Results as files: all samples as JSON, tables as Markdown, plots as PNG and SVG.
 
 This file knows paths and formats, never what a number means.

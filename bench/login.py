@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a login costs: `python -m bench.login`, as root.
 
 Times pamtester's open and close of a session without the module, with it as a user's first session,

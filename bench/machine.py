@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the benchmark ran on, without a word that names the machine."""
 
 import datetime

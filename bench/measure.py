@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How something is measured: in random order, many times, within bounds.
 
 This file knows clocks and chance, never what is measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A place from which nothing is left: namespaces of our own for mounts and processes.
 
 This file knows Linux namespaces and keyrings, never what runs in them.  /dev/shm and /run are

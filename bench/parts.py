@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of the results as their readers see them: titles, units, what is compared with what.
 
 This file knows names of cells, never how anything was measured or is laid out.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A file system of the plainest pyfuse3: directories and files in memory, and nothing else.
 
     python -m bench.plain_fuse MOUNTPOINT

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A KCM server in the plainest Python: a thread for each connection, blocking reads, all in memory.
 
     python -m bench.plain_kcm SOCKET

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run: the parts in their order, each with peers started anew, and what is written.
 
 This file knows names of parts and peers, never how anything is measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Results as pictures: PNG and SVG.
 
 This file knows cells and matplotlib, never how anything was measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables of results, in Markdown.
 
 This file knows cells and texts, never how anything was measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How much is measured: of everything in a full run, and of the harness alone in a short one."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a step takes in the daemon, without a kernel: `python -m bench.steps [--seconds S]`.
 
 Handlers are called as pyfuse3 calls them, KCM requests come by a socket pair, and the journal is a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`python -m ccfs`: the command `ccfs`, and nothing more."""
 
 import sys

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A client of ccfsd's control socket: one request, one reply, within a deadline.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "mountinfo.h"
 
 #include <errno.h>

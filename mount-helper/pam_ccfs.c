@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * pam_ccfs: gives a PAM session its user's ccfs.
  *

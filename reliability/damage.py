@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Damage journals at random and load them: `python -m reliability.damage --count N`.
 
 Each case takes a journal as a killed daemon leaves it, damages it, and loads it as the next daemon

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs` whose daemons kill themselves around a journal write: `python -m reliability.dying mount`.
 
 Random kills hardly ever meet the moment between the journal and the reply, in which a request is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients of the CCAPI that are killed while they hold locks, iterators and files.
 
 `python -m reliability.dying_clients MOUNTPOINT [--count N]` prints what the server holds before and

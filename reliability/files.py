@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The file system as file systems are tested: fio with verification, stress-ng, and fsx's manner.
 
     python -m reliability.files [--seconds N] [--only fio|stress-ng|fsx]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A journal of many credentials: how long it takes to load, and how much memory.
 
     python -m reliability.full_journal [--records 100000] [--ticket 700] [--turns 5]

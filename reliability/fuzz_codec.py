@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random bytes through the format: nothing but FormatError may come out of it.
 
     python -m reliability.fuzz_codec --count 1000000 [--seed N] [--keep DIRECTORY]

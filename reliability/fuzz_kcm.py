@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random KCM messages: every one gets a reply of the protocol, or its connection an end.
 
     python -m reliability.fuzz_kcm --count 1000000 [--seed N]    the service, without a socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random operations on a file system: a refusal is an errno value that says something, never EIO.
 
     python -m reliability.fuzz_ops --count 100000 [--seed N]      the handlers, without a mount

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Removed secrets in the journal's file after each step: `python -m reliability.histories`.
 
 Random histories of all that a store does: records, incomplete ones, scratch files, files that are

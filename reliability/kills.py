@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Kill the daemon over and over while four writers work: `python -m reliability.kills --count N`.
 
 Each writer knows what was acknowledged and looks for it whenever the mount comes back.  One kill in

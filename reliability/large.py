@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mount with as much in it as a large one has, killed: `python -m reliability.large [--kills N]`.
 
 1,024 ccaches and 60,000 credentials.  After each kill: seconds until the mount answers again, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Load on one mount: `python -m reliability.load [--processes N] [--seconds S] ...`.
 
 Mixed work of many processes, many open files, many waiters, many ccaches, and the memory of the

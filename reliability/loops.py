@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Loops of the real klist, through FILE: and DIR:, while daemons are killed: what their users see.
 
 Run as `python -m reliability.loops --count 20`.  Each loop counts its calls and those that failed.

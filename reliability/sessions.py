@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many users at once: how long they take to log in and out, and what their daemons cost.
 
 `python -m reliability.sessions --users 200`: a ccfsd in a namespace of its own, a session for each

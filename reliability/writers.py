@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Processes that change a ccache each, and know what of it was acknowledged.
 
 A writer has the servers that must be there.  A step that fails may have been done or not: when the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The build backend: setuptools, after a check for what building pyfuse3 takes.
 
 pip builds pyfuse3 next.  Without pkg-config or libfuse's headers that build ends in a page of

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Tests, a folder a layer; README.md says which is where."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What every test may use: mounts, and the rules that no test escapes."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is compared: one row of PEERS for each, in the order of the tables.
 
 Each starts and stops its own server; nothing here knows what is measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a peer is to the rest of the benchmark.
 
 This file knows names of ccaches, processes and directories, never what is measured.

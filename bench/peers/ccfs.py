@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ccfs, through each of its doors; a mount of its own for each.
 
 This file knows the command `ccfs mount` and the names in a mount.

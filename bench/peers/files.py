@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The peers without a server: files on tmpfs, and the kernel's keyrings.
 
 This file knows directories and residuals, never ccache bytes.

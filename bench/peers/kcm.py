@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The peers that speak KCM: sssd's daemon, Heimdal's, one in the plainest Python, and ccfs.
 
 This file knows how these servers are started and where their sockets are.  sssd_kcm and Heimdal's

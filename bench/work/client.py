@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A client in this process: libkrb5 and one peer.
 
 This file knows libkrb5 by python-krb5, never the peer's kind.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many at once: eight clients that ask, and a reader beside a process that stores all the time.
 
 Each client is a process of its own.  Rates are sums over all of them, latencies are of single

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the operations grow with the credentials of a ccache, and with the ccaches of a user."""
 
 from collections.abc import Iterator, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Looking around: `ls -l` of many ccaches and of many credentials, and `cat` of one credential.
 
 Cold is what the kernel has to ask the file system for: its entries and attributes are dropped

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The operations of libkrb5 in one process, at a few sizes.
 
 A sample is one operation between others of the same kind: some are made before it, so that what

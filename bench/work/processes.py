@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole processes: klist, kvno of a cached ticket, kinit -k, and a GSSAPI handshake.
 
 This file knows MIT's programs and a KDC, never the peer's kind.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many requests an operation makes, by the counters of the mount itself.
 
 `waited` leaves out what the kernel sends without letting the client wait for an answer.

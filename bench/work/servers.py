@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a server costs: processor time, memory, and the time until it serves.
 
 Processor time is what the kernel's scheduler counted for a server and its children; memory is the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole processes, timed from their start to their end."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM on a connection that is open already: one request and its reply, without libkrb5.
 
 This file knows the KCM protocol (major 2, minor 0) as a client speaks it, and nothing of servers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The CCAPI for clients in Python, implemented by file operations on a mount.
 
     with initialize() as context:

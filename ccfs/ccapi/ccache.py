@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A handle on a ccache: the functions of the header's ccache table.
 
 Knows each call as file operations on the ccache's directory, never the store.

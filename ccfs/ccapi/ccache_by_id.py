@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One ccache of a mount by its identifier, so that every operation is on this ccache and no other.
 
 A ccache's files are below `caches/NAME`, and NAME may get another ccache at any time.  The link

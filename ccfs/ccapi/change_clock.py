@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Change times over restarts of a mount: they grow with each change within a process.
 
 Knows numbers and which mount they come from, never a file.  A mount's change times run ahead of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """wait_for_change: the last change that a handle has seen, and the wait for the next one.
 
 Knows positions in the log and change times, never what changed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The numbers of CCAPI v3 under the names of its header, and the one error class.
 
 Knows numbers and names, never a mount.

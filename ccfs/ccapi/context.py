@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The context: the functions of the header's context table, and the iterator over ccaches.
 
 Knows each call as file operations on the mount's root, never the store.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The locks of one context: on the collection and on ccaches, each through one descriptor.
 
 Knows which target is locked in which mode, never what a target holds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The state that a context shares with all handles it has made: mount and locks.
 
 Knows whether the context is released, never what was asked through it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A handle on a credential, and the iterator over the credentials of a ccache.
 
 Knows records and their identifiers, never how they are stored.

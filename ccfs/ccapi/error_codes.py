@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Errors of file operations as errors of the CCAPI: the one table.
 
 Knows errno values and result codes, never which file was used.

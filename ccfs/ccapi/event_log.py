@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Follow a mount's log of changes, the file `events`.
 
 Knows lines of the log and positions in it, never what the changes are about.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The base of all objects of the CCAPI: each can be released, once.
 
 Knows that a handle is released, never what it refers to.

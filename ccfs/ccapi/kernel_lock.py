@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locks of the CCAPI as locks of the kernel on `lock` files.
 
 Knows descriptors, which lock may follow which, and how to wait; never what is locked.  They are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What can be locked: the collection of a mount, or one ccache.
 
 Knows where a target's `lock` file is and the CCAPI's codes for it, never which locks are held.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mount as a client sees it: its root, and file operations below that.
 
 Knows paths and bytes, never what they mean to the CCAPI.  The descriptor of the root belongs to one

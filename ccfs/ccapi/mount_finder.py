@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Find a user's mount, check it, and notice that it was replaced.
 
 Knows paths and the order in which they are tried, never what a mount holds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether a client may trust a mount, by the kernel's mount table.
 
 Knows the mount table, never what a mount holds.  No file in a mount says whose the mount is: type,

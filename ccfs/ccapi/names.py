@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names and principals as a caller's strings, and as the mount's files have them.
 
 Knows how they are written, never which exist.  Bytes that are not UTF-8 are lone surrogates in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Credentials as records of the CCAPI, and as bytes that a mount stores.
 
 Knows both forms, never a file.  A value that the FILE format can't hold (a type over 16 bits, a

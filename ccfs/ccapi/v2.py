@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The calls of CCAPI v2, by their names, on contexts from `initialize(2)`.
 
 Each calls v3.  Knows how arguments and results of the two differ, never a file.  Errors are

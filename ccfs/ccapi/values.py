@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The records of CCAPI v3, with the header's field names.
 
 Knows values, never where they are stored.  No `repr` shows the bytes of a key, a ticket or

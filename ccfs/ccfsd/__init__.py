@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ccfsd: root's process that mounts, forks and supervises one daemon for each user of the host.
 
 Knows sockets, processes and the mount table; never FUSE's protocol, nor the bytes of a ccache.  It

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`python -m ccfs.ccfsd`: the command `ccfsd`, and nothing more."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The sockets where clients connect: inherited from a service manager, or bound here.
 
 Knows the environment of socket activation (sd_listen_fds(3)) and paths; never what clients send.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Going on where another ccfsd has ended: daemons that still serve, sessions that still last.
 
 Knows the state file, the mount table and the sockets of daemons.  What the kernel says of a mount

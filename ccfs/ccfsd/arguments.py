@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line of ccfsd.  Knows options and their defaults; never what they do."""
 
 from __future__ import annotations

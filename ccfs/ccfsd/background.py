@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutines beside each other: an exception costs one of them, and is logged without its message.
 
 Knows trio's nursery; never what a coroutine does.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a dead daemon leaves: waiters in its mount, and a journal that is not needed any more.
 
 Knows how long each may take; never why the daemon has died.

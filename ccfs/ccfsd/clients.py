@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients of the control socket: how many, for how long, and one request at a time.
 
 Each connection is one coroutine.  A client that misbehaves gets an error and is disconnected; none

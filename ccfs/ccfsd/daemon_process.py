@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The process of one daemon: whether it works, and signals to it.
 
 Knows a process, its CPU time and two descriptors; never what the daemon is asked.

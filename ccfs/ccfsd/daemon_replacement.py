@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """After a restart in place: each daemon is replaced by one of the new program, one after the other.
 
 Knows mounts and their order; never how a daemon is replaced.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One request to a daemon, and its reply.
 
 Knows a socket's path, one packet each way, and descriptors with either; never what they say.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The fork server of ccfsd, and what ccfsd asks of it.
 
 Daemons are forked from a process of their own (ccfs.takeover.fork_server), so that they share its

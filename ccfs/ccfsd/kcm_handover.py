@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM clients: each connection is handed over to the daemon of the client's uid.
 
 Where daemons take connections over, a descriptor of each stays here as long as it lasts, and is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mount of root's, and a process of a user's to serve it: mount(2), fork(2), dropped privileges.
 
 Knows system calls, and the order in which privileges are dropped; never sessions, nor clients.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sockets where clients connect, and the gate that holds new requests back during a restart.
 
 Knows listening sockets; never what clients ask.

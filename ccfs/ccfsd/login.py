@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A login: wait for the user's mount, import what the login brought, begin the session, reply.
 
 Knows the request `open` and its deadline; never how a mount is made.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The log of ccfsd and its daemons: lines on stderr, written without waiting for a reader.
 
 Knows lines and levels; never what is logged.

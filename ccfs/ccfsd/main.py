@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command ccfsd: its start, and its end.
 
 Knows in which order things are made ready; never what they do.  SIGTERM and SIGINT end ccfsd and no

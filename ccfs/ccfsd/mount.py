@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One mount and its daemons, from the first request for it until nothing of it is left.
 
 The life of a mount is one coroutine, `ServedMount.run`: it starts a daemon, supervises it until it

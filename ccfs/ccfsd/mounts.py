@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """All mounts and sessions of the host, and what connects them.
 
 Knows which mount a session needs, and what the next ccfsd must know; never sockets, nor words.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What one ccfsd passes to the next: descriptors by name, through execve(2).
 
     control, kcm      the sockets where clients connect

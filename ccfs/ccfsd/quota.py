@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The limits of what users may have without a session, however many uids they use.
 
 Knows mounts, uids and numbers; never how a mount is made.  Time is passed in, in seconds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The FUSE connection that a daemon sends to a ccfsd which has not started it.
 
 Knows two descriptors and what they must be.  A daemon may have been taken over by its user, whose

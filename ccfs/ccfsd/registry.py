@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What ccfsd must know of mounts and sessions, also after a restart.
 
 Knows values, and steps from one to the next; never a process, a socket, a clock or a file.

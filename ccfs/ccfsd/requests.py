@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What clients may ask of ccfsd: the words, which of them are root's alone, and what they do.
 
 Knows the words of `ccfs.control.messages`; never how a mount is made.

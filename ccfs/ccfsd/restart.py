@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The restart of ccfsd in place (`ccfsd --restart`): as far as the old program goes.
 
 First the new program is tried in a child, so that a broken one changes nothing.  Then no new

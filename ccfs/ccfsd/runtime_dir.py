@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The runtime directory: where ccfsd and its daemons have their sockets, mounts and journals.
 
 Knows paths, owners and modes; never what goes through the sockets.

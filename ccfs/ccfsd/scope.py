@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A scope of systemd's for the daemons, beside the service that starts them.
 
 Daemons outlive ccfsd.  In the control group of its service systemd takes them for left-overs of an

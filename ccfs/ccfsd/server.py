@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ccfsd at work: its coroutines, what they share, and how they all end.
 
 Knows which coroutines there are; never what any of them does.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The settings of ccfsd.  Knows numbers and paths; never what is done with them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon for a mount: everything it needs is made ready, it is forked, and what the child does.
 
 Knows the order of it; never which client asked for the mount.

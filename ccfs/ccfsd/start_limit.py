@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many daemons may start at a time: more would only take the cores from each other.
 
 Mounts that a login waits for have places of their own: no login waits behind other starts.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The state file: the registry that one ccfsd leaves to the next.
 
 Knows a registry as JSON, and how to replace a file in one step; never what a process does.

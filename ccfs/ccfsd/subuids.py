@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The user behind a uid: the owner of the subordinate uids (subuid(5)) it is among, or itself.
 
 Knows /etc/subuid and /etc/passwd; asks no name service, since that may never answer.  A user with a

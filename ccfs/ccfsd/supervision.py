@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The supervision of one daemon, from its start to its end: pings, and an end within a bound.
 
 Knows a process and its replies; never whether another daemon follows it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Coroutines that wait until a mount answers.
 
 Knows coroutines and deadlines; never what makes the mount answer.

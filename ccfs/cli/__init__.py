@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command `ccfs`: one module a command, each with `run(arguments) -> exit status`.
 
 Knows the command line, the mount table and the files of a mount; never the store, the format of a

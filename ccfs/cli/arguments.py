@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line of ccfs: its commands and their options.
 
 Knows names and types of options; never what a command does with them.

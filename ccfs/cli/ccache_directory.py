@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One ccache of a mount by its name: its directory, operations on it, and their errors.
 
 Knows the layout of `caches/NAME`; never the bytes of a ccache.

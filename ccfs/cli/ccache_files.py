@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read a file of a mount, and write a ccache into a mount in one step.
 
 Knows that a file that is renamed over `ccache` replaces the ccache; never the bytes of a ccache.

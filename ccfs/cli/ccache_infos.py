@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read the `info` files of all ccaches of a mount.
 
 Knows the directory `caches/`; never what a key of `info` means.

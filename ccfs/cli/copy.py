@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs copy`: copy a ccache of the mount to another name.
 
 Knows files of the mount; never the bytes of a ccache.  Only `ccache` is copied: the mount makes all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Start a supervisor in the background, and report to the command how its first daemon started.
 
 Knows fork, sessions and a pipe; never what the daemon does.  The first daemon, or the supervisor if

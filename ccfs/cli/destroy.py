@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs destroy`: remove a ccache.  Knows that rmdir(2) of its directory does it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """End a mount in whatever state it is: the mount itself, its processes and its journal.
 
 Knows mounts, pidfds and journals; never what the mount holds.  For `ccfs unmount` and `--replace`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs env`: the line that points a shell's Kerberos programs at the mount.
 
 Knows whether a mount answers the caller; never what is in it.

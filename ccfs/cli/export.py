@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs export`: write a ccache of the mount to a new file.
 
 Knows a file of the mount and the file that is made; never the bytes of a ccache.

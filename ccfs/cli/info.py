@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Parse the `info` files of a mount and of its ccaches.
 
 Knows their `key: value` lines and which keys are numbers or flags; never how they are read.

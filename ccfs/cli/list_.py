@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs list`: the collection as a table.
 
 Knows which keys of a ccache's `info` are shown, and how; never the bytes of a ccache.

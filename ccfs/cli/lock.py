@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs lock`: run a command while holding the lock of a ccache.
 
 Knows the file `lock` of a ccache and open file description locks; never what the lock is for.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon's log: to stderr with --foreground, else to syslog(3).
 
 Knows lines and levels; never what is logged.  A line on stderr is `ccfs: LEVEL: TEXT`, like the

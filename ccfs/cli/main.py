@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The entry point of `ccfs`: run a command and turn its end into an exit status.
 
 Knows the commands by name; never what they do.  No exception leaves it but argparse's SystemExit.

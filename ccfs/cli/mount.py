@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs mount`: mount a ccfs, start its daemon, and print the export line.
 
 Knows the options and the order of the steps; never how the daemon serves.  trio and pyfuse3 are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`mount.ccfs`, which mount(8) runs for `mount -t ccfs` and for lines of fstab(5).
 
 Knows in which order root mounts for a user; never how the daemon serves.  This process mounts as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line of mount.ccfs: `SOURCE DIRECTORY [-sfnvrw] [-o OPTIONS]`.
 
 Knows what mount(8) passes to its helpers (its section EXTERNAL HELPERS), and users by name; never

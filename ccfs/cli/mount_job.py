@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the supervisor of `ccfs mount` runs: how a daemon is started, with which options.
 
 Knows the command line and what supervisor and daemon take; never how either works.  trio and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Steps of mounting that `ccfs mount` and mount.ccfs share, before and after the daemon starts.
 
 Knows the mount table and /dev/fuse; never how a daemon is started.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which mount a command is about, and the shell's export line for it.
 
 Knows the environment, ccfsd's mountpoints and the entry point of a mount; never what is in one.

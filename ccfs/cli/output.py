@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables and JSON on stdout.
 
 Knows columns and terminals; never what a cell means.

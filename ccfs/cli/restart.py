@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs restart`: have a mount served by the code that is installed now.
 
 Knows the mount's `info` and the supervisor's signal; never how one daemon takes over from another.

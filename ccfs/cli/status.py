@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs status`: the mount's own `info`.
 
 Knows how to print it; never what its values mean.

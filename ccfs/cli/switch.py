@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs switch`: make a ccache the default.  Knows the symbolic link `default`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs unmount`: unmount, and wait until the daemon has ended.
 
 Knows who may unmount; `end_mount` does it.

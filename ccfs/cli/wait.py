@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs wait`: wait for a change of one ccache, or of any.  Knows the FIFO `changed`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs watch`: print the last events of a mount, then each new one.
 
 Knows that `events` is a file of tab-separated lines that grows and that poll(2) reports; never what

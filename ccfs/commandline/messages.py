@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages on stderr in one voice: `PROGRAM: KIND: TEXT`, lower case, one line, no full stop.
 
 Knows stderr and the policy for exceptions (ccfs.errors.redaction); never what a message is about.

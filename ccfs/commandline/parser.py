@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Argument parser and argument types of ccfs and ccfsd.
 
 Knows argparse and numbers as a user types them; never which options there are.  argparse and not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Client of the control protocol: requests to ccfsd, each with a deadline.
 
 Knows one socket and the codec; never what a request does.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Codec of the control protocol: one message is one packet.
 
     request = WORD [KEY=VALUE]...          reply = ok [KEY=VALUE]...  |  error TEXT

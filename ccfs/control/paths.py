@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where ccfsd listens, and where it mounts.  Knows paths; never what is there."""
 
 RUNTIME = "/run/ccfs"

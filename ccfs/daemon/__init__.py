@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The process that serves one user's mount.  Knows FUSE; never the bytes of a ccache."""
 
 from ccfs.daemon.main import serve

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon's end of its control socket, at which ccfsd makes requests.
 
 Knows the words of `ccfs.control`, and root at the other end; never FUSE, nor the bytes of a ccache.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How busy the machine is, from /proc/loadavg.  Never what it is busy with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the daemon waits for FUSE requests: what pyfuse3 gets in place of the module `trio`.
 
 A pass through trio's scheduler costs more than most requests, and pyfuse3 makes three of them for

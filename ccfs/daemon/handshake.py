@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a daemon begins with a FUSE connection that other daemons serve before or after it.
 
 libfuse wants to reply to FUSE_INIT first, which the kernel sends once.  So libfuse gets a socket in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM on a mount: which socket it is served at, and how many clients may connect.
 
 Knows the socket, and if another process accepts there; never what a client asks.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the file system reports changes to the kernel and to clients that wait.
 
 Knows FUSE notifications and inode numbers; the notifier does what takes a file operation.

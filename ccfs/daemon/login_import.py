@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Import the ccache that a login has left in a file; it is destroyed with its session.
 
 The file is read in a thread of its own, because it may be on a file system that doesn't answer; the

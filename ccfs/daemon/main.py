@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The process that serves one user's mount: start, signals and end of it.
 
 Knows the order in which the parts of a daemon begin and end; never the bytes of a ccache.

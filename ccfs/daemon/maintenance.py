@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Periodic maintenance of a file system, and the clock that it waits for.
 
 Knows deadlines; never what expires.

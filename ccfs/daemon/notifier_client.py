@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon's use of its notifier: wake readers of FIFOs, touch ccaches, replace it when it ends.
 
 Knows serial numbers, orders and their completions; never FUSE, nor what is in the mount.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What to mount, where, and for whom.  Values; nothing here acts on them."""
 
 from __future__ import annotations

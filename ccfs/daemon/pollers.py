@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel's poll handles of files of the mount, which the next daemon has to notify once.
 
 The kernel gives an open file a handle of its own when it is polled (`kh` in linux/fuse.h), by which

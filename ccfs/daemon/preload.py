@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Import everything that a daemon needs, in the process that daemons are forked from.
 
 Knows modules by name; never what is in them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """End a read of the FUSE device that waits for a request although another task has to run.
 
 A client that is killed takes its request back (FUSE_INTERRUPT of a queued request), perhaps between

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which credentials of a ccache may still be of use.  Time is passed in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run what each daemon begins with, in the process that daemons are forked from.
 
 Python changes the memory of what it runs: caches are filled, bytecode is specialised.  Done once in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Errors that are shown to users, and the exit statuses of commands that fail with them.
 
 Knows texts and exit statuses; never how a mount works.  Other layers have error trees of their own

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The policy for texts of exceptions, on stderr, in logs, in replies and in events.
 
 An exception's message may hold a secret: Python puts values into messages (`KeyError: KEY`,

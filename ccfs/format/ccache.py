@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A whole ccache: version, header, default principal, credentials.
 
 Knows the bytes of a ccache, never the file that has them.

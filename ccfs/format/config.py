@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Configuration entries: settings of a ccache, in records beside its credentials.
 
 Knows their names and records, never what a setting means.

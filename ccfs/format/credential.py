@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Credentials: the records of a ccache.
 
 Knows a record's bytes; never the file around them, the time, or the contents of a ticket.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Versions of the format, and the byte order of their integers.
 
 Knows versions and byte orders, never what a field means.

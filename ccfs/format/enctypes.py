@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names for the numbers in a credential: encryption types, ticket flags, address types.
 
 Knows tables, never a credential.

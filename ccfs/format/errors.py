@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The one error of this package.
 
 Knows an offset and what was expected there, never the bytes: they may be part of a key.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names of ccaches and credentials as file names.
 
 Knows the percent encoding, never what has the name.  Encoded are `/`, `%`, `~`, a leading `.`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The outline of a record: server, end time and removal, without decoding the rest.
 
 Knows where these are in a record's bytes.  `outline_credential` runs at each append: it copies no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 r"""Principals: as bytes in a ccache and as text.
 
 Knows the two forms of a principal, never whether one exists.

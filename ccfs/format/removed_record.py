@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Records that a client has removed by overwriting them, and the placeholder that ccfs writes.
 
 Knows the marks of a removed record; never the file around it.

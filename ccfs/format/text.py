@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A credential as text: `Key: value` lines for users and for grep.
 
 Knows the text of each field, never a secret: of keys, tickets and authorization data

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Encryption type and key version of a ticket, which are in clear.
 
 Knows the outer fields of a Ticket (RFC 4120 section 5.3), never its encrypted part.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The elements of the format: integers, and data after its length.
 
 Knows how to read and write them with bounds, never what they mean.  Reading copies only the data

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The journal of a store: a log of its steps in one file, in memory that is not swapped.
 
     location      where the file is: chosen, checked, wiped

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a step made stale, as bytes: after a restart the next daemon tells the kernel once more.
 
     numbers of superseded generations, destroyed ccaches, listings, changed ccaches, ccaches changed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a frame says: entries, one after the other, each a letter and its fields.
 
     W  the whole: change time, last serial number, mtime, the next number that serves as a name,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The journal: what was acknowledged survives the process.
 
 Each step of the store is one frame of a log.  It has all that a client could miss: ccaches under

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A journal that is made at the first step that has to last.
 
 On a host with many users most mounts hold nothing: those have no journal file.  Knows when there

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Journals of version 6: logs with fewer kinds of entries; read once, then converted.
 
 Frames are as in `log.py`.  Their entries:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Journals of version 4, which were SQLite databases: read once, then converted.
 
     whole(id, mountpoint, uid, step, change_time, last, total, sum)

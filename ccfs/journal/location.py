@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The directory of a mount's journal: choose it, check it, wipe it.
 
 Knows files, owners and types of file systems; never what a journal holds.  A journal is the file at

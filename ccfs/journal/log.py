@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One file of frames, each of them a step.
 
     file   = header frame...                                   the header has a page of its own

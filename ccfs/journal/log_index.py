@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where in a log each thing of the store is: what the writer has to write and to overwrite.
 
 Knows extents and serial numbers; never the bytes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The journal of a mount, open: made anew, read back, or converted from an earlier version.
 
 Knows where the journal is and what can be wrong with it; never FUSE.  The store and the readers of

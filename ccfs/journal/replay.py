@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The frames of a log, read back and checked: a store as values, and an index of the log.
 
 Knows entries and extents; never how steps are written.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Steps of the store as frames of a log.
 
 What a step removes is overwritten in the log in the same step.  Knows the store, and what the log

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The store as one KCM client sees it: ccaches under KCM's names.
 
 Knows the store and the client; never opcodes, nor the bytes of messages and records.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Status codes of KCM replies: com_err codes of libkrb5, and the refusal that each stands for.
 
 MIT's client (cc_kcm.c) takes three of them (CC_IO, FCC_INTERNAL, CC_NOSUPP) for "the server does

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One client's connection to the KCM service: its socket, and the bytes in and out of it.
 
 A turn answers one request at most, so that no client has more of a round than others, however many

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The listening socket of the KCM clients of one mount, at a path, as long as the mount lives.
 
 The supervisor makes it and keeps it open while one daemon after another serves.  So connect(2)

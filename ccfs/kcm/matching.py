@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Matching of credentials: the tags of RETRIEVE and REMOVE_CRED.
 
 Knows the bytes of tags and of credentials (FILE version 4), and the rules of MIT's and Heimdal's

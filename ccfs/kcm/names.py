@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names of ccaches in KCM: `UID:x` is the ccache x, `UID` alone or an empty name the default.
 
 Heimdal's programs send the residual behind `KCM:`, which may be empty; MIT's ask for the default's

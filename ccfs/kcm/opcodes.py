@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The opcodes: one table, and a function of a few lines for each row.
 
 Knows payloads and the store's steps; never sockets, nor how a refusal is answered.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The records of a ccache in KCM's form: FILE version 4, whatever the version of the ccache.
 
 Of a ccache in version 4, as nearly all are, bytes are only copied.  Knows images and their bytes;

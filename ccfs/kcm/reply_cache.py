@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A cache of replies, by the bytes of their requests.
 
 Knows bytes and their number; never their meaning.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How far the present KCM request has come, in memory that the next daemon reads.
 
 A request stays in its socket until its reply is sent, so none is lost with a daemon; these words of

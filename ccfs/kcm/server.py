@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM on Unix sockets: many connections, none of which delays another.
 
 An epoll descriptor is readable when any client has sent something, and `answer_all` answers without

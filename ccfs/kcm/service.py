@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Answers KCM requests: bytes of a request in, bytes of a reply out.
 
 Knows the order: the step, its commit, the reply.  A request raises nothing but ProtocolError.  Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """UUIDs of ccaches and credentials: their serial numbers, multiplied so that they look random.
 
 A serial number is never reused and survives a restart, and so does its UUID.  The serial number can

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM messages as bytes on a stream: framing of requests, encoding of replies.
 
 Never knows a socket, nor what a request means.

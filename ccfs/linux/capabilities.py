@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Capabilities of a process (capabilities(7)): its sets, the bounding set and the ambient set.
 
 Knows capget(2), capset(2) and prctl(2); never users.

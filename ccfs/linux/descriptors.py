@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Descriptors: close those that were inherited, raise their limit, wait for one, receive some.
 
 A limit that was lowered later (`ulimit -n`) leaves descriptors above it open, so SC_OPEN_MAX is no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A file that another process has left to be imported: opened with care, read once, then removed.
 
 That process may be hostile and change the file, or its name, meanwhile: what counts is the one file

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Call a function in a child process, with a bound on time, whatever a file system does.
 
 A process that waits for a FUSE daemon which has read its request and doesn't reply can't even be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The file-system uid (credentials(7)): the user whose rights a process has at files.
 
 A daemon that was started by root has the user's; its other uids are those of the service, which the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The heads of FUSE messages (linux/fuse.h), for code that uses /dev/fuse without libfuse."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """fusermount3, the setuid program that mounts and unmounts FUSE file systems for users.
 
 Knows its arguments and how it fails; never what is mounted.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a process inherits from its parent beside descriptors and uids, set back to defaults.
 
 Limits, scheduling, timers, signals, the session keyring, the environment and the name: a daemon

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The C library, for calls that Python lacks: the one handle of it, and errors as OSError.
 
 Knows calling conventions; never what a call is for.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sendmmsg(2) and recvmmsg(2) of one message, with the number of bytes in given memory.
 
 Their struct mmsghdr ends in a count, which the kernel writes inside the system call.  Where that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """mount(2), umount2(2) and fsmount(2), by descriptor where a path could change meanwhile.
 
 Knows system calls and ids of mounts; never what is mounted.

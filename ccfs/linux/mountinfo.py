@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel's mount table, /proc/self/mountinfo (proc(5)): its one parser.
 
 Type, owner and mountpoint of a mount are the kernel's word: a path is a ccfs and has an owner

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Paths that a user may have covered with a mount of their own (fusermount3).
 
 A user's file system may not answer, and a process that waits for it can't even be killed: ccfsd

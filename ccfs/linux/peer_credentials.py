@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The process at the other end of a socket (unix(7), SO_PEERCRED): the one decoder of it."""
 
 from __future__ import annotations

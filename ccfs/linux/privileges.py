@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Becoming a user for good: groups, uids, capabilities, and what could bring root back.
 
 A process has the user's file-system uid, by which the kernel judges what it does with files, and in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Processes by pidfd and start time.
 
 A pid alone doesn't identify a process: once that has ended, the kernel gives the number to another.

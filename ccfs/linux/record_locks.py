@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Record locks (fcntl(2)) of whole files: the one place that packs `struct flock`.
 
 A lock of an open file description (F_OFD_SETLK) ends when the last descriptor of that is closed.  A

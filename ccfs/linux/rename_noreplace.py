@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rename without replacing anything (renameat2(2), RENAME_NOREPLACE)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which process listens at a socket in the file system (unix(7)).
 
 Knows stream sockets and SO_PEERCRED; never what is sent over one.

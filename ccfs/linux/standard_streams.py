@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Descriptors 0 to 2 of a program that may be started with any of them closed, or on a full disk.
 
 Call `prepare` before the program opens anything: a file that gets the number of a closed stdout

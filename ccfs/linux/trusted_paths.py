@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Open a directory as root by a path that no other user can lead elsewhere.
 
 The rules are those of openat2(2)'s RESOLVE_NO_SYMLINKS, except that symbolic links are followed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The directory a mount stands on, mounting on it, and what is mounted there.
 
 Knows mount(2), fusermount3, the kernel's mount table and locks of the directory; never what a mount

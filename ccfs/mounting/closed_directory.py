@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Keep clients from writing to the directory below a mount while the mount is being replaced.
 
 fusermount3 can't mount over a dead mount, so that a user's path leads to the directory below for

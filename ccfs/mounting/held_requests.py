@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hold the requests to a dead daemon's connection until there is another mount at its path.
 
 In the end each gets the reply ESTALE: the kernel looks a path up once more after that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Mount a FUSE file system as root, with system calls.
 
 Knows /dev/fuse and mount(2); never which directory it is, nor the daemon.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The directory to mount on: created, checked, opened once and locked.
 
 From here on the directory is the one that was opened: root must not be led to another by a user who

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The lock of a mountpoint: one `ccfs mount` at a time, and which processes belong to its mount.
 
 The lock is on the directory below the mount, which no path leads to while something is mounted.

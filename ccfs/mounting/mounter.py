@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Mount a ccfs on a directory that is held open, and unmount exactly that mount.
 
 The directory is the one that was opened, wherever it has been moved since; a path is looked up

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mount at its path: what is mounted there, whether its daemon answers, unmounting it.
 
 Knows the mount table and the `info` file of a mount; never its other files, nor FUSE's protocol.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Attributes of inodes as pyfuse3 takes them.
 
 Knows the fields of struct fuse_attr and fuse_entry_out; never what has them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The barrier that every FUSE handler is called through.
 
 pyfuse3 ends the mount for any exception but FUSEError.  A refusal becomes its errno value; any

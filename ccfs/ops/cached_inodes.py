@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The inodes whose attributes the kernel may have cached.
 
 After a take-over the kernel may have cached any inode that an earlier daemon gave out: all of these

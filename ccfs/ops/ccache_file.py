@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The file `ccache` and scratch files: bytes, one inode number a generation."""
 
 from ccfs.ops import handle_numbers

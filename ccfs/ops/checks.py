@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checks of a request's arguments, before a node is asked."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`config/`: a file for each configuration entry of a ccache."""
 
 from collections.abc import Iterable

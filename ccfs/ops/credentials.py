@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`credentials/`: a file for each credential."""
 
 from collections.abc import Iterable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`dir/`: the collection as a DIR ccache: a file for each ccache, and `primary`."""
 
 from collections.abc import Iterable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The root, `caches/`, `caches/NAME/` and `by-id/`."""
 
 from collections.abc import Iterable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Refusals and their errno values: the one table that FUSE replies take them from."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One user's file system: what all nodes and handlers share.
 
 Knows no FUSE session: the daemon passes `Notifications`.

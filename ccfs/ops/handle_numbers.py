@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Handle numbers (`fh`): each says what file it is a handle of, for the daemon after this one.
 
     bits 0 - 2    whether it writes, whether it appends, whether it was opened by another inode

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Open files: what a read or a write of a handle does.
 
 The base class accepts every operation, or refuses it with an errno value.

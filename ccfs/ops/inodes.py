@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Inode numbers: a serial number of the store and a slot.
 
     inode = serial << 5 | slot        serial: 0 for the mount itself

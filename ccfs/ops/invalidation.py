@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which inodes the effects of a step make stale in the kernel.  Knows numbers only."""
 
 from collections.abc import Collection

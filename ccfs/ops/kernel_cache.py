@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the kernel holds of a mount: inodes, attributes, and the directories it takes for removed.
 
 Knows inode numbers and lookups; never what a node shows.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Symbolic links: `default`, `by-id/ID`, and scratch links in the root."""
 
 from ccfs.ops.file_system import FileSystem

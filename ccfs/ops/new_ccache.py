@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`new`: one open is one transaction, which makes a ccache and answers with its id.
 
 Requests:

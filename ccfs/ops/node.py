@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Nodes: what each row of the tree can be asked.
 
 A node has no state: it gets the file system and the serial number that the request is about.  The

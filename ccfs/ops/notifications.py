@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a file system sends outside of replies: to the kernel, and by the notifier process.
 
 Interfaces only: the daemon and pyfuse3 implement them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The open files and directories of a mount, by the number that the kernel knows them by."""
 
 from ccfs.ops.handle_numbers import HandleNumbers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pyfuse3 handlers: each finds the node, calls it, and returns the result as pyfuse3 takes it.
 
 Each handler that opens, lists, creates or changes anything checks the caller's uid.  An open handle

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Credentials and configuration entries of a ccache, as their files show them.
 
 Knows records by serial number; never directories or handles' numbers.

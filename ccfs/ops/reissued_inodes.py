@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Directories that exist under another inode number than their own.
 
 The kernel marks a directory's inode as dead when rmdir succeeds or when another directory is

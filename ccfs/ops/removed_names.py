@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fixed names that a client has removed.
 
 `rm -r` of a ccache must succeed, but its fixed names (`principal`, `credentials`...) can't be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`rename`: its step depends on the kinds of the old and the new name.
 
 Both kinds are looked up in one table.  A pair that is not in it is refused with EPERM, never EXDEV:

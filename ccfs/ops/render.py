@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The texts of the mount: README, info, stats, ids, principal, kdc_offset, primary.
 
 Knows the lines of each text; never how a file is opened or read.

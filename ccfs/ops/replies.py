@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Replies with attributes: what the kernel gets of an inode, and may cache.
 
 Knows rows of the tree and what the kernel holds; never the arguments of a request.

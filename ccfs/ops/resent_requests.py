@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Requests that the kernel sends again after a take-over, and that the last daemon carried out.
 
 The last daemon was killed after the step was in the journal and before the reply was sent.  Such a

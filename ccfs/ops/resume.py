@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a daemon does that takes a FUSE connection over from another.
 
 It opens the other daemon's handles again when they are used, as far as the handle number and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Times that users have set with utimensat(2): they hold until the inode changes.
 
 Knows inodes and times; never what a node is.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`events`, `lock` and `changed`: files that are logged to, locked, and waited at."""
 
 from ccfs.ops.file_system import FileSystem

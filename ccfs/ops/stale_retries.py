@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tasks that were answered with ESTALE for a superseded generation.
 
 The kernel looks a name up again after ESTALE, but only once per system call.  While a ccache

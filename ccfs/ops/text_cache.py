@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Texts of credentials, cached by serial number: a credential never changes."""
 
 from ccfs.store.effects import Effects

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Small text files: read as a snapshot, written as a whole."""
 
 from collections.abc import Callable

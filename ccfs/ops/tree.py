@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tree of names: this table is the whole layout of the mount.
 
 `lookup`, `getattr` and `readdir` read it and nothing else.  A row has the directory of a name, the

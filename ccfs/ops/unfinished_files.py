@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """New files in `credentials/` and `config/`, from create to close.
 
 A credential is stored at the write that completes it; until then the file is nothing to the store.

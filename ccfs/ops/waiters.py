@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Waiters: clients that wait for a change of a ccache.
 
 They read a `changed` FIFO, watch a file by inotify, or poll a growing file.  Knows serial numbers

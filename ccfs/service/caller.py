@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The caller of a request: its process and command, by the thread id that the kernel gives.
 
 FUSE puts the id of the calling thread into each request (`pid` in struct fuse_in_header).  Reads

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Commit: the effects of a step go to the journal, then to the subscribers, then to the client.
 
 Knows the store, the journal's interface, the clock, the caller of the present step, and the words

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Limits of a mount whose excess the event log shows."""
 
 from ccfs.store import errors

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Facts about one mount that do not change while its daemon runs."""
 
 from dataclasses import dataclass

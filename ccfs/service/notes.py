@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Notes: small values that front ends keep in the journal for the next daemon.
 
 Knows keys and bytes; never what they mean.

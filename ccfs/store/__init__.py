@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The credentials of one user, in memory.
 
 The store knows ccaches, credentials, change times and events.  It never knows FUSE, inodes, errno

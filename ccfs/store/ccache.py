@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One ccache: its identity is its directory, its content a sequence of generations.
 
 Knows its own names, numbers and times; never the other ccaches, nor how content changes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where header, principal and records of a ccache begin and end, by the codec's scanners.
 
 Knows bytes in FILE format, and turns the codec's FormatError into refusals of the store.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What each step notes of its changes: effects, change times, events.
 
 Knows ccaches and what has to be told of them; calls nothing above.  After a step the layer above

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The ccaches of a user: their names, their order, and which is the default.
 
 The default is the head of the list, as in the CCAPI.  There is always one: where no ccache is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The content of ccaches: how it begins and ends, and when it goes on under a new number.
 
 Knows when bytes that the kernel may have cached stop being true: only a write that came through a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The file names and serial numbers of the records of one ccache's content.
 
 Knows what decides a name; never the bytes of a record, nor the other ccaches.

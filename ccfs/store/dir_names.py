@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """File names of ccaches in `dir/`, in the form of DIR: ccaches.
 
 `tkt.X` is the ccache X where X does not begin with `tkt`; `tktY` is the ccache `tktY`.  libkrb5

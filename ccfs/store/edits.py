@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Changes of a ccache's content that the daemon makes itself, for FUSE files and KCM requests.
 
 Each is one step: the bytes are put together, then the ccache goes on under a new number.

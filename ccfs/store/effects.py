@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What steps of the store changed that the journal, the kernel and waiting clients must hear of.
 
 Knows numbers and names; never who hears of them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The refusals of the store, and the failures of its journal.
 
 Every refusal of a step is a `StoreError`; the layer above maps the class to an errno value or a KCM

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The event log: the text of the file `events`.
 
 The text grows at its end and is read by position.  The newest lines are kept; when older ones are

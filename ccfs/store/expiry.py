@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """When credentials expire, in the order in which events have to announce it.
 
 Knows end times and serial numbers; never ccaches, nor the clock.

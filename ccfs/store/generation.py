@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One run of bytes under one number, and the open files that refer to it.
 
 A generation is the current content of a ccache, or superseded: rewritten (the ccache goes on under

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The generations by their numbers: which are known, in which state, and when they are dropped.
 
 Knows what the kernel and the journal may still ask for; never how content changes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Serial numbers: one sequence for ccaches, generations, records and everything else of a store.
 
 Knows integers only.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One ccache in FILE format, and where its records are.
 
 An image is bytes that only ever hold a ccache, or the beginning of one: a header and a principal,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Open files: reading and writing the bytes of a generation.
 
 Knows what a write at an offset means for a ccache; never names or directories.

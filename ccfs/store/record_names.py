@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """File names of records, and what decides how they are listed.
 
 Knows the codec's outlines of records; never their keys and tickets, nor which names are taken.

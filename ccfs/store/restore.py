@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The content of a ccache from before a restart, with the same serial numbers and names.
 
 Knows saved values and the codec; never how a journal keeps them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Scratch: files and links that clients make beside what they are about to replace.
 
 A scratch file has a name in a ccache's directory or in `dir/` and belongs to no ccache: a client

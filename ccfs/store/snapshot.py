@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A store as values, as a journal reads it back after a restart."""
 
 from collections.abc import Sequence

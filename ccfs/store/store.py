@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The store: all of a user's ccaches, and the steps that change more than one part of it."""
 
 from collections.abc import Sequence

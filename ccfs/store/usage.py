@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many bytes and records the store has in memory, against the limits of the mount.
 
 Knows sizes and numbers; never what the bytes are.

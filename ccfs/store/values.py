@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The store's values: frozen; knows nothing else of the store."""
 
 from dataclasses import dataclass

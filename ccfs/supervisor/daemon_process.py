@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon of a supervisor as a process: forked, signalled, waited for.
 
 It is forked by a fork server, which has imported all that a daemon needs.  Knows one process at a

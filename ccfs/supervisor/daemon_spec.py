@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a supervisor runs: the daemons of one mount, and what each of them is given.
 
 Values and functions of the caller; nothing here starts anything.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Accept the KCM clients of one mount in the supervisor, and give their connections to daemons.
 
 A client that has connected stays connected when the daemon dies, and one may connect while there is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """New code in a running process: all of ccfs is imported again, and gets the state of the old code.
 
 A process that holds the descriptor of a FUSE connection can't run another program (execve(2)): for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A new mount after a daemon's death, on kernels that can't resend its requests to another daemon.
 
 The dead mount is replaced by a new one (`Mounter.replace`), and clients that wait for a reply look

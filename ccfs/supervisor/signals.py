@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What signals ask of a supervisor: to end (SIGTERM, SIGINT), or to go on with new code (SIGHUP).
 
 Knows signals and one timer; never what is supervised.

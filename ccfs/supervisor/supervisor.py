@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The loop of a supervisor: when the daemon of its mount dies, another one is started.
 
 The supervisor holds the descriptor of the FUSE connection, so that clients of a dead daemon wait

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The process that daemons are forked from: everything imported, nothing done, nothing touched.
 
 A child shares the memory of its parent as long as neither writes to it, and Python writes wherever

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What keeps a FUSE connection alive between two daemons: its descriptor, and the handover page.
 
 The process that starts daemons holds both.  The kernel ends the connection when its last descriptor

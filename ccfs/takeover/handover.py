@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The handover page: a little shared memory that one daemon of a mount leaves to the next.
 
 The journal has the steps that were made; the page says what was in progress.  The supervisor holds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM connections that are served by a daemon, and stay open when it dies.
 
 The supervisor (or ccfsd) keeps a descriptor of each, and gives it to one daemon after another.  A

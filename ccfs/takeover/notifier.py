@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The notifier: the daemon's child that makes file operations on the mount, which the daemon can't.
 
 A daemon that used its own mount would wait for itself.  The notifier opens a `changed` FIFO for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """When the next daemon starts after one has died, and when to give up.
 
 A daemon that was ready is replaced at once.  Starts that fail are repeated with pauses, each twice

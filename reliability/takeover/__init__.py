@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Kill the daemon under every kind of client: `python -m reliability.takeover`.
 
 A daemon that takes over a live mount must not be noticed: no error is tolerated.  Processes of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line of `python -m reliability.takeover`."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real Kerberos programs in loops, with a real KDC: each exit status and output is looked at.
 
 Knows commands and what they must print.  What each has besides its environment is in the mount.

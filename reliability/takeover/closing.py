@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What all that is held has in common: its ccaches, and a stack of what is to be closed.
 
 Knows no more of the mount than the ccaches that prepare() makes, one for each kind of use.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What stands in a ccache, and how it differs from what must stand there.
 
 Knows the credentials of tests/support/clients/python/records.py: session key and ticket follow

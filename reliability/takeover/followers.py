@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients that follow changes over the kills: `tail -f events`, `cat changed`, inotify."""
 
 import ctypes

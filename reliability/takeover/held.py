@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table of what users and programs hold open over an upgrade; parked.py has who waits."""
 
 from reliability.takeover import followers, locks, open_files, places

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A process that holds things open in the mount while daemons are killed, and looks at each later.
 
 Knows when to prepare and when to check; what is held is in held.py and parked.py.  Each check has a

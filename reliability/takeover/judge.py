@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read the writers' logs, and compare what they say was acknowledged with what is in the mount.
 
 Knows only the logs and the ccaches' bytes: it judges independently of what a writer believed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Kill the daemon, or run a command that replaces it, and wait until another one answers.
 
 Knows the daemon by `info` in the mount.  Every look at the mount is made by a child process with a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locks held over the kills: others are still kept out, and get in once they are released."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The log of one process: a line for each thing it did, written before and after it was done.
 
 Knows lines of JSON in a file on tmpfs, never what the steps mean.  A line is one write(2), so that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Open files: read, mapped or written in part before the kills, and the rest afterwards.
 
 Each class holds one thing, and changes only the ccache that it was given.  Knows what must still

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients that wait in the mount while nothing changes, over kills in a quiet time.
 
 Each is parked before the kills and must be woken by the first change after them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two clients in tight loops that write down how long they were left without an answer.
 
 One opens and reads `info` (never cached by the kernel), one asks by KCM on one open connection.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Directories held open, a shell in the mount, a container with a bind mount of it, its device."""
 
 import json

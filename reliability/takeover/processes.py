@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Processes that this program forks, each with a log, and their end within a bound.
 
 Knows processes, never what they do.  A process that hangs in the mount is left to the end of the

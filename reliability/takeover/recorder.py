@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A writer that writes down every step before it asks, and what came of it; no error is tolerated.
 
 Knows steps and what must be in the writer's own ccache afterwards; how a step is made is its way's

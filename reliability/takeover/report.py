@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The figures of a run, and whether they are what they must be.
 
 Knows the logs and the times of the kills; prints, and decides the exit status.

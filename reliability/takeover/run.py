@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One run: a mount, its clients, the kills, the checks, and nothing left of it.
 
 Knows in which order things happen.  The program itself looks at the mount only through

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the clients work: a mount made by `ccfs mount` (root's, a user's), or one of ccfsd's.
 
 Knows how either is started and ended, and how a process becomes a client of it.  The program itself

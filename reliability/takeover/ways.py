@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The eight ways to write: FILE twice, DIR, KCM twice, CCAPI, `credentials/`, and directory names.
 
 Each knows how its kind of client stores, removes and looks, and nothing of what must be there.

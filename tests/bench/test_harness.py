@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The harness of the benchmark: chance, bounds, counting, reports; no figure is judged here."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The benchmark in its short form, all parts of it: that it measures, not what."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The functions of the ccache table of CCAPI v3, each with every result that it can have."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Credentials and their iterators: order, survivors, ends, and records that others have written."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every line of the table in docs/user/ccapi.md, run in a shell, and what it must have done."""
 
 import contextlib

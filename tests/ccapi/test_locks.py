@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locks of the CCAPI: who gets which, who waits, and what becomes of them when somebody is gone."""
 
 import gc

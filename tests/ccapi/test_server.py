@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The CCAPI's server as a client finds it: none, the wrong one, a dead one, a new one."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One user in several sessions, and different users: who shares a server, and what a death leaves.
 
 The test plan of the 2008 design for Windows: threads and whole sessions are killed while they hold

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The whole of the CCAPI against a model in memory; several clients, each in its own thread."""
 
 import os

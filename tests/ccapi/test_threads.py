@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many clients at once, in threads and in processes: nothing is lost, nothing is torn."""
 
 import contextlib

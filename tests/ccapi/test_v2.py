@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The calls of CCAPI v2, each with every result that it can have."""
 
 import dataclasses

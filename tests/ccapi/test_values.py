@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What of the CCAPI client needs no mount: constants, records, names, times, the mount table."""
 
 import dataclasses

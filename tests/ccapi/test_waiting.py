@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """wait_for_change: nothing is lost, everybody wakes, and nobody asks over and over."""
 
 import os

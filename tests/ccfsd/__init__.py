@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Tests of ccfsd: sessions, supervision, restart, limits; most need root."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bad luck and bad will: what happens in between, and what a user can do to ccfsd."""
 
 import contextlib

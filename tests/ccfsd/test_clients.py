@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients of the control socket that mean no good, and those that suffer from none of it."""
 
 import os

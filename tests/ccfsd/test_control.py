@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The codec of the control protocol, and its client."""
 
 import os

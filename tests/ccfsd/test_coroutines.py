@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The coroutines of ccfsd: an exception costs one of them alone, a waiting one costs little."""
 
 import gc

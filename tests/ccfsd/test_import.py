@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The import at login, as the daemon does it: stored and kept before the source goes."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A user against the daemon that serves their mount: others wait for it, so nothing may work."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What one user may have of ccfsd, with as many uids as they like."""
 
 import contextlib

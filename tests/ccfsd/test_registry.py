@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What ccfsd remembers, as values, and as the file that the next one reads."""
 
 import json

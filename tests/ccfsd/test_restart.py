@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfsd --restart`: another program in place of the one that runs, and nobody notices."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The scope of systemd's that daemons are in: what is asked of busctl, and when nothing is."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sessions: what opens one, what ends it, and what is left then."""
 
 import os

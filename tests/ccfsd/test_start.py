@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The start of ccfsd: what it refuses, what it takes over, and who it was told to be."""
 
 import os

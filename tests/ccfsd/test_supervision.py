@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Daemons that die or hang, and a ccfsd that does."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What uses ccfsd without a login: the command, the CCAPI, KCM, and the import at login."""
 
 import os

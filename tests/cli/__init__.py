@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Tests of the commands and of what they print."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command line, and what a user is told when it can't be followed."""
 
 import argparse

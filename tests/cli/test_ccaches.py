@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs switch`, `destroy`, `wait` and `lock` on a real mount."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the command learns of the fate of the daemon it starts; the daemons here are made to fail."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs doctor`: each finding where it is due, on made-up machines and on real mounts."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs doctor` tells ccfs at the KCM socket from anybody else, and knows krb5.conf."""
 
 import contextlib

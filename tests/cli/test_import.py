@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs import` and `ccfs export` on a real mount, with ccaches that real programs made."""
 
 import errno

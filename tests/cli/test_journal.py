@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The journal as its user meets it: where it is kept, who gets it back, what is refused."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`ccfs list` on ccaches of a mount."""
 
 import json

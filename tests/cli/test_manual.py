@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The manual page and docs/user/commands.md have what the command has."""
 
 import argparse

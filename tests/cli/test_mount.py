@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The command on real mounts: making them, looking at them, taking them away."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The mount table and directories to mount on; no mount is made here."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which mount a command is about that names none, and what `ccfs export NAME -` writes."""
 
 import os

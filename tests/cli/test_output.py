@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the command prints, from text."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every command with each of descriptors 0 to 2 closed or full, and in narrow encodings."""
 
 import contextlib

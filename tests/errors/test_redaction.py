@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The policy for texts of exceptions: an unexpected one's type and places, never its message."""
 
 import json

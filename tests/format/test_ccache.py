@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole ccaches: vectors of other implementations, generated ones, and broken ones."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What other implementations read in the bytes that ccfs writes."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Configuration entries, as MIT krb5 and Heimdal write them."""
 
 from dataclasses import replace

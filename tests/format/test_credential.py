@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Records: coding, scanning, and those that are marked as removed."""
 
 import time

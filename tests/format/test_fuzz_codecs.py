@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The fuzzers of `reliability/` for a moment; figures: docs/developer/reliability.md."""
 
 import logging

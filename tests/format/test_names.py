@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """File names: one encoding for each name, and nothing else decodes."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Headers changed anywhere: what MIT's klist refuses is refused here, and the other way round."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Principals: their two forms against each other and against libkrb5."""
 
 import krb5

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The text of a credential: what docs/user/credential-text.md promises; it can't be forged."""
 
 import re

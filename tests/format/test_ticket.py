@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a ticket says of its key: real tickets, made ones, and garbage."""
 
 import time

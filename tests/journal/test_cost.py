@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a step writes to the journal, and when the journal is written anew."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Journals that are damaged, changed by hand, foreign or in use."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Steps that the journal has no room for, and steps in which the process is killed."""
 
 import contextlib

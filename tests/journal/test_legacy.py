@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Journals of versions 4 and 6, as killed daemons have left them: read once, then written anew.
 
 The vector of version 4 has a default with a KDC offset and one ccache more, and three steps that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a daemon finds in the journal that goes on where another one was killed.
 
 The kernel still has its open files, its inode numbers, and what it has read.

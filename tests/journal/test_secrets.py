@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Removed secrets are overwritten in the journal with the step that removed them."""
 
 import random

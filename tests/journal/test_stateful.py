@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The journal: what it gives back is what was kept, or an error, whatever happens to its file."""
 
 import contextlib

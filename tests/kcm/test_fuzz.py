@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The KCM fuzzer for a moment; docs/developer/kcm.md has the figures of a long run."""
 
 import pytest

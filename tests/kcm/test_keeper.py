@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who keeps the connections of KCM clients: each daemon has all of them, and ended ones go."""
 
 import contextlib

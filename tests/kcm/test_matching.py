@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which credentials a tag means: the rules of MIT's cc_retr.c and Heimdal's creds.c, as a table."""
 
 from typing import Any

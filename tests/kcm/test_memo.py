@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who asks the same again is told what was said before, until anything has changed."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Names and UUIDs as KCM has them."""
 
 import random

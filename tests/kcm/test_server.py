@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM on real sockets, in this process: many clients, bad ones, slow ones, vanishing ones."""
 
 import array

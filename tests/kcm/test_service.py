@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Requests answered over the store, without a socket: each opcode, each refusal, each effect."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon is killed at every instruction of a request, and another goes on with the connection.
 
 Each is a process of its own that serves one end of a connection with a real journal.  The client

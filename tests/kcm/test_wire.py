@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where requests begin and end in a stream: every cut, every length, and nothing kept too long."""
 
 import itertools

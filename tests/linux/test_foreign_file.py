@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Taking a file over that somebody has left: only one that is the caller's own, and only once."""
 
 import fcntl

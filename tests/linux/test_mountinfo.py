@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parser of the mount table, on lines and on the table of this process."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Record locks between two open file descriptions, and by process."""
 
 import os

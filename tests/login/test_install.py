@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`make install`: what is put where, that nothing else is touched, and that it works from there."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """pam_ccfs.so alone: a stand-in for ccfsd that answers as a test wants, or not at all.
 
 Nothing is mounted but a tmpfs where a mount would be; test_login_* has the real parts.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`mount -t ccfs` and fstab: root mounts, the user's process serves, a keeper replaces it."""
 
 import os

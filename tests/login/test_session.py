@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real logins with a real ccfsd: the variable, the tickets, what sessions share, what is left.
 
 After every test nothing may be left of the users: no mount, process, ticket or file.

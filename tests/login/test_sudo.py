@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sudo and `systemd --user` beside a login's mount: whose KRB5CCNAME a program gets."""
 
 import os

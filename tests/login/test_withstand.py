@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whatever goes wrong, a login succeeds, soon, with what it brought; and nothing is left of it.
 
 "Soon" is BOUND for one call of the module at most: its own deadline of a second, and a machine that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Attacks on the way a mount is made, replaced and taken away, by a user and by chance.
 
 The attacker is a real user; root's mounts and all that is attacked are in a mount namespace of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Nobody sees what is no longer so: after each change every name shows the new state at once.
 
 With caching on, through the kernel and behind it, from several processes.  A reader in the middle

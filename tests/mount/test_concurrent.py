@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Several processes at one ccache: nothing is lost, nothing torn, nobody disturbed."""
 
 import contextlib

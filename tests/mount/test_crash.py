@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Daemons that are killed, stopped and cut off: who waits goes on, and nothing is lost.
 
 Every mount here is one in the background with its parent process, as users have it.

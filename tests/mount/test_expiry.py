@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A credential that expires is announced, and inotify hears of it although nobody did anything."""
 
 import time

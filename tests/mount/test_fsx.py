@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Scratch files under random reads, writes, truncations and mappings hold what they should.
 
 `python -m reliability.files --only fsx` does it for longer.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """gokrb5 loads a ccache and gets a service ticket with it."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Heimdal's programs on FILE: and DIR:, compared with the same run on tmpfs.
 
 With KRB5CCNAME=DIR:... the programs of Heimdal 7.8 (Debian 12) crash on any file system where they

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """curl --negotiate with a ccache against a web server on loopback."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Access of real users in real namespaces, compared with the table of docs/admin/isolation.md."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The JDK's own Kerberos reads a ccache and uses it."""
 
 import pytest

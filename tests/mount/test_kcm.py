@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM of a real mount: its socket, what others hear of a change, and what it does under load."""
 
 import contextlib

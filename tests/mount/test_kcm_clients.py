@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """MIT's and Heimdal's own programs with KCM: ccaches, and what they send, opcode by opcode.
 
 Heimdal 7.8 knows no other socket than /var/run/.heim_org.h5l.kcm-socket, so its programs run in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What libkrb5 expects of a collection, by its own calls: names that stay, a default that leads."""
 
 from pathlib import Path

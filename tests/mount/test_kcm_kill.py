@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Connections of KCM clients over the deaths of daemons: they stay, nothing is lost or doubled."""
 
 import os

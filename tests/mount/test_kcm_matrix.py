@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One store: what is done through FILE, DIR, KCM or the CCAPI is seen through each, and by ls, cat.
 
 Each way to write does all of it: ccaches, credentials, configuration, the KDC's offset, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """KCM of a real mount beside all else: other writers, refreshes, daemons that die."""
 
 import contextlib

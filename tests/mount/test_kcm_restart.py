@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The socket of KCM clients while one daemon follows another, and when there will be none.
 
 Every mount here is one in the background with its parent process, as users have it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a mount must withstand: its limits, and bytes that are nothing anybody should write."""
 
 import errno

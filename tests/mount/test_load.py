@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon under more requests than it can answer: it ends, keeps time and wakes who waits.
 
 Both loops, our own and trio's as it comes, must do all of it.

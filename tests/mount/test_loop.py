@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The loop under the daemon, with a pipe in place of the FUSE device.
 
 What matters is who gets a turn, never how long it takes: nobody is left out while there are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """MIT's own programs on FILE: and DIR:, compared with the same run on tmpfs."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the suites of other projects do with ccaches, in the forms that once found a fault here.
 
 kstart's options for modes and owners, MIT's t_crossrealm with its copies beside a ccache, and what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Python's Kerberos modules on the same file: krb5, gssapi, impacket, minikerberos."""
 
 import pytest

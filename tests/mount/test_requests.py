@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How often libkrb5 has to ask the daemon: what the kernel can know by itself it knows.
 
 The client waits for each of these; releases and forgets, which nobody waits for, are not counted.

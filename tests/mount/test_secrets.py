@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Known secrets are looked for wherever they must not be, in whatever form bytes are printed."""
 
 import base64

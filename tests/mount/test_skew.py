@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A KDC whose clock is ten minutes off: MIT's and Heimdal's clients by every face.
 
 A KDC refuses what is over five minutes old.  What its clock is off by is in the ccache, and each

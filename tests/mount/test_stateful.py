@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A ccache's directory in a mount against an ordinary directory: whatever one does, it is the same.
 
 Each step is done in both, and its result or errno compared; after each step everything that can be

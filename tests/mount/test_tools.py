@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ordinary tools in a mount: what they are used for happens, or they say why not.
 
 Each of these once failed, ended never, or said that it had done what it had not.

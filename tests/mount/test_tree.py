@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mount in the hands of a user: what DESIGN says that each operation means, with real tools."""
 
 import contextlib

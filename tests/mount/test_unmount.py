@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The end of a mount: whatever ends it, nothing of it is left and nobody is left waiting."""
 
 import contextlib

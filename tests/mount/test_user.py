@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An ordinary user's own mount, through fusermount3: nothing about it needs root."""
 
 import os

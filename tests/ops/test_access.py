@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who may: the owner, root where the mount was made so, nobody else, in whatever handler."""
 
 import errno

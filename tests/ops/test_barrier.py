@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The barrier: whatever happens in a handler, the mount goes on and nothing secret is logged."""
 
 import errno

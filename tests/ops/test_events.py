@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the outside hears of: the log of changes, who polls it, who waits, the texts about it."""
 
 import errno

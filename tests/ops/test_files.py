@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What opening, writing and removing files does to the store."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a limit does: a step is refused, an event says so, nothing that is there is harmed."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HandleNumbers of open files: what they say, and that no two files that are open have the same."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Renames: every pair of kinds is carried out or refused with EPERM, never EXDEV.
 
 `mv` would copy after EXDEV, and a copy has another identity.

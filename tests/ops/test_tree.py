@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table: what names there are, and that lookup, getattr and readdir say the same of them."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Documents name only what exists: files, modules, classes, tests, headings, make's targets."""
 
 import ast

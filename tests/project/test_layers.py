@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Imports go one way: cli -> daemon -> ops -> store -> format.
 
 A part is a package or module right below ccfs/. The table says what each may import of ccfs and of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The scripts behind `make`: in a path with spaces, and where packages can't be installed."""
 
 import os

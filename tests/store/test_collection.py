@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The collection: default, order, names, moves, change times and identifiers."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a step costs, by counting: storing one credential is the same work in any ccache.
 
 Every call of a function is counted, and the memory that is taken; nothing is timed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The limit on the number of credentials, at every way into the store."""
 
 from collections.abc import Callable

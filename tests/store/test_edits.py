@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Edits by the server: credentials, configuration, principal, offset; old versions; file names."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The log of changes: what a line says, how much is kept, and positions that stay true."""
 
 import re

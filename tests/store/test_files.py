@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Open files: appends from wherever, incomplete records, and writes by those who know less."""
 
 from collections.abc import Callable

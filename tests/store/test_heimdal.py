@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Heimdal removes a credential by clearing its end time in place: the store sees that it is gone.
 
 The two ccaches are Heimdal's own, before and after `kdestroy --credential`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Images: indexing while bytes come in, changes in place, and refusals that change nothing."""
 
 import random

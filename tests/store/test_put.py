@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole ccaches put in place in one step: what login and the import bring."""
 
 import pytest

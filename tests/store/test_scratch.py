@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Scratch: files beside a ccache, what becomes of them, and when they go."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The store against a plain model: whatever is done in whatever order, both hold the same.
 
 The model has, for each ccache, its principal, offset and live records, and for each open file the

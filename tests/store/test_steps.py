@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Steps of the store that KCM asks for: each happens, or nothing does."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A ccfs in the background with its parent process, as users have it, and nothing left of it.
 
 Knows processes and the mount table, never what is in a mount.

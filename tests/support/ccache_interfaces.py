@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """All ways to one store: FILE, DIR, KCM and the CCAPI to write, these and ls and cat to read.
 
 Each way to write does all of it: ccaches, credentials, configuration, the KDC's offset, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where a test keeps ccaches: a ccfs mount, or its twin, ordinary directories on tmpfs.
 
 This file knows paths and residuals, never Kerberos. A client must not be able to tell the two

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What tests of the CCAPI share: short words for refusals, records, threads and who waits.
 
 This file knows the client's interface, and of a mount no more than how it is started and asked.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mount for all tests of a module, and a context on it that finds it empty."""
 
 import os

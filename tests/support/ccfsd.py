@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A ccfsd for tests, in a place where it can do no harm, and nothing of it left behind.
 
 This file knows namespaces, processes and the control protocol, never what is in a mount.  The place

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Clients of a ccfsd: what users do in the mounts that it makes for them.
 
 Knows paths below /run/ccfs and commands that users run, never how ccfsd does its work.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A ccfsd that the tests of a module share, with the project where every user can read it."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs a client program in a clean environment, within a bound, and keeps what it printed.
 
 This file knows processes and text, never ccache bytes. `transcript` is what two places are

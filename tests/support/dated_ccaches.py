@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ccaches of tickets that ended long ago, or end long after any test."""
 
 from ccfs.format.ccache import Ccache, Header, encode_ccache

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The file system without a mount: `Operations` called as pyfuse3 calls them.
 
 Knows handlers and their arguments, never a kernel.  What the kernel does (it resolves paths, and

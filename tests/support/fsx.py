@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A file under random reads, writes, truncations and mappings, against what it should hold.
 
 In the manner of fsx (Apple and NeXT): one model in memory, one file, many ways to get at it.  This

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The imports of Python files, read from their text: which file imports which, and circles.
 
 Imports at any depth count, those below `if TYPE_CHECKING` and in functions too: a circle is one for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Watching a directory with inotify(7), as a client does."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Users who try to get at a mount: a place where each of them is what he claims to be.
 
 This file knows users and namespaces, never what is in a mount.  Everything happens in a mount

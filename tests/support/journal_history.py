@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random histories of a store in which each step has a secret of its own.
 
 Knows all kinds of steps of the store; never what the journal makes of them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One step of each kind that the store can make, for tests of what a journal makes of it.
 
 Knows the store's methods; each step is made on the two ccaches of `prepared`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Stores with a journal, and what must survive the end of the process that has them.
 
 Knows the store and its journal from the inside; never where a daemon keeps a journal.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A KCM client of the tests, and what its messages are made of.
 
 Knows the protocol from the client's side, by its own words; never the server's code.

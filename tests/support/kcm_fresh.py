@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Cached replies are equal to those that would be made now.
 
 Knows the service's cache and its table of opcodes; never a socket.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Between KCM clients and their server: passes everything on, and writes the opcodes down.
 
 Knows lengths and opcodes; never what a message holds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A real KDC on loopback, once for a test session.
 
 This file knows principals, keytabs and krb5.conf; it never knows where a test keeps its ccache.

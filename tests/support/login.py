@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A place to log in: a namespace with users, PAM files, /run, /dev and a log of its own.
 
 This file knows namespaces, users, PAM's files and syslog; never what ccfsd does, nor a credential.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ways to log in, and what a session says of itself; a running ccfsd.
 
 This file knows sshd, su, login and their like, and the Kerberos programs a session runs; never how

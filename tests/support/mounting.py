@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A real ccfs mount for a test, and nothing of it left behind.
 
 This file knows processes, the mount table and fusectl, never what is in a mount. A test may hang

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the project's files are that tests read or run."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the kernel says of processes: /proc and pidfds.
 
 Knows process ids, never what a process is for.

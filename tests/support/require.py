@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Says whether a client that a test needs is installed.
 
 This file knows names of programs and of Debian packages, never Kerberos and never the mount.

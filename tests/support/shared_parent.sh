@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Run in a mount namespace of its own: shared_parent.sh DIRECTORY PYTHON
 # A "container" has the parent directory of the mount by a bind mount with slave propagation; it
 # prints the server's id before and after the daemon is killed, as the container sees it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Uses of a mount as a user makes them: commands of a shell, and what one can wait for.
 
 Knows processes and the mounts that tests share, never what a ccache is.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the store are made of: records, ccaches, stamps, and the store's invariants.
 
 Knows the store from the inside; never a mount, a clock or a FUSE handle.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Generated values of the format, for the property tests.
 
 Knows what values the types can hold, the odd ones too; never the bytes that stand for them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The test vectors: ccaches that other implementations made, good and broken.
 
 Knows the names of the vectors, never what a test expects of them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon whose clients can die between its look for a request and its read.
 
 Knows the loop from the inside.  Run as `python -m tests.support.withdrawing MOUNTPOINT`: it says

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon that is killed is not noticed: a small form of `python -m reliability.takeover`.
 
 Every client here tolerates no error at all, and whatever is held open must be alive afterwards.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What reliability/takeover finds in made-up logs: lost, doubled and torn steps, gaps, errors."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Restarts: the pauses between them, and the end of patience.  No process, no clock."""
 
 from ccfs.takeover.restart_policy import FIRST_PAUSE, PATIENCE, RestartPolicy

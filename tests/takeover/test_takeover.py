@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon that dies is replaced by one that takes its mount over: poison, hanging, new versions.
 
 The programs that are mounted here are `ccfs` with a fault in it, or another version of it.

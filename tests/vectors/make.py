@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Makes the ccaches of this directory, each with the implementation that its name says.
 
 Knows how real Kerberos programs are run, never the format.  It needs a KDC and programs that can't

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checks of ccfsd: its control socket, whether it answers, its units, the line for PAM.
 
 Knows the files that `make install` and an administrator install; never what ccfsd does.

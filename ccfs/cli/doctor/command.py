@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run all checks and print their results.
 
 Knows which checks there are; never how one works, nor how a mount serves.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The result of one check of `ccfs doctor`.  Knows words; never how they were found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checks of a mount's journal: private to its owner, and in memory.
 
 Knows the journal's file and its directory; never what a journal holds.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which process serves `KCM:` on the machine, and whether it is ccfs.
 
 Knows a socket and /proc; never the KCM protocol.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read settings of [libdefaults] from krb5.conf.
 
 Knows the form of krb5.conf(5) and where MIT's libkrb5 looks for it; never what a setting means.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Check that Kerberos programs started from this shell use the mount.
 
 Knows KRB5CCNAME, krb5.conf and the forms of FILE, DIR and KCM residuals; never a ccache.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The machine as one user sees it: environment, krb5.conf, and the paths that checks read.
 
 Knows names and paths; never whether something is wrong with them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checks of the machine: what a mount needs of it, and where secrets might leak to a disk.
 
 Knows devices, limits and swap; never a mount.

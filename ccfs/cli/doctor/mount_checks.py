@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checks of a mount: its owner and options, its daemon's memory, its ccaches' times.
 
 Knows the mount table, /proc and the `info` files; never the bytes of a ccache.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Swap areas, and whether memory that is swapped out stays readable on a disk.
 
 Knows /proc/swaps and /sys/class/block; never whose memory it is.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Move the ccaches of a residual into the mount, as ccfsd does at login.
 
 Knows the order of the steps and the names that ccaches get; never the bytes of a ccache.  A source

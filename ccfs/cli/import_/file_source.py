@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sources of FILE: and DIR: residuals: ccaches in files, whose bytes are taken as they are.
 
 Knows files and libkrb5's layout of a DIR; never the mount that the ccaches go to.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sources of KEYRING: and KCM: residuals: ccaches that libkrb5 reads, by python-krb5.
 
 Knows python-krb5, which is optional and imported only here; never the mount that the ccaches go to.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Open the ccaches of a residual, whatever its type.
 
 Knows which type is read how; never the mount that the ccaches go to.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Residuals, the names of ccaches: `TYPE:REST`, or a path.
 
 Knows their form and where the default comes from; never a ccache.

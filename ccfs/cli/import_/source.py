@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One ccache to import: the protocol of both kinds of sources, and names for several.
 
 Knows names; never where a ccache comes from.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Go client: gokrb5, built once for a test session from Debian's packages, without network.
 
 This file knows the go command, never ccache bytes. Go compiles its own library at the first build,

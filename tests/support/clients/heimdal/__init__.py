@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Heimdal's programs, wherever they are installed, and how to run them.
 
 This file knows where programs are, never what they do to a ccache.

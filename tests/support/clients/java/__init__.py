@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Java client: the JDK's own Kerberos, compiled once for a test session.
 
 This file knows javac and java, never ccache bytes. Compiling needs a JDK; a JRE alone won't do.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A PAM module that stands before and after the one under test: `pam_probe.so set` sets errno,
  * `pam_probe.so tell` says what has become of it, in the PAM environment.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python clients: small programs that run as processes of their own, like any other client.
 
 This file knows how to start them, never what they do.

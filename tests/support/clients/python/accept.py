@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Accepts a GSS token with MIT's library and says who it came from.
 
 Reads the base64 of an initial token from standard input; the service's keytab is KRB5_KTNAME.

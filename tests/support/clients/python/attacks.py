@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Attacks on mounts: `attacks.py NAME`, as root in a mount namespace of its own.
 
 Each prints "held" when ccfs has withstood it, and ends with an AssertionError when not.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Changes a ccache over and over: `churn HOW PATH NAME COUNT`.
 
 HOW is `initialize` (libkrb5 initializes it and stores three credentials), `store` (libkrb5 stores

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A whole GSS handshake between an initiator and an acceptor, with mutual authentication.
 
 The initiator uses KRB5CCNAME, the acceptor KRB5_KTNAME; the argument is the service

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tries everything that somebody might try with a mount and its daemon, and says what came of it.
 
     intruder.py use TOP PID                 everything by path, and with the process

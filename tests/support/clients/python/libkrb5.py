@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Does with a ccache what an application does that links libkrb5, in one process.
 
 Arguments: the principal, its keytab, the service (HTTP/localhost); the ccache is KRB5CCNAME.

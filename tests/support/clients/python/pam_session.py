@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A program that logs somebody in: `pam_session.py SERVICE USER`, commands on stdin as JSON lists.
 
 This file knows libpam and what a process has that a module must leave alone.  Every command gets an

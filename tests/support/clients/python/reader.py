@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reads a ccache over and over until its standard input ends: `reader HOW PATH`.
 
 HOW is `libkrb5` (iterates with a cursor), `locked` (reads the bytes under a shared POSIX lock),

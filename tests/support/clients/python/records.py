@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Made-up ccaches whose every credential can be checked, written independently of ccfs.
 
 This file knows the FILE format, version 4 (MIT's ccache_file_format document), and nothing else.

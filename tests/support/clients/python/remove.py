@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Removes the credential for a server (HTTP/localhost@REALM) from KRB5CCNAME, as libkrb5 does it.
 
 libkrb5 overwrites the credential in place, so that the ccache keeps its length.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A web server that lets in whoever authenticates with SPNEGO (RFC 4559), for a test on loopback.
 
 Prints "port: N" once it listens on 127.0.0.1, and ends with its standard input. GET answers 401

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """impacket with a ccache: `load PATH` or `save PATH COPY`.
 
 `load` prints the principal, the servers, and what impacket makes of the TGT. `save` writes what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Stores credentials one after the other, then says how many: `writer HOW PATH NAME COUNT`.
 
 HOW is `libkrb5` (krb5_cc_store_cred) or `append` (one O_APPEND descriptor for all, each credential
