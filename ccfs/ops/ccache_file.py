@@ -31,6 +31,8 @@ class Bytes(Node):
         if opening.truncate:
             fs.store.open_files.truncate(generation, 0, opening.at)
         superseded = opened if opened is not generation else None
+        if superseded is not None:
+            fs.kernel_cache.redirected.add(superseded.number, generation.number)
         return open_generation(fs, generation, opening, superseded)
 
     def reopen(self, fs: FileSystem, serial: int, opening: Opening, number: int) -> Handle:

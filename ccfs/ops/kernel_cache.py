@@ -8,6 +8,7 @@ from ccfs.ops.cached_inodes import CachedInodes
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.ops.invalidation import stale, stale_records
 from ccfs.ops.notifications import Notifications
+from ccfs.ops.redirected_opens import RedirectedOpens
 from ccfs.ops.reissued_inodes import ReissuedInodes
 from ccfs.ops.stale_retries import StaleRetries
 from ccfs.ops.waiters import Waiters
@@ -41,6 +42,7 @@ class KernelCache:
         self.lookups: dict[int, int] = {}
         self._in_reply = 0
         self.inodes = CachedInodes(self._store.last_serial if taken_over else 0)
+        self.redirected = RedirectedOpens(committer.notes)
         self.reissued = ReissuedInodes(committer.notes)
         retry_until = committer.clock() + RETRY_SECONDS if taken_over else 0.0
         self.retries = StaleRetries(committer.clock, retry_until)
@@ -74,6 +76,7 @@ class KernelCache:
             self.lookups[serial] = left
         elif slot is _BYTES:
             self.retries.forget(serial)
+            self.redirected.forget(serial)
             self._store.generations.forget(serial)
         else:
             self._waiters.fifos.discard(serial)

@@ -60,13 +60,14 @@ def resume(fs: FileSystem, handover: Handover, last: Effects | None) -> None:
 
 
 def _forget_unopened(fs: FileSystem) -> None:
-    """Forget superseded generations that no client has open: the kernel has no inode of them.
+    """Forget superseded generations that no client has open: the kernel has no inode of them."""
+    generations = fs.store.generations
 
-    A file may be open by an older number of its ccache than that of its bytes.
-    """
-    contents = fs.store.generations
-    has_inode = fs.notifications.has_inode
-    known = [n for n in contents.numbers() if has_inode(Ref(n, Slot.BYTES).inode)]
-    for number in contents.unopened(known):
-        contents.forget(number)
+    def has_inode(number: int) -> bool:
+        return fs.notifications.has_inode(Ref(number, Slot.BYTES).inode)
+
+    opened = fs.kernel_cache.redirected.prune(has_inode)
+    opened.update(filter(has_inode, generations.numbers()))
+    for number in generations.unopened(opened):
+        generations.forget(number)
     fs.committer.commit_or_warn()

@@ -5,7 +5,7 @@ Knows what the kernel and the journal may still ask for; never how content chang
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from ccfs.format.dialect import Dialect
@@ -144,23 +144,9 @@ class Generations:
         if not generation.has_name and not generation.open_count:
             self.drop(generation)
 
-    def unopened(self, known: list[int]) -> list[int]:
-        """The numbers that no client can have open, where the kernel knows the numbers `known`.
-
-        A file may be open by an older number of its ccache than that of its bytes.
-        """
-        oldest: dict[int, int] = {}
-        for number in sorted(known, reverse=True):
-            owner = self._by_number[number].owner
-            if owner is not None:
-                oldest[owner] = number
-        known_numbers = {*known}
-        return [
-            number
-            for number, generation in self._by_number.items()
-            if number not in known_numbers
-            and (generation.owner is None or oldest.get(generation.owner, number) >= number)
-        ]
+    def unopened(self, opened: Set[int]) -> list[int]:
+        """The numbers that no client can have open; `opened`: those that one may have open."""
+        return [number for number in self._by_number if number not in opened]
 
     def presume_open(self) -> None:
         """Take every generation for open: clients may have opened it before a restart.

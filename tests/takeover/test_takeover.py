@@ -176,6 +176,20 @@ def test_reissued_directories_and_set_times_survive_kill(tmp_path: Path) -> None
             file.write("7")
 
 
+def test_takeovers_keep_only_superseded_bytes_that_are_open(tmp_path: Path) -> None:
+    """A client that reads an old generation keeps that one, not all that came after it."""
+    with program(tmp_path, "") as here:
+        ccache = here.path / "default"
+        with (ccache / "ccache").open("rb") as reader:
+            for offset in range(5):
+                (ccache / "kdc_offset").write_text(f"{offset}")
+                os.kill(here.pid(), signal.SIGKILL)
+            (ccache / "kdc_offset").write_text("-1")
+            used = int(here.info()["bytes"])
+            assert used == len(IMAGE) + len((ccache / "ccache").read_bytes())
+            assert reader.read() == IMAGE
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
