@@ -47,7 +47,11 @@ class Connection:
     """
 
     def __init__(
-        self, connected: socket.socket, peer: Peer, user: int | str, save: Callable[[], object]
+        self,
+        connected: socket.socket,
+        peer: Peer,
+        user: int | str,
+        save: Callable[[], Awaitable[object]],
     ) -> None:
         self.socket = connected
         self.peer = peer
@@ -64,8 +68,7 @@ class Connection:
 
     async def reply(self, data: bytes) -> bool:
         """Send the reply, once what it promises is saved; False where the client is gone."""
-        await trio.lowlevel.checkpoint()  # what others change in this moment is saved with it
-        self._save()
+        await self._save()
         return self.send(data)
 
     def send(self, data: bytes) -> bool:
@@ -113,7 +116,7 @@ class Clients:
         background: Background,
         gate: Gate,
         handle: Callable[[Connection, Message], Awaitable[None]],
-        save: Callable[[], object],
+        save: Callable[[], Awaitable[object]],
     ) -> None:
         self.all: set[Connection] = set()
         self._background = background
@@ -162,12 +165,12 @@ class Clients:
 
     async def _next(self, connection: Connection) -> bytes:
         """The next request; b"" where the client is gone, or was quiet for too long."""
-        data: bytes | None = None
         with trio.move_on_after(QUIET):
-            while data is None:
+            while True:
+                if self._gate.is_open and (data := connection.receive()) is not None:
+                    return data
                 await self._gate.wait_readable(connection.socket)
-                data = connection.receive()
-        return data or b""
+        return b""
 
     async def _answer(self, connection: Connection, answer: Answer) -> None:
         """Have a request answered, and see meanwhile whether the client disconnects."""
@@ -201,6 +204,8 @@ async def _watch(connection: Connection) -> None:
     """Disconnect a client that sends a second request, or goes, before it has the reply."""
     data = None
     while data is None:
+        if connection.is_closed:
+            return
         try:
             await trio.lowlevel.wait_readable(connection.socket)
         except trio.ClosedResourceError:

@@ -43,7 +43,8 @@ class Gate:
     async def wait_readable(self, descriptor: socket.socket) -> None:
         """Wait until the gate is open and there is something to read."""
         while True:
-            await self._opened.wait()
+            if not self.is_open:  # Event.wait takes a turn of the scheduler even when it is set
+                await self._opened.wait()
             await trio.lowlevel.wait_readable(descriptor)
             if self.is_open:
                 return

@@ -287,6 +287,12 @@ class Mounts:
         self._saved, self._first_unsaved = self.registry, first_unsaved
         return True
 
+    async def save_before_reply(self) -> None:
+        """Save what has changed, with what other coroutines change in this moment."""
+        if self.registry is not self._saved:
+            await trio.lowlevel.checkpoint()
+            self.save()
+
     async def keep_saved(self) -> None:
         """Save each change of the registry, also one that no client waits for."""
         while True:

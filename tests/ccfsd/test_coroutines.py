@@ -21,6 +21,7 @@ from ccfs.ccfsd.registry import Owner
 from ccfs.ccfsd.settings import Settings
 from ccfs.ccfsd.waiters import NotServedError, Waiters
 from ccfs.control.messages import Message
+from ccfs.errors import UserError
 
 SECONDS = 20.0
 
@@ -95,15 +96,20 @@ async def received(client: socket.socket) -> bytes:
         return client.recv(5000)
 
 
+async def no_checkpoint() -> None:
+    """Have nothing to save."""
+
+
 @asynccontextmanager
 async def serving(
     handle: Callable[[Connection, Message], Awaitable[None]],
+    save: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
 ) -> AsyncIterator[tuple[Listener, Clients, Gate]]:
     """Clients are served as `handle` says."""
     listener, gate = Listener(), Gate()
     try:
         async with trio.open_nursery() as nursery:
-            made = Clients(Background(nursery), gate, handle, lambda: True)
+            made = Clients(Background(nursery), gate, handle, save)
             nursery.start_soon(made.accept, listener.socket)
             yield listener, made, gate
             nursery.cancel_scope.cancel()
@@ -128,6 +134,27 @@ def test_exception_in_request_costs_its_client_alone(caplog: pytest.LogCaptureFi
 
     run(scene)
     assert_logged(caplog)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_refused_client_is_disconnected(caplog: pytest.LogCaptureFixture, waits: bool) -> None:
+    """Whether the refusal comes at once or after a while; nothing is logged."""
+
+    async def refuse(connection: Connection, request: Message) -> None:
+        if waits:
+            await trio.sleep(0.01)
+        raise UserError("no")
+
+    async def scene() -> None:
+        async with serving(refuse, save=no_checkpoint) as (listener, made, _):
+            client = listener.connect()
+            assert await listener.ask(client, b"x") == b"error no"
+            assert await received(client) == b""
+            await trio.testing.wait_all_tasks_blocked()
+            assert not made.all
+
+    run(scene)
+    assert not caplog.text
 
 
 def test_exception_in_accept_costs_that_connection_alone(

@@ -273,6 +273,7 @@ def ccfsd_host() -> Iterator[CcfsdHost]:
             made.log.touch()
             try:
                 yield made
+                assert not made.lines("unforeseen")
             finally:
                 made.end()
         finally:
