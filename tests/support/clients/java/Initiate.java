@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 import com.sun.security.auth.module.Krb5LoginModule;
 import java.security.PrivilegedExceptionAction;
 import java.util.Base64;
