@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+
 // Writes a ccache as the JDK does: java MakeCcache.java PRINCIPAL PASSWORD SERVICE FILE
 // It knows the JDK's own Kerberos, never the format; see README.
 

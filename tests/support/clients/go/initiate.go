@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+
 // Initiate loads a ccache with gokrb5, gets a service ticket with it, and makes a GSS token of that.
 //
 // Arguments: krb5.conf, the ccache's path, the service (HTTP/localhost). Prints "principal: NAME",
