@@ -239,14 +239,20 @@ class CcfsdHost:
         return not (left or self.mounts() or {*self.processes()} - ours)
 
     def end(self) -> None:
-        """Kill everybody there."""
+        """Kill all processes there, also daemons that ccfsd starts for killed ones meanwhile."""
         for leader in self.leaders:
             leader.end()
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        wait_until(self._kill_all, "a process stays")
         for process in self.started:
             process.wait(SECONDS)
+
+    def _kill_all(self) -> bool:
+        """Kill all processes there; returns whether there were none."""
+        pids = self.processes()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
 
 
 @contextlib.contextmanager
