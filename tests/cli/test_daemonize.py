@@ -167,5 +167,8 @@ def test_unexpected_end_is_logged_without_message(caplog: pytest.LogCaptureFixtu
     except ValueError as error:
         status = daemonize._log_end(error)
     assert status == Exit.UNEXPECTED
-    assert "the daemon ends: ValueError at test_an_unforeseen_end" in caplog.text
+    assert (
+        "the daemon ends: ValueError at test_unexpected_end_is_logged_without_message"
+        in caplog.text
+    )
     assert "the session key" not in caplog.text
