@@ -47,7 +47,7 @@ TITLES = {
     "many at once": "Many at once",
     "looking around": "ls -l and cat, as whole processes",
     "processor time an operation": "Processor time of the server for an operation",
-    "idle processor time": "Processor time of the server while nobody asks",
+    "idle processor time": "Processor time of an idle server",
     "memory": "Memory of the server (proportional set size)",
     "start": "Start of the server",
 }

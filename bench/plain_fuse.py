@@ -3,8 +3,8 @@
 
     python -m bench.plain_fuse MOUNTPOINT
 
-What somebody would write in an afternoon, to measure against: it has the timeouts and the page
-cache that ccfs has, and neither a journal nor events, checks nobody and understands no byte.
+The baseline to measure against, about a day's work: it has the timeouts and the page
+cache that ccfs has, no journal and no events; it checks no caller and parses no content.
 """
 
 import errno

@@ -3,8 +3,8 @@
 
     python -m bench.plain_kcm SOCKET
 
-What somebody would write in an afternoon, to measure against: it trusts its clients, knows no
-limits and no files, tells nobody of changes and keeps nothing.
+The baseline to measure against, about a day's work: it trusts its clients, has no
+limits and no files, announces no change and persists nothing.
 """
 
 import os
@@ -34,7 +34,7 @@ class Cache:
 
 
 class Server:
-    """All ccaches of whoever connects."""
+    """All ccaches, shared by all clients."""
 
     def __init__(self) -> None:
         self.caches: dict[bytes, Cache] = {}

@@ -19,7 +19,7 @@ from bench.machine import Machine, describe
 from bench.measure import Bench, Results, reason
 from bench.options import scale
 from bench.peers import BY_KEY, PEERS
-from bench.peers.base import MissingError, Peer, Server, Site
+from bench.peers.base import MissingError, Peer, Server, Workspace
 from bench.report import goal_table, tables
 from bench.scale import PARTS, WORKS, Scale
 from bench.work import crowd, growth, listing, operations, processes, requests, servers, wire
@@ -41,9 +41,9 @@ class Run:
     directory: Path
     kdc: Kdc | None = None
 
-    def site(self, part: str) -> Site:
+    def workspace(self, part: str) -> Workspace:
         """A fresh directory for a part."""
-        return Site(self.directory, self.kdc.port if self.kdc else None).below(part)
+        return Workspace(self.directory, self.kdc.port if self.kdc else None).below(part)
 
     def rounds(self) -> Bench:
         """The same for figures of which each is made of many operations."""
@@ -53,12 +53,12 @@ class Run:
     def started(self, part: str, only: Sequence[str] = ()) -> Iterator[Servers]:
         """The peers that start; of the others, why they don't."""
         there: dict[str, Server] = {}
-        site = self.site(part)
+        workspace = self.workspace(part)
         with contextlib.ExitStack() as stack:
             for peer in self.chosen:
                 if not only or peer.key in only:
                     try:
-                        started = peer.start(site.below(peer.key))
+                        started = peer.start(workspace.below(peer.key))
                         there[peer.key] = stack.enter_context(started)
                     except Exception as error:
                         self.left_out(peer, error)
@@ -122,7 +122,7 @@ def _servers(run: Run) -> None:
 def _starts(run: Run) -> None:
     serving = [peer.key for peer in run.chosen if peer.key not in ("file", "dir", "keyring")]
     serving = [key for key in serving if key not in run.bench.results.missing]
-    servers.starts(run.rounds(), serving, run.site("starts"))
+    servers.starts(run.rounds(), serving, run.workspace("starts"))
 
 
 DOES: dict[str, Callable[[Run], None]] = {

@@ -275,7 +275,7 @@ class Crowd:
         self.good = kcm.Client(path)
 
     def step(self) -> None:
-        """One message by somebody."""
+        """Send one message from a client chosen at random."""
         choose = self.choose
         if len(self.clients) < 40 or not choose.randrange(30):
             self._connect()

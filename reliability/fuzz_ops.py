@@ -139,7 +139,7 @@ DIRECTORIES = [
 ]
 TARGETS = [b"caches/a", b"caches/tkt/", b"/", b"..", b"caches/absent", b"x" * 5000, b"\0"]
 INSIDE = [b"caches/a", b"caches/tkt/", b"caches/absent", b"lock", b"x" * 5000]
-"""Where links in a mount point: whoever follows one must not come out at another file system."""
+"""Targets of links in a mount: none leads to another file system when it is followed."""
 MODES = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_APPEND, os.O_WRONLY | os.O_TRUNC]
 OFFSETS = [0, 0, 0, 1, 100, len(IMAGE), 4096, 1 << 31, (1 << 62)]
 
@@ -361,7 +361,7 @@ class Sequence:
 
 
 class Woken:
-    """Somebody who polls."""
+    """A poll handle that ignores its notification."""
 
     def notify(self) -> None:
         pass

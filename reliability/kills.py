@@ -104,7 +104,7 @@ def _start(writer: writers.Writer) -> tuple[int, int]:
 
 
 def _witness(run: Run) -> tuple[object, ...]:
-    """The identities and bytes of a ccache that nobody touches, and the list of all."""
+    """The identities and bytes of a ccache that no writer changes, and the list of all."""
     directory = run.here.path / "caches" / "witness"
     ident = [s for s in (directory / "info").read_text().splitlines() if s.startswith("id:")]
     ids, image = (directory / "ids").read_bytes(), (directory / "ccache").read_bytes()
@@ -123,22 +123,22 @@ def _kill(run: Run) -> None:
     """Kill the daemon at a random moment and wait until another one answers."""
     time.sleep(run.random.random() * 0.3)
     old = run.here.info()
-    keeper = parent(int(old["pid"]))
+    supervisor_pid = parent(int(old["pid"]))
     began = time.monotonic()
     os.kill(int(old["pid"]), signal.SIGKILL)
     if run.random.random() < AGAIN:
-        began = _kill_replacement(run, keeper, int(old["pid"])) or began
+        began = _kill_replacement(run, supervisor_pid, int(old["pid"])) or began
     _, new = run.here.come_back(old["server_id"])
     run.times.append(time.monotonic() - began)
     assert float(new["start_time"]) >= float(old["start_time"])
     assert new["pid"] != old["pid"]
 
 
-def _kill_replacement(run: Run, keeper: int, dead: int) -> float | None:
+def _kill_replacement(run: Run, supervisor_pid: int, dead: int) -> float | None:
     """Kill the daemon that is just starting; returns when, None where it was not seen."""
     deadline = time.monotonic() + 2.0
     while time.monotonic() < deadline:
-        for pid in children(keeper):
+        for pid in children(supervisor_pid):
             if pid != dead:
                 time.sleep(run.random.random() * 0.25)
                 os.kill(pid, signal.SIGKILL)

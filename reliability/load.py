@@ -77,7 +77,7 @@ class Worker:
         self.writer.step(self.writer)
 
     def look(self) -> None:
-        """Read the ccache of somebody else: whole credentials, perhaps the beginning of one."""
+        """Read another writer's ccache: whole credentials, perhaps the beginning of one."""
         name = self.random.choice(os.listdir(self.mount / "caches"))
         image = (self.mount / "caches" / name / "ccache").read_bytes()
         records.servers_in(image, complete=False, removed=True)

@@ -2,7 +2,7 @@
 """Many users at once: how long they take to log in and out, and what their daemons cost.
 
 `python -m reliability.sessions --users 200`: a ccfsd in a namespace of its own, a session for each
-user opened at the same time, the memory of daemons and helpers (PSS, smaps_rollup), all sessions
+user opened at the same time, the memory of daemons and notifiers (PSS, smaps_rollup), all sessions
 closed, and whether anything is left.  Needs root.
 """
 
@@ -80,17 +80,17 @@ def crowd(host: CcfsdHost, count: int) -> None:
 
 
 def print_memory(daemons: list[int]) -> None:
-    """PSS of daemons and their helpers, each on the average."""
-    helpers = [
+    """PSS of daemons and their notifiers, each on the average."""
+    notifiers = [
         int(child)
         for pid in daemons
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     ]
-    rest = {"daemon": pss(daemons), "helper": pss(helpers)}
+    rest = {"daemon": pss(daemons), "notifier": pss(notifiers)}
     for what, sizes in rest.items():
         print(f"{what}: {' '.join(f'{key} {value:.2f}' for key, value in sizes.items())} MiB")
     total = sum(sizes["Pss"] for sizes in rest.values())
-    print(f"PSS of an idle daemon with its helper: {total:.2f} MiB")
+    print(f"PSS of an idle daemon with its notifier: {total:.2f} MiB")
 
 
 def pss(pids: list[int]) -> dict[str, float]:

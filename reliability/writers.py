@@ -27,7 +27,7 @@ PATIENCE = 30.0
 
 
 class LostError(Exception):
-    """What was acknowledged is not there, or something is there that nobody stored."""
+    """An acknowledged credential is missing, or one is present that no writer stored."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Writer:
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
-        """Whoever shuts the gate has all writers stand still between two steps."""
+        """Run one step with the gate open; a closed gate stops all writers between two steps."""
         while _sign(self.gate).exists():
             time.sleep(0.002)
         with self.gate.open() as gate:

@@ -26,17 +26,17 @@ class MissingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Workspace:
     """Where peers may put their files, and the KDC of their clients (None: there is no KDC)."""
 
     directory: Path
     kdc_port: int | None = None
 
-    def below(self, name: str) -> "Site":
+    def below(self, name: str) -> "Workspace":
         """A fresh directory of this name."""
         inner = self.directory / name
         inner.mkdir(mode=0o700)
-        return Site(inner, self.kdc_port)
+        return Workspace(inner, self.kdc_port)
 
     def configuration(self, *libdefaults: str) -> Path:
         """A krb5.conf with these lines in [libdefaults]."""
@@ -106,7 +106,7 @@ class Server:
         }
 
 
-Start = Callable[[Site], AbstractContextManager[Server]]
+Start = Callable[[Workspace], AbstractContextManager[Server]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.peers.base import Server, Site, process, wait_for
+from bench.peers.base import Server, Workspace, process, wait_for
 from bench.peers.files import dir_server
 
 
@@ -24,10 +24,10 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def mounted(site: Site, *options: str | Path) -> Iterator[tuple[Path, int, float]]:
+def mounted(workspace: Workspace, *options: str | Path) -> Iterator[tuple[Path, int, float]]:
     """A mount with its journal: its root, its daemon, and the seconds it took to answer."""
-    root, log = site.directory / "ccfs", site.directory / "log"
-    journal = site.directory / "journal"
+    root, log = workspace.directory / "ccfs", workspace.directory / "log"
+    journal = workspace.directory / "journal"
     began = time.perf_counter()
     start = command("mount", "--foreground", "--journal", journal, *options, root)
     with process(start, log) as child:
@@ -36,12 +36,12 @@ def mounted(site: Site, *options: str | Path) -> Iterator[tuple[Path, int, float
 
 
 @contextlib.contextmanager
-def through_file(site: Site) -> Iterator[Server]:
+def through_file(workspace: Workspace) -> Iterator[Server]:
     """By `caches/NAME/ccache`."""
-    with mounted(site) as (root, pid, started):
+    with mounted(workspace) as (root, pid, started):
         caches = root / "caches"
         yield Server(
-            config=site.configuration(),
+            config=workspace.configuration(),
             residual=lambda name: f"FILE:{caches}/{name}/ccache",
             file=lambda name: caches / name / "ccache",
             make=lambda name: (caches / name).mkdir(exist_ok=True),
@@ -52,9 +52,9 @@ def through_file(site: Site) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def through_default(site: Site) -> Iterator[Server]:
+def through_default(workspace: Workspace) -> Iterator[Server]:
     """By `default/ccache`, where `default` is a symbolic link to the ccache's directory."""
-    with through_file(site) as server:
+    with through_file(workspace) as server:
         link = server.root / "default" if server.root else Path()
         server.residual = lambda name: f"FILE:{link}/ccache"
         server.choose = lambda name: _switch(link, name)
@@ -71,24 +71,24 @@ def _switch(link: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def through_dir(site: Site) -> Iterator[Server]:
+def through_dir(workspace: Workspace) -> Iterator[Server]:
     """By `dir/`, as a collection of the DIR type."""
-    with mounted(site) as (root, pid, started):
-        server = dir_server(site, root / "dir")
+    with mounted(workspace) as (root, pid, started):
+        server = dir_server(workspace, root / "dir")
         server.pids, server.root, server.started = [pid], root, started
         yield server
 
 
 @contextlib.contextmanager
-def plain_fuse(site: Site) -> Iterator[Server]:
+def plain_fuse(workspace: Workspace) -> Iterator[Server]:
     """`bench/plain_fuse.py`: not ccfs, but what it could be at best without its own work."""
-    root, log = site.directory / "plain", site.directory / "log"
+    root, log = workspace.directory / "plain", workspace.directory / "log"
     root.mkdir()
     began = time.perf_counter()
     with process([sys.executable, "-m", "bench.plain_fuse", root], log) as child:
         wait_for(child, log, lambda: b"ready" in log.read_bytes(), "plain_fuse")
         yield Server(
-            config=site.configuration(),
+            config=workspace.configuration(),
             residual=lambda name: f"FILE:{root}/{name}/ccache",
             file=lambda name: root / name / "ccache",
             make=lambda name: (root / name).mkdir(exist_ok=True),

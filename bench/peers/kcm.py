@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.peers.base import MissingError, Server, Site, process, wait_for
+from bench.peers.base import MissingError, Server, Workspace, process, wait_for
 from bench.peers.ccfs import mounted
 from tests.support.paths import PROJECT
 
@@ -32,10 +32,10 @@ exec /usr/libexec/sssd/sssd_kcm --uid 0 --gid 0 --logger=stderr
 HEIMDAL = "exec /usr/sbin/kcm\n"
 
 
-def kcm_server(site: Site, socket: Path, pid: int, started: float) -> Server:
+def kcm_server(workspace: Workspace, socket: Path, pid: int, started: float) -> Server:
     """What a server at `socket` is to a client; names are of root."""
     return Server(
-        config=site.configuration(f"kcm_socket = {socket}"),
+        config=workspace.configuration(f"kcm_socket = {socket}"),
         residual=lambda name: f"KCM:0:{name}",
         pids=[pid],
         socket=socket,
@@ -44,54 +44,54 @@ def kcm_server(site: Site, socket: Path, pid: int, started: float) -> Server:
 
 
 @contextlib.contextmanager
-def sssd(site: Site) -> Iterator[Server]:
+def sssd(workspace: Workspace) -> Iterator[Server]:
     """sssd_kcm with its defaults: the database is what it stores in, here in memory as all else."""
-    state = site.directory / "sss"
+    state = workspace.directory / "sss"
     for name in ("db", "secrets", "pipes/private"):
         (state / name).mkdir(parents=True)
-    with _laid_over(site, UNPACKED / "usr/libexec/sssd/sssd_kcm", SSSD) as server:
+    with _laid_over(workspace, UNPACKED / "usr/libexec/sssd/sssd_kcm", SSSD) as server:
         yield server
 
 
 @contextlib.contextmanager
-def heimdal(site: Site) -> Iterator[Server]:
+def heimdal(workspace: Workspace) -> Iterator[Server]:
     """Heimdal's kcm with its defaults: in memory."""
-    with _laid_over(site, UNPACKED / "usr/sbin/kcm", HEIMDAL) as server:
+    with _laid_over(workspace, UNPACKED / "usr/sbin/kcm", HEIMDAL) as server:
         yield server
 
 
 @contextlib.contextmanager
-def _laid_over(site: Site, program: Path, start: str) -> Iterator[Server]:
+def _laid_over(workspace: Workspace, program: Path, start: str) -> Iterator[Server]:
     if not program.exists():
         raise MissingError(f"no {program.name}: bench/unpack gets it")
-    run, log = site.directory / "run", site.directory / "log"
+    run, log = workspace.directory / "run", workspace.directory / "log"
     run.mkdir()
-    names = {"unpacked": UNPACKED, "run": run, "state": site.directory / "sss"}
+    names = {"unpacked": UNPACKED, "run": run, "state": workspace.directory / "sss"}
     script = (LAID_OVER + start).format(**names)
     command = ["unshare", "--mount", "--propagation=private", "sh", "-c", script]
     socket = run / SOCKET
     began = time.perf_counter()
     with process(command, log) as child:
         wait_for(child, log, socket.exists, program.name)
-        yield kcm_server(site, socket, child.pid, time.perf_counter() - began)
+        yield kcm_server(workspace, socket, child.pid, time.perf_counter() - began)
 
 
 @contextlib.contextmanager
-def plain(site: Site) -> Iterator[Server]:
+def plain(workspace: Workspace) -> Iterator[Server]:
     """`bench/plain_kcm.py`."""
-    socket, log = site.directory / "socket", site.directory / "log"
+    socket, log = workspace.directory / "socket", workspace.directory / "log"
     command = [sys.executable, "-m", "bench.plain_kcm", str(socket)]
     began = time.perf_counter()
     with process(command, log) as child:
         wait_for(child, log, lambda: b"ready" in log.read_bytes(), "plain_kcm")
-        yield kcm_server(site, socket, child.pid, time.perf_counter() - began)
+        yield kcm_server(workspace, socket, child.pid, time.perf_counter() - began)
 
 
 @contextlib.contextmanager
-def ccfs(site: Site) -> Iterator[Server]:
+def ccfs(workspace: Workspace) -> Iterator[Server]:
     """The KCM socket of a mount."""
-    socket = site.directory / "socket"
-    with mounted(site, "--kcm-socket", socket) as (root, pid, started):
-        server = kcm_server(site, socket, pid, started)
+    socket = workspace.directory / "socket"
+    with mounted(workspace, "--kcm-socket", socket) as (root, pid, started):
+        server = kcm_server(workspace, socket, pid, started)
         server.root = root
         yield server

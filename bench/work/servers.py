@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.measure import Bench, Case, Cell, reason
 from bench.peers import BY_KEY
-from bench.peers.base import Server, Site
+from bench.peers.base import Server, Workspace
 from bench.peers.ccfs import command
 from bench.scale import Scale
 from bench.work.client import Client, TooSlowError
@@ -86,7 +86,7 @@ def run(bench: Bench, servers: Servers, size: Scale) -> None:
 
 
 def idle(bench: Bench, servers: Mapping[str, Server], seconds: float) -> None:
-    """Share of a processor while nobody asks, in per cent, and memory."""
+    """Measure an idle server: share of a processor in per cent, and memory."""
     below = {peer: processes(server.pids) for peer, server in servers.items()}
     before = {peer: used(pids) for peer, pids in below.items()}
     time.sleep(seconds)
@@ -149,35 +149,35 @@ def full(bench: Bench, peer: str, server: Server, ccaches: int) -> None:
             bench.results.add(Cell(MEMORY, "full, seconds to fill", made, peer), took)
 
 
-def starts(bench: Bench, peers: list[str], site: Site) -> None:
+def starts(bench: Bench, peers: list[str], workspace: Workspace) -> None:
     """The seconds until a server answers, and until `ccfs mount` has mounted and returns."""
-    nobody = Server(config=Path("/dev/null"), residual=str)
+    unused = Server(config=Path("/dev/null"), residual=str)
     found = [
-        Case(Cell(START, "until it answers", 0, peer), nobody, starting(peer, site))
+        Case(Cell(START, "until it answers", 0, peer), unused, starting(peer, workspace))
         for peer in peers
         if peer not in ("ccfs-default", "ccfs-dir")
     ]
     if "ccfs" in peers:
-        found.append(Case(Cell(START, "ccfs mount", 0, "ccfs"), nobody, mounting(site)))
+        found.append(Case(Cell(START, "ccfs mount", 0, "ccfs"), unused, mounting(workspace)))
     bench.run(found, START)
 
 
-def starting(peer: str, site: Site) -> Sample:
+def starting(peer: str, workspace: Workspace) -> Sample:
     """How the start of a server is timed."""
     number = 0
 
     def sample() -> dict[str, float]:
         nonlocal number
         number += 1
-        with BY_KEY[peer].start(site.below(f"{peer}-start-{number}")) as server:
+        with BY_KEY[peer].start(workspace.below(f"{peer}-start-{number}")) as server:
             return {"": server.started}
 
     return sample
 
 
-def mounting(site: Site) -> Sample:
+def mounting(workspace: Workspace) -> Sample:
     """How the command that users type is timed."""
-    root, journal = site.directory / "mount", site.directory / "mount.journal"
+    root, journal = workspace.directory / "mount", workspace.directory / "mount.journal"
 
     def sample() -> dict[str, float]:
         began = time.perf_counter()

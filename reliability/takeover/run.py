@@ -29,6 +29,13 @@ from reliability.takeover import (
     recorder,
     ways,
 )
+from reliability.takeover.client_mount import (
+    DEATHS_FILE,
+    ClientMount,
+    ccfsd_mount,
+    own_mount,
+    user_mount,
+)
 from reliability.takeover.clients import Loop
 from reliability.takeover.contents import TORN, Servers, servers_in
 from reliability.takeover.holder import Holder
@@ -37,7 +44,6 @@ from reliability.takeover.log import Entry, Log
 from reliability.takeover.processes import Processes
 from reliability.takeover.recorder import SHARED
 from reliability.takeover.report import Report
-from reliability.takeover.site import DEATHS_FILE, Site, ccfsd_mount, own_mount, user_mount
 from tests.support.clients.python import records
 from tests.support.kdc import Kdc, running_kdc
 from tests.support.require import SEARCH
@@ -82,7 +88,7 @@ class Run:
     """The state of a run."""
 
     given: Options
-    site: Site
+    client_mount: ClientMount
     killer: Killer
     processes: Processes
     writers: list[str] = field(default_factory=list)
@@ -92,23 +98,23 @@ class Run:
 
     @property
     def mount(self) -> Path:
-        return self.site.mount
+        return self.client_mount.mount
 
     @property
     def socket(self) -> Path:
-        return self.site.socket
+        return self.client_mount.socket
 
     @property
     def logs(self) -> Path:
-        return self.site.directory / "logs"
+        return self.client_mount.directory / "logs"
 
     @property
     def gate(self) -> Path:
-        return self.site.directory / "gate"
+        return self.client_mount.directory / "gate"
 
     def look(self, work: Callable[[], bytes], seconds: float = LOOK_SECONDS) -> bytes:
         """Do something in a child process that is a client of the mount; TimeoutError."""
-        return look(self.site, work, seconds)
+        return look(self.client_mount, work, seconds)
 
     def has(self, part: str) -> bool:
         return part in self.given.parts
@@ -119,11 +125,11 @@ class Run:
         self.processes.fork(name, lambda: work(written), nice)
 
 
-def look(site: Site, work: Callable[[], bytes], seconds: float) -> bytes:
+def look(client_mount: ClientMount, work: Callable[[], bytes], seconds: float) -> bytes:
     """Do something in a child process that is a client of the mount; TimeoutError, OSError."""
 
     def inside() -> bytes:
-        site.enter()
+        client_mount.enter()
         return work()
 
     return forked_call.call(inside, seconds)
@@ -133,22 +139,22 @@ def run(given: Options) -> Report:
     """Do it all; whatever happens nothing is left of it."""
     with contextlib.ExitStack() as stack:
         kdc = stack.enter_context(_kdc()) if "clients" in given.parts else None
-        site = stack.enter_context(_site(given))
+        client_mount = stack.enter_context(_client_mount(given))
         killer = Killer(
-            site.mount,
-            lambda work, seconds: look(site, work, seconds),
+            client_mount.mount,
+            lambda work, seconds: look(client_mount, work, seconds),
             random.Random(given.seed),
             given.every,
             given.stopped,
             given.kill_others,
             given.command,
         )
-        made = Run(given, site, killer, Processes(enter=site.enter))
+        made = Run(given, client_mount, killer, Processes(enter=client_mount.enter))
         stack.callback(made.processes.end_all)
         return _run(made, kdc, stack)
 
 
-def _site(given: Options) -> contextlib.AbstractContextManager[Site]:
+def _client_mount(given: Options) -> contextlib.AbstractContextManager[ClientMount]:
     if given.ccfsd:
         return ccfsd_mount()
     program = "reliability.dying" if given.dying else given.program
@@ -168,9 +174,9 @@ def _kdc() -> Iterator[Kdc]:
 def _run(run: Run, kdc: Kdc | None, stack: contextlib.ExitStack) -> Report:
     run.logs.mkdir()
     run.gate.touch()
-    run.site.give(run.logs)
+    run.client_mount.give(run.logs)
     if run.given.dying:
-        run.killer.deaths = run.site.directory / DEATHS_FILE
+        run.killer.deaths = run.client_mount.directory / DEATHS_FILE
     loops = _loops(run, kdc, stack) if kdc else []
     run.look(lambda: _prepare(run, kdc))
     began = time.monotonic()
@@ -197,7 +203,7 @@ def _loops(run: Run, kdc: Kdc, stack: contextlib.ExitStack) -> list[Loop]:
             loops.append(stack.enter_context(clients.OTHERS[name](run.mount, kdc)))
         except KeyError as error:
             print(f"left out: {name}, there is no {error.args[0]}", flush=True)
-    run.site.give(kdc.directory)
+    run.client_mount.give(kdc.directory)
     return loops
 
 
@@ -224,7 +230,7 @@ def _writers(run: Run) -> dict[str, Callable[[], recorder.Way]]:
 
 def _held(run: Run) -> dict[str, holder.Maker]:
     """What is held: only root can have a mount namespace with a bind mount."""
-    return {n: m for n, m in held.HELD.items() if run.site.uid == 0 or n != held.CONTAINER}
+    return {n: m for n, m in held.HELD.items() if run.client_mount.uid == 0 or n != held.CONTAINER}
 
 
 def _start(run: Run, loops: list[Loop]) -> None:

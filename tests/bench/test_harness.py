@@ -18,7 +18,7 @@ from bench.guard import Guard
 from bench.machine import Machine, describe
 from bench.measure import FEWEST, Bench, Case, Cell, Results, percentile, reason, spread
 from bench.peers import BY_KEY, PEERS
-from bench.peers.base import MissingError, Peer, Server, Site, process, wait_for
+from bench.peers.base import MissingError, Peer, Server, Workspace, process, wait_for
 from bench.plan import DOES, Run
 from bench.plot import draw
 from bench.report import document, goal_table, number, tables
@@ -121,7 +121,7 @@ def test_guard_ends_hanging_server(tmp_path: Path) -> None:
     """libkrb5 waits for it in C, where no exception of Python gets in."""
     krb5 = pytest.importorskip("krb5")
     with plain_kcm(tmp_path) as (child, socket), contextlib.closing(Guard()) as guard:
-        configuration = Site(tmp_path).configuration(f"kcm_socket = {socket}")
+        configuration = Workspace(tmp_path).configuration(f"kcm_socket = {socket}")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KRB5_CONFIG", str(configuration))
             context = krb5.init_context()
@@ -144,14 +144,14 @@ def test_guard_leaves_timely_servers_alone(tmp_path: Path) -> None:
 
 def test_run_reports_peer_that_does_not_start(bench: Bench, tmp_path: Path) -> None:
     @contextlib.contextmanager
-    def missing(site: Site) -> Iterator[Server]:
+    def missing(workspace: Workspace) -> Iterator[Server]:
         raise MissingError("it isn't there")
         yield
 
     @contextlib.contextmanager
-    def broken(site: Site) -> Iterator[Server]:
-        with process(["sh", "-c", "echo why >&2; exit 3"], site.directory / "log") as child:
-            wait_for(child, site.directory / "log", lambda: False, "broken")
+    def broken(workspace: Workspace) -> Iterator[Server]:
+        with process(["sh", "-c", "echo why >&2; exit 3"], workspace.directory / "log") as child:
+            wait_for(child, workspace.directory / "log", lambda: False, "broken")
         yield Server(config=Path(), residual=str)
 
     peers = [Peer("one", "One", missing), Peer("two", "Two", broken), BY_KEY["file"]]

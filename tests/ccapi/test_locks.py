@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Locks of the CCAPI: who gets which, who waits, and what becomes of them when somebody is gone."""
+"""Locks of the CCAPI: which contexts get one, which wait, and what happens when a holder ends."""
 
 import gc
 import os

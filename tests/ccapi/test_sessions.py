@@ -17,7 +17,7 @@ import pytest
 from ccfs import ccapi as cc
 from tests.support import isolation
 from tests.support.ccapi import ALICE, V5, Running, credential, eventually, refuses, servers
-from tests.support.isolation import OTHERS, OWNED, House
+from tests.support.isolation import OTHERS, OWNED, IsolatedMounts
 from tests.support.mounting import Mounted
 from tests.support.require import missing, require
 
@@ -112,7 +112,7 @@ def test_killed_session_does_not_disturb_another(mount: Mounted) -> None:
 
 
 def test_ended_thread_releases_locks(mount: Mounted) -> None:
-    """Its context is nobody's any more, and so are its locks."""
+    """Its context has no owner any more; the context's locks are released."""
     context = cc.initialize(mount=mount.path)
     work = context.create_ccache("work", V5, ALICE)
 
@@ -131,19 +131,19 @@ def test_ended_thread_releases_locks(mount: Mounted) -> None:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def isolated() -> Iterator[IsolatedMounts]:
     if os.geteuid() != 0:
-        missing("root", "run the tests as root", "only root can become somebody else")
+        missing("root", "run the tests as root", "only root can become another user")
     require("util-linux", "apt install util-linux", ["setpriv", "unshare", "nsenter"])
-    with isolation.house() as made:
+    with isolation.isolated() as made:
         made.run([*OWNED, "sh", "-c", f"echo {ALICE} > {made.top('plain')}/caches/tkt/principal"])
         yield made
 
 
-def test_client_of_another_user_is_refused(house: House) -> None:
+def test_client_of_another_user_is_refused(isolated: IsolatedMounts) -> None:
     """The owner's sessions share a server; another user's client does not trust it."""
-    visit = ["/usr/bin/python3", "-c", VISITOR, str(house.top("plain"))]
-    assert house.run([*OWNED, *visit]) == f"tkt {ALICE}\n"
-    assert house.run([*OWNED, "setsid", "--wait", *visit]) == f"tkt {ALICE}\n"
-    assert house.run([*OTHERS, *visit]) == "ccErrServerInsecure\n"
-    assert house.run(visit) == "ccErrServerInsecure\n"
+    visit = ["/usr/bin/python3", "-c", VISITOR, str(isolated.top("plain"))]
+    assert isolated.run([*OWNED, *visit]) == f"tkt {ALICE}\n"
+    assert isolated.run([*OWNED, "setsid", "--wait", *visit]) == f"tkt {ALICE}\n"
+    assert isolated.run([*OTHERS, *visit]) == "ccErrServerInsecure\n"
+    assert isolated.run(visit) == "ccErrServerInsecure\n"

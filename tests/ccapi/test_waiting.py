@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""wait_for_change: nothing is lost, everybody wakes, and nobody asks over and over."""
+"""wait_for_change: no change is lost, every waiter wakes, and no waiter polls."""
 
 import os
 import time

@@ -85,7 +85,7 @@ def is_mounted(host: CcfsdHost, uid: int) -> bool:
 
 
 def test_session_end_during_daemon_replacement_destroys_its_ccache(host: CcfsdHost) -> None:
-    """Its own ccache goes, though there was nobody to tell just then."""
+    """The session's own ccache is destroyed by the next daemon, as none ran at its end."""
     host.open(USER)
     asked = {"import": "session", "ccache": str(source(host, USER))}
     own = host.open(USER, **asked).values
@@ -115,7 +115,7 @@ def test_session_end_without_ccfsd_is_reported_by_next_ccfsd(host: CcfsdHost) ->
 
 
 def test_late_import_leaves_source(host: CcfsdHost) -> None:
-    """A daemon that did nothing for a while takes nothing away that nobody waits for any more."""
+    """A daemon stopped until the client gave up does not remove the source."""
     host.open(USER)
     left = source(host, USER)
     late = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -193,7 +193,7 @@ def test_next_ccfsd_restores_journal_of_lingering_daemon(host: CcfsdHost) -> Non
 def test_session_numbers_are_not_reused_after_damaged_state(
     host: CcfsdHost, damage: str | None
 ) -> None:
-    """A late close ends nobody else's session."""
+    """A late close ends no other session."""
     first = host.open(USER).values["session"]
     kill_ccfsd(host)
     if damage is None:
@@ -212,7 +212,7 @@ def server(host: CcfsdHost, uid: int) -> str:
 
 
 def test_login_is_refused_while_state_cannot_be_written(host: CcfsdHost) -> None:
-    """Nobody gets a mount that the next ccfsd would not know of, and it keeps what is there."""
+    """No mount is made that the next ccfsd would not know of; existing mounts stay."""
     host.sh("mount -o remount,size=1m /run")
     first = host.open(USER).values["session"]
     store(host, USER)
@@ -299,7 +299,7 @@ time.sleep(60)
 
 @contextlib.contextmanager
 def silent(host: CcfsdHost, uid: int, *paths: str) -> Iterator[None]:
-    """File systems of a user's own on paths; whoever looks into them waits."""
+    """Mount a user's own file systems, which never answer, on `paths`."""
     (host.directory / "fuse.conf").write_text("user_allow_other\n")
     host.sh(f"mount --bind {host.directory}/fuse.conf /etc/fuse.conf")
     script = host.directory / "silent.py"
@@ -318,7 +318,7 @@ def silent(host: CcfsdHost, uid: int, *paths: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("what", ["mount", "mounts", "journal", "journals"])
 def test_foreign_mount_over_mountpoint_goes_with_session(host: CcfsdHost, what: str) -> None:
-    """It hangs nobody else, and goes with the session."""
+    """The foreign mount blocks no other user, and is unmounted at the session's end."""
     session = host.open(USER).values["session"]
     store(host, USER)
     covered = f"/run/ccfs/{USER}" if "mount" in what else f"/run/ccfs/journal/{USER}"
@@ -352,7 +352,7 @@ def test_stop_refuses_waiting_requests(host: CcfsdHost) -> None:
 
 
 def test_unkillable_daemon_delays_neither_logins_nor_stop(host: CcfsdHost) -> None:
-    """It waits for a file system of its user's, which keeps nobody from anything, nor the end."""
+    """The daemon waits in the kernel for its user's file system; logins and ccfsd's stop go on."""
     host.open(USER)
     daemon = host.daemon(USER)
     with silent(host, USER, f"/run/ccfs/journal/{USER}"):
@@ -421,7 +421,7 @@ def test_login_does_not_wait_for_hanging_daemons(autojump_clock: MockClock) -> N
 
 
 def test_sessions_are_refused_at_descriptor_limit(bare_host: CcfsdHost) -> None:
-    """One more is told so, and the next ccfsd takes nobody for dead whom it can't look at."""
+    """One session more is refused; the next ccfsd keeps sessions whose leader it can't inspect."""
     few = ["prlimit", "--nofile=48:48"]
     bare_host.start(*LINGER, prefix=few)
     with pytest.raises(messages.RefusedError, match="too many open files"):
@@ -438,7 +438,7 @@ def test_sessions_are_refused_at_descriptor_limit(bare_host: CcfsdHost) -> None:
 
 
 def test_ccfsd_killed_before_state_write_leaves_no_session_mount(host: CcfsdHost) -> None:
-    """Nobody can ever ask for a session's own mount whose session has not begun."""
+    """No client can ask for a session's own mount before the session has begun."""
     host.open(USER, scope="session")
     written = host.state()
     kill_ccfsd(host)

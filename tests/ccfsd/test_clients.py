@@ -150,7 +150,7 @@ HAMMER = HOLD.replace("held.append(s)", "s.close()")
 
 
 def test_logins_succeed_under_connection_flood(host: CcfsdHost) -> None:
-    """Connections opened and closed without an end, each with a request that nobody waits for."""
+    """A client opens connections without end, sends a request on each and closes it."""
     command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HAMMER, "1000000"]
     greedy = host.popen(command, stdin=subprocess.PIPE)
     try:

@@ -60,7 +60,7 @@ def test_overlong_message_is_refused() -> None:
 
 
 def serving(path: Path, answer: Callable[[socket.socket], None]) -> threading.Thread:
-    """Somebody who listens at a path and has one client."""
+    """A thread that listens at a path and serves one client."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
     listener.listen()
@@ -127,9 +127,9 @@ def test_client_gives_up_after_timeout(tmp_path: Path) -> None:
         thread.join(20)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_client_refuses_listener_other_than_root(tmp_path: Path) -> None:
-    """Nobody else may say where a mount is."""
+    """Only root's server may say where a mount is."""
     tmp_path.chmod(0o777)
     path = tmp_path / "control"
     reader, writer = os.pipe()

@@ -83,7 +83,7 @@ class Daemon:
         return trio.run(run)
 
     def refused(self, kind: type[UserError] = SourceError, into: str = "session-7") -> str:
-        """Why nothing is imported; the source stays, and nobody has it."""
+        """The reason of the refusal; the source stays, and no ccache is made."""
         with pytest.raises(kind) as told:
             self.take(into)
         assert os.path.lexists(self.left)

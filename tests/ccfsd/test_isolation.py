@@ -75,7 +75,7 @@ def attack(host: CcfsdHost, pid: int, uid: int = USER) -> dict[str, str]:
 
 @pytest.mark.parametrize("uid", [USER, 64113])
 def test_user_cannot_interfere_with_daemons(host: CcfsdHost, uid: int) -> None:
-    """Neither one's own daemon and its helper, nor another user's."""
+    """Neither one's own daemon and its notifier, nor another user's."""
     host.open(USER)
     daemon = host.daemon(USER)
     waiter = host.popen(
@@ -83,7 +83,7 @@ def test_user_cannot_interfere_with_daemons(host: CcfsdHost, uid: int) -> None:
          "cat", f"/run/ccfs/{USER}/changed"]
     )  # fmt: skip
     children = Path(f"/proc/{daemon}/task/{daemon}/children")
-    wait_until(lambda: bool(children.read_text()), "no helper")
+    wait_until(lambda: bool(children.read_text()), "no notifier")
     for pid in (daemon, int(children.read_text())):
         found = attack(host, pid, uid)
         assert {*found.values()} <= REFUSED, found
@@ -190,7 +190,7 @@ def test_daemon_inherits_nothing_from_its_parent() -> None:
              "cat", f"/run/ccfs/{USER}/changed"]
         )  # fmt: skip
         children = Path(f"/proc/{daemon}/task/{daemon}/children")
-        wait_until(lambda: bool(children.read_text()), "no helper")
+        wait_until(lambda: bool(children.read_text()), "no notifier")
         for pid in (daemon, int(children.read_text())):
             judge(pid)
         waiter.kill()
@@ -244,8 +244,8 @@ def test_ccfsd_keeps_documented_capabilities_only(host: CcfsdHost) -> None:
     """As the table says, as far as the machine gives them to root at all."""
     ccfsd = host.started[0].pid
     children = Path(f"/proc/{ccfsd}/task/{ccfsd}/children")
-    nursery = int(children.read_text().split()[0])
-    for pid, column in ((ccfsd, "ccfsd"), (nursery, "fork server")):
+    fork_server = int(children.read_text().split()[0])
+    for pid, column in ((ccfsd, "ccfsd"), (fork_server, "fork server")):
         wanted = sum(1 << capabilities.NUMBERS[name] for name in documented(column))
         assert held(pid, "Prm") == held(pid, "Eff") == wanted & held(os.getpid(), "Prm"), column
         assert held(pid, "Bnd") & ~wanted == 0

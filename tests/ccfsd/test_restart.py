@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`ccfsd --restart`: another program in place of the one that runs, and nobody notices."""
+"""`ccfsd --restart`: execute a new program in place; clients and mounts notice nothing."""
 
 import contextlib
 import os
@@ -318,7 +318,7 @@ def test_restart_survives_death_of_daemon(host: CcfsdHost) -> None:
     with client(host, USER) as look:
         host.sh(f"mount -t tmpfs -o mode=0 none /run/ccfs/journal/{USER}")
         os.kill(host.daemon(USER), signal.SIGKILL)
-        wait_until(lambda: host.lines("replacing"), "nobody sees it")
+        wait_until(lambda: host.lines("replacing"), "ccfsd does not see it")
         restarted = threading.Thread(target=restart, args=(host,))
         restarted.start()
         wait_until(lambda: host.lines("restarting, "), "no restart")

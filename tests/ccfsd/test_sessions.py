@@ -122,7 +122,7 @@ def test_sessions_of_one_process_end_with_it(host: CcfsdHost) -> None:
 
 
 def test_reused_pid_does_not_end_session() -> None:
-    """Nobody else is taken for one who has ended."""
+    """A process with the same pid and another start time is not the leader."""
     me = processes.find(os.getpid())
     assert me is not None
     descriptor = processes.open_pidfd(me)

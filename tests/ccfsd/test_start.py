@@ -116,7 +116,7 @@ def test_start_creates_files_with_private_modes(host: CcfsdHost) -> None:
 
 
 def test_login_without_fuse_device_is_refused_until_it_exists(host: CcfsdHost) -> None:
-    """Whoever logs in then is told so; it works again once there is one."""
+    """Logins get the reason; they work again once the device exists."""
     host.sh("umount /dev/fuse; mount --bind /dev/null /dev/fuse")
     host.start("--no-kcm")
     with pytest.raises(RefusedError, match="cannot mount"):
@@ -130,7 +130,7 @@ def test_login_without_fuse_device_is_refused_until_it_exists(host: CcfsdHost) -
 
 
 def test_read_only_run_refuses_logins_and_keeps_mounts(host: CcfsdHost) -> None:
-    """Neither mountpoint nor state can be written: nobody hangs, and who has a mount keeps it."""
+    """Neither mountpoint nor state can be written: no client hangs, existing mounts stay."""
     host.start("--no-kcm")
     host.open(USER)
     host.sh("mount --rbind /run /run && mount -o remount,bind,ro /run")
@@ -209,7 +209,7 @@ def test_start_checks_passed_sockets(
 
 
 def test_start_keeps_live_kcm_socket_and_replaces_stale(host: CcfsdHost) -> None:
-    """Where another server listens, that one stays; a socket that nobody listens at is replaced."""
+    """A socket at which another server listens stays; one without a listener is replaced."""
     path = host.root / "run/.heim_org.h5l.kcm-socket"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.bind(str(path))

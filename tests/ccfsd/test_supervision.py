@@ -69,35 +69,35 @@ def test_killed_daemon_is_replaced_with_mount_anew(remounting: CcfsdHost) -> Non
 
 
 def waiting(host: CcfsdHost, daemon: int) -> tuple[subprocess.Popen[str], int]:
-    """One who waits at a FIFO of a daemon's mount, and the helper who can wake them."""
+    """One who waits at a FIFO of a daemon's mount, and the notifier who can wake them."""
     waiter = host.popen([*as_user(USER), "cat", f"/run/ccfs/{USER}/changed"])
     wait_until(lambda: "partner" in wchan(waiter.pid), "no waiter")
-    wait_until(lambda: knows_the_way(daemon), "no helper who knows the way")
-    (helper,) = children(daemon)
-    return waiter, helper
+    wait_until(lambda: knows_the_way(daemon), "no notifier who knows the way")
+    (notifier,) = children(daemon)
+    return waiter, notifier
 
 
 def knows_the_way(daemon: int) -> bool:
-    """Whether the helper has read an order, carried it out, and waits for the next."""
+    """Whether the notifier has read an order, carried it out, and waits for the next."""
     return any(
-        int(Path(f"/proc/{helper}/io").read_text().split()[1]) >= 24
-        and "pipe_read" in wchan(helper)
-        for helper in children(daemon)
+        int(Path(f"/proc/{notifier}/io").read_text().split()[1]) >= 24
+        and "pipe_read" in wchan(notifier)
+        for notifier in children(daemon)
     )
 
 
-@pytest.mark.parametrize("who", ["the helper", "both", "the helper, again and again"])
+@pytest.mark.parametrize("who", ["the notifier", "both", "the notifier, again and again"])
 def test_stopped_processes_end_with_session(host: CcfsdHost, who: str) -> None:
     """Nothing of a session stays as a stopped process, which would have the daemon's memory."""
     session = host.open(USER).values["session"]
     daemon = host.daemon(USER)
-    waiter, helper = waiting(host, daemon)
-    os.kill(helper, signal.SIGSTOP)
+    waiter, notifier = waiting(host, daemon)
+    os.kill(notifier, signal.SIGSTOP)
     if who == "both":
         os.kill(daemon, signal.SIGSTOP)
     host.close(session)
     if "again" in who:
-        with pidfd(helper) as it:
+        with pidfd(notifier) as it:
             while not ended(it, 0.001):
                 signal.pidfd_send_signal(it, signal.SIGSTOP)
         waiter.kill()
@@ -106,15 +106,15 @@ def test_stopped_processes_end_with_session(host: CcfsdHost, who: str) -> None:
 
 
 def test_stopped_notifier_ends_after_its_daemon(remounting: CcfsdHost) -> None:
-    """Whoever sees the end of the daemon, this ccfsd or the next."""
+    """The daemon's end is seen by this ccfsd or by the next."""
     host = remounting
     host.open(USER)
     ccfsd = host.started[-1]
     for follower in (None, ccfsd):
         old = host.daemon(USER)
-        waiter, helper = waiting(host, old)
-        with pidfd(helper) as it:
-            os.kill(helper, signal.SIGSTOP)
+        waiter, notifier = waiting(host, old)
+        with pidfd(notifier) as it:
+            os.kill(notifier, signal.SIGSTOP)
             if follower:
                 follower.kill()
                 follower.wait(20)
@@ -152,9 +152,9 @@ def test_mount_and_lock_survive_killed_daemons(host: CcfsdHost) -> None:
 
 def test_waiters_wake_for_changes_after_daemon_death(host: CcfsdHost) -> None:
     host.open(USER)
-    waiter, helper = waiting(host, host.daemon(USER))
-    with pidfd(helper) as it:
-        os.kill(helper, signal.SIGSTOP)
+    waiter, notifier = waiting(host, host.daemon(USER))
+    with pidfd(notifier) as it:
+        os.kill(notifier, signal.SIGSTOP)
         kill(host)
         assert ended(it)
     store(host, USER)
@@ -344,7 +344,7 @@ def test_next_ccfsd_handles_deaths_in_its_absence(host: CcfsdHost) -> None:
 
 
 def test_damaged_state_keeps_daemons_found_in_mount_table(host: CcfsdHost) -> None:
-    """Daemons are found by what the kernel says, and wait for somebody to ask."""
+    """Daemons are found in the kernel's mount table, and wait for a request."""
     host.open(USER)
     store(host, USER)
     daemon = host.daemon(USER)
@@ -361,7 +361,7 @@ def test_damaged_state_keeps_daemons_found_in_mount_table(host: CcfsdHost) -> No
 
 
 def test_leftover_directories_and_mounts_are_removed(bare_host: CcfsdHost) -> None:
-    """Directories, sockets and mounts that nobody serves are cleared away; the rest isn't ours."""
+    """Directories, sockets and mounts without a server are removed; all else is not ccfsd's."""
     bare_host.sh(
         f"""mkdir -p -m 755 /run/ccfs && cd /run/ccfs && mkdir -m 0 {USER} 64104
         mkdir -m 700 daemons && mkfifo daemons/{USER}.life && touch daemons/{USER} other
@@ -374,7 +374,7 @@ def test_leftover_directories_and_mounts_are_removed(bare_host: CcfsdHost) -> No
 
 
 def test_idle_daemon_without_content_ends(bare_host: CcfsdHost) -> None:
-    """One that somebody looks at stays, and one that has something to keep."""
+    """A daemon whose mount is in use stays, and one whose store has content."""
     bare_host.start("--no-kcm", "--idle", "1")
     for uid in (USER, 64104, 64105):
         assert bare_host.ask_as(uid, "mount deadline=20000").startswith("ok ")
@@ -519,9 +519,9 @@ def test_daemon_has_no_privileges(host: CcfsdHost) -> None:
     host.open(USER)
     daemon = host.daemon(USER)
     host.sh(f"stat /run/ccfs/{USER}/changed", USER)
-    wait_until(lambda: knows_the_way(daemon), "no helper")
-    (helper,) = children(daemon)
-    for pid in (daemon, helper):
+    wait_until(lambda: knows_the_way(daemon), "no notifier")
+    (notifier,) = children(daemon)
+    for pid in (daemon, notifier):
         status = dict(
             line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
         )
@@ -539,7 +539,7 @@ def test_daemon_has_no_privileges(host: CcfsdHost) -> None:
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
     few = {"/dev/null", "pipe", "log", f"{USER}.life"}
-    wait_until(lambda: opened(helper) == few, "it holds more")
+    wait_until(lambda: opened(notifier) == few, "it holds more")
     nothing_kept = {
         "/dev/null", "/dev/fuse", "pipe", "socket", "log",
         "anon_inode:[eventpoll]", "/proc/loadavg", f"{USER}.life", MEMORY,

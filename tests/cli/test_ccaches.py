@@ -133,7 +133,7 @@ def test_lock_runs_command_under_lock(mount: Mounted) -> None:
 
 
 def test_lock_excludes_other_writers(mount: Mounted) -> None:
-    """Inside a command under the lock nobody else gets it; readers share it."""
+    """While a command runs under the lock no other process gets it; readers share it."""
     make(mount, "work")
     ccfs = [*ccfs_command(), "lock", "-m", str(mount.path)]
     inner = [*ccfs, "--nonblock", "work", "--", sys.executable, "-c", ""]

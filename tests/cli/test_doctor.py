@@ -313,7 +313,7 @@ def test_foreign_kcm_server_is_reported(tmp_path: Path) -> None:
     with listening(path):
         assert f"process {os.getpid()} serves KCM:" in kcm_server.check(here).message
     assert path.exists()
-    assert kcm_server.check(here).ok  # a socket that nobody listens at
+    assert kcm_server.check(here).ok  # a socket without a listener
 
 
 def test_many_ccaches_are_counted(mount: Mounted) -> None:
@@ -412,7 +412,7 @@ def test_ccfsd_socket_units_and_pam_are_checked(tmp_path: Path) -> None:
     path.unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(str(path))
-        assert not next(ccfsd_checks.check(str(path))).ok  # nobody listens
+        assert not next(ccfsd_checks.check(str(path))).ok  # bound, not listening
         server.listen()
         first, units, _ = ccfsd_checks.check(str(path), str(tmp_path), str(tmp_path))
         assert first.ok is (os.getuid() == 0)

@@ -78,7 +78,7 @@ def test_kcm_without_server_is_a_fault_only_if_used(tmp_path: Path) -> None:
 def test_kcm_residual_of_other_user_is_a_fault(
     name: str, ok: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another user's name, and one without a user, are served to nobody."""
+    """Another user's name, and one without a user, are served to no client."""
     monkeypatch.setattr(kcm_server, "is_ccfs", lambda _: True)
     for here in (Machine({"KRB5CCNAME": name}, 7), Machine({}, 7, default_ccache=name)):
         assert krb5ccname_check.check("/m", here).ok is ok

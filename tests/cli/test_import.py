@@ -431,7 +431,7 @@ def test_import_of_dir_with_foreign_file_is_refused(mount: Empty, directory: Pat
 
 
 def test_import_keeps_source_changed_meanwhile(directory: Path) -> None:
-    """Somebody may have stored a ticket there meanwhile."""
+    """A program may have stored a ticket in the source after it was read."""
     with open_sources(f"DIR:{directory}", 1 << 20) as found:
         changed, gone, fine = sorted(found, key=lambda left: left.name)
         assert (changed.name, gone.name, fine.name) == ("tkt%25x", "tktAbC", "work")

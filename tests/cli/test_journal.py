@@ -32,9 +32,9 @@ def here() -> Iterator[BackgroundMount]:
 
 
 def kill_both(here: BackgroundMount) -> None:
-    """Kill the parent process first, so that nobody replaces the daemon."""
-    daemon, keeper = here.pid(), here.keeper()
-    for pid in (keeper, daemon):
+    """Kill the supervisor first, so that the daemon is not replaced."""
+    daemon, supervisor_pid = here.pid(), here.supervisor_pid()
+    for pid in (supervisor_pid, daemon):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not serving(here.path), "a process stays")
 

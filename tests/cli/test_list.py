@@ -8,7 +8,7 @@ from tests.support.mounting import Mounted
 
 
 def fill(mount: Mounted) -> None:
-    """alice in the default ccache, bob's tickets expired in `my%2Fwork`, nobody in `empty`."""
+    """alice in the default ccache, bob's tickets expired in `my%2Fwork`, none in `empty`."""
     (mount.path / "default" / "ccache").write_bytes(ccache("alice", FUTURE, PAST))
     for name in ("my%2Fwork", "empty"):
         (mount.path / "caches" / name).mkdir()

@@ -68,8 +68,8 @@ def test_mount_returns_when_ready_and_unmount_leaves_nothing(place: Path) -> Non
     assert done.stdout == f"export KRB5CCNAME=FILE:{place}/default/ccache\n"
     pid = daemon_pid(place)
     assert pid is not None
-    keeper = of_mount(mountpoint.read(str(place), "info"))["keeper"]
-    assert os.getsid(pid) == os.getsid(int(keeper or 0)) == keeper
+    supervisor_pid = of_mount(mountpoint.read(str(place), "info"))["keeper"]
+    assert os.getsid(pid) == os.getsid(int(supervisor_pid or 0)) == supervisor_pid
     assert (place / "caches").is_dir()
 
     done = run_ccfs("unmount", place)
@@ -208,7 +208,7 @@ def test_second_signal_leaves_no_dead_mount(mount: Mounted) -> None:
 
 
 def test_dead_mount_is_reported_and_replaced(mount: Mounted) -> None:
-    """Every command names it; nobody to ask means no; --replace puts a living one there."""
+    """Every command reports it; without a terminal it stays; --replace mounts anew."""
     mount.process.kill()
     mount.process.wait(15)
     dead = f"ccfs: error: the ccfs at {mount.path} is dead: its daemon is gone"
@@ -303,9 +303,9 @@ def test_unmount_wakes_fifo_readers(place: Path) -> None:
         os.close(waiting)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_commands_of_another_user_are_refused(mount: Mounted) -> None:
-    """Neither look nor unmount; in a child that is somebody else, with this Python's modules."""
+    """Neither look nor unmount; in a child of another user, with this Python's modules."""
     for command in ("status", "list", "env", "watch"):
         assert as_nobody([command, str(mount.path)]) == Exit.PERMISSION
     assert as_nobody(["unmount", str(mount.path)]) == Exit.PERMISSION
@@ -313,7 +313,7 @@ def test_commands_of_another_user_are_refused(mount: Mounted) -> None:
 
 
 def as_nobody(line: list[str]) -> int:
-    """The exit status of `ccfs LINE` run by a user who is nobody here."""
+    """The exit status of `ccfs LINE`, run by the user nobody (`NOBODY`)."""
     for module in ("unmount", "status", "list_", "env", "watch"):
         __import__(f"ccfs.cli.{module}")
     child = os.fork()

@@ -69,7 +69,7 @@ def test_repeatable_requests_are_all_tested() -> None:
 
 
 def test_repeated_request_is_answered_from_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By nobody, and counted all the same."""
+    """The service is not called; the request is counted all the same."""
     scene = Scene()
     said = scene.ask_all()
     assert check_cached(scene.peer) == len(READS)

@@ -30,13 +30,13 @@ from tests.support.storing import check
 
 SECONDS = 60.0
 ENDED = (EOFError, trio.BrokenResourceError)
-"""What a client sees of its end, without or with something that it has sent and nobody has read."""
+"""What a client gets at the connection's end, without or with unread requests."""
 NAME = b"%d:tkt\0" % os.geteuid()
 ALICE = principal("alice@R")
 REPLACE = request(kcm.REPLACE, NAME, u32(0), ALICE, u32(1), lengthed(credential()))
 
 
-class House:
+class ServedKcm:
     """A server over a store, and clients of it."""
 
     def __init__(self, directory: Path, **bounds: int) -> None:
@@ -51,7 +51,7 @@ class House:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Serve, with a bound to it all; afterwards nobody is connected and nothing is held."""
+        """Serve within a time limit; afterwards no client is connected and no memory is held."""
         room = self.kcm.budget.available
         with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
             listener.bind(self.path)
@@ -104,24 +104,24 @@ class Talk:
         return data
 
 
-Scene = Callable[[House], Coroutine[Any, Any, None]]
+Scene = Callable[[ServedKcm], Coroutine[Any, Any, None]]
 
 
-def play(tmp_path: Path, scene: Scene, **bounds: int) -> House:
+def play(tmp_path: Path, scene: Scene, **bounds: int) -> ServedKcm:
     """Run a scene with a server."""
-    house = House(tmp_path, **bounds)
+    served = ServedKcm(tmp_path, **bounds)
 
     async def run() -> None:
-        async with house.open():
-            await scene(house)
+        async with served.open():
+            await scene(served)
 
     trio.run(run)
-    return house
+    return served
 
 
 def test_connection_serves_many_requests(tmp_path: Path) -> None:
-    async def scene(house: House) -> None:
-        async with await house.connect() as talk:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as talk:
             for _ in range(50):
                 reply = await talk.ask(request(kcm.GET_PRINCIPAL, NAME))
                 assert reply == Reply(0, ALICE)
@@ -130,8 +130,8 @@ def test_connection_serves_many_requests(tmp_path: Path) -> None:
 
 
 def test_request_arriving_byte_by_byte_is_answered(tmp_path: Path) -> None:
-    async def scene(house: House) -> None:
-        async with await house.connect() as talk, await house.connect() as other:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as talk, await served.connect() as other:
             for byte in REPLACE:
                 await talk.stream.send_all(bytes([byte]))
                 assert (await other.ask(request(kcm.NOOP))).status == 0
@@ -144,8 +144,8 @@ def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
     """Clients don't do that, but the replies come in order; others have their turn."""
     messages = [request(kcm.NOOP), request(kcm.GET_PRINCIPAL, NAME), request(99)] * 200
 
-    async def scene(house: House) -> None:
-        async with await house.connect() as talk:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as talk:
             await talk.stream.send_all(b"".join(messages))
             for number in range(len(messages)):
                 wanted = [Reply(0, b""), Reply(0, ALICE), Reply(kcm.INTERNAL, b"")]
@@ -157,11 +157,11 @@ def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
 def test_pipelined_requests_wait_for_unsent_reply(tmp_path: Path) -> None:
     """Whatever the kernel takes of a reply, what comes behind its request waits for it."""
 
-    async def scene(house: House) -> None:
-        await fill(house, 3, size=100_000)
+    async def scene(served: ServedKcm) -> None:
+        await fill(served, 3, size=100_000)
         messages = [request(kcm.GET_CRED_LIST, NAME), request(kcm.NOOP), REPLACE] * 2
         data = b"".join(messages) + request(kcm.GET_PRINCIPAL, NAME)
-        async with await house.connect() as talk:
+        async with await served.connect() as talk:
             await talk.stream.send_all(data[:-5])
             replies = [await talk.receive() for _ in messages]
             await talk.stream.send_all(data[-5:])
@@ -177,15 +177,15 @@ def test_pipelined_requests_leave_turns_to_tasks(tmp_path: Path) -> None:
     """Between two of them all others have their turn: clients, and tasks that are none."""
     count = 400
 
-    async def scene(house: House) -> None:
-        requests, seen = house.fs.committer.requests, [0]
+    async def scene(served: ServedKcm) -> None:
+        requests, seen = served.fs.committer.requests, [0]
 
         async def watch() -> None:
             while seen[-1] < count:
                 await trio.lowlevel.checkpoint()
                 seen.append(requests["kcm_noop"])
 
-        async with await house.connect() as talk, await house.connect() as other:
+        async with await served.connect() as talk, await served.connect() as other:
             await other.ask(request(kcm.GET_PRINCIPAL, NAME))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
@@ -222,18 +222,18 @@ class Hand:
         return self.fs.committer.requests["kcm_noop"]
 
     def answer(self) -> None:
-        """Until nobody asks."""
+        """Answer until no request is left."""
         for _ in range(10_000):
             if not self.kcm.answer_all():
                 return
-        pytest.fail("somebody asks for ever")
+        pytest.fail("requests without end")
 
     def nobody_asks(self) -> bool:
         ready = select.select([self.kcm], [], [], 0)[0]
         return not ready and self.kcm.answer_all() == 0
 
     def end(self) -> None:
-        """Nobody is connected, nothing is held, nobody has anything to ask."""
+        """Check that no client is connected, no memory is held and no request is left."""
         assert self.kcm.connections == 0
         assert self.kcm.budget.available == 1 << 22
         assert self.nobody_asks()
@@ -259,7 +259,7 @@ def received(client: socket.socket) -> int:
 
 
 def test_answer_all_takes_one_request_per_connection(hand: Hand) -> None:
-    """Of each who has written many, and whoever asks newly is answered in the same call."""
+    """One request of each pipelining client; a new client is answered in the same call."""
     many, more, other = hand.connect(NOOPS), hand.connect(NOOPS * 2), hand.connect()
     for _ in range(100):
         other.sendall(request(kcm.NOOP))
@@ -330,7 +330,7 @@ def test_answer_all_checks_clock_between_connections(
 
 @pytest.mark.parametrize("others", [0, 3])
 def test_pipelined_requests_of_closed_connection_are_dropped(hand: Hand, others: int) -> None:
-    """None of the rest is done, since nobody would hear of it."""
+    """The other requests are not carried out: no client would get their replies."""
     clients = [hand.connect(NOOPS) for _ in range(1 + others)]
     for _ in range(5):
         hand.kcm.answer_all()
@@ -422,36 +422,36 @@ def test_malformed_data_behind_requests_ends_connection(hand: Hand) -> None:
 def test_clients_closing_at_every_byte_change_nothing(tmp_path: Path) -> None:
     """Nothing is changed by what is not complete."""
 
-    async def scene(house: House) -> None:
-        before = house.fs.lines()
+    async def scene(served: ServedKcm) -> None:
+        before = served.fs.lines()
         for size in range(len(REPLACE)):
-            async with await house.connect() as talk:
+            async with await served.connect() as talk:
                 await talk.stream.send_all(REPLACE[:size])
-        await house.until(lambda: house.kcm.connections == 0)
-        assert house.fs.lines() == before
+        await served.until(lambda: served.kcm.connections == 0)
+        assert served.fs.lines() == before
 
     play(tmp_path, scene)
 
 
 def test_request_of_client_closed_before_reply_is_done(tmp_path: Path) -> None:
-    """What it asked for is done; the reply finds nobody."""
+    """The request is carried out; its reply is dropped."""
 
-    async def scene(house: House) -> None:
-        await fill(house, 3)
+    async def scene(served: ServedKcm) -> None:
+        await fill(served, 3)
         for _ in range(30):
-            async with await house.connect() as talk:
+            async with await served.connect() as talk:
                 await talk.stream.send_all(request(kcm.GET_CRED_LIST, NAME) * 3)
-        async with await house.connect() as talk:
+        async with await served.connect() as talk:
             await talk.stream.send_all(request(kcm.INITIALIZE, NAME, principal("bob@R")))
-        await house.until(lambda: house.kcm.connections == 0)
-        assert house.fs.read("caches/tkt/principal") == b"bob@R\n"
+        await served.until(lambda: served.kcm.connections == 0)
+        assert served.fs.read("caches/tkt/principal") == b"bob@R\n"
 
     play(tmp_path, scene)
 
 
-async def fill(house: House, count: int, size: int = 300_000) -> None:
+async def fill(served: ServedKcm, count: int, size: int = 300_000) -> None:
     """Have credentials of `size` bytes in the ccache."""
-    async with await house.connect() as talk:
+    async with await served.connect() as talk:
         for number in range(count):
             made = credential(f"h{number}@R", ticket=bytes(size))
             assert (await talk.ask(request(kcm.STORE, NAME, made))).status == 0
@@ -469,8 +469,8 @@ async def fill(house: House, count: int, size: int = 300_000) -> None:
 def test_malformed_data_ends_connection(tmp_path: Path, data: bytes) -> None:
     """It is closed, or never becomes a request; others are served."""
 
-    async def scene(house: House) -> None:
-        async with await house.connect() as talk, await house.connect() as other:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as talk, await served.connect() as other:
             await talk.stream.send_all(data)
             if not data.startswith(b"GET"):
                 with pytest.raises(ENDED):
@@ -483,8 +483,8 @@ def test_malformed_data_ends_connection(tmp_path: Path, data: bytes) -> None:
 def test_oversized_request_is_refused_and_connection_stays(tmp_path: Path) -> None:
     """It is answered, once all of it has come, and the connection stays."""
 
-    async def scene(house: House) -> None:
-        async with await house.connect() as talk:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as talk:
             large = request(kcm.STORE, NAME, bytes(3 << 20))
             assert await talk.ask(large) == Reply(kcm.NOMEM, b"")
             assert (await talk.ask(request(kcm.NOOP))).status == 0
@@ -493,8 +493,8 @@ def test_oversized_request_is_refused_and_connection_stays(tmp_path: Path) -> No
 
 
 def test_megabyte_credential_is_stored_and_read(tmp_path: Path) -> None:
-    async def scene(house: House) -> None:
-        async with await house.connect() as talk:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as talk:
             large = credential("large@R", ticket=os.urandom(1 << 20))
             assert (await talk.ask(request(kcm.STORE, NAME, large))).status == 0
             reply = await talk.ask(request(kcm.RETRIEVE, NAME, u32(1), tag("large@R")))
@@ -508,22 +508,22 @@ def test_megabyte_credential_is_stored_and_read(tmp_path: Path) -> None:
 def test_unread_replies_are_bounded(tmp_path: Path) -> None:
     """Their replies are bounded, and others wait for none of them."""
 
-    async def scene(house: House) -> None:
-        await fill(house, 3)
+    async def scene(served: ServedKcm) -> None:
+        await fill(served, 3)
         asked = request(kcm.GET_CRED_LIST, NAME)
         async with contextlib.AsyncExitStack() as stack:
-            slow = [await stack.enter_async_context(await house.connect()) for _ in range(8)]
+            slow = [await stack.enter_async_context(await served.connect()) for _ in range(8)]
             for talk in slow:
                 await talk.stream.send_all(asked * 2)
-            await house.until(lambda: house.kcm.budget.available < 900_000)
-            async with await house.connect() as other:
+            await served.until(lambda: served.kcm.budget.available < 900_000)
+            async with await served.connect() as other:
                 for _ in range(20):
                     assert (await other.ask(request(kcm.GET_PRINCIPAL, NAME))).status == 0
                 assert await other.ask(asked) == Reply(kcm.NOMEM, b"")
             codes = [(await talk.receive()).status for talk in slow for _ in range(2)]
             assert codes.count(0) >= 4
             assert set(codes) <= {0, kcm.NOMEM}
-            async with await house.connect() as other:
+            async with await served.connect() as other:
                 assert (await other.ask(asked)).status == 0
 
     play(tmp_path, scene)
@@ -532,11 +532,11 @@ def test_unread_replies_are_bounded(tmp_path: Path) -> None:
 def test_client_that_never_reads_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "STALL_SECONDS", 0.05)
 
-    async def scene(house: House) -> None:
-        await fill(house, 3)
-        async with await house.connect() as talk:
+    async def scene(served: ServedKcm) -> None:
+        await fill(served, 3)
+        async with await served.connect() as talk:
             await talk.stream.send_all(request(kcm.GET_CRED_LIST, NAME))
-            await house.until(lambda: house.kcm.connections == 0)
+            await served.until(lambda: served.kcm.connections == 0)
             with pytest.raises(ENDED):
                 await talk.receive()
 
@@ -551,15 +551,15 @@ def test_client_that_never_completes_request_is_closed(
     monkeypatch.setattr(serving, "STALL_SECONDS", 0.05)
     large = request(kcm.STORE, NAME, bytes(500_000))
 
-    async def scene(house: House) -> None:
-        room = house.kcm.budget.available
-        async with await house.connect() as quiet, await house.connect() as talk:
+    async def scene(served: ServedKcm) -> None:
+        room = served.kcm.budget.available
+        async with await served.connect() as quiet, await served.connect() as talk:
             await quiet.ask(request(kcm.NOOP))
             await talk.stream.send_all(large[:sent])
             with pytest.raises(ENDED):
                 await talk.receive()
-            await house.until(lambda: house.kcm.budget.available == room)
-            assert house.kcm.connections == 1
+            await served.until(lambda: served.kcm.budget.available == room)
+            assert served.kcm.connections == 1
             assert (await quiet.ask(request(kcm.NOOP))).status == 0
 
     play(tmp_path, scene)
@@ -572,15 +572,15 @@ def test_thousand_connections_are_served(tmp_path: Path) -> None:
         pytest.skip(f"the limit of open files is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2200), hard))
 
-    async def scene(house: House) -> None:
+    async def scene(served: ServedKcm) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            talks = [await stack.enter_async_context(await house.connect()) for _ in range(1000)]
+            talks = [await stack.enter_async_context(await served.connect()) for _ in range(1000)]
             for _ in range(2):
                 for talk in talks:
                     await talk.stream.send_all(request(kcm.GET_PRINCIPAL, NAME))
                 for talk in talks:
                     assert await talk.receive() == Reply(0, ALICE)
-            assert house.kcm.connections == 1000
+            assert served.kcm.connections == 1000
 
     try:
         play(tmp_path, scene)
@@ -589,13 +589,13 @@ def test_thousand_connections_are_served(tmp_path: Path) -> None:
 
 
 def test_connection_over_limit_replaces_quietest(tmp_path: Path) -> None:
-    async def scene(house: House) -> None:
+    async def scene(served: ServedKcm) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            talks = [await stack.enter_async_context(await house.connect()) for _ in range(3)]
+            talks = [await stack.enter_async_context(await served.connect()) for _ in range(3)]
             for talk in talks:
                 await talk.ask(request(kcm.NOOP))
             await talks[0].ask(request(kcm.NOOP))
-            async with await house.connect() as more:
+            async with await served.connect() as more:
                 assert (await more.ask(request(kcm.NOOP))).status == 0
                 with pytest.raises(EOFError):
                     await talks[1].receive()
@@ -608,7 +608,7 @@ def test_connection_over_limit_replaces_quietest(tmp_path: Path) -> None:
 def test_passed_connection_is_served_with_peer_credentials(tmp_path: Path) -> None:
     """By SCM_RIGHTS, through another socket; the kernel still says who has connected."""
 
-    async def scene(house: House) -> None:
+    async def scene(served: ServedKcm) -> None:
         ours, theirs = socket.socketpair()
         giver, taker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs, giver, taker:
@@ -616,7 +616,7 @@ def test_passed_connection_is_served_with_peer_credentials(tmp_path: Path) -> No
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())]
             giver.sendmsg([b"kcm"], rights)
             _, handed, _, _ = socket.recv_fds(taker, 16, 1)
-            house.kcm.serve_connection(socket.socket(fileno=handed[0]))
+            served.kcm.serve_connection(socket.socket(fileno=handed[0]))
             theirs.close()
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
             assert await Talk(stream).ask(request(kcm.GET_PRINCIPAL, NAME)) == Reply(0, ALICE)
@@ -627,19 +627,19 @@ def test_passed_connection_is_served_with_peer_credentials(tmp_path: Path) -> No
 
 def test_closed_connection_is_unwatched_while_passer_has_socket(tmp_path: Path) -> None:
     """The epoll would go on telling of it: it watches what is open anywhere."""
-    house = House(tmp_path)
+    served = ServedKcm(tmp_path)
 
     async def run() -> None:
         with trio.fail_after(SECONDS):
             async with trio.open_nursery() as nursery:
-                await nursery.start(house.kcm.run)
+                await nursery.start(served.kcm.run)
                 ours, given = socket.socketpair()
                 with given:
-                    house.kcm.serve_connection(given.dup())
+                    served.kcm.serve_connection(given.dup())
                     ours.close()
-                    await house.until(lambda: house.kcm.connections == 0)
-                    assert select.select([house.kcm], [], [], 0) == ([], [], [])
-                    house.kcm.answer_all()
+                    await served.until(lambda: served.kcm.connections == 0)
+                    assert select.select([served.kcm], [], [], 0) == ([], [], [])
+                    served.kcm.answer_all()
                 nursery.cancel_scope.cancel()
 
     trio.run(run)
@@ -647,22 +647,22 @@ def test_closed_connection_is_unwatched_while_passer_has_socket(tmp_path: Path) 
 
 def test_client_of_other_uid_is_closed(tmp_path: Path) -> None:
     """Without an answer: there is nothing for them here."""
-    house = House(tmp_path)
-    house.kcm = KcmServer(
-        KcmService(house.fs.committer, Owner(os.geteuid() + 1, 0)), limit=1000, budget=1000
+    served = ServedKcm(tmp_path)
+    served.kcm = KcmServer(
+        KcmService(served.fs.committer, Owner(os.geteuid() + 1, 0)), limit=1000, budget=1000
     )
 
     async def run() -> None:
         with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
-            listener.bind(house.path)
+            listener.bind(served.path)
             listener.listen(1)
-            house.kcm.open(listener)
+            served.kcm.open(listener)
             async with trio.open_nursery() as nursery:
-                await nursery.start(house.kcm.run)
-                async with await house.connect() as talk:
+                await nursery.start(served.kcm.run)
+                async with await served.connect() as talk:
                     with pytest.raises(ENDED):
                         await talk.ask(request(kcm.NOOP))
-                assert house.kcm.connections == 0
+                assert served.kcm.connections == 0
                 nursery.cancel_scope.cancel()
 
     trio.run(run)
@@ -680,8 +680,8 @@ def test_exception_ends_one_connection(
 
     monkeypatch.setattr(wire, "is_one_request", broken)
 
-    async def scene(house: House) -> None:
-        async with await house.connect() as talk, await house.connect() as other:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as talk, await served.connect() as other:
             await talk.stream.send_all(fatal)
             with pytest.raises(ENDED):
                 await talk.receive()
@@ -693,10 +693,10 @@ def test_exception_ends_one_connection(
 
 
 def test_emfile_closes_quietest_connection(tmp_path: Path) -> None:
-    """accept(2) fails with EMFILE: somebody is closed, the next one is served."""
+    """accept(2) fails with EMFILE: the quietest connection is closed, the next client served."""
 
-    async def scene(house: House) -> None:
-        async with await house.connect() as first:
+    async def scene(served: ServedKcm) -> None:
+        async with await served.connect() as first:
             await first.ask(request(kcm.NOOP))
             client = socket.socket(socket.AF_UNIX)
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -708,7 +708,7 @@ def test_emfile_closes_quietest_connection(tmp_path: Path) -> None:
                     with contextlib.suppress(OSError):
                         while True:
                             full.append(os.dup(0))
-                    client.connect(house.path)
+                    client.connect(served.path)
                     with pytest.raises(EOFError):
                         await first.receive()
                 finally:

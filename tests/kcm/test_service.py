@@ -147,7 +147,7 @@ NAMED = [
 @pytest.mark.parametrize(("opcode", "rest"), NAMED)
 @pytest.mark.parametrize("name", ["absent", "tkt", "empty"])
 def test_missing_ccache_is_not_found(kc: Kcm, opcode: int, rest: bytes, name: str) -> None:
-    """An uninitialised one counts for nobody."""
+    """An uninitialised ccache counts as missing."""
     kc.fs.mkdir("caches/empty")
     before = kc.fs.lines()
     assert kc.status(opcode, n(name), rest) == ABSENT
@@ -463,7 +463,7 @@ def test_overlong_list_is_internal_error(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_change_notifies_fifos_kernel_and_inotify(kc: Kcm) -> None:
-    """Waiters are kicked, stale numbers invalidated, the file that nobody wrote to touched."""
+    """Waiters are kicked, stale inode numbers invalidated, the changed file touched."""
     kc.initialize()
     fs = kc.fs
     ccache = fs.file_system.store.collection.default
@@ -497,7 +497,7 @@ def test_change_notifies_fifos_kernel_and_inotify(kc: Kcm) -> None:
     ],
 )
 def test_change_touches_ccache_file(kc: Kcm, opcode: int, payload: bytes, touched: bool) -> None:
-    """Each change that leaves a file is shown to those who watch it, a refusal to nobody."""
+    """Each change that leaves a file touches it for inotify; a refusal touches none."""
     kc.initialize()
     kc.store("a@R")
     kc.fs.outside.touched.clear()
@@ -519,7 +519,7 @@ def test_event_names_process_of_connection(kc: Kcm) -> None:
     [(UID, False, True), (0, False, False), (0, True, True), (UID + 1, True, False)],
 )
 def test_owner_and_allowed_root_are_served(uid: int, root: bool, served: bool) -> None:
-    """The owner, and root where root may; whoever it is, the names are the owner's."""
+    """The owner, and root where allowed; for both the names are the owner's."""
     service = KcmService(FileSystem(root=root).committer, Owner(UID, UID, root=root))
     peer = service.responder(uid, 1)
     assert (peer is not None) is served
@@ -606,7 +606,7 @@ def test_requests_are_counted_by_opcode(kc: Kcm) -> None:
 @pytest.mark.parametrize("change", [kcm.STORE, kcm.REMOVE_CRED, kcm.INITIALIZE, kcm.REPLACE])
 @pytest.mark.parametrize("completed", [True, False])
 def test_change_beside_incomplete_record_stands(kc: Kcm, change: int, completed: bool) -> None:
-    """The KCM change stands, the record completes or is dropped, and nobody waits."""
+    """The KCM change stands, the record completes or is dropped, and no client waits."""
     kc.initialize()
     kc.store("a@R")
     written = credential("written@R")

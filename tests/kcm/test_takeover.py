@@ -84,7 +84,7 @@ class Killer:
 
 
 @dataclass
-class House:
+class KcmConnection:
     """What outlives a daemon: its journal, its words, and the connection."""
 
     journal: Path
@@ -143,12 +143,12 @@ class House:
 
 
 @contextlib.contextmanager
-def house(directory: Path) -> Iterator[House]:
-    """A ccache with one credential, and nobody who serves it."""
+def kcm_connection(directory: Path) -> Iterator[KcmConnection]:
+    """A ccache with one credential, and no daemon yet."""
     client, kept = socket.socketpair()
     client.settimeout(SECONDS)
     with client, kept:
-        made = House(directory / "journal", Handover(), client, kept)
+        made = KcmConnection(directory / "journal", Handover(), client, kept)
         pid = made.daemon()
         records = [kcm.lengthed(FIRST)]
         replace = request(kcm.REPLACE, NAME, u32(0), kcm.principal("alice@R"), u32(1), *records)
@@ -190,7 +190,7 @@ STRIDE = int(os.environ.get("CCFS_KILL_STRIDE", "23"))
 def test_daemon_killed_at_any_instruction_does_request_once(tmp_path: Path, case: str) -> None:
     message, reply, records = CASES[case]
     for number in itertools.count(1, STRIDE):
-        with house(tmp_path) as here:
+        with kcm_connection(tmp_path) as here:
             here.client.sendall(message)
             killed = was_killed(here.daemon(number))
             second = here.daemon()
@@ -228,7 +228,7 @@ AFTER = {
 def test_daemon_killed_during_takeover_does_request_once(tmp_path: Path, point: str) -> None:
     """At any instruction of its taking over."""
     for number in itertools.count(1, STRIDE):
-        with house(tmp_path) as here:
+        with kcm_connection(tmp_path) as here:
             here.client.sendall(REMOVE)
             assert was_killed(here.daemon(10**9, AFTER[point]))
             killed = was_killed(here.daemon(number))
@@ -248,7 +248,7 @@ def test_request_that_kills_twice_ends_its_connection(tmp_path: Path, deaths: in
     """It is tried twice, and then its connection ends."""
     said = tmp_path / "log"
     die = dying_after(RequestProgress, "begin")
-    with house(tmp_path) as here:
+    with kcm_connection(tmp_path) as here:
         here.client.sendall(STORE)
         for _ in range(deaths):
             assert was_killed(here.daemon(10**9, die))
@@ -267,7 +267,7 @@ def test_request_that_kills_twice_ends_its_connection(tmp_path: Path, deaths: in
 @pytest.mark.parametrize("cut", [1, 4, 8, 100, len(STORE) - 1])
 def test_partial_request_survives_daemon(tmp_path: Path, cut: int) -> None:
     """What has come of it stays in the socket."""
-    with house(tmp_path) as here:
+    with kcm_connection(tmp_path) as here:
         here.client.sendall(STORE[:cut])
         for _ in range(3):
             assert not was_killed(here.daemon(kill_at=10**9))
@@ -280,7 +280,7 @@ def test_partial_request_survives_daemon(tmp_path: Path, cut: int) -> None:
 def test_oversized_partial_request_is_lost_with_daemon(tmp_path: Path) -> None:
     """The beginning of a request that fits into no socket: the client hears that it is lost."""
     large = request(kcm.STORE, NAME, credential(ticket=bytes(500_000)))
-    with house(tmp_path) as here:
+    with kcm_connection(tmp_path) as here:
         here.client.sendall(large[:100_000])
         assert not was_killed(here.daemon(kill_at=10**9))
         last = here.daemon()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Taking a file over that somebody has left: only one that is the caller's own, and only once."""
+"""Taking over a file that another program wrote: only the caller's own, and only once."""
 
 import fcntl
 import os
@@ -213,7 +213,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("kind", CHANGES)
 def test_file_changed_after_reading_stays(source: Path, kind: str) -> None:
-    """There may be something in it that nobody has imported."""
+    """The file may hold content that was not imported."""
     with foreign_file.open_source(str(source), LIMIT) as opened:
         CHANGES[kind](source)
         before = listing(source.parent)
@@ -263,12 +263,12 @@ def test_replaced_directory_does_not_redirect_removal(place: Path) -> None:
     (place / "a").mkdir()
     (place / "b").mkdir()
     leave(place / "a/krb5cc")
-    leave(place / "b/krb5cc", b"somebody else's")
+    leave(place / "b/krb5cc", b"another file")
     with foreign_file.open_source(str(place / "a/krb5cc"), LIMIT) as opened:
         (place / "a").rename(place / "c")
         (place / "a").symlink_to("b")
         opened.remove()
-    assert (place / "b/krb5cc").read_bytes() == b"somebody else's"
+    assert (place / "b/krb5cc").read_bytes() == b"another file"
     assert not (place / "c/krb5cc").exists()
 
 

@@ -36,7 +36,7 @@ FILES = {
 }
 
 # What makes a mount namespace of the service's own (systemd.exec(5)): a mount made in it would be
-# seen by nobody else.
+# invisible to every other process.
 HIDING = (
     "BindPaths BindReadOnlyPaths DynamicUser ExecPaths ExtensionDirectories ExtensionImages "
     "InaccessiblePaths LogNamespace MountAPIVFS MountFlags MountImages NetworkNamespacePath "

@@ -381,7 +381,7 @@ def test_reply_is_accepted_from_root_only(place: Stage) -> None:
 
 
 def test_full_listen_queue_does_not_block_login(place: Stage) -> None:
-    """Nobody takes requests, and no more of them can wait."""
+    """ccfsd accepts no connection, and its listen queue is full."""
     place.run_directory.mkdir(mode=0o755, exist_ok=True)
     path = place.run_directory / "control"
     service = place.module_service("busy", QUICK)
@@ -506,7 +506,7 @@ def test_module_survives_interrupting_signals(place: Stage, device: str) -> None
 
 
 def test_module_in_other_pam_phases_is_ignored(place: Stage) -> None:
-    """An administrator's slip locks nobody out: the module has no say there."""
+    """An administrator's mistake locks no user out: the module is ignored in these phases."""
     require("pamtester", INSTALL, ["pamtester"])
     lines = "".join(
         f"{kind} required {place.project / MODULE}\n{kind} required pam_permit.so\n"

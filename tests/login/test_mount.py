@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`mount -t ccfs` and fstab: root mounts, the user's process serves, a keeper replaces it."""
+"""`mount -t ccfs` and fstab: root mounts, the user's process serves, a supervisor replaces it."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def place(installed: Path) -> Iterator[Stage]:
 
 @pytest.fixture
 def top(place: Stage) -> Iterator[str]:
-    """An empty directory to mount on; nothing is mounted there afterwards, and nobody serves."""
+    """An empty directory to mount on; afterwards neither a mount nor a daemon is left."""
     place.run("mkdir", "-p", TOP)
     yield TOP
     place.run("umount", "-l", TOP, check=False)

@@ -64,7 +64,7 @@ def place(furnished: Stage) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_login_service_has_working_mount(place: Stage, way: str) -> None:
-    """kinit, kvno and klist work in the session, with the mount and by nobody's doing."""
+    """kinit, kvno and klist work in the session, with the mount and without any settings."""
     assert log_in(place, way, "alice", "tour") == Report(DEFAULT, "alice", TOURED)
 
 

@@ -110,7 +110,7 @@ def test_login_without_ccfsd_succeeds(place: Stage) -> None:
 
 
 def test_login_with_hanging_ccfsd_succeeds(served: Stage) -> None:
-    """A session that nobody waits for any more is none."""
+    """A session whose login has given up is not opened."""
     with stopped(served, ccfsd_pid(served)), served.session("plain", "alice") as session:
         assert session.open() is None
     served.log.wait_for("no ccfs for this session: ccfsd doesn't reply")
@@ -346,7 +346,7 @@ def test_imported_ccache_is_removed_only_once_stored(
     wait_until(lambda: is_over(host))
 
 
-# Those who may talk to ccfsd
+# Which processes may talk to ccfsd
 
 
 CLIENT = """

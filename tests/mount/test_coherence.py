@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Nobody sees what is no longer so: after each change every name shows the new state at once.
+"""No process sees stale content: after each change every name shows the new state at once.
 
 With caching on, through the kernel and behind it, from several processes.  A reader in the middle
 of the old bytes reads them to their end.
@@ -267,7 +267,7 @@ def test_concurrent_readers_see_nothing_stale_or_torn(top: Path) -> None:
         over.set()
         for process in processes:
             process.join(SECONDS)
-            assert process.exitcode == 0, "somebody hangs"
+            assert process.exitcode == 0, "a process hangs"
     finally:
         over.set()
         end(processes)
@@ -321,7 +321,7 @@ def follow(path: Path, acknowledged: Any, over: Any) -> int:
 def whole(image: bytes) -> int:
     """Where the complete records end.
 
-    The kernel hands an append on in pieces, at ends of pages, so that somebody who doesn't lock may
+    The kernel hands an append on in pieces, at ends of pages, so that a reader without a lock may
     see the beginning of the last record; nothing else may stand there.
     """
     found = scan_prefix(image, len(IMAGE))
@@ -372,7 +372,7 @@ def test_open_reader_keeps_old_bytes(
 
 @contextlib.contextmanager
 def looking_on(top: Path) -> Iterator[None]:
-    """Somebody else who stats both names without a pause."""
+    """Run a process that stats both names without a pause."""
     script = "import os, sys\nwhile True:\n    for path in sys.argv[1:]: os.stat(path)\n"
     command = ["/usr/bin/python3", "-c", script, *(str(top / name) for name in NAMES)]
     with subprocess.Popen(command) as process:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Several processes at one ccache: nothing is lost, nothing torn, nobody disturbed."""
+"""Several processes at one ccache: nothing is lost, nothing torn, no reader disturbed."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ Replace = Callable[[CcacheTree, Path], None]
 
 @contextlib.contextmanager
 def crew(python: Programs, commands: Sequence[Sequence[str | Path]]) -> Iterator[list[Process]]:
-    """Processes that begin together; whoever is left when the block ends is killed."""
+    """Processes that begin together; those left when the block ends are killed."""
     processes: list[Process] = []
     try:
         for name, *arguments in commands:

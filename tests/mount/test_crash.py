@@ -192,12 +192,12 @@ def test_fifo_readers_wake_after_kill(old_way: BackgroundMount) -> None:
 
 
 def test_stopped_notifier_ends_with_its_daemon(old_way: BackgroundMount) -> None:
-    """And wakes those who wait: nothing of a dead daemon's memory stays."""
+    """Its readers wake: no memory of a dead daemon stays."""
     with waiting(old_way.path, "changed") as (waiter,):
-        [helper] = children(old_way.pid())
-        os.kill(helper, signal.SIGSTOP)
+        [notifier] = children(old_way.pid())
+        os.kill(notifier, signal.SIGSTOP)
         ended = select.poll()
-        descriptor = os.pidfd_open(helper)
+        descriptor = os.pidfd_open(notifier)
         ended.register(descriptor, select.POLLIN)
         old = kill(old_way)
         assert ended.poll(SECONDS * 1000)
@@ -208,13 +208,13 @@ def test_stopped_notifier_ends_with_its_daemon(old_way: BackgroundMount) -> None
 
 @AS_ROOT
 def test_fifo_readers_wake_after_kill_of_daemon_and_notifier(old_way: BackgroundMount) -> None:
-    """The new helper knows the way to the FIFOs, and the parent process sees when it ends."""
+    """The new notifier knows the way to the FIFOs, and the parent process sees when it ends."""
     daemon = old_way.pid()
     with waiting(old_way.path, "changed", "default/changed") as waiters:
-        [helper] = children(daemon)
-        os.kill(helper, signal.SIGKILL)
-        wait_until(lambda: children(daemon) not in ([], [helper]), "there is no new helper")
-        assert pipes(old_way.keeper()) & pipes(children(daemon)[0])
+        [notifier] = children(daemon)
+        os.kill(notifier, signal.SIGKILL)
+        wait_until(lambda: children(daemon) not in ([], [notifier]), "there is no new notifier")
+        assert pipes(old_way.supervisor_pid()) & pipes(children(daemon)[0])
         (old_way.path / "caches/other").mkdir()  # it kicks, which shows that it works
         assert waiters[0].wait(SECONDS) == 0
         old = kill(old_way)
@@ -314,10 +314,10 @@ def test_aborted_connection_of_stopped_daemon_is_replaced(
 
 
 def test_daemon_continues_without_supervisor(here: BackgroundMount) -> None:
-    daemon, keeper = here.pid(), here.keeper()
-    nursery = parent(daemon)
-    os.kill(keeper, signal.SIGKILL)
-    wait_until(lambda: parent(daemon) != nursery, "the nursery stays")
+    daemon, supervisor_pid = here.pid(), here.supervisor_pid()
+    fork_server = parent(daemon)
+    os.kill(supervisor_pid, signal.SIGKILL)
+    wait_until(lambda: parent(daemon) != fork_server, "the fork server stays")
     assert (here.path / "default/ccache").read_bytes() == IMAGE
     here.unmount()
     assert not here.journal.exists()
@@ -333,15 +333,15 @@ def test_daemon_is_replaced_after_each_death(here: BackgroundMount) -> None:
 
 def test_daemon_dying_before_mount_is_replaced(here: BackgroundMount) -> None:
     dead = here.pid()
-    nursery = parent(dead)
+    fork_server = parent(dead)
     old = kill(here)
     next_one: list[int] = []
 
     def is_starting() -> bool:
-        next_one[:] = [pid for pid in children(nursery) if pid != dead]
+        next_one[:] = [pid for pid in children(fork_server) if pid != dead]
         return bool(next_one)
 
-    wait_until(is_starting, "nobody replaces it")
+    wait_until(is_starting, "it is not replaced")
     os.kill(next_one[0], signal.SIGKILL)
     info = is_back(here, old)
     assert int(info["pid"]) not in (dead, next_one[0])
@@ -349,23 +349,23 @@ def test_daemon_dying_before_mount_is_replaced(here: BackgroundMount) -> None:
 
 def test_sigterm_between_daemons_ends_supervisor(here: BackgroundMount) -> None:
     """SIGTERM for the parent process ends all of it, whenever it comes."""
-    daemon, keeper = here.pid(), here.keeper()
+    daemon, supervisor_pid = here.pid(), here.supervisor_pid()
     os.kill(daemon, signal.SIGKILL)
-    os.kill(keeper, signal.SIGTERM)
+    os.kill(supervisor_pid, signal.SIGTERM)
     wait_until(lambda: not serving(here.path), "a process stays")
 
 
 def test_sigterm_ends_stopped_daemon(here: BackgroundMount) -> None:
     """The daemon is killed after some seconds, and the mount is taken away."""
-    daemon, keeper = here.pid(), here.keeper()
+    daemon, supervisor_pid = here.pid(), here.supervisor_pid()
     os.kill(daemon, signal.SIGSTOP)
-    os.kill(keeper, signal.SIGTERM)
+    os.kill(supervisor_pid, signal.SIGTERM)
     wait_until(lambda: not serving(here.path), "a process stays")
     assert not is_mounted(here.path)
 
 
 class Scripted:
-    """A daemon that ends as a test wants, in a child of the nursery's."""
+    """A daemon that ends as a test wants, in a child of the fork server."""
 
     def __init__(self, end: int) -> None:
         self.end = end

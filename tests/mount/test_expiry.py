@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A credential that expires is announced, and inotify hears of it although nobody did anything."""
+"""A credential's expiry is announced, by inotify too, without any change by a client."""
 
 import time
 from pathlib import Path

@@ -22,7 +22,7 @@ from tests.support.isolation import (
     OWNED,
     OWNER,
     WHO,
-    House,
+    IsolatedMounts,
     Results,
 )
 from tests.support.mounting import MakeMount
@@ -36,11 +36,11 @@ DOCUMENT = PROJECT / "docs/admin/isolation.md"
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def isolated() -> Iterator[IsolatedMounts]:
     if os.geteuid() != 0:
-        missing("root", "run the tests as root", "only root can become somebody else")
+        missing("root", "run the tests as root", "only root can become another user")
     require("sudo", "apt install sudo", ["sudo", "setpriv", "unshare", "nsenter", "runuser", "sg"])
-    with isolation.house() as made:
+    with isolation.isolated() as made:
         image = made.directory / "image"
         image.write_bytes(IMAGE)
         image.chmod(0o644)
@@ -50,8 +50,8 @@ def house() -> Iterator[House]:
 
 
 @pytest.fixture(scope="module")
-def results(house: House) -> Results:
-    return isolation.everything(house)
+def results(isolated: IsolatedMounts) -> Results:
+    return isolation.everything(isolated)
 
 
 def allowed(results: Results, kind: str, who: str) -> set[str]:
@@ -97,30 +97,32 @@ def test_root_with_setfsuid_is_served_as_owner(results: Results) -> None:
     assert allowed(results, "--allow-other", who) >= FILES
 
 
-def test_refused_attempts_change_nothing(house: House, results: Results) -> None:
+def test_refused_attempts_change_nothing(isolated: IsolatedMounts, results: Results) -> None:
     for kind in MOUNTS:
-        stored = f"{house.top(kind)}/caches/tkt/ccache"
-        house.run([*OWNED, "cmp", stored, str(house.directory / "image")])
-        listed = house.run([*OWNED, "sh", "-c", f"cd {house.top(kind)} && ls caches caches/tkt"])
+        stored = f"{isolated.top(kind)}/caches/tkt/ccache"
+        isolated.run([*OWNED, "cmp", stored, str(isolated.directory / "image")])
+        listed = isolated.run(
+            [*OWNED, "sh", "-c", f"cd {isolated.top(kind)} && ls caches caches/tkt"]
+        )
         assert "intruder" not in listed
 
 
-def test_events_have_uid_and_pid_of_caller(house: House, results: Results) -> None:
+def test_events_have_uid_and_pid_of_caller(isolated: IsolatedMounts, results: Results) -> None:
     """The kernel's word: root is root, and a pid is what it is where the daemon lives."""
-    lines = house.run([*OWNED, "cat", f"{house.top('--allow-root')}/events"]).splitlines()
+    lines = isolated.run([*OWNED, "cat", f"{isolated.top('--allow-root')}/events"]).splitlines()
     made = [line.split("\t") for line in lines if line.split("\t")[2:4] == ["created", "intruder"]]
     assert {line[5] for line in made} == {f"uid={OWNER}", "uid=0"}
     assert all(int(line[6].removeprefix("pid=")) > 1 for line in made)
     assert len(made) == len([who for who in WHO if not who.startswith("another")])
 
 
-def test_passed_descriptor_grants_access(house: House, results: Results) -> None:
-    """Whoever is given one reads and writes; a directory's leads nowhere."""
+def test_passed_descriptor_grants_access(isolated: IsolatedMounts, results: Results) -> None:
+    """A file's descriptor reads and writes in any process; a directory's gives no access."""
     found = json.loads(
-        house.run(
+        isolated.run(
             [
-                *("/usr/bin/python3", "-I", str(house.project / INTRUDER), "pass"),
-                *(str(house.top("plain")), str(OWNER), str(OTHER)),
+                *("/usr/bin/python3", "-I", str(isolated.project / INTRUDER), "pass"),
+                *(str(isolated.top("plain")), str(OWNER), str(OTHER)),
             ]
         )
     )
@@ -132,9 +134,9 @@ def test_passed_descriptor_grants_access(house: House, results: Results) -> None
     assert {result for result in found.values() if result != "ok"} == {"EACCES"}
 
 
-def test_daemon_is_not_dumpable(house: House) -> None:
+def test_daemon_is_not_dumpable(isolated: IsolatedMounts) -> None:
     """Root owns what /proc has of it, though it is a process of the user's own."""
-    for pid in house.pids.values():
+    for pid in isolated.pids.values():
         status = read_proc_status(f"/proc/{pid}/status")
         assert status["Uid"].split() == [str(OWNER)] * 4
         assert os.stat(f"/proc/{pid}/mem").st_uid == 0

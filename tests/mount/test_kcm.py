@@ -25,7 +25,7 @@ from tests.support.mounting import TMPFS, MakeMount, Mounted, run_ccfs
 from tests.support.shell import sh, waiting
 
 TGT = "krbtgt/R@R"
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_stale_socket_is_replaced(make_mount: MakeMount, path: Path) -> None:
 
 
 def test_replaced_socket_is_left(make_mount: MakeMount, path: Path) -> None:
-    """Whoever has put it there needs it."""
+    """The socket file belongs to another server."""
     mounted = make_mount("--kcm-socket", str(path), "--no-journal")
     path.unlink()
     path.write_text("something else")
@@ -186,7 +186,7 @@ def test_kcm_changes_of_every_kind_wake_waiters(
 
 
 def test_ccache_moved_by_kcm_is_not_found_by_old_names(mounted: Mounted, client: Client) -> None:
-    """The kernel has all of them in its caches; nobody told it of the move but us."""
+    """The kernel has all names in its caches; only the daemon can invalidate them."""
     client.initialize("tkt")
     client.replace("work", [credential(TGT)])
     old = [mounted.path / "caches/work/ccache", mounted.path / "dir/tkt.work"]

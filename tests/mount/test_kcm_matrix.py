@@ -22,15 +22,15 @@ from tests.support.ccache_interfaces import (
     ByFile,
     ByKcm,
     ByLibrary,
+    KcmMount,
     Seen,
-    Site,
     State,
     Writer,
     empty,
-    site,
+    kcm_mount,
 )
 
-__all__ = ["empty", "site"]  # fixtures
+__all__ = ["empty", "kcm_mount"]  # fixtures
 
 ONE, TWO, THREE = "host/one@R", "host/two@R", "host/three@R"
 
@@ -83,7 +83,7 @@ def steps(writer: Writer) -> Iterator[State]:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("writer", WRITERS)
-def test_change_by_one_interface_is_seen_by_all(empty: Site, writer: str, reader: str) -> None:
+def test_change_by_one_interface_is_seen_by_all(empty: KcmMount, writer: str, reader: str) -> None:
     """Whatever is done in one way is seen in the other, at once."""
     look = READERS[reader]
     for number, wanted in enumerate(steps(WRITERS[writer](empty)), 1):
@@ -100,35 +100,35 @@ def named(seen: Seen) -> Seen:
 
 @pytest.mark.parametrize("remover", WRITERS)
 @pytest.mark.parametrize("reader", ["FILE", "DIR", "KCM", "CCAPI"])
-def test_iteration_continues_over_removal(empty: Site, remover: str, reader: str) -> None:
+def test_iteration_continues_over_removal(empty: KcmMount, remover: str, reader: str) -> None:
     """Who iterates ends in order, with the credentials that were there all the time."""
-    site = empty
+    kcm_mount = empty
     servers = [f"host/h{n}@R" for n in range(6)]
-    ByKcm(site).create("tkt", ALICE, *servers)
-    found = iterator(site, reader)
+    ByKcm(kcm_mount).create("tkt", ALICE, *servers)
+    found = iterator(kcm_mount, reader)
     seen = [next(found), next(found)]
-    WRITERS[remover](site).remove("tkt", servers[4])
-    WRITERS[remover](site).remove("tkt", servers[0])
+    WRITERS[remover](kcm_mount).remove("tkt", servers[4])
+    WRITERS[remover](kcm_mount).remove("tkt", servers[0])
     seen += found
     assert len(set(seen)) == len(seen)
     assert {*servers} - {servers[0], servers[4]} <= {*seen} <= {*servers}
 
 
-def iterator(site: Site, reader: str) -> Iterator[str]:
+def iterator(kcm_mount: KcmMount, reader: str) -> Iterator[str]:
     """The servers of the default ccache, one by one as a client gets them."""
     if reader == "CCAPI":
-        with cc.initialize(mount=site.top) as context:
+        with cc.initialize(mount=kcm_mount.top) as context:
             for one in context.open_ccache("tkt").new_credentials_iterator():
                 record = one.data.credentials_v5
                 assert record is not None
                 yield str(record.server)
         return
-    writer: ByLibrary = {"FILE": ByFile, "DIR": ByDir, "KCM": ByKcm}[reader](site)
-    for one in site.open(writer.residual("tkt"))[1]:
+    writer: ByLibrary = {"FILE": ByFile, "DIR": ByDir, "KCM": ByKcm}[reader](kcm_mount)
+    for one in kcm_mount.open(writer.residual("tkt"))[1]:
         yield str(one.server)
 
 
-def test_iteration_by_uuid_reports_removed_credentials(empty: Site) -> None:
+def test_iteration_by_uuid_reports_removed_credentials(empty: KcmMount) -> None:
     """Clients without GET_CRED_LIST ask by UUID: of what is gone they hear that it is."""
     servers = [f"host/h{n}@R" for n in range(4)]
     ByKcm(empty).create("tkt", ALICE, *servers)

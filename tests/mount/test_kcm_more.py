@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import kcm
 from tests.support.background_mount import background_mount
-from tests.support.ccache_interfaces import WRITERS, ByKcm, Site, empty, seen_in, site
+from tests.support.ccache_interfaces import WRITERS, ByKcm, KcmMount, empty, kcm_mount, seen_in
 from tests.support.ccfsd import CcfsdHost
 from tests.support.ccfsd_fixtures import KCM, USER, host, python_command, shared_host
 from tests.support.client_programs import run
@@ -24,7 +24,7 @@ from tests.support.kdc import Kdc
 from tests.support.mounting import MakeMount, first_line
 from tests.support.shell import wait_until
 
-__all__ = ["empty", "host", "shared_host", "site"]
+__all__ = ["empty", "host", "kcm_mount", "shared_host"]
 
 SECONDS = 60.0
 BEGUN = 50
@@ -55,8 +55,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(site: Site) -> Iterator[Client]:
-    with Client(site.socket) as made:
+def client(kcm_mount: KcmMount) -> Iterator[Client]:
+    with Client(kcm_mount.socket) as made:
         yield made
 
 
@@ -81,9 +81,9 @@ def through_file(ccache: Path) -> list[bytes] | None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("completed", [True, False])
 def test_kcm_change_beside_incomplete_record_stands(
-    empty: Site, client: Client, change: str, completed: bool
+    empty: KcmMount, client: Client, change: str, completed: bool
 ) -> None:
-    """Through the kernel: it stands at once, the record follows or is dropped, nobody waits."""
+    """Through the kernel: it stands at once, the record follows or is dropped, no client waits."""
     client.replace("tkt", [credential("a@R")])
     client.replace("other", [credential("z@R")])
     ccache = empty.top / "caches/tkt/ccache"
@@ -108,7 +108,7 @@ def test_kcm_change_beside_incomplete_record_stands(
 
 @pytest.mark.parametrize("remover", WRITERS)
 def test_iteration_by_uuid_continues_over_removals(
-    empty: Site, client: Client, remover: str
+    empty: KcmMount, client: Client, remover: str
 ) -> None:
     """Heimdal's clients ask for one credential after another, while others remove some."""
     names = [f"host/h{n}@R" for n in range(5)]
@@ -164,7 +164,7 @@ for _ in range(2):
 
 
 def test_open_kcm_ccache_waits_for_next_daemon(host: CcfsdHost) -> None:
-    """Where ccfsd listens, there is always somebody to connect to."""
+    """ccfsd listens, so that clients can connect between two daemons."""
     pytest.importorskip("krb5")
     conf = host.directory / "kcm.conf"
     conf.write_text(f"[libdefaults]\n\tdefault_realm = R\n\tkcm_socket = {KCM}\n")

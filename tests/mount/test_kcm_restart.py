@@ -58,7 +58,7 @@ def kill(pid: int) -> None:
 
 
 def supervisor(daemon: int) -> int:
-    """The process that keeps daemons; a nursery is between."""
+    """The process that keeps daemons; a fork server is between."""
     return parent(parent(daemon))
 
 
@@ -66,18 +66,18 @@ def supervisor(daemon: int) -> int:
 def gap(here: BackgroundMount) -> Iterator[int]:
     """The time between two daemons, for as long as a test wants; the pid of the supervisor."""
     daemon = here.pid()
-    keeper = supervisor(daemon)
-    os.kill(keeper, signal.SIGSTOP)
+    supervisor_pid = supervisor(daemon)
+    os.kill(supervisor_pid, signal.SIGSTOP)
     try:
         kill(daemon)
-        yield keeper
+        yield supervisor_pid
     finally:
-        os.kill(keeper, signal.SIGCONT)
+        os.kill(supervisor_pid, signal.SIGCONT)
 
 
 def test_connection_between_daemons_is_answered(here: BackgroundMount) -> None:
     with contextlib.ExitStack() as stack:
-        with gap(here) as keeper:
+        with gap(here) as supervisor_pid:
             clients = [stack.enter_context(Client(at(here))) for _ in range(20)]
             for client in clients:
                 client.send(kcm.request(kcm.GET_CRED_UUID_LIST, client.name("tkt")))
@@ -85,14 +85,14 @@ def test_connection_between_daemons_is_answered(here: BackgroundMount) -> None:
         for client in clients:
             assert len(kcm.uuids(client.receive().payload)) == 1
             assert client.records("tkt") == [credential(TGT)]
-    assert listener_pid(str(at(here))) == keeper
+    assert listener_pid(str(at(here))) == supervisor_pid
 
 
 def test_socket_is_not_taken_between_daemons(here: BackgroundMount) -> None:
-    with gap(here) as keeper, background_mount() as other:
+    with gap(here) as supervisor_pid, background_mount() as other:
         done = other.run("mount", "--no-journal", "--kcm-socket", str(at(here)), str(other.path))
         assert done.returncode == Exit.KCM_SOCKET
-        assert f"process {keeper} serves at {at(here)}" in done.stderr
+        assert f"process {supervisor_pid} serves at {at(here)}" in done.stderr
         assert not is_mounted(other.path)
     with Client(at(here)) as client:
         assert client.records("tkt") == [credential(TGT)]
@@ -141,7 +141,7 @@ def unmounted(here: BackgroundMount) -> None:
 
 
 def taken_away(here: BackgroundMount) -> None:
-    mountpoint.unmount(str(here.path), lazy=True)  # the helper may still be in it
+    mountpoint.unmount(str(here.path), lazy=True)  # the notifier may still be in it
 
 
 def taken_away_in_the_gap(here: BackgroundMount) -> None:
@@ -158,8 +158,8 @@ def parent_told(here: BackgroundMount) -> None:
 
 
 def parent_told_in_the_gap(here: BackgroundMount) -> None:
-    with gap(here) as keeper:
-        os.kill(keeper, signal.SIGTERM)
+    with gap(here) as supervisor_pid:
+        os.kill(supervisor_pid, signal.SIGTERM)
 
 
 def parent_gone(here: BackgroundMount) -> None:
@@ -212,7 +212,7 @@ def test_failed_mount_removes_socket() -> None:
 
 
 def test_mount_replace_takes_over_stale_socket(here: BackgroundMount) -> None:
-    """Where nobody was left to take the socket away."""
+    """Daemon and supervisor were killed before they could remove the socket."""
     daemon = here.pid()
     kill(supervisor(daemon))
     kill(daemon)
@@ -223,12 +223,12 @@ def test_mount_replace_takes_over_stale_socket(here: BackgroundMount) -> None:
 
 
 def test_socket_is_open_in_daemon_and_supervisor_only(here: BackgroundMount) -> None:
-    """Daemon and supervisor, once each; not the helper, nor any program that is run."""
+    """Daemon and supervisor, once each; not the notifier, nor any program that is run."""
     for _ in range(2):
         daemon = here.pid()
         assert held(at(here), daemon) == held(at(here), supervisor(daemon)) == [True]
-        (helper,) = children(daemon)
-        assert held(at(here), helper) == []
+        (notifier,) = children(daemon)
+        assert held(at(here), notifier) == []
         old = here.info()["server_id"]
         kill(daemon)
         here.come_back(old)
@@ -251,7 +251,7 @@ def test_info_names_socket(here: BackgroundMount) -> None:
 
 
 def test_socket_file_is_removed_by_its_creator_only(tmp_path: Path) -> None:
-    """It is there as long as who has made it wants, and nobody else's is taken away."""
+    """Its creator removes it when it closes; another server's socket stays."""
     made = KcmListener(str(tmp_path / "kcm"))
     with made.listener:
         assert listener_pid(made.path) == os.getpid()

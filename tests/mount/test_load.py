@@ -85,7 +85,7 @@ def test_mount_ends_under_load(mount: Mounted, end: Callable[[Mounted], None], b
 
 
 def test_waiters_and_expiry_are_served_under_load(mount: Mounted) -> None:
-    """The helper's answers and the daemon's timer, while there is no end of requests."""
+    """The notifier's answers and the daemon's timer, while there is no end of requests."""
     soon = int(time.time()) + 2
     with waiting(mount.path, "changed") as [waiter], flood(mount):
         (mount.path / "dir/tkt").write_bytes(prefix() + record(endtime=soon))

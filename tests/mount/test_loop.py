@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The loop under the daemon, with a pipe in place of the FUSE device.
 
-What matters is who gets a turn, never how long it takes: nobody is left out while there are
-requests without end, and nobody is waited for who does not come.
+Checks which task gets a turn, never how long it takes: no task starves while there are
+requests without end, and the loop waits for no request that does not come.
 """
 
 import ctypes
@@ -175,7 +175,7 @@ def test_loop_runs_woken_task_before_sleeping(loop: Loop) -> None:
 
 
 class Asked:
-    """Somebody who is answered without a pass: a byte is a question.  `flood`: it never ends."""
+    """A server answered without a pass of trio: a byte is a request.  `flood`: it never ends."""
 
     def __init__(self, question: int, asker: int, *, flood: bool = False) -> None:
         self.question, self.asker, self.flood = question, asker, flood

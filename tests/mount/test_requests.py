@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How often libkrb5 has to ask the daemon: what the kernel can know by itself it knows.
 
-The client waits for each of these; releases and forgets, which nobody waits for, are not counted.
+The client waits for each of these; releases and forgets, which no client awaits, are not counted.
 Through `default` each walk of the path costs one readlink more.
 """
 

@@ -122,7 +122,7 @@ class Directories(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), image=st.sampled_from(IMAGES))
     def copy(self, name: str, image: bytes) -> None:
-        """What `cp` does, whoever has the file open."""
+        """What `cp` does, whether or not the file is open."""
 
         def copy(directory: Path) -> None:
             (directory / name).write_bytes(image)

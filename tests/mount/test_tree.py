@@ -193,7 +193,7 @@ def open_directories(*paths: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["", "ccache", "lock", "credentials"])
 def test_mv_over_directory_in_use_works(top: Path, name: str) -> None:
-    """The kernel takes it for dead while somebody has something open in it; it isn't."""
+    """The kernel marks it dead while a file in it is open; it can still be used."""
     sh(top, "mkdir caches/a caches/b")
     (top / "caches/a/ccache").write_bytes(IMAGE)
     (top / "caches/b/ccache").write_bytes(OTHER)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The end of a mount: whatever ends it, nothing of it is left and nobody is left waiting."""
+"""The end of a mount: however it ends, nothing of it is left and no client is left waiting."""
 
 import contextlib
 import os
@@ -30,12 +30,12 @@ def targets(pid: int) -> list[str]:
 
 def ends(mount: Mounted, number: signal.Signals) -> None:
     """Send a signal to the daemon, and see all of it go."""
-    helpers = children(mount.pid)
-    assert helpers
+    notifiers = children(mount.pid)
+    assert notifiers
     mount.process.send_signal(number)
     status = mount.process.wait(SECONDS)
     assert status == (-number if number == signal.SIGKILL else 0)
-    wait_until(lambda: not any(is_alive(pid) for pid in helpers), "the helper stays")
+    wait_until(lambda: not any(is_alive(pid) for pid in notifiers), "the notifier stays")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -109,10 +109,10 @@ def test_repeated_signals_leave_no_dead_mount(mount: Mounted) -> None:
 
 
 def test_foreign_unmount_ends_daemon(mount: Mounted) -> None:
-    helpers = children(mount.pid)
+    notifiers = children(mount.pid)
     mountpoint.unmount(str(mount.path), lazy=False)
     assert mount.process.wait(SECONDS) == 0
-    wait_until(lambda: not any(is_alive(pid) for pid in helpers), "the helper stays")
+    wait_until(lambda: not any(is_alive(pid) for pid in notifiers), "the notifier stays")
 
 
 def test_notifier_holds_two_pipes_and_standard_files(mount: Mounted) -> None:
@@ -157,7 +157,7 @@ def test_killed_notifier_is_replaced(mount: Mounted) -> None:
     (old,) = children(mount.pid)
     with waiting(mount.path, "changed") as (waiter,):
         os.kill(old, signal.SIGKILL)
-        wait_until(lambda: children(mount.pid) not in ([], [old]), "no new helper")
+        wait_until(lambda: children(mount.pid) not in ([], [old]), "no new notifier")
         (mount.path / "caches/new").mkdir()
         assert waiter.wait(SECONDS) == 0
     (new,) = children(mount.pid)
@@ -175,7 +175,7 @@ def test_stopped_notifier_is_continued(mount: Mounted) -> None:
 
 
 def test_hanging_notifier_blocks_no_caller(tmp_path: Path) -> None:
-    """Not whoever gives it orders, however many, nor whoever lets it go."""
+    """Neither sending orders, however many, nor ending the notifier blocks."""
     child = notifier.start(str(tmp_path))
     os.kill(child.pid, signal.SIGSTOP)
     with pytest.raises(BlockingIOError):

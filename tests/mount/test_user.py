@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.isolation import OWNED, OWNER, House, empty_house
+from tests.support.isolation import OWNED, OWNER, IsolatedMounts, isolated_namespace
 from tests.support.require import missing
 
 LIFE = """
@@ -33,15 +33,15 @@ ls -A "$XDG_RUNTIME_DIR" "$top"
 
 
 @pytest.fixture
-def alone() -> Iterator[House]:
+def alone() -> Iterator[IsolatedMounts]:
     """A place with users in it and no mount."""
     if os.geteuid() != 0:
         missing("root", "run the tests as root", "only root makes users")
-    with empty_house() as made:
+    with isolated_namespace() as made:
         yield made
 
 
-def test_killed_daemon_is_replaced_through_fusermount3(alone: House) -> None:
+def test_killed_daemon_is_replaced_through_fusermount3(alone: IsolatedMounts) -> None:
     """By one of the user's own supervisor; nothing is lost.
 
     Root owns what /proc has of the daemon, of who keeps the connection, and of who forks daemons:
@@ -81,7 +81,7 @@ ls -A "$top"
 """
 
 
-def test_mountpoint_directory_is_restored(alone: House) -> None:
+def test_mountpoint_directory_is_restored(alone: IsolatedMounts) -> None:
     """It is closed while a mount covers it."""
     runtime = alone.directory / "front"
     runtime.mkdir(mode=0o700)

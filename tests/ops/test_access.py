@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who may: the owner, root where the mount was made so, nobody else, in whatever handler."""
+"""Access in every handler: the owner, root where the mount allows it, no other user."""
 
 import errno
 import os

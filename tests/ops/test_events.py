@@ -150,7 +150,7 @@ def test_stats_are_json_of_fixed_size(fs: FileSystem) -> None:
 
 
 def test_changed_fifo_is_kicked_only_if_looked_up(fs: FileSystem) -> None:
-    """Only at FIFOs that somebody has looked up."""
+    """Only FIFOs that the kernel has looked up can have readers."""
     fs.mkdir("caches/work")
     fs.outside.kicked.clear()
     fs.write("caches/tkt/ccache", IMAGE)
@@ -167,9 +167,9 @@ def test_changed_fifo_is_kicked_only_if_looked_up(fs: FileSystem) -> None:
 
 
 def test_kick_names_are_found_by_notifier_only(fs: FileSystem) -> None:
-    helper = Caller(pid=99)
+    notifier = Caller(pid=99)
     serial = fs.walk("caches/tkt") >> 5
-    assert fs.walk(".kick.0", helper) == fs.walk("changed")
+    assert fs.walk(".kick.0", notifier) == fs.walk("changed")
     with refused(errno.ENOENT):
         fs.walk(f".kick.{serial}")
     assert b".kick.0" not in fs.entries("")

@@ -359,7 +359,7 @@ def test_unlink_uninitialises_ccache_only(fs: FileSystem) -> None:
 
 
 def test_unlinked_ccache_is_writable_by_open_handle(fs: FileSystem) -> None:
-    """kdestroy writes zeros to it and asks for its size; that reaches nobody."""
+    """kdestroy writes zeros to it and asks for its size; no other file changes."""
     handle = fs.open("dir/tkt", os.O_RDWR)
     inode = fs.walk("dir/tkt")
     fs.unlink("dir/tkt")

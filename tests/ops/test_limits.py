@@ -64,7 +64,7 @@ def test_refused_truncation_changes_nothing(few: FileSystem) -> None:
 
 
 def test_info_is_readable_over_handle_limit(few: FileSystem) -> None:
-    """Whoever unmounts learns from it whom to end; but there is an end to that, too."""
+    """unmount reads the daemon's pid from it; its handles have a limit of their own."""
     fill(few)
     handles = [few.open("info") for _ in range(SPARE_HANDLES)]
     assert b"limit_handles: 4\n" in few.read_handle(handles[0])

@@ -168,7 +168,7 @@ def test_removed_inode_is_estale(fs: FileSystem) -> None:
     inner = [path for path in fs.all_paths(b"/caches/work") if not path.endswith(b"changed")]
     gone = [(fs.walk(path), fs.stat(path).st_mode) for path in (b"/caches/work", *inner)]
     fs.rmdir("caches/work")
-    callers = (Caller(pid=pid) for pid in count(1))  # nobody is told so twice in a row
+    callers = (Caller(pid=pid) for pid in count(1))  # a caller gets this answer once in a row
     for inode, mode in gone:
         with refused(errno.ESTALE):
             fs.call("getattr", inode, next(callers))

@@ -158,7 +158,7 @@ def test_remove_cost_is_logarithmic(
 
 
 def test_long_names_are_not_kept_in_memory() -> None:
-    """A name may be as long as a ccache, and memory is locked: nobody fills it with names."""
+    """A name may be as long as a ccache, and memory is locked: names must not fill it."""
     long = b"n" * 100_000
     principal = Principal(1, b"R", (long, b"h"))
     data = encode_principal(principal, DIALECT_V4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Open files: appends from wherever, incomplete records, and writes by those who know less."""
+"""Open files: appends by any opener, incomplete records, and writers with outdated content."""
 
 from collections.abc import Callable
 
@@ -87,7 +87,7 @@ def test_append_through_superseded_generation_goes_to_current(store: Store, tkt:
 
 
 def test_positioned_writer_continues_behind_edit(store: Store) -> None:
-    """`cp`, cut in two by somebody's edit: neither the edit nor the rest is lost."""
+    """`cp`, cut in two by another client's edit: neither the edit nor the rest is lost."""
     tkt = store.collection.default
     file = writer(store, start(store, tkt))
     data = whole(record(TGT), WWW, NFS)
@@ -292,7 +292,7 @@ def test_incomplete_header_is_dropped_at_release(store: Store) -> None:
 
 
 def test_writer_of_header_is_refused_after_other_principal(store: Store) -> None:
-    """What it writes can't stand behind the principal that somebody else has set."""
+    """Its records can't follow the principal that another client has set."""
     tkt = store.collection.default
     for written in (0, 9):
         file = writer(store, start(store, tkt))

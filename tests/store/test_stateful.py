@@ -410,7 +410,7 @@ class Ccaches(RuleBasedStateMachine):
         return found + [contents(self.store, handle.file) for handle in self.open]
 
     def look(self) -> None:
-        """What somebody reads by a superseded number stays as it was, but for what follows it."""
+        """A superseded generation reads as before, but for bytes appended to it."""
         now = {}
         for handle in self.open:
             generation = handle.file.generation
@@ -454,7 +454,7 @@ class Ccaches(RuleBasedStateMachine):
             self.order = [following, *(m for m in self.order if m is not following)]
 
     def busy(self, model: Model) -> bool:
-        """Whether somebody is in the middle of a record."""
+        """Whether an open file has written an incomplete record."""
         return any(handle.rest and handle.model is model for handle in self.open)
 
     def write(self, handle: Handle, data: bytes, offset: int | None = None) -> None:

@@ -82,7 +82,7 @@ def test_refused_replace_changes_nothing(
 
 
 def test_relocate_to_new_name_renumbers() -> None:
-    """No number that somebody may know leads there."""
+    """No inode number that a client may hold leads to the new ccache."""
     store = new_store()
     fill(store, whole())
     ccache = fill(store, whole(record()), b"a")
@@ -175,7 +175,7 @@ def test_remove_all_is_one_step() -> None:
 
 
 def test_mark_changed_outside_fuse_includes_all_changed() -> None:
-    """A change that came through no file is news to those who watch the file."""
+    """A change made without a file handle is reported for the file's inotify watchers."""
     store = new_store()
     store.take_effects()
     store.reset_named(b"b", ALICE, at())

@@ -71,7 +71,7 @@ class BackgroundMount:
         """The daemon."""
         return int(self.info()["pid"])
 
-    def keeper(self) -> int:
+    def supervisor_pid(self) -> int:
         """Who replaces the daemon."""
         return int(self.info()["keeper"])
 
@@ -84,7 +84,7 @@ class BackgroundMount:
                 if info["server_id"] != old:
                     return time.monotonic() - began, info
             time.sleep(0.001)
-        raise AssertionError(f"nobody answers after {seconds} s")
+        raise AssertionError(f"no daemon answers after {seconds} s")
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class KcmMount:
     """The mount, and libkrb5, which knows its socket."""
 
     mounted: Mounted
@@ -86,7 +86,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def kcm_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KcmMount]:
     krb5 = pytest.importorskip("krb5")
     directory = tmp_path_factory.mktemp("matrix")
     conf, socket = directory / "krb5.conf", directory / "kcm"
@@ -95,14 +95,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         patch.setenv("KRB5_CONFIG", str(conf))
         patch.delenv("KRB5CCNAME", raising=False)
         mounted = maker.make("--kcm-socket", str(socket), "--no-journal")
-        yield Site(mounted, socket, directory, krb5)
+        yield KcmMount(mounted, socket, directory, krb5)
 
 
 class Writer:
     """Does what the steps want, in one way."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, kcm_mount: KcmMount) -> None:
+        self.kcm_mount = kcm_mount
 
     def create(self, name: str, client: str, *servers: str) -> None:
         raise NotImplementedError
@@ -136,35 +136,35 @@ class ByLibrary(Writer):
         raise NotImplementedError
 
     def _open(self, name: str) -> tuple[Any, Any]:
-        return self.site.open(self.residual(name))
+        return self.kcm_mount.open(self.residual(name))
 
     def create(self, name: str, client: str, *servers: str) -> None:
-        krb5, (context, ccache) = self.site.krb5, self._open(name)
+        krb5, (context, ccache) = self.kcm_mount.krb5, self._open(name)
         krb5.cc_initialize(context, ccache, krb5.parse_name_flags(context, client.encode()))
-        for one in self.site.credentials(client, *servers):
+        for one in self.kcm_mount.credentials(client, *servers):
             krb5.cc_store_cred(context, ccache, one)
 
     def store(self, name: str, server: str) -> None:
-        (made,) = self.site.credentials(ALICE, server)
-        self.site.krb5.cc_store_cred(*self._open(name), made)
+        (made,) = self.kcm_mount.credentials(ALICE, server)
+        self.kcm_mount.krb5.cc_store_cred(*self._open(name), made)
 
     def remove(self, name: str, server: str) -> None:
-        (made,) = self.site.credentials(ALICE, server)
-        none = self.site.krb5.CredentialsRetrieveFlags.none
-        self.site.krb5.cc_remove_cred(*self._open(name), none, made)
+        (made,) = self.kcm_mount.credentials(ALICE, server)
+        none = self.kcm_mount.krb5.CredentialsRetrieveFlags.none
+        self.kcm_mount.krb5.cc_remove_cred(*self._open(name), none, made)
 
     def set_config(self, name: str, key: str, value: bytes) -> None:
-        self.site.krb5.cc_set_config(*self._open(name), None, key.encode(), value)
+        self.kcm_mount.krb5.cc_set_config(*self._open(name), None, key.encode(), value)
 
     def destroy(self, name: str) -> None:
-        self.site.krb5.cc_destroy(*self._open(name))
+        self.kcm_mount.krb5.cc_destroy(*self._open(name))
 
 
 class ByFile(ByLibrary):
     """caches/NAME/ccache."""
 
     def _path(self, name: str) -> Path:
-        return self.site.top / "caches" / encode_name(name.encode()) / "ccache"
+        return self.kcm_mount.top / "caches" / encode_name(name.encode()) / "ccache"
 
     def residual(self, name: str) -> str:
         return f"FILE:{self._path(name)}"
@@ -185,7 +185,7 @@ class ByFile(ByLibrary):
 
     def set_default(self, name: str) -> None:
         target = f"caches/{encode_name(name.encode())}"
-        subprocess.run(["ln", "-sfn", target, str(self.site.top / "default")], check=True)
+        subprocess.run(["ln", "-sfn", target, str(self.kcm_mount.top / "default")], check=True)
 
     def move(self, source: str, target: str) -> None:
         old, new = self._path(source).parent, self._path(target).parent
@@ -193,7 +193,7 @@ class ByFile(ByLibrary):
 
     def destroy(self, name: str) -> None:
         """The default keeps its directory."""
-        if os.readlink(self.site.top / "default") == f"caches/{name}":
+        if os.readlink(self.kcm_mount.top / "default") == f"caches/{name}":
             super().destroy(name)
         else:
             self._path(name).parent.rmdir()
@@ -203,7 +203,7 @@ class ByDir(ByFile):
     """dir/tkt...: libkrb5 switches and destroys by itself."""
 
     def _path(self, name: str) -> Path:
-        return self.site.top / "dir" / os.fsdecode(listed_name(name.encode()))
+        return self.kcm_mount.top / "dir" / os.fsdecode(listed_name(name.encode()))
 
     def residual(self, name: str) -> str:
         return f"DIR::{self._path(name)}"
@@ -212,7 +212,7 @@ class ByDir(ByFile):
         ByLibrary.create(self, name, client, *servers)
 
     def set_default(self, name: str) -> None:
-        self.site.krb5.cc_switch(*self._open(name))
+        self.kcm_mount.krb5.cc_switch(*self._open(name))
 
     def move(self, source: str, target: str) -> None:
         self._path(source).rename(self._path(target))
@@ -228,14 +228,14 @@ class ByKcm(ByLibrary):
         return f"KCM:{os.geteuid()}:{name}"
 
     def set_offset(self, name: str, seconds: int) -> None:
-        with kcm.Client(self.site.socket) as client:
+        with kcm.Client(self.kcm_mount.socket) as client:
             client.call(kcm.SET_KDC_OFFSET, client.name(name), kcm.u32(seconds))
 
     def set_default(self, name: str) -> None:
-        self.site.krb5.cc_switch(*self._open(name))
+        self.kcm_mount.krb5.cc_switch(*self._open(name))
 
     def move(self, source: str, target: str) -> None:
-        with kcm.Client(self.site.socket) as client:
+        with kcm.Client(self.kcm_mount.socket) as client:
             client.call(kcm.MOVE_CACHE, client.name(source), client.name(target))
 
 
@@ -244,11 +244,11 @@ class ByCcapi(Writer):
 
     @contextlib.contextmanager
     def _open(self, name: str) -> Iterator[cc.CCache]:
-        with cc.initialize(mount=self.site.top) as context:
+        with cc.initialize(mount=self.kcm_mount.top) as context:
             yield context.open_ccache(name)
 
     def create(self, name: str, client: str, *servers: str) -> None:
-        with cc.initialize(mount=self.site.top) as context:
+        with cc.initialize(mount=self.kcm_mount.top) as context:
             ccache = context.create_ccache(name, V5, client)
             for server in servers:
                 ccache.store_credentials(ccapi.credential(server, client=client))
@@ -282,27 +282,27 @@ class ByCcapi(Writer):
 
     def move(self, source: str, target: str) -> None:
         """Onto one that is there, as the CCAPI has it."""
-        with cc.initialize(mount=self.site.top) as context:
+        with cc.initialize(mount=self.kcm_mount.top) as context:
             ccache = context.create_ccache(target, V5, BOB)
             context.open_ccache(source).move(ccache)
 
     def destroy(self, name: str) -> None:
         """The CCAPI has no default without content: its file goes."""
         with self._open(name) as ccache:
-            default = ccache.get_name() == default_name(self.site)
+            default = ccache.get_name() == default_name(self.kcm_mount)
         if default:
-            (self.site.top / "caches" / name / "ccache").unlink()
+            (self.kcm_mount.top / "caches" / name / "ccache").unlink()
             return
         with self._open(name) as ccache:
             ccache.destroy()
 
 
-def default_name(site: Site) -> str:
-    return os.readlink(site.top / "default").removeprefix("caches/")
+def default_name(kcm_mount: KcmMount) -> str:
+    return os.readlink(kcm_mount.top / "default").removeprefix("caches/")
 
 
 Reader = Any
-"""What gives the State of a site."""
+"""Functions that read the State of a mount, by interface."""
 
 
 def seen_in(data: bytes) -> Seen:
@@ -317,18 +317,18 @@ def seen_in(data: bytes) -> Seen:
     return Seen(principal, tuple(servers), config, offset[0] if offset else 0)
 
 
-def by_file(site: Site) -> State:
+def by_file(kcm_mount: KcmMount) -> State:
     """Opening and reading each file."""
-    files = {path.name: path / "ccache" for path in (site.top / "caches").iterdir()}
+    files = {path.name: path / "ccache" for path in (kcm_mount.top / "caches").iterdir()}
     there = {name: seen_in(path.read_bytes()) for name, path in files.items() if path.exists()}
-    return State(default_name(site), there)
+    return State(default_name(kcm_mount), there)
 
 
-def by_dir(site: Site) -> State:
+def by_dir(kcm_mount: KcmMount) -> State:
     """As DIR: has it."""
-    names = {path.name: path for path in (site.top / "dir").iterdir() if path.name != "primary"}
-    ccaches = {decoded(name): seen_in(path.read_bytes()) for name, path in names.items()}
-    return State(decoded((site.top / "dir/primary").read_text().strip()), ccaches)
+    paths = [path for path in (kcm_mount.top / "dir").iterdir() if path.name != "primary"]
+    ccaches = {decoded(path.name): seen_in(path.read_bytes()) for path in paths}
+    return State(decoded((kcm_mount.top / "dir/primary").read_text().strip()), ccaches)
 
 
 def decoded(listed: str) -> str:
@@ -337,9 +337,9 @@ def decoded(listed: str) -> str:
     return found.decode()
 
 
-def by_library(site: Site, residual: str, name: str, offset: int) -> Seen:
+def by_library(kcm_mount: KcmMount, residual: str, name: str, offset: int) -> Seen:
     """What libkrb5 says of a ccache; it has no call for the offset."""
-    krb5, (context, ccache) = site.krb5, site.open(residual)
+    krb5, (context, ccache) = kcm_mount.krb5, kcm_mount.open(residual)
     principal = str(krb5.cc_get_principal(context, ccache))
     servers = [str(one.server) for one in ccache if b"X-CACHECONF" not in str(one.server).encode()]
     config = {}
@@ -349,22 +349,22 @@ def by_library(site: Site, residual: str, name: str, offset: int) -> Seen:
     return Seen(principal, tuple(servers), config, offset)
 
 
-def by_kcm(site: Site) -> State:
+def by_kcm(kcm_mount: KcmMount) -> State:
     """What the server lists, each read by libkrb5."""
-    with kcm.Client(site.socket) as client:
+    with kcm.Client(kcm_mount.socket) as client:
         names, default = client.ccaches(), client.default()
         offsets = [client.call(kcm.GET_KDC_OFFSET, client.name(name)) for name in names]
     ccaches = {}
     for name, offset in zip(names, offsets, strict=True):
         seconds = int.from_bytes(offset, "big", signed=True)
-        ccaches[name] = by_library(site, f"KCM:{os.geteuid()}:{name}", name, seconds)
+        ccaches[name] = by_library(kcm_mount, f"KCM:{os.geteuid()}:{name}", name, seconds)
     return State(default, ccaches)
 
 
-def by_ccapi(site: Site) -> State:
+def by_ccapi(kcm_mount: KcmMount) -> State:
     """As the CCAPI has it; configuration entries are credentials to it."""
     ccaches = {}
-    with cc.initialize(mount=site.top) as context:
+    with cc.initialize(mount=kcm_mount.top) as context:
         default = context.get_default_ccache_name()
         for one in context.new_ccache_iterator():
             servers, config = [], {}
@@ -385,11 +385,11 @@ def by_ccapi(site: Site) -> State:
     return State(default, ccaches)
 
 
-def by_ls(site: Site) -> State:
+def by_ls(kcm_mount: KcmMount) -> State:
     """Names alone: ls, and readlink."""
     ccaches = {}
-    for name in output("ls", site.top / "caches").split():
-        place = site.top / "caches" / name
+    for name in output("ls", kcm_mount.top / "caches").split():
+        place = kcm_mount.top / "caches" / name
         if "ccache" in output("ls", place).split():
             principal = output("cat", place / "principal").strip()
             servers = [
@@ -397,13 +397,15 @@ def by_ls(site: Site) -> State:
             ]
             config = dict.fromkeys(output("ls", place / "config").split(), b"")
             ccaches[name] = Seen(principal, tuple(servers), config)
-    return State(output("readlink", site.top / "default").strip().removeprefix("caches/"), ccaches)
+    return State(
+        output("readlink", kcm_mount.top / "default").strip().removeprefix("caches/"), ccaches
+    )
 
 
-def by_cat(site: Site) -> State:
+def by_cat(kcm_mount: KcmMount) -> State:
     """What the texts say."""
     ccaches = {}
-    for place in (site.top / "caches").iterdir():
+    for place in (kcm_mount.top / "caches").iterdir():
         if "initialised: yes" in output("cat", place / "info"):
             ids = [line.split("\t")[1] for line in output("cat", place / "ids").splitlines()]
             servers = [i.partition("/")[2].replace("%2F", "/") for i in ids if i[:4] == "cred"]
@@ -411,7 +413,7 @@ def by_cat(site: Site) -> State:
             offset = output("cat", place / "kdc_offset").strip()
             principal = output("cat", place / "principal").strip()
             ccaches[place.name] = Seen(principal, tuple(servers), config, int(offset or 0))
-    info = dict(line.split(": ", 1) for line in output("cat", site.top / "info").splitlines())
+    info = dict(line.split(": ", 1) for line in output("cat", kcm_mount.top / "info").splitlines())
     return State(info["default"], ccaches)
 
 
@@ -437,9 +439,9 @@ READERS = {
 
 
 @pytest.fixture
-def empty(site: Site) -> Site:
+def empty(kcm_mount: KcmMount) -> KcmMount:
     """The mount without a ccache, whatever the test before has left."""
-    for place in (site.top / "caches").iterdir():
+    for place in (kcm_mount.top / "caches").iterdir():
         place.rmdir()
-    assert by_file(site) == State()
-    return site
+    assert by_file(kcm_mount) == State()
+    return kcm_mount

@@ -42,7 +42,7 @@ sys.stdin.read()
 """
 ASK = LEADER.replace("sys.stdin.read()\n", "")
 UNSHARE = ("unshare", "--mount", "--propagation", "private")
-KEEPER = """set -e
+HOLDER = """set -e
     mount -t tmpfs -o mode=755 none /run
     mount -t tmpfs -o mode=755 none {directory}/dev
     mknod -m 666 {directory}/dev/fuse c 10 229
@@ -78,14 +78,14 @@ class CcfsdHost:
     """The namespace.  `daemons`: the ccfsd processes that were started, by their number."""
 
     directory: Path
-    keeper: int
+    namespace_pid: int
     started: list[subprocess.Popen[str]] = field(default_factory=list)
     leaders: list[Leader] = field(default_factory=list)
 
     @property
     def root(self) -> Path:
         """The root directory as it is seen from there."""
-        return Path(f"/proc/{self.keeper}/root")
+        return Path(f"/proc/{self.namespace_pid}/root")
 
     @property
     def run(self) -> Path:
@@ -128,7 +128,7 @@ class CcfsdHost:
         }
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "SECRET": "of-root"}
         return subprocess.Popen(
-            ["nsenter", f"--target={self.keeper}", "--mount", f"--wd={PROJECT}", *command],
+            ["nsenter", f"--target={self.namespace_pid}", "--mount", f"--wd={PROJECT}", *command],
             env=environment,
             **settings,
         )
@@ -136,7 +136,7 @@ class CcfsdHost:
     def sh(self, script: str, uid: int = 0, status: int | None = 0) -> str:
         """What a script prints that a user runs in the place."""
         who = as_user(uid) if uid else []
-        command = ["nsenter", f"--target={self.keeper}", "--mount", "--wd=/", *who]
+        command = ["nsenter", f"--target={self.namespace_pid}", "--mount", "--wd=/", *who]
         done = subprocess.run(
             [*command, "timeout", "-s", "KILL", "30", "sh", "-c", script],
             stdin=subprocess.DEVNULL,
@@ -175,7 +175,7 @@ class CcfsdHost:
             client.ask("close", session=session)
 
     def close_all(self) -> None:
-        """Close every session, whoever has opened it."""
+        """Close every session, of all users."""
         sessions = self.state()["sessions"]
         assert isinstance(sessions, list)
         for session in sessions:
@@ -222,13 +222,13 @@ class CcfsdHost:
 
     def mounts(self) -> list[mountinfo.Mount]:
         """What is mounted there below /run/ccfs."""
-        found = mountinfo.mounts(self.keeper)
+        found = mountinfo.mounts(self.namespace_pid)
         return [mount for mount in found if mount.path.startswith("/run/ccfs/")]
 
     def processes(self) -> list[int]:
-        """Everybody in the place but its keeper."""
-        host = os.readlink(f"/proc/{self.keeper}/ns/mnt")
-        return [pid for pid in _pids() if pid != self.keeper and _namespace(pid) == host]
+        """All processes in the host's mount namespace but its first."""
+        host = os.readlink(f"/proc/{self.namespace_pid}/ns/mnt")
+        return [pid for pid in _pids() if pid != self.namespace_pid and _namespace(pid) == host]
 
     def is_empty(self) -> bool:
         """Whether of all mounts nothing is left: no mount, process, directory, socket, session."""
@@ -266,16 +266,16 @@ def ccfsd_host() -> Iterator[CcfsdHost]:
         (directory / "dev").mkdir()
         users = "".join(f"ccfs{uid}:x:{uid}:{uid}::/:/bin/sh\n" for uid in USERS)
         (directory / "passwd").write_text(Path("/etc/passwd").read_text() + users)
-        keeper = subprocess.Popen(
-            [*UNSHARE, "sh", "-c", KEEPER.format(directory=directory)],
+        holder = subprocess.Popen(
+            [*UNSHARE, "sh", "-c", HOLDER.format(directory=directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         try:
-            assert keeper.stdout is not None
-            assert first_line(keeper.stdout, START_SECONDS) == "ready\n"
-            made = CcfsdHost(directory, keeper.pid)
+            assert holder.stdout is not None
+            assert first_line(holder.stdout, START_SECONDS) == "ready\n"
+            made = CcfsdHost(directory, holder.pid)
             made.log.touch()
             try:
                 yield made
@@ -283,8 +283,8 @@ def ccfsd_host() -> Iterator[CcfsdHost]:
             finally:
                 made.end()
         finally:
-            keeper.kill()
-            keeper.communicate()
+            holder.kill()
+            holder.communicate()
     finally:
         shutil.rmtree(directory)
 

@@ -54,7 +54,7 @@ class Fields:
 
 @dataclass
 class Outside:
-    """Remembers what the file system tells the kernel and the helper."""
+    """Remembers what the file system tells the kernel and the notifier."""
 
     stale: list[int] = field(default_factory=list)
     names: list[tuple[int, bytes]] = field(default_factory=list)

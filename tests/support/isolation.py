@@ -3,7 +3,7 @@
 
 This file knows users and namespaces, never what is in a mount.  Everything happens in a mount
 namespace of its own: there /dev/fuse is open to all, two users exist, and the mounts of one of them
-are visible; when its keeper ends all of that is gone.  Needs root.
+are visible; when its first process ends all of that is gone.  Needs root.
 """
 
 import contextlib
@@ -62,11 +62,11 @@ AS_A_SHELL = {"su", "sg"}
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class IsolatedMounts:
     """The namespace, and what is in it.  `pids` are the daemons, by the kind of their mount."""
 
     directory: Path
-    keeper: int
+    namespace_pid: int
     pids: dict[str, int]
 
     def top(self, kind: str) -> Path:
@@ -76,7 +76,13 @@ class House:
     def run(self, command: Sequence[str], *, check: bool = True) -> str:
         """What a command prints that root runs in the namespace."""
         done = subprocess.run(
-            ["nsenter", f"--target={self.keeper}", "--mount", f"--wd={self.project}", *command],
+            [
+                "nsenter",
+                f"--target={self.namespace_pid}",
+                "--mount",
+                f"--wd={self.project}",
+                *command,
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -94,7 +100,7 @@ class House:
         return self.directory / "project"
 
     def ask(self, who: str, *arguments: str) -> dict[str, str]:
-        """What comes of it when somebody tries everything."""
+        """Run the attacks as `who`; the outcome of each."""
         command = ["/usr/bin/python3", "-I", str(self.project / INTRUDER), *arguments]
         prefix = [*WHO[who]]
         if prefix == ["setfsuid"]:
@@ -117,28 +123,28 @@ class House:
 
 
 @contextlib.contextmanager
-def empty_house() -> Iterator[House]:
+def isolated_namespace() -> Iterator[IsolatedMounts]:
     """A namespace with users and no mount yet."""
-    directory = Path(tempfile.mkdtemp(prefix="ccfs-house-", dir=TMPFS))
+    directory = Path(tempfile.mkdtemp(prefix="ccfs-isolated-", dir=TMPFS))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
-        keeper = stack.enter_context(_keeper(directory))
-        yield House(directory, keeper.pid, {})
+        holder = stack.enter_context(_namespace_holder(directory))
+        yield IsolatedMounts(directory, holder.pid, {})
 
 
 @contextlib.contextmanager
-def house() -> Iterator[House]:
+def isolated() -> Iterator[IsolatedMounts]:
     """A namespace with a mount of each kind, and a ccache in it."""
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(empty_house())
+        made = stack.enter_context(isolated_namespace())
         daemons = [stack.enter_context(_daemon(made, kind)) for kind in MOUNTS]
         pids = {kind: daemon.pid for kind, daemon in zip(MOUNTS, daemons, strict=True)}
-        yield House(made.directory, made.keeper, pids)
+        yield IsolatedMounts(made.directory, made.namespace_pid, pids)
 
 
 @contextlib.contextmanager
-def _keeper(directory: Path) -> Iterator[subprocess.Popen[str]]:
+def _namespace_holder(directory: Path) -> Iterator[subprocess.Popen[str]]:
     files = {"passwd": PASSWD, "group": GROUP, "shadow": SHADOW, "fuse.conf": "user_allow_other\n"}
     for name, more in files.items():
         there = Path("/etc", name)
@@ -172,7 +178,7 @@ def _keeper(directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def _daemon(where: House, kind: str) -> Iterator[subprocess.Popen[str]]:
+def _daemon(where: IsolatedMounts, kind: str) -> Iterator[subprocess.Popen[str]]:
     """A daemon of the owner."""
     top = where.top(kind)
     top.mkdir(mode=0o700)
@@ -181,7 +187,7 @@ def _daemon(where: House, kind: str) -> Iterator[subprocess.Popen[str]]:
     if python.is_relative_to(PROJECT):
         python = where.project / python.relative_to(PROJECT)
     log = (where.directory / f"log{kind}").open("w")
-    command = ["nsenter", f"--target={where.keeper}", "--mount", f"--wd={where.project}"]
+    command = ["nsenter", f"--target={where.namespace_pid}", "--mount", f"--wd={where.project}"]
     command += [*OWNED, str(python), "-m", "ccfs"]
     process = subprocess.Popen(
         [*command, "mount", "--foreground", "--no-journal", *MOUNTS[kind], str(top)],
@@ -228,7 +234,7 @@ COLUMNS = {
 Results = dict[tuple[str, str], dict[str, str]]
 
 
-def everything(where: House) -> Results:
+def everything(where: IsolatedMounts) -> Results:
     """What comes of it for everybody in a mount of every kind: (kind, who) -> what -> result."""
     return {(kind, who): where.uses(who, kind) for kind in MOUNTS for who in WHO}
 

@@ -171,7 +171,7 @@ class Stage:
         return done
 
     def start(self, *command: str, **more: Any) -> "subprocess.Popen[str]":
-        """Start a command on the stage; whoever starts it ends it, or the stage's end does."""
+        """Start a command on the stage; its caller ends it, or the stage's end does."""
         settings = {"stdin": subprocess.DEVNULL, "env": ENVIRONMENT, "text": True, **more}
         return subprocess.Popen(self.enter(*command), **settings)
 

@@ -87,7 +87,7 @@ def end_all(place: Stage, *words: str) -> None:
 
 
 def answers(place: Stage) -> bool:
-    """Whether somebody takes requests at the control socket."""
+    """Whether a server accepts requests at the control socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         try:
             client.connect(str(place.run_directory / "control"))

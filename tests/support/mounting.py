@@ -193,7 +193,7 @@ def tear_down(path: Path, process: subprocess.Popen[str] | None = None) -> None:
 
 
 def abort(connection: int) -> None:
-    """End a FUSE connection: every request of it fails, whoever waits for one wakes up."""
+    """End a FUSE connection: its requests fail, and every waiter for a reply wakes."""
     with fusectl() as directory:
         switch = directory / str(connection) / "abort"
         with contextlib.suppress(OSError):

@@ -116,14 +116,14 @@ def program(tmp_path: Path, fault: str) -> Iterator[BackgroundMount]:
 def test_request_that_kills_twice_is_refused(tmp_path: Path) -> None:
     """And what else is asked is answered, before, meanwhile and afterwards."""
     with program(tmp_path, "poison") as here:
-        keeper = here.keeper()
+        supervisor_pid = here.supervisor_pid()
         for _ in range(2):
             with pytest.raises(OSError, match=os.strerror(errno.EIO)):
                 (here.path / "caches/poison").mkdir()
         (here.path / "caches/fine").mkdir()
         assert sorted(os.listdir(here.path / "caches")) == ["fine", "tkt"]
         assert (here.path / "default/ccache").read_bytes() == IMAGE
-        assert here.keeper() == keeper
+        assert here.supervisor_pid() == supervisor_pid
 
 
 STEP = 13
@@ -327,7 +327,7 @@ def load(here: BackgroundMount) -> Iterator[None]:
 def test_upgrade_is_not_noticed_by_clients(installed: Path) -> None:
     """Two versions, one after the other, under a client that asks all the time."""
     with of_the_copy(installed) as here, (here.path / "default/ccache").open("rb") as file:
-        keeper, inode = here.keeper(), os.fstat(file.fileno()).st_ino
+        supervisor_pid, inode = here.supervisor_pid(), os.fstat(file.fileno()).st_ino
         with load(here):
             for version in ("0.9.8", "0.9.9"):
                 upgrade(installed, version)
@@ -336,7 +336,7 @@ def test_upgrade_is_not_noticed_by_clients(installed: Path) -> None:
                 assert f"{version} now" in done.stderr
                 assert here.info()["version"] == version
         assert os.pread(file.fileno(), 4096, 0) == IMAGE
-        assert (os.fstat(file.fileno()).st_ino, here.keeper()) == (inode, keeper)
+        assert (os.fstat(file.fileno()).st_ino, here.supervisor_pid()) == (inode, supervisor_pid)
 
 
 def break_it(code: Path) -> None:
@@ -356,19 +356,19 @@ def test_restart_with_unusable_code_is_not_begun(
 ) -> None:
     """The old code goes on, whatever is installed."""
     with of_the_copy(installed) as here:
-        daemon, keeper = here.pid(), here.keeper()
-        nursery = parent(daemon)
+        daemon, supervisor_pid = here.pid(), here.supervisor_pid()
+        fork_server = parent(daemon)
         upgrade(installed, "0.9.9", fault)
         with suppress(ProcessLookupError):
-            os.kill(keeper, signal.SIGHUP)
-        wait_until(lambda: not checks(keeper, nursery), "it does not check the new code")
-        assert (here.pid(), here.keeper()) == (daemon, keeper)
+            os.kill(supervisor_pid, signal.SIGHUP)
+        wait_until(lambda: not checks(supervisor_pid, fork_server), "the new code is not checked")
+        assert (here.pid(), here.supervisor_pid()) == (daemon, supervisor_pid)
         os.kill(daemon, signal.SIGKILL)
         assert here.info()["version"] == ccfs.__version__
         assert (here.path / "default/ccache").read_bytes() == IMAGE
 
 
-def checks(keeper: int, nursery: int) -> bool:
-    """Whether the keeper has a child beside its nursery: who looks at the new code."""
-    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-    return children != [str(nursery)]
+def checks(supervisor_pid: int, fork_server: int) -> bool:
+    """Whether the supervisor has a child beside its fork server: the check of the new code."""
+    children = Path(f"/proc/{supervisor_pid}/task/{supervisor_pid}/children").read_text().split()
+    return children != [str(fork_server)]

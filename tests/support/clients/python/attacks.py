@@ -141,7 +141,7 @@ def mount_ccfs_is_not_led_elsewhere_at_a_death() -> None:
     assert mount_ccfs(PLACE, "allow_root").returncode == 0
     for _ in range(4):
         old = info()
-        keeper = parent(int(old["pid"]))
+        supervisor_pid = parent(int(old["pid"]))
         moved = HOME.with_name("moved")
         os.kill(int(old["pid"]), signal.SIGKILL)
         os.rename(HOME, moved)  # HOME is the user's, and so is what is above in an attack
@@ -153,7 +153,7 @@ def mount_ccfs_is_not_led_elsewhere_at_a_death() -> None:
         PLACE.unlink()
         HOME.rmdir()
         os.rename(moved, HOME)
-        assert _lives(keeper)
+        assert _lives(supervisor_pid)
     ccfs("unmount", PLACE)
     wait_for(lambda: not mounted(PLACE), "it stays")
 
@@ -267,10 +267,10 @@ def unmount_ends_a_stopped_daemon() -> None:
     ccfs("mount", PLACE, user=True)
     store()
     daemon = int(info()["pid"])
-    keeper = parent(daemon)
+    supervisor_pid = parent(daemon)
     os.kill(daemon, signal.SIGSTOP)
     ccfs("unmount", PLACE, user=True)
-    assert is_gone(daemon, keeper)
+    assert is_gone(daemon, supervisor_pid)
     assert not mounted(PLACE)
     assert not left_in_memory()
 
@@ -297,11 +297,11 @@ def root_unmounts_a_mount_of_a_user() -> None:
         ccfs("mount", PLACE, user=True)
         store()
         daemon = int(info()["pid"])
-        keeper = parent(daemon)
-        for pid in (keeper, daemon) if kills else ():
+        supervisor_pid = parent(daemon)
+        for pid in (supervisor_pid, daemon) if kills else ():
             os.kill(pid, signal.SIGKILL)
         ccfs("unmount", PLACE)
-        wait_for(lambda: is_gone(daemon, keeper), "a process stays")  # noqa: B023
+        wait_for(lambda: is_gone(daemon, supervisor_pid), "a process stays")  # noqa: B023
         assert not mounted(PLACE)
         assert not left_in_memory()
 
@@ -338,7 +338,7 @@ def a_directory_above_is_renamed() -> None:
 
 
 def descriptors_above_the_limit() -> None:
-    """`exec 900</etc/shadow; ulimit -Sn 64`: neither the daemon nor its helper has it."""
+    """`exec 900</etc/shadow; ulimit -Sn 64`: neither the daemon nor its notifier has it."""
     code = "import sys; from ccfs.cli import mount_ccfs; sys.exit(mount_ccfs.main())"
     given = f"user={USER}"
     for command in (

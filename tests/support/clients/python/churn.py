@@ -3,7 +3,7 @@
 
 HOW is `initialize` (libkrb5 initializes it and stores three credentials), `store` (libkrb5 stores
 one), `remove` (libkrb5 removes the last one) or `unlink` (removes the files in `credentials/`).
-That somebody else was faster is no error. Prints "ready", begins when a line comes in, and prints
+A change lost to a faster client is no error. Prints "ready", starts at a line on stdin, and prints
 at the end the other errors: libkrb5's codes and errnos.
 """
 

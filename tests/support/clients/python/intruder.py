@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tries everything that somebody might try with a mount and its daemon, and says what came of it.
+"""Tries every known attack on a mount and its daemon, and prints the outcomes.
 
     intruder.py use TOP PID                 everything by path, and with the process
     intruder.py pass TOP OWNER OTHER        as uid OWNER, give descriptors to uid OTHER

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A program that logs somebody in: `pam_session.py SERVICE USER`, commands on stdin as JSON lists.
+"""A program that logs a user in: `pam_session.py SERVICE USER`, commands on stdin as JSON lists.
 
 This file knows libpam and what a process has that a module must leave alone.  Every command gets an
 answer, one line of JSON on stdout.

@@ -3,7 +3,7 @@
 
 This file knows the FILE format, version 4 (MIT's ccache_file_format document), and nothing else.
 A credential's session key and ticket follow from its server's name, so that a reader can tell
-whether what it reads is what somebody once stored.
+whether what it reads was once stored.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ AUTHTIME_REMOVED = 0xFFFFFFFF
 
 
 class TornError(Exception):
-    """Something that nobody stored."""
+    """Bytes that no writer stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def stored(server: tuple[bytes, ...]) -> Record:
 
 
 def servers_in(image: bytes, *, complete: bool = True, removed: bool = False) -> list[str]:
-    """The servers of a ccache in their order; raises TornError for anything nobody stored.
+    """The servers of a ccache in their order; raises TornError for bytes that no writer stored.
 
     Unless `complete`, the image may end in the middle of a credential, which is left out. With
     `removed` a credential may be marked as removed, and is left out too.

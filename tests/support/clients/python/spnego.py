@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A web server that lets in whoever authenticates with SPNEGO (RFC 4559), for a test on loopback.
+"""A web server that authenticates clients with SPNEGO (RFC 4559), for tests on loopback.
 
 Prints "port: N" once it listens on 127.0.0.1, and ends with its standard input. GET answers 401
 and `WWW-Authenticate: Negotiate`, then 200 with the initiator's name. The keytab is KRB5_KTNAME.

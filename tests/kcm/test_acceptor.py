@@ -31,13 +31,13 @@ def has_work(one: KcmAcceptor | KcmServer) -> bool:
     return bool(poll.poll(0))
 
 
-class House:
-    """A keeper, and its daemons in this process."""
+class AcceptorHost:
+    """An acceptor, and its daemons in this process."""
 
     def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
         self.stack = stack
         self.socket = KcmListener(str(path))
-        self.keeper = KcmAcceptor(self.socket)
+        self.acceptor = KcmAcceptor(self.socket)
         stack.callback(self.socket.close)
 
     def connect(self) -> socket.socket:
@@ -52,121 +52,121 @@ class House:
         made = KcmServer(
             service, limit=1 << 20, budget=1 << 22, max_connections=most, takes_over=True
         )
-        _, theirs = self.keeper.descriptors_for_daemon()
+        _, theirs = self.acceptor.descriptors_for_daemon()
         made.open(None, socket.socket(fileno=theirs))
         return made
 
     def work(self, daemon: KcmServer | None = None) -> None:
-        """Until nobody has anything to do."""
-        both = [self.keeper] if daemon is None else [self.keeper, daemon]
+        """Handle events until neither acceptor nor daemon has any."""
+        both = [self.acceptor] if daemon is None else [self.acceptor, daemon]
         for _ in range(100_000):
             ready = [one for one in both if has_work(one)]  # type: ignore[arg-type]
             if not ready:
                 return
-            if self.keeper in ready:
-                self.keeper.handle_events()
+            if self.acceptor in ready:
+                self.acceptor.handle_events()
             if daemon and daemon in ready:
                 daemon.answer_all()
         pytest.fail("there is always something")
 
     @property
     def kept(self) -> int:
-        return len(self.keeper._connections)
+        return len(self.acceptor._connections)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def host(tmp_path: Path) -> Iterator[AcceptorHost]:
     with contextlib.ExitStack() as stack:
-        yield House(tmp_path / "kcm", stack)
+        yield AcceptorHost(tmp_path / "kcm", stack)
 
 
-def test_acceptor_passes_connections_to_each_daemon(house: House) -> None:
+def test_acceptor_passes_connections_to_each_daemon(host: AcceptorHost) -> None:
     """Each is given what is there, and what comes."""
-    clients = [house.connect() for _ in range(3)]
-    house.work()
-    assert house.kept == 3
+    clients = [host.connect() for _ in range(3)]
+    host.work()
+    assert host.kept == 3
     for _ in range(3):
-        daemon = house.daemon()
-        clients.append(house.connect())
+        daemon = host.daemon()
+        clients.append(host.connect())
         for client in clients:
             client.sendall(NOOP)
-        house.work(daemon)
+        host.work(daemon)
         assert [client.recv(100) for client in clients] == [DONE] * len(clients)
-        assert daemon.connections == house.kept == len(clients)
+        assert daemon.connections == host.kept == len(clients)
         daemon.close(ends=False)
 
 
-def test_daemon_serves_after_receiving_all_connections(house: House) -> None:
-    client = house.connect()
+def test_daemon_serves_after_receiving_all_connections(host: AcceptorHost) -> None:
+    client = host.connect()
     client.sendall(NOOP)
-    house.work()
-    daemon = house.daemon()
+    host.work()
+    daemon = host.daemon()
     while not daemon.connections:
         daemon.answer_all()
     assert not select.select([client], [], [], 0)[0]
-    house.work(daemon)
+    host.work(daemon)
     assert client.recv(100) == DONE
 
 
-def test_acceptor_forgets_closed_client(house: House) -> None:
+def test_acceptor_forgets_closed_client(host: AcceptorHost) -> None:
     """With and without a daemon."""
-    daemon = house.daemon()
-    gone, stays = house.connect(), house.connect()
-    house.work(daemon)
+    daemon = host.daemon()
+    gone, stays = host.connect(), host.connect()
+    host.work(daemon)
     gone.close()
-    house.work(daemon)
-    assert daemon.connections == house.kept == 1
+    host.work(daemon)
+    assert daemon.connections == host.kept == 1
     daemon.close(ends=False)
     stays.close()
-    house.work()
-    assert house.kept == 0
+    host.work()
+    assert host.kept == 0
 
 
-def test_daemon_ends_connections_at_acceptor(house: House) -> None:
+def test_daemon_ends_connections_at_acceptor(host: AcceptorHost) -> None:
     """One that breaks the protocol; all of them where there will be no other daemon."""
-    daemon = house.daemon()
-    bad, good = house.connect(), house.connect()
-    house.work(daemon)
+    daemon = host.daemon()
+    bad, good = host.connect(), host.connect()
+    host.work(daemon)
     bad.sendall(bytes(8))
-    house.work(daemon)
-    assert (daemon.connections, house.kept) == (1, 1)
+    host.work(daemon)
+    assert (daemon.connections, host.kept) == (1, 1)
     daemon.close()
     assert good.recv(1) == b""
-    house.work()
-    assert house.kept == 0
+    host.work()
+    assert host.kept == 0
 
 
-def test_acceptor_passes_more_connections_than_socket_holds(house: House) -> None:
-    clients = [house.connect() for _ in range(400)]
-    house.work()
-    daemon = house.daemon()
+def test_acceptor_passes_more_connections_than_socket_holds(host: AcceptorHost) -> None:
+    clients = [host.connect() for _ in range(400)]
+    host.work()
+    daemon = host.daemon()
     for client in clients:
         client.sendall(NOOP)
-    house.work(daemon)
+    host.work(daemon)
     assert [client.recv(100) for client in clients] == [DONE] * 400
 
 
-def test_connection_over_limit_replaces_quietest(house: House) -> None:
-    daemon = house.daemon(most=3)
-    clients = [house.connect() for _ in range(3)]
-    house.work(daemon)
+def test_connection_over_limit_replaces_quietest(host: AcceptorHost) -> None:
+    daemon = host.daemon(most=3)
+    clients = [host.connect() for _ in range(3)]
+    host.work(daemon)
     clients[0].sendall(NOOP)
-    house.work(daemon)
-    clients.append(house.connect())
-    house.work(daemon)
+    host.work(daemon)
+    clients.append(host.connect())
+    host.work(daemon)
     assert clients[1].recv(1) == b""
-    assert daemon.connections == house.kept == 3
+    assert daemon.connections == host.kept == 3
 
 
 @pytest.mark.parametrize("spare", range(4))
 def test_connection_without_descriptors_waits_or_replaces_quietest(
-    house: House, spare: int
+    host: AcceptorHost, spare: int
 ) -> None:
     """Who connects waits until there are some, or takes the place of the quietest."""
-    daemon = house.daemon()
-    first = house.connect()
-    house.work(daemon)
-    more = [house.connect() for _ in range(3)]
+    daemon = host.daemon()
+    first = host.connect()
+    host.work(daemon)
+    more = [host.connect() for _ in range(3)]
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     full: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, limits[1]))
@@ -176,30 +176,32 @@ def test_connection_without_descriptors_waits_or_replaces_quietest(
                 full.append(os.dup(0))
         for descriptor in full[:spare]:
             os.close(descriptor)
-        house.work(daemon)
+        host.work(daemon)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for descriptor in full[spare:]:
             os.close(descriptor)
     first.close()
-    house.work(daemon)
+    host.work(daemon)
     for client in more:
         with contextlib.suppress(OSError):
             client.sendall(NOOP)
-    house.work(daemon)
+    host.work(daemon)
     assert {client.recv(100) for client in more[-1:]} == {DONE}
 
 
-def test_daemon_accepts_after_acceptor_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daemon_accepts_after_acceptor_ends(
+    host: AcceptorHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The daemon accepts clients itself then."""
-    client = house.connect()
-    house.work()
+    client = host.connect()
+    host.work()
     service = KcmService(FileSystem().committer, Owner(os.geteuid(), 0))
     daemon = KcmServer(service, limit=1 << 20, budget=1 << 22, takes_over=True)
-    listener, theirs = house.keeper.descriptors_for_daemon()
+    listener, theirs = host.acceptor.descriptors_for_daemon()
     daemon.open(socket.socket(fileno=os.dup(listener)), socket.socket(fileno=theirs))
-    house.keeper._drop_daemon()
-    other = house.connect()
+    host.acceptor._drop_daemon()
+    other = host.connect()
     for one in (client, other):
         one.sendall(NOOP)
     while select.select([daemon], [], [], 0)[0]:

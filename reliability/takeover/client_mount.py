@@ -27,7 +27,7 @@ CLONE_NEWNS = 0x20000
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ClientMount:
     """A mount, its KCM socket, a directory outside of it, and what makes a process its client."""
 
     mount: Path
@@ -43,54 +43,54 @@ class Site:
 
 
 @contextlib.contextmanager
-def own_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
+def own_mount(program: str, options: tuple[str, ...]) -> Iterator[ClientMount]:
     """A mount of root's, made by `ccfs mount` with these options."""
-    with background_mount(program) as here:
-        socket = here.directory / "kcm"
+    with background_mount(program) as mount:
+        socket = mount.directory / "kcm"
         events = ("--max-events", str(EVENTS))
-        os.environ[DEATHS] = str(here.directory / DEATHS_FILE)
-        here.mount("--kcm-socket", str(socket), *events, *options)
-        yield Site(here.path, socket, here.directory, os.getuid(), lambda: None)
+        os.environ[DEATHS] = str(mount.directory / DEATHS_FILE)
+        mount.mount("--kcm-socket", str(socket), *events, *options)
+        yield ClientMount(mount.path, socket, mount.directory, os.getuid(), lambda: None)
 
 
 @contextlib.contextmanager
-def user_mount(program: str, options: tuple[str, ...]) -> Iterator[Site]:
+def user_mount(program: str, options: tuple[str, ...]) -> Iterator[ClientMount]:
     """An ordinary user's mount, by fusermount3, in a mount namespace with a /dev/fuse for all."""
-    with ccfsd.ccfsd_host() as there:
-        directory = _of_user(there)
+    with ccfsd.ccfsd_host() as host:
+        directory = _of_user(host)
         mount, socket = directory / "ccfs", directory / "kcm"
         words = [f"{DEATHS}={directory / DEATHS_FILE}", sys.executable, "-m", program, "mount"]
         words += ["--journal", str(directory / "journal"), "--kcm-socket", str(socket)]
         words += ["--max-events", str(EVENTS), *options, str(mount)]
-        there.sh(f"cd {ccfsd.PROJECT} && env {shlex.join(words)}", USER)
-        yield Site(mount, socket, directory, USER, lambda: become(there.keeper, USER))
+        host.sh(f"cd {ccfsd.PROJECT} && env {shlex.join(words)}", USER)
+        yield ClientMount(mount, socket, directory, USER, lambda: become(host.namespace_pid, USER))
 
 
-def _of_user(there: ccfsd.CcfsdHost) -> Path:
-    directory = there.directory / "clients"
+def _of_user(host: ccfsd.CcfsdHost) -> Path:
+    directory = host.directory / "clients"
     directory.mkdir(mode=0o700)
     os.chown(directory, USER, USER)
     return directory
 
 
 @contextlib.contextmanager
-def ccfsd_mount() -> Iterator[Site]:
+def ccfsd_mount() -> Iterator[ClientMount]:
     """A user's mount that a ccfsd serves, in a mount namespace of its own."""
-    with ccfsd.ccfsd_host() as there:
-        with there.log.open("a") as log:
+    with ccfsd.ccfsd_host() as host:
+        with host.log.open("a") as log:
             command = [sys.executable, "-m", "ccfs.ccfsd"]
-            there.started.append(there.popen(command, stderr=log))
-        wait_until(there.is_listening, "ccfsd does not listen")
-        assert there.leader(USER).values
-        directory = _of_user(there)
+            host.started.append(host.popen(command, stderr=log))
+        wait_until(host.is_listening, "ccfsd does not listen")
+        assert host.leader(USER).values
+        directory = _of_user(host)
         mount = Path(f"/run/ccfs/{USER}")
-        yield Site(mount, KCM, directory, USER, lambda: become(there.keeper, USER))
+        yield ClientMount(mount, KCM, directory, USER, lambda: become(host.namespace_pid, USER))
 
 
-def become(keeper: int, uid: int) -> None:
+def become(pid: int, uid: int) -> None:
     """Make this process one of a user in the mount namespace of another process (setns(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(f"/proc/{keeper}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     if libc.setns(descriptor, CLONE_NEWNS) < 0:
         raise OSError(ctypes.get_errno(), "setns")
     os.close(descriptor)
