@@ -105,6 +105,10 @@ class ForkClient:
             try:
                 await self._send(json.dumps({"ended": pid}).encode(), ())
                 reply, _ = self._receive()
+            except TimeoutError:
+                with suppress(OSError):
+                    self._renew()  # or its late reply would be taken for another one
+                return None
             except (OSError, EOFError):
                 return None
         return int(_NUMBER.unpack(reply)[0]) if len(reply) == _NUMBER.size else None
