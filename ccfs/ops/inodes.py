@@ -22,7 +22,7 @@ class Slot(IntEnum):
 
     __hash__ = int.__hash__
 
-    # the mount itself, serial 0
+    # the mount itself, serial 0; free numbers: 27 to 31
     ROOT = 1
     README = 2
     DEFAULT = 3

@@ -17,15 +17,15 @@ from ccfs.store.effects import Effects
 
 _BYTES, _CHANGED = Slot.BYTES, Slot.CHANGED
 RETRY_SECONDS = 2.0
-"""For how long after a take-over a task may retry a lookup that the last daemon caused."""
+"""Seconds after a take-over in which any task may retry after an ESTALE of the last daemon."""
 
 
 class KernelCache:
     """Counts lookups, and invalidates what a step made stale.
 
     `lookups`: how often the kernel was given each generation and FIFO, by serial number.  `inodes`:
-    those whose attributes it may cache.  `taken_over`: whether an earlier daemon
-    has served the connection, so that the kernel may hold anything that was given out until now.
+    those whose attributes it may cache.  `taken_over`: whether an earlier daemon has
+    served the connection, so that the kernel may hold any inode that exists by now.
     """
 
     def __init__(
@@ -101,7 +101,10 @@ class KernelCache:
             self.reissued.forget(effects.destroyed)
 
     def _invalidate(self, inode: int) -> None:
-        """Have the kernel drop cached attributes; those in the present reply it gets afterwards."""
+        """Have the kernel drop cached attributes.
+
+        The inode of the present reply stays in `inodes`: the kernel caches that reply afterwards.
+        """
         if inode in self.inodes:
             self._notifications.invalidate(inode)
             if inode != self._in_reply:
