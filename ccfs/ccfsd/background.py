@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Coroutines beside each other: an exception costs one of them, and is logged without its message.
+"""Run coroutines side by side: an exception ends one of them, and is logged without its message.
 
 Knows trio's nursery; never what a coroutine does.
 """
@@ -22,13 +22,15 @@ Arguments = TypeVarTuple("Arguments")
 
 @contextmanager
 def logged(subject: str = "") -> Iterator[list[Exception]]:
-    """Log an exception and go on behind the `with`; the list has it then."""
+    """Log an exception and go on after the `with`; it is appended to the list that this yields."""
     failure: list[Exception] = []
     try:
         yield failure
     except Exception as error:
         failure.append(error)
-        log.error("%sunforeseen: %s", subject and f"{subject}: ", redaction.describe(error))
+        log.error(
+            "%sunexpected exception: %s", subject and f"{subject}: ", redaction.describe(error)
+        )
 
 
 class Background:

@@ -5,8 +5,8 @@ Knows in which order things are made ready; never what they do.  SIGTERM and SIG
 daemon: the next ccfsd goes on with them.  `ccfsd --stop` ends all daemons, too; `ccfsd --restart`
 replaces ccfsd and all daemons by the version that is installed now.
 
-Exit statuses: 0 ended as told; 1 unforeseen; 2 bad command line; 4 another ccfsd is running here;
-7 not root; 8 the runtime directory can't be used; 9 (--stop, --restart) no ccfsd answers;
+Exit statuses: 0 ended as told; 1 unexpected failure; 2 bad command line; 4 another ccfsd is running
+here; 7 not root; 8 the runtime directory can't be used; 9 (--stop, --restart) no ccfsd answers;
 17 (--restart) not restarted, or not all daemons.
 """
 

@@ -318,7 +318,7 @@ def _serve(acceptor: Acceptor) -> None:
     try:
         acceptor.handle_events()
     except Exception as error:
-        log.error("unforeseen: %s", redaction.describe(error))
+        log.error("unexpected exception: %s", redaction.describe(error))
 
 
 def _describe(status: int) -> str:

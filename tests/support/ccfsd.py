@@ -279,7 +279,7 @@ def ccfsd_host() -> Iterator[CcfsdHost]:
             made.log.touch()
             try:
                 yield made
-                assert not made.lines("unforeseen")
+                assert not made.lines("unexpected exception")
             finally:
                 made.end()
         finally:
