@@ -22,7 +22,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flag("--version", action="version", version=f"ccfsd {__version__}")
     flag("--debug", action="store_true", help="log everything")
     flag("--stop", action="store_true", help="end the ccfsd that runs, and all mounts with it")
-    flag("--restart", action="store_true", help="have all that runs be this version, in place")
+    flag(
+        "--restart",
+        action="store_true",
+        help="replace the running ccfsd and its daemons with this version",
+    )
     flag("--check", action="store_true", help="see whether ccfsd could run, and end")
     flag(
         "--runtime-directory",
@@ -62,7 +66,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     flag("--mount-anew", action="store_true", help="after a crash mount anew, as before Linux 6.9")
     flag(
         "--grace",
-        type=_seconds_or_none,
+        type=_seconds_or_zero,
         default=_DEFAULTS.grace,
         metavar="SECONDS",
         help="keep a mount for so long after the last session (0)",
@@ -86,7 +90,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def settings(options: argparse.Namespace) -> Settings:
-    """The settings that the options say."""
+    """Return the settings of a parsed command line."""
     return Settings(
         root=options.runtime_directory,
         kcm=options.kcm_socket,
@@ -109,5 +113,5 @@ def _limit(text: str) -> tuple[str, int]:
     return name, whole_number(number)
 
 
-def _seconds_or_none(text: str) -> float:
+def _seconds_or_zero(text: str) -> float:
     return 0.0 if text == "0" else seconds(text)

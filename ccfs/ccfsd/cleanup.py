@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a dead daemon leaves: waiters in its mount, and a journal that is not needed any more.
+"""Clean up after a dead daemon: end its notifier, overwrite its journal.
 
 Knows how long each may take; never why the daemon has died.
 """
@@ -21,26 +21,27 @@ from ccfs.takeover import notifier
 
 log = logging.getLogger(__name__)
 
-FAREWELL = 1.0
-"""Seconds that the notifier of a dead daemon has to wake the waiters at a FIFO, and to end."""
-WIPE = 2.0
-"""Seconds that a journal is overwritten for, before it is only removed."""
-LOST = 2.0
-"""Seconds that a killed process has to end: it may wait for a file system that its user mounted."""
+NOTIFIER_SECONDS = 1.0
+"""Seconds for the notifier of a dead daemon to wake the readers of its FIFOs, and to end."""
+WIPE_SECONDS = 2.0
+"""Seconds to overwrite a journal; after that it is removed without being overwritten."""
+KILL_SECONDS = 2.0
+"""Seconds for a killed process to end: it may wait for a file system that its user mounted."""
 
 
 async def end_notifier(liveness: int, leader: int) -> None:
     """Wait until the notifier of a dead daemon has ended, which wakes the waiters in its mount.
 
-    It can do so only as long as a path leads to the mount.  `liveness`: reads as closed when the
-    notifier has ended, and is closed here; -1 where that can't be seen.  `leader`: the pid of the
-    daemon, 0 where that is not known.  A notifier that its user has stopped is woken, and killed.
+    Call it before the mount is unmounted: the notifier opens FIFOs by their paths.  `liveness`: a
+    FIFO at EOF once the notifier has ended, closed here; -1 for none.  `leader`: the pid of the
+    daemon, 0 if unknown.  A notifier that its user has stopped gets SIGCONT; one that has not
+    ended in time, SIGKILL.
     """
     try:
         if liveness < 0 or _is_closed(liveness):
             return
         notifier.signal_orphan(leader, signal.SIGCONT)
-        with trio.move_on_after(FAREWELL):
+        with trio.move_on_after(NOTIFIER_SECONDS):
             await trio.lowlevel.wait_readable(liveness)
         if not _is_closed(liveness):
             notifier.signal_orphan(leader, signal.SIGKILL)
@@ -51,7 +52,7 @@ async def end_notifier(liveness: int, leader: int) -> None:
 def release_notifier(liveness: int, leader: int) -> None:
     """Let the notifier of a dead daemon that has a successor end by itself; `liveness` is closed.
 
-    It carries out the orders that it has.  Its user may have stopped it.
+    It carries out the orders that it has.  SIGCONT: its user may have stopped it.
     """
     if liveness >= 0 and leader and not _is_closed(liveness):
         notifier.signal_orphan(leader, signal.SIGCONT)
@@ -71,11 +72,11 @@ async def wipe_journal(forks: ForkClient, runtime: Runtime, name: str, owner: Ow
         log.warning("cannot wipe the journal of %s: %s", name, error.strerror)
         return
     try:
-        with trio.move_on_after(WIPE) as limit:
+        with trio.move_on_after(WIPE_SECONDS) as limit:
             await trio.lowlevel.wait_readable(wiper.pidfd)
         if limit.cancelled_caught:
             processes.send_signal(wiper.pidfd, signal.SIGKILL)
-            with trio.move_on_after(LOST):
+            with trio.move_on_after(KILL_SECONDS):
                 await trio.lowlevel.wait_readable(wiper.pidfd)
         await forks.exit_status(wiper.pid)
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A mount of root's, and a process of a user's to serve it: mount(2), fork(2), dropped privileges.
+"""Mount a user's ccfs as root, and fork a process with the user's rights that serves it.
 
 Knows system calls, and the order in which privileges are dropped; never sessions, nor clients.
 `mount.ccfs` uses it as ccfsd does.
@@ -55,9 +55,9 @@ def fork(
 ) -> int:
     """Fork a process with the rights of a user, which does `work`; returns its pid.
 
-    It has a session of its own, the descriptors `kept` and the standard ones (input and output are
-    /dev/null), no variable, no capability, and can't become root again.  `work` returns its exit
-    status.  `prepared`: this process has called `prepare` already.
+    It has its own session (setsid(2)), the descriptors `kept` and the standard ones (input and
+    output are /dev/null), no variable, no capability, and can't become root again.  `work` returns
+    its exit status.  `prepared`: this process has called `prepare` already.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -106,7 +106,7 @@ def _drop_rights(uid: int, gid: int, kept: set[int]) -> None:
 
 
 def _report(error: BaseException) -> None:
-    """Write to stderr why a process ends; of other errors than ours the type and place only."""
+    """Write to stderr why a process ends; only type and place of an unexpected error."""
     from ccfs.errors import UserError, redaction
 
     reason = error.reason if isinstance(error, UserError) else redaction.describe(error)

@@ -34,13 +34,13 @@ from ccfs.errors import UserError
 log = logging.getLogger(__name__)
 
 DESTROY = 60.0
-"""Seconds that a daemon has to destroy the ccache of a session that has ended; it may be another
-one by then."""
+"""Seconds to destroy the ccache of a session that has ended, by this daemon or the next."""
 AHEAD = 1000
-"""Sessions that can begin while nothing can be saved."""
+"""Sessions that can begin while the state file can't be written."""
 PINGS = 20
+"""The most pings a second, of all daemons together."""
 SOONEST = 2.0
-"""Seconds between two pings of a daemon, where there are few daemons."""
+"""The fewest seconds between two pings of a daemon."""
 SAVE_AGAIN = 1.0
 """Seconds until the next try to save the registry."""
 
@@ -62,8 +62,8 @@ class KcmClients(Protocol):
 class Mounts:
     """The mounts by their names, the sessions by their numbers.
 
-    `served`: all mounts of which anything is left.  `guessed`: mounts that were found without an
-    entry in the state file.  `stopping`: all mounts end, and nothing is begun.
+    `served`: all mounts of which anything is left.  `guessed`: mounts that are not in the state
+    file, whose `requested` is a guess.  `stopping`: all mounts end, and nothing is begun.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Mounts:
         self._changed.set()
 
     def add(self, mount: ServedMount) -> None:
-        """Have one mount more, and run it."""
+        """Add a mount, and run it."""
         self.served[mount.name] = mount
         self.background.start(mount.run)
 
@@ -171,7 +171,7 @@ class Mounts:
         finally:
             os.close(pidfd)
         if not scope.cancelled_caught:
-            log.info("session %d has ended without a word", number)
+            log.info("session %d has ended with its leader", number)
             self.close(number)
 
     def close(self, number: int) -> None:
@@ -207,7 +207,7 @@ class Mounts:
         return True
 
     def _forget_guess(self, name: str) -> None:
-        """After a session, a mount of which it was only guessed that it was asked for isn't."""
+        """Count a guessed mount as not requested, once its last session has ended."""
         if name in self.guessed and not self.registry.sessions_of(name):
             self.guessed.discard(name)
             mount = replace(self.registry.mounts[name], requested=False)

@@ -8,10 +8,10 @@
     link:MOUNT        the two descriptors of a mount's FUSE connection
     kcm-client:MOUNT  connections of KCM clients of a mount
 
-The table is JSON in memory of its own, whose descriptor is in the environment.  Descriptors keep
-their numbers, so that where the program can't be executed this one goes on as before.
+The table is JSON in a memfd, whose number is in the variable CCFSD_PASSED.  Descriptors keep their
+numbers: where execve(2) fails this process goes on with them.
 
-A fork server that ccfsd executes has its one socket by a variable alone.
+A fork server that ccfsd executes gets one socket, whose number is in CCFSD_FORK_SERVER.
 
 Knows names and numbers; never what a descriptor is of.
 """
@@ -39,7 +39,7 @@ Passed = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How this process was started: to start what is installed by then in the same way."""
+    """How this process was started, to execute the version that is installed later alike."""
 
     command: list[str]
     directory: str
@@ -55,7 +55,7 @@ class Program:
         return cls([sys.executable, *sys.orig_argv[1:]], directory, known)
 
     def replace(self, passed: Passed) -> OSError:
-        """Execute the program, with descriptors; returns why where that fails."""
+        """Execute the program with these descriptors; returns the error where that fails."""
         table = -1
         numbers = [number for some in passed.values() for number in some]
         try:
@@ -79,7 +79,7 @@ class Program:
 
 
 def fork_server_socket(environment: MutableMapping[str, str]) -> socket.socket | None:
-    """The socket of the fork server that this process was executed to be; None if it wasn't."""
+    """The socket of a process that ccfsd executed as a fork server; None in any other."""
     number = environment.pop(FORK_SERVER, "")
     return socket.socket(fileno=int(number)) if number.isdigit() else None
 
@@ -102,6 +102,6 @@ def take(environment: MutableMapping[str, str], pid: int) -> Passed:
 
 
 def named(passed: Passed, kind: str) -> dict[str, Sequence[int]]:
-    """The descriptors of a kind (`link`), by what stands behind the colon."""
+    """The descriptors of a kind (`link`), by what follows the colon (MOUNT)."""
     kind += ":"
     return {k.removeprefix(kind): some for k, some in passed.items() if k.startswith(kind)}
