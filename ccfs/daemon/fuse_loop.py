@@ -5,7 +5,7 @@ A pass through trio's scheduler costs more than most requests, and pyfuse3 makes
 each: at its lock, and at the wait itself.  Handlers here never wait, so that one worker is enough
 and its lock need not lock; a request that is queued already is read without a pass.  The daemon
 sleeps in poll(2) on the FUSE device and on the epoll that trio itself sleeps on, so that neither
-waits for the other.  All other tasks get a pass at least every BATCH requests or PATIENCE seconds,
+waits for the other.  All other tasks get a pass at least every BATCH requests or PASS_SECONDS,
 and at once when there is no request.
 
 This depends on how pyfuse3 3.5 looks up `trio` (its own asyncio mode does the same) and on one
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 16
 """The most requests between two passes through trio."""
-PATIENCE = 0.001
+PASS_SECONDS = 0.001
 """The most seconds of work between two passes through trio."""
 SPIN = 0.000_050
 """The most seconds to poll for the next request without sleeping."""
@@ -187,7 +187,7 @@ class Loop:
         self._start_batch()
 
     def _start_batch(self) -> None:
-        self._requests_left, self._pass_due = BATCH, time.monotonic() + PATIENCE
+        self._requests_left, self._pass_due = BATCH, time.monotonic() + PASS_SECONDS
         self._words[PROGRESS] += 1
 
     def _spin(self, now: float) -> bool:
@@ -243,7 +243,7 @@ class Loop:
         """Serve the other descriptor, and spin SPIN seconds for each further request."""
         serve, poll_device, clock = self._serve_other, self._device_poll.poll, time.monotonic
         left, served_at = BATCH - serve(), clock()
-        end = served_at + PATIENCE
+        end = served_at + PASS_SECONDS
         while left > 0 and served_at < end and not poll_device(0):
             if served := serve():
                 left -= served
@@ -259,7 +259,7 @@ class Loop:
 
 
 def _serve_nothing() -> int:
-    """Where the FUSE device is the only source of requests."""
+    """Serve nothing: the FUSE device is the only source of requests."""
     return 0
 
 
@@ -270,6 +270,6 @@ def _descriptor_of_trio() -> int:
     try:
         descriptor: int = _run.GLOBAL_RUN_CONTEXT.runner.io_manager._epoll.fileno()
     except AttributeError:
-        log.debug("this trio does not show its epoll, so requests are waited for in it")
+        log.debug("no epoll descriptor in this version of trio: requests are waited for in trio")
         return -1
     return descriptor

@@ -17,18 +17,18 @@ class MountOptions:
 
     `mountpoint`: absolute, without symbolic links.  `device`: the descriptor of the FUSE
     connection.  `mount`: the id of its mount in the mount table, 0 for the topmost at the
-    mountpoint.  `unmounts`: unmount it at the end.  `lock`: a descriptor of the directory below, to
-    be signed (ccfs.mounting.mount_lock), -1 for none.
+    mountpoint.  `unmounts`: unmount it at the end.  `lock`: a descriptor of the directory below, on
+    which the daemon takes a record lock (ccfs.mounting.mount_lock.sign), -1 for none.
     `allow_root`: uid 0 may use the mount, too.  `allow_other`: so may processes of the owner with
     another file-system uid (setfsuid(2)).
     `journal`: the path of the journal, "" for none.  `journal_made_for`: the mountpoint at which it
     was made, "" for this one: a directory above may have been renamed since.
     `kcm_socket`: the absolute path where KCM clients connect, "" for none.  `kcm_listener`: the
-    supervisor listens there already, and accepts; `kcm_acceptor`: the descriptor on which it sends
-    connections.
+    socket at which the supervisor accepts clients; `kcm_acceptor`: the descriptor on which it sends
+    their connections.
     `control`: a listening socket for requests of ccfsd, -1 for none.
     `liveness`: a descriptor that the notifier keeps open, -1 for none.
-    `handover`: what the last daemon has left, and the next one will get; None for neither.
+    `handover`: the handover page; None without take-overs.
     `takes_over`: another daemon has served the connection before.  `supervisor`: its pid, 0 for
     none.
     """
