@@ -304,5 +304,5 @@ def mark_in_memory(client: socket.socket, *, in_memory: bool) -> None:
 
 
 def is_in_memory(client: socket.socket) -> bool:
-    """Whether a daemon had bytes of a socket's stream in memory."""
+    """Whether `mark_in_memory` was set: bytes of the stream are lost with that daemon."""
     return client.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY) != 0

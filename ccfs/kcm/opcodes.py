@@ -73,8 +73,8 @@ def _store(view: ClientView, data: bytes, at: int) -> bytes:
 def _retrieve(view: ClientView, data: bytes, at: int) -> bytes:
     """Return the first credential that matches.
 
-    Unsupported where the KDC's clock differs: MIT's client applies the offset to its requests only
-    when it iterates the ccache itself, which it does then; else the KDC finds them too old.
+    Unsupported where the KDC's clock differs.  MIT's client then searches the ccache itself, and
+    only then applies the offset to its requests; without it the KDC rejects them (clock skew).
     """
     name, at = name_at(data, at)
     image = view.image(name)

@@ -35,7 +35,7 @@ TURN_SECONDS = 0.001
 STALL_SECONDS = 60.0
 """A client that stops in the middle is disconnected after this time, or up to twice of it."""
 PART_SECONDS = 0.1
-"""For how long a part of a request stays in a socket that may have no space for the rest."""
+"""Seconds until an incomplete request is read out of a socket that is too small for all of it."""
 ALL = b"all"
 """The acceptor's message after the connections of the last daemon."""
 
@@ -94,7 +94,7 @@ class KcmServer:
         for source in (listener, acceptor):
             if source is not None:
                 source.setblocking(False)
-        self._accept_more(True)
+        self._set_accepting(True)
 
     async def run(
         self,
@@ -122,6 +122,8 @@ class KcmServer:
 
     def serve_connection(self, client: socket.socket) -> None:
         """Serve a connected client from now on; disconnect one that has no access.
+
+        Also one whose request or reply was partly in a dead daemon's memory (`is_in_memory`).
 
         SO_PEERCRED identifies the client, also of a socket that another process has accepted.
         """
@@ -227,22 +229,22 @@ class KcmServer:
             self._accept_failed(error)
             return
         if not message:
-            self._accept_without(acceptor)
+            self._acceptor_ended(acceptor)
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
             self.serve_connection(socket.socket(fileno=descriptor))
         if message == ALL:
             self.start()
 
-    def _accept_without(self, acceptor: socket.socket) -> None:
-        """Accept connections in this process: the acceptor has ended."""
-        self._accept_more(False)
+    def _acceptor_ended(self, acceptor: socket.socket) -> None:
+        """Accept connections in this process from now on."""
+        self._set_accepting(False)
         self._acceptor = None
         acceptor.close()
         self.start()
         if self._listener:
             self._listener.listen(CONNECTIONS)
-        self._accept_more(True)
+        self._set_accepting(True)
 
     def _accept_failed(self, error: OSError) -> None:
         """Handle that the client has disconnected already, or that no descriptor is free for it.
@@ -251,10 +253,10 @@ class KcmServer:
         again.
         """
         if error.errno in _NO_DESCRIPTORS and not self._close_idlest():
-            self._accept_more(False)
+            self._set_accepting(False)
 
-    def _accept_more(self, accepts: bool) -> None:
-        """Have the epoll report new connections, or not."""
+    def _set_accepting(self, accepts: bool) -> None:
+        """Have the epoll report new connections (`accepts`), or not."""
         source = self._acceptor or self._listener
         if source and accepts is not self._accepts:
             if accepts:
@@ -284,7 +286,7 @@ class KcmServer:
             for connection in list(self._connections.values()):
                 if connection.is_stalled():
                     self._close(connection)
-            self._accept_more(True)
+            self._set_accepting(True)
 
     async def _read_parts(self) -> None:
         """Read parts of requests that leave no space in their sockets for the rest."""
