@@ -37,7 +37,7 @@ _LIMITS = {
 def spec_of(state: State) -> DaemonSpec:
     """Return the spec that plain values describe: `arguments`, `path` and `journal`.
 
-    `kcm`: the KCM socket and its connections, from the code that this code replaces in place.
+    `kcm` after a restart in place: the KCM socket and its connections.
     """
     from ccfs.cli import logs
     from ccfs.supervisor.daemon_spec import DaemonSpec
@@ -134,17 +134,17 @@ def daemon_options(
 
 
 class _KcmSocket:
-    """The KCM socket of a mount in its supervisor: opened, accepted at, passed on, removed."""
+    """The KCM socket of a mount in its supervisor, from `open` to `remove`."""
 
     def __init__(self, path: str | None, state: State) -> None:
-        """`path`: None for no KCM.  `state`: the `plain_state` of the code before, or empty."""
+        """`path`: None for no KCM.  `state`: the `plain_state` before a restart, or empty."""
         self._path = path
         self._socket = self._adopt(state) if state else None
         self._connections = state["connections"] if state else []
         self._acceptor: KcmAcceptor | None = None
 
     def plain_state(self) -> State:
-        """Return the socket and its connections as descriptors, for the code that comes next."""
+        """Return the socket and its connections as descriptors, for the code after a restart."""
         return self._acceptor.to_state() if self._acceptor else {}
 
     def open(self) -> None:

@@ -8,8 +8,9 @@ An exception's message may hold a secret: Python puts values into messages (`Key
 - The text of an exception of this project is printed if it is made of constants, names, paths and
   numbers: FormatError, StoreError, DamagedError, MalformedError, RefusedError, UnreachableError,
   CCAPIError, OutputError.
-- Of an OSError that was expected, errno, the system's words and the path are printed.  Of libkrb5's
-  Krb5Error, its message: libkrb5 writes names of ccaches and principals there, never keys.
+- Of an OSError that was expected, errno, the text of strerror(3) and the path are printed.  Of
+  libkrb5's Krb5Error, its message: libkrb5 writes names of ccaches and principals there, never
+  keys.
 - Of any other exception only the type and the places in the code are printed, by `describe` and,
   with --debug, `tracebacks`.  Never its message, its arguments or its notes.
 

@@ -6,9 +6,10 @@
     step   = u64 at byte 64
     frame  = size(u32) size(u32) number(u64) crc(u32) meta data      the sizes of meta and of data
 
-`step` is the number of frames that count, with a checksum in its upper bits.  To write that word,
-in one store instruction of eight bytes, is to acknowledge a step; bytes behind the frames that
-count were written by a process that was killed before that.  `name` is a random number that no
+`meta`: the step's entries (ccfs.journal.entries); `data`: the bytes of records that they refer to.
+`step` is the number of frames that count, with a checksum in its upper bits.  A step is
+acknowledged by writing that word in one store instruction of eight bytes; bytes after the frames
+that count were written by a process that was killed before that.  `name` is a random number that no
 other log has.  The header is the same in all later versions.  The checksum of a frame is over its
 sizes, number and meta, not over data: data may be overwritten with zeros later, and has checksums
 of its own in the meta.  Numbers are little-endian, but for `step`, which has the machine's order.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The journal of a mount, open: made anew, read back, or converted from an earlier version.
+"""Open the journal of a mount: create it, read it back, or convert it from an earlier version.
 
 Knows where the journal is and what can be wrong with it; never FUSE.  The store and the readers of
 earlier versions are imported where they are needed: the fork server of daemons imports this module
@@ -59,7 +59,7 @@ class OpenJournal:
             raise _set_aside(path, str(error)) from None
 
     def store(self, limits: Limits, at: Stamp) -> Store:
-        """Return the store that the journal has, or a new one whose steps it gets from now on.
+        """Return the store that the journal holds, or a new store whose steps go to the journal.
 
         JournalError where the journal can't be made or used.
         """
@@ -68,7 +68,7 @@ class OpenJournal:
     def close(self, *, wipe: bool) -> None:
         """Close it; `wipe`: overwrite and remove it.
 
-        The file of another mount is left alone that was put at the path in the meantime.
+        Another mount's file that was put at the path in the meantime stays.
         """
         same_file = self.journal.is_at(self._path)
         self.journal.close()

@@ -25,7 +25,7 @@ NUMBERS = {
     "SYS_NICE": 23,
     "SYS_RESOURCE": 24,
 }
-"""Those that any part needs, by their numbers (linux/capability.h)."""
+"""The capabilities that any part needs, with their numbers (linux/capability.h)."""
 KEPT_BY_CCFSD = [
     "SYS_ADMIN",
     "SETUID",
@@ -77,7 +77,7 @@ def drop_all_but(names: Iterable[str]) -> None:
 
 
 def has(name: str) -> bool:
-    """True if a capability is effective in this process: uid 0 alone says nothing."""
+    """True if a capability is effective in this process: uid 0 may lack it."""
     low, high = _read()[0], _read()[3]
     return bool((low | high << 32) >> NUMBERS[name] & 1)
 
@@ -100,13 +100,13 @@ def bounding_set() -> list[int]:
 
 
 def empty_bounding_set() -> None:
-    """No program that is started from here gets a capability.  Raises OSError."""
+    """Empty the bounding set: no program executed from here gets a capability.  Raises OSError."""
     for capability in bounding_set():
         prctl(_PR_CAPBSET_DROP, capability)
 
 
 def clear_ambient() -> None:
-    """Have no ambient capabilities, which a started program would get.  Raises OSError."""
+    """Clear the ambient set, which an executed program would get.  Raises OSError."""
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Keep a process's memory to itself: no dumps, no tracing, no swap.
+"""Protect a process's memory: no dumps, no tracing, no swap.
 
 Knows prctl(2), mlockall(2) and limits; never what is in the memory.
 """

@@ -2,8 +2,8 @@
 """Keep clients from writing to the directory below a mount while the mount is being replaced.
 
 fusermount3 can't mount over a dead mount, so that a user's path leads to the directory below for
-some milliseconds.  It is closed (mode 0500) but for the time in which fusermount3 checks that its
-user may write there.  For that time it has directories of mode 0 where Kerberos clients would
+some milliseconds.  It is closed (mode 0500), except while fusermount3 checks that its user
+may write there.  For that time it has directories of mode 0 where Kerberos clients would
 write.
 
 Knows modes and names; never the mount.
@@ -29,25 +29,25 @@ def block(directory: int) -> None:
 
 
 def open_for_mount(directory: int) -> None:
-    """Let fusermount3 have it."""
+    """Make the directory writable: fusermount3 refuses a mountpoint that isn't."""
     os.fchmod(directory, _OPEN)
 
 
 def close(directory: int) -> None:
-    """Close a directory that is covered: it is empty then, and can be removed as any other."""
+    """Empty and close the directory below a mount; once unmounted it can be removed by rmdir(2)."""
     _unblock(directory)
     os.fchmod(directory, _CLOSED)
 
 
 def restore(directory: int) -> None:
-    """Make it an ordinary directory again, if it was closed; other files in it stay."""
+    """Make a directory that was closed writable again; files of others in it stay."""
     if stat.S_IMODE(os.fstat(directory).st_mode) == _CLOSED or _is_blocked(directory):
         os.fchmod(directory, _OPEN)
         _unblock(directory)
 
 
 def _is_blocked(directory: int) -> bool:
-    """True if all of `block` is there, as a process has left it that was killed."""
+    """True if all directories of `block` are there: a process was killed before `close`."""
     try:
         found = [os.stat(name, dir_fd=directory, follow_symlinks=False) for name in BLOCKED]
     except OSError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What each step notes of its changes: effects, change times, events.
+"""Record what each step changes: effects, change times, events.
 
-Knows ccaches and what has to be told of them; calls nothing above.  After a step the layer above
-takes the effects and brings them to the journal, the kernel and waiting clients.
+Knows ccaches; calls nothing of the layers above.  After a step the layer above
+takes the effects and passes them to the journal, the kernel and waiting clients.
 """
 
 import math
@@ -23,7 +23,7 @@ class Changes:
     """The effects since they were last taken, the event log, and the notes of the layer above.
 
     `change_time`: when a ccache last changed, in whole seconds since the epoch; never the same
-    twice.  `notes`: values that the layer above has set, to have them after a restart.
+    twice.  `notes`: values that the layer above has set, kept over a restart.
     """
 
     def __init__(self, limits: Limits, ids: Ids, now: float) -> None:

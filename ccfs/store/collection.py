@@ -27,7 +27,7 @@ class Collection:
     """All ccaches in list order, the default first.
 
     `mtime`: when an entry of `caches/` or `dir/` last came or went, in seconds since the epoch.
-    `default_chosen`: whether a client has said which is the default; otherwise the first that is
+    `default_chosen`: whether a client has chosen the default; otherwise the first that is
     initialised by its name alone (CCAPI, KCM) becomes it.  `next_number`: the number that names the
     next ccache whose client gave no name.
     """
@@ -108,7 +108,10 @@ class Collection:
         return next((c for c in self._order if c.find(serial)), None)
 
     def unique_name(self) -> bytes:
-        """A name that no ccache has: the default name, or a decimal number (as the CCAPI)."""
+        """A name that no ccache has, for the CCAPI: the default name, or a decimal number.
+
+        `Store.unused_name` makes those of KCM.
+        """
         if not any(c.initialised for c in self._order):
             return DEFAULT_NAME
         while b"%d" % self.next_number in self._by_name:

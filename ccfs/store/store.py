@@ -316,7 +316,7 @@ class Store:
         self.destroy(source, at)
 
     def unused_name(self) -> bytes:
-        """A name in the form of DIR: ccaches that no ccache has, and that is given only once."""
+        """A name in the form of DIR: ccaches that no ccache has; never returned twice."""
         name = b""
         while not name or self.collection.find(name):
             name = b"tkt" + ident(self._ids.new()).encode("ascii")
