@@ -10,12 +10,10 @@ a directory.  With `--atheris` libFuzzer chooses the inputs by the branches that
 install atheris`).
 """
 
-import argparse
 import contextlib
 import hashlib
 import random
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +31,18 @@ from ccfs.format.text import credential_text, principal_text
 from ccfs.format.ticket import ticket_info
 from ccfs.store.ccache_scan import is_whole
 from ccfs.store.record_names import describe
+from reliability.fuzzing import argument_parser, peak
+from tests.support.mutations import (
+    big_endian,
+    insert,
+    insert_random,
+    mutate,
+    overwrite,
+    remove,
+    replace_byte,
+    splice,
+    truncate,
+)
 from tests.support.paths import PROJECT, VECTORS
 
 CORPUS = PROJECT / "tests/corpus"
@@ -135,6 +145,7 @@ class Mutator:
         self._random = random.Random(seed)
         self.pool = [*seeds()]
         self._seen = {check(data) for data in self.pool}
+        self._changes = (*CHANGES, splice(self.pool, 600), insert(WORDS))
         self.found: list[bytes] = []
 
     def one(self) -> bytes:
@@ -155,37 +166,13 @@ class Mutator:
         choose = self._random
         data = bytearray(choose.choice(self.pool))
         for _ in range(choose.choice((1, 1, 1, 2, 3, 6))):
-            self._change(data)
+            mutate(data, choose, self._changes)
         return bytes(data[:LARGEST])
 
-    def _change(self, data: bytearray) -> None:
-        choose = self._random
-        at = choose.randrange(len(data) + 1)
-        match choose.randrange(8):
-            case 0:
-                data[at : at + 1] = choose.randbytes(1)
-            case 1:
-                data[at : at + 4] = choose.choice(NUMBERS)
-            case 2:
-                data[at : at + 2] = choose.choice(NUMBERS)[2:]
-            case 3:
-                del data[at : at + choose.choice((1, 2, 4, 8, 40))]
-            case 4:
-                data[at:at] = choose.randbytes(choose.choice((1, 2, 4, 20)))
-            case 5:
-                del data[at:]
-            case 6:
-                other = choose.choice(self.pool)
-                begin = choose.randrange(len(other) + 1)
-                data[at:at] = other[begin : begin + choose.randrange(600)]
-            case _:
-                data[at:at] = choose.choice(WORDS)
 
-
-NUMBERS = [
-    number.to_bytes(4, "big")
-    for number in (0, 1, 2, 4, 0x7F, 0xFF, 0x100, 0xFFFF, 0x10000, 1 << 24, 1 << 31, 0xFFFFFFFF)
-]
+NUMBERS = big_endian(
+    *(0, 1, 2, 4, 0x7F, 0xFF, 0x100, 0xFFFF, 0x10000, 1 << 24, 1 << 31, 0xFFFFFFFF)
+)
 WORDS = [
     b"X-CACHECONF:",
     b"krb5_ccache_conf_data",
@@ -204,17 +191,22 @@ WORDS = [
 ]
 
 
+CHANGES = (
+    replace_byte,
+    overwrite(NUMBERS),
+    overwrite([number[2:] for number in NUMBERS]),
+    remove((1, 2, 4, 8, 40)),
+    insert_random((1, 2, 4, 20)),
+    truncate,
+)
+
+
 def seeds() -> Iterator[bytes]:
     """The vectors, and what earlier runs have kept."""
     for directory in (VECTORS, CORPUS):
         for path in sorted(directory.iterdir()):
             if path.suffix in (".ccache", ".input"):
                 yield path.read_bytes()
-
-
-def peak() -> int:
-    """The most memory that this process had, in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def run(count: int, seed: int) -> Mutator:
@@ -257,9 +249,7 @@ def run_atheris(count: int) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = argument_parser(__doc__, 1_000_000)
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY")
     parser.add_argument("--atheris", action="store_true")
     given = parser.parse_args()

@@ -11,7 +11,6 @@ nothing but the codes of the protocol is answered, what is kept to be said again
 said anew, and the log stays empty.
 """
 
-import argparse
 import contextlib
 import functools
 import gc
@@ -31,12 +30,22 @@ from ccfs.kcm.wire import MemoryBudget, PartialRequest, ProtocolError, TooLarge,
 from ccfs.ops import inodes
 from ccfs.service.info import Owner
 from ccfs.store import Limits
-from reliability.fuzz_ops import Complaints, blocks, peak, resident
+from reliability.fuzzing import Complaints, argument_parser, blocks, peak, resident
 from tests.support import kcm, mounting
 from tests.support.direct import UID, FileSystem
 from tests.support.kcm import credential, lengthed, principal, request, tag, u32
 from tests.support.kcm_fresh import check_cached
 from tests.support.mounting import mounts
+from tests.support.mutations import (
+    big_endian,
+    insert,
+    insert_random,
+    mutate,
+    overwrite,
+    remove,
+    replace_byte,
+    truncate,
+)
 from tests.support.storing import check
 
 RUN = 1000
@@ -47,10 +56,15 @@ LIMITS = Limits(ccaches=6, ccache_bytes=4096, total_bytes=16_384, events=50, han
 REFUSALS = {int(code) for code in Code} - {Code.CC_WRITE}
 SECONDS = 30.0
 
-NUMBERS = [
-    struct.pack(">I", number)
-    for number in (0, 1, 2, 4, 16, 0x7F, 0xFF, 0xFFFF, 1 << 16, 1 << 24, 1 << 31, 0xFFFFFFFF)
-]
+NUMBERS = big_endian(*(0, 1, 2, 4, 16, 0x7F, 0xFF, 0xFFFF, 1 << 16, 1 << 24, 1 << 31, 0xFFFFFFFF))
+CHANGES = (
+    replace_byte,
+    overwrite(NUMBERS),
+    remove((1, 2, 4, 16, 60)),
+    insert_random((1, 4, 16)),
+    truncate,
+    insert((b"\0", b"\0" * 16, principal("alice@R"))),
+)
 SERVERS = ("krbtgt/R@R", "host/www@R", "host/x@S", "krb5_ccache_conf_data/fast_avail@X-CACHECONF:")
 
 
@@ -73,7 +87,7 @@ class Maker:
         opcode = self.choose.choice(OPCODES)
         made = bytearray(request(opcode, *self._payload(opcode)))
         for _ in range(self.choose.choice((0, 0, 0, 1, 1, 2, 5))):
-            self._change(made)
+            mutate(made, self.choose, CHANGES)
         if self.choose.randrange(4):  # in step, whatever is in it
             made[:4] = struct.pack(">I", max(len(made) - 4, 0))
         return bytes(made)
@@ -127,23 +141,6 @@ class Maker:
         client = choose.choice((None, "alice@R", "bob@R"))
         some = choose.choice(({}, {"enctype": 18}, {"ticket": b"t", "second": b"second"}))
         return tag(choose.choice((None, *SERVERS)), client=client, **some)
-
-    def _change(self, data: bytearray) -> None:
-        choose = self.choose
-        at = choose.randrange(len(data) + 1)
-        match choose.randrange(6):
-            case 0:
-                data[at : at + 1] = choose.randbytes(1)
-            case 1:
-                data[at : at + 4] = choose.choice(NUMBERS)
-            case 2:
-                del data[at : at + choose.choice((1, 2, 4, 16, 60))]
-            case 3:
-                data[at:at] = choose.randbytes(choose.choice((1, 4, 16)))
-            case 4:
-                del data[at:]
-            case _:
-                data[at:at] = choose.choice((b"\0", b"\0" * 16, principal("alice@R")))
 
     def learn(self, payload: bytes) -> None:
         """Take UUIDs from a reply."""
@@ -337,9 +334,7 @@ def run_sockets(path: Path, pid: int, count: int, seed: int) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = argument_parser(__doc__, 1_000_000)
     parser.add_argument("--sockets", action="store_true")
     given = parser.parse_args()
     if not given.sockets:

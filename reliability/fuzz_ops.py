@@ -10,20 +10,15 @@ each the store's invariants hold, everything that is open is closed, and everyth
 Nothing may pass the barrier, whose log stays empty.
 """
 
-import argparse
 import contextlib
 import errno
-import gc
 import logging
 import os
 import random
-import resource
 import select
 import stat
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyfuse3
@@ -31,6 +26,7 @@ import pyfuse3
 from ccfs.ops.handles import BytesHandle
 from ccfs.ops.inodes import Ref, Slot
 from ccfs.store import Limits
+from reliability.fuzzing import Complaints, argument_parser, blocks, peak, resident
 from tests.support import mounting
 from tests.support.clients.python import records
 from tests.support.direct import UID, Caller, Fields, FileSystem, Page
@@ -142,17 +138,6 @@ INSIDE = [b"caches/a", b"caches/tkt/", b"caches/absent", b"lock", b"x" * 5000]
 """Targets of links in a mount: none leads to another file system when it is followed."""
 MODES = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_APPEND, os.O_WRONLY | os.O_TRUNC]
 OFFSETS = [0, 0, 0, 1, 100, len(IMAGE), 4096, 1 << 31, (1 << 62)]
-
-
-class Complaints(logging.Handler):
-    """Remembers what was logged."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
 
 
 @dataclass
@@ -399,17 +384,6 @@ def run(count: int, seed: int) -> None:
     print(f"{count} sequences of {LENGTH}: nothing past the barrier; {grown} blocks more in use")
 
 
-def blocks() -> int:
-    """How many pieces of memory Python has in use."""
-    gc.collect()
-    return sys.getallocatedblocks()
-
-
-def peak() -> int:
-    """The most memory that this process had, in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 Step = Callable[[], object]
 
 
@@ -527,17 +501,9 @@ def run_mount(mounted: Mounted, count: int, seed: int) -> None:
     print(f"{count} sequences of {LENGTH} in a mount: all answered; resident {early} -> {now} KiB")
 
 
-def resident(pid: int) -> int:
-    """Memory of a process, in KiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-
-
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = argument_parser(__doc__, 100_000)
     parser.add_argument("--mount", action="store_true")
     given = parser.parse_args()
     if not given.mount:
