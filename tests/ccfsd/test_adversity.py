@@ -18,7 +18,7 @@ from ccfs.ccfsd.start_limit import StartLimit
 from ccfs.control import messages
 from tests.support.ccfsd import USERS, CcfsdHost, as_user, ccfsd_host
 from tests.support.ccfsd_clients import IMAGE, KCM_DEFAULT, has_it, store
-from tests.support.mounting import first_line
+from tests.support.mounting import until_killed
 from tests.support.processes import ended, is_alive
 from tests.support.shell import wait_until
 
@@ -307,13 +307,8 @@ def silent(host: CcfsdHost, uid: int, *paths: str) -> Iterator[None]:
     script.chmod(0o644)
     command = [*as_user(uid), "/usr/bin/python3", "-I", str(script), "allow_other", *paths]
     process = host.popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert first_line(process.stdout, 20) == "mounted\n"
+    with until_killed(process, "mounted"):
         yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("what", ["mount", "mounts", "journal", "journals"])

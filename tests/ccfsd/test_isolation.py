@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A user against the daemon that serves their mount: others wait for it, so nothing may work."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ccfs.linux import capabilities, privileges
-from tests.support.ccfsd import CcfsdHost, ccfsd_host
+from tests.support.ccfsd import CcfsdHost, as_user, ccfsd_host
 from tests.support.paths import PROJECT
+from tests.support.processes import children
 from tests.support.shell import wait_until
 
 USER = 64112
@@ -73,23 +75,29 @@ def attack(host: CcfsdHost, pid: int, uid: int = USER) -> dict[str, str]:
     return found
 
 
+@contextlib.contextmanager
+def notifier_in_use(host: CcfsdHost) -> Iterator[int]:
+    """Read the `changed` FIFO of USER's mount during the block; the pid of the notifier."""
+    daemon = host.daemon(USER)
+    waiter = host.popen([*as_user(USER), "cat", f"/run/ccfs/{USER}/changed"])
+    try:
+        wait_until(lambda: bool(children(daemon)), "no notifier")
+        (notifier,) = children(daemon)
+        yield notifier
+    finally:
+        waiter.kill()
+        waiter.wait(20)
+
+
 @pytest.mark.parametrize("uid", [USER, 64113])
 def test_user_cannot_interfere_with_daemons(host: CcfsdHost, uid: int) -> None:
     """Neither one's own daemon and its notifier, nor another user's."""
     host.open(USER)
-    daemon = host.daemon(USER)
-    waiter = host.popen(
-        ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups",
-         "cat", f"/run/ccfs/{USER}/changed"]
-    )  # fmt: skip
-    children = Path(f"/proc/{daemon}/task/{daemon}/children")
-    wait_until(lambda: bool(children.read_text()), "no notifier")
-    for pid in (daemon, int(children.read_text())):
-        found = attack(host, pid, uid)
-        assert {*found.values()} <= REFUSED, found
-    assert host.sh(f"touch /run/ccfs/{USER}/default/ccache && ls /run/ccfs/{USER}", USER)
-    waiter.kill()
-    waiter.wait(20)
+    with notifier_in_use(host) as notifier:
+        for pid in (host.daemon(USER), notifier):
+            found = attack(host, pid, uid)
+            assert {*found.values()} <= REFUSED, found
+        assert host.sh(f"touch /run/ccfs/{USER}/default/ccache && ls /run/ccfs/{USER}", USER)
 
 
 def test_root_of_user_namespace_cannot_interfere_with_daemons(host: CcfsdHost) -> None:
@@ -184,17 +192,9 @@ def test_daemon_inherits_nothing_from_its_parent() -> None:
     with ccfsd_host() as made:
         made.start("--no-kcm", prefix=bash_with_a_secret(NASTY))
         made.open(USER)
-        daemon = made.daemon(USER)
-        waiter = made.popen(
-            ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups",
-             "cat", f"/run/ccfs/{USER}/changed"]
-        )  # fmt: skip
-        children = Path(f"/proc/{daemon}/task/{daemon}/children")
-        wait_until(lambda: bool(children.read_text()), "no notifier")
-        for pid in (daemon, int(children.read_text())):
-            judge(pid)
-        waiter.kill()
-        waiter.wait(20)
+        with notifier_in_use(made) as notifier:
+            for pid in (made.daemon(USER), notifier):
+                judge(pid)
 
 
 KEYRING = """
@@ -243,8 +243,7 @@ def held(pid: int, kind: str) -> int:
 def test_ccfsd_keeps_documented_capabilities_only(host: CcfsdHost) -> None:
     """As the table says, as far as the machine gives them to root at all."""
     ccfsd = host.started[0].pid
-    children = Path(f"/proc/{ccfsd}/task/{ccfsd}/children")
-    fork_server = int(children.read_text().split()[0])
+    fork_server = children(ccfsd)[0]
     for pid, column in ((ccfsd, "ccfsd"), (fork_server, "fork server")):
         wanted = sum(1 << capabilities.NUMBERS[name] for name in documented(column))
         assert held(pid, "Prm") == held(pid, "Eff") == wanted & held(os.getpid(), "Prm"), column

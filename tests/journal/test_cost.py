@@ -13,6 +13,7 @@ from ccfs.journal import journal as journals
 from ccfs.journal.log import Log
 from ccfs.store import Limits
 from ccfs.store import generations as generations
+from ccfs.store.ccache import Ccache
 from ccfs.store.errors import DamagedError
 from tests.support.journal_steps import (
     prepared,
@@ -90,13 +91,7 @@ def test_mostly_dead_log_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
         assert journaled.journal._new_writer is None
         most, files = 0, set()
         for number in range(400):
-            stored = journaled.store.edits.store(
-                ccache, record(b"h@R", ticket=bytes(2000)), at(number)
-            )
-            assert stored is not None
-            journaled.commit()
-            journaled.store.edits.remove(ccache, stored.serial, at(number))
-            journaled.commit()
+            store_and_remove(journaled, ccache, number)
             most = max(most, journaled.path.stat().st_size)
             files.add(journaled.path.stat().st_ino)
             assert journaled.journal.is_at(str(journaled.path))
@@ -155,13 +150,7 @@ def test_log_continues_when_rewrite_has_no_room(monkeypatch: pytest.MonkeyPatch)
         journaled.commit()
         monkeypatch.setattr(Log, "begin", raise_enospc)
         for number in range(60):
-            stored = journaled.store.edits.store(
-                ccache, record(b"h@R", ticket=bytes(2000)), at(number)
-            )
-            assert stored is not None
-            journaled.commit()
-            journaled.store.edits.remove(ccache, stored.serial, at(number))
-            journaled.commit()
+            store_and_remove(journaled, ccache, number)
         assert os.listdir(journaled.path.parent) == ["journal"]
         same_after_load(journaled, monkeypatch)
 
@@ -198,6 +187,16 @@ def test_log_is_rewritten_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.copy(beside, journaled.path.with_name("again.new"))
         assert_survives_kill(journaled)
         assert not journaled.path.with_name("again.new").exists()
+
+
+def store_and_remove(journaled: JournaledStore, ccache: Ccache, seconds: int) -> None:
+    """Commit a credential of 2,000 bytes, then its removal."""
+    credential = record(b"h@R", ticket=bytes(2000))
+    stored = journaled.store.edits.store(ccache, credential, at(seconds))
+    assert stored is not None
+    journaled.commit()
+    journaled.store.edits.remove(ccache, stored.serial, at(seconds))
+    journaled.commit()
 
 
 def same_after_load(journaled: JournaledStore, monkeypatch: pytest.MonkeyPatch) -> None:

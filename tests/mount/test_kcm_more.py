@@ -21,7 +21,7 @@ from tests.support.ccfsd_fixtures import KCM, USER, host, python_command, shared
 from tests.support.client_programs import run
 from tests.support.kcm import Client, credential, lengthed, principal, tag, u32
 from tests.support.kdc import Kdc
-from tests.support.mounting import MakeMount, first_line
+from tests.support.mounting import MakeMount, first_line, until_killed
 from tests.support.shell import wait_until
 
 __all__ = ["empty", "host", "kcm_mount", "shared_host"]
@@ -253,10 +253,5 @@ def reading(name: str, environment: dict[str, str]) -> Iterator[subprocess.Popen
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        assert process.stdout is not None
-        assert first_line(process.stdout, SECONDS) == "begun\n"
+    with until_killed(process, "begun", SECONDS):
         yield process
-    finally:
-        process.kill()
-        process.communicate()

@@ -24,7 +24,7 @@ import pytest
 from ccfs.control.client import Client
 from ccfs.control.messages import Message
 from ccfs.linux import mountinfo
-from tests.support.mounting import START_SECONDS, TMPFS, first_line
+from tests.support.mounting import TMPFS, first_line, until_killed
 from tests.support.paths import PROJECT
 from tests.support.processes import children
 from tests.support.shell import wait_until
@@ -257,7 +257,7 @@ class CcfsdHost:
 
 @contextlib.contextmanager
 def ccfsd_host() -> Iterator[CcfsdHost]:
-    """A place without a ccfsd."""
+    """A mount namespace in which no ccfsd runs yet."""
     if os.geteuid() != 0:
         pytest.skip("ccfsd needs root")
     directory = Path(tempfile.mkdtemp(prefix="ccfs-place-", dir=TMPFS))
@@ -272,19 +272,14 @@ def ccfsd_host() -> Iterator[CcfsdHost]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        try:
-            assert holder.stdout is not None
-            assert first_line(holder.stdout, START_SECONDS) == "ready\n"
-            made = CcfsdHost(directory, holder.pid)
-            made.log.touch()
+        with until_killed(holder, "ready"):
+            host = CcfsdHost(directory, holder.pid)
+            host.log.touch()
             try:
-                yield made
-                assert not made.lines("unexpected exception")
+                yield host
+                assert not host.lines("unexpected exception")
             finally:
-                made.end()
-        finally:
-            holder.kill()
-            holder.communicate()
+                host.end()
     finally:
         shutil.rmtree(directory)
 

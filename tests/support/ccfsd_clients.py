@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from tests.support.ccfsd import CcfsdHost, as_user
 from tests.support.clients.python import records
-from tests.support.mounting import first_line
+from tests.support.mounting import first_line, until_killed
 
 IMAGE = records.ccache(["host/one"])
 
@@ -60,7 +60,7 @@ for line in sys.stdin:
 
 @contextlib.contextmanager
 def client(host: CcfsdHost, uid: int = 64103) -> Iterator[Callable[[], int]]:
-    """One who is at home in a mount; returns what has it look: the pid of the daemon it sees."""
+    """Run a client that holds a mount open; yields a function: the daemon's pid as it reads it."""
     command = ["sh", "-c", f'cd /run/ccfs/{uid} && exec /usr/bin/python3 -I -c "$1"', "-", CLIENT]
     process = host.popen([*as_user(uid), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
@@ -71,9 +71,5 @@ def client(host: CcfsdHost, uid: int = 64103) -> Iterator[Callable[[], int]]:
         process.stdin.flush()  # type: ignore[union-attr]
         return int(first_line(process.stdout, 20))  # type: ignore[arg-type]
 
-    try:
-        assert first_line(process.stdout, 20) == "ready\n"
+    with until_killed(process, "ready"):
         yield look
-    finally:
-        process.kill()
-        process.communicate()

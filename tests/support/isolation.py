@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.mounting import START_SECONDS, TMPFS, first_line
+from tests.support.mounting import START_SECONDS, TMPFS, first_line, until_killed
 from tests.support.paths import PROJECT
 
 INTRUDER = "tests/support/clients/python/intruder.py"
@@ -168,13 +168,8 @@ def _namespace_holder(directory: Path) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
-        assert process.stdout is not None
-        assert first_line(process.stdout, START_SECONDS) == "ready\n"
+    with until_killed(process, "ready"):
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextlib.contextmanager

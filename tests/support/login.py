@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.mounting import START_SECONDS, TMPFS, first_line
+from tests.support.mounting import TMPFS, first_line, until_killed
 from tests.support.paths import PROJECT
 from tests.support.require import require_file
 
@@ -368,14 +368,9 @@ def _init(directory: Path, installed: Path | None) -> Iterator[int]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
-        assert process.stdout is not None
-        assert first_line(process.stdout, START_SECONDS) == "ready\n"
+    with until_killed(process, "ready"):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         yield int(children.split()[0])
-    finally:
-        process.kill()
-        process.communicate()
 
 
 Answer = bytes | None

@@ -171,6 +171,20 @@ def first_line(stream: IO[str], seconds: float) -> str:
     return said.decode()
 
 
+@contextlib.contextmanager
+def until_killed(
+    process: subprocess.Popen[str], line: str, seconds: float = START_SECONDS
+) -> Iterator[subprocess.Popen[str]]:
+    """Wait until a process has printed `line`; kill the process when the block ends."""
+    try:
+        assert process.stdout is not None
+        assert first_line(process.stdout, seconds) == f"{line}\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def is_mounted(path: Path) -> bool:
     """Whether anything is mounted at `path`, which isn't touched."""
     return mountinfo.topmost(str(path)) is not None
