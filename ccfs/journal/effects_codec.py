@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a step made stale, as bytes: after a restart the next daemon tells the kernel once more.
+"""What a step made stale, as bytes: the next daemon notifies the kernel once more.
 
     numbers of superseded generations, destroyed ccaches, listings, changed ccaches, ccaches changed
     outside FUSE; whether events were logged; these serial numbers in turn; then for each ccache

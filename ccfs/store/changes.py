@@ -23,7 +23,7 @@ class Changes:
     """The effects since they were last taken, the event log, and the notes of the layer above.
 
     `change_time`: when a ccache last changed, in whole seconds since the epoch; never the same
-    twice.  `notes`: values that the layer above has set, kept over a restart.
+    twice.  `notes`: values that the layer above has set, which the journal keeps.
     """
 
     def __init__(self, limits: Limits, ids: Ids, now: float) -> None:

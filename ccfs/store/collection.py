@@ -61,7 +61,7 @@ class Collection:
     def restore(
         self, ccaches: Sequence[Ccache], mtime: float, *, next_number: int, default_chosen: bool
     ) -> None:
-        """Take the ccaches from before a restart, the default first."""
+        """Restore the ccaches, the default first."""
         self.mtime, self.next_number, self.default_chosen = mtime, next_number, default_chosen
         for ccache in ccaches:
             self._add(ccache)

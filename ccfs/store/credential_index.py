@@ -47,7 +47,7 @@ class CredentialIndex:
         return self.restore(kind, serial, name)
 
     def restore(self, kind: Kind, serial: int, name: str) -> Stored:
-        """Add a record under the serial number and the name that it had before a restart."""
+        """Restore a record under its serial number and name."""
         names = self.config if kind.config else self.credentials
         stored = Stored(serial, name, kind.config, kind.tgt, kind.endtime)
         names[name] = stored

@@ -52,7 +52,7 @@ class EventLog:
         self._editions = {self.edition.number: self.edition}
 
     def restore(self, saved: SavedEvents) -> None:
-        """Take the lines and editions from before a restart."""
+        """Restore the lines and editions of an earlier daemon."""
         self._lines = [line + b"\n" for line in saved.lines.split(b"\n")[:-1]]
         self._starts = list(accumulate(map(len, self._lines), initial=saved.start))[:-1]
         self.dropped, self.sequence, self.mtime = saved.dropped, saved.sequence, saved.mtime

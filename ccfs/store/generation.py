@@ -40,8 +40,8 @@ class OpenFile:
     writes have to be shown to all other clients.  `opened_by`: the superseded generation of that
     number.  `incomplete`: the beginning of a record that this file is still writing, while it can't
     be at the end of the ccache.  `shredding`: whether the file has overwritten the whole ccache
-    with other bytes.  `handle`: the number by which the layer above names the file, also after a
-    restart.
+    with other bytes.  `handle`: the number by which the layer above names the file, also to
+    the next daemon.
     """
 
     __slots__ = (
@@ -86,12 +86,14 @@ class Generation:
     dropped some time after its last use.  `scratch_name`: that of a scratch file.
 
     `open_count`: how many open files refer to it; `writer_count`: how many of these may write.
-    `presumed_open`: whether one of `open_count` stands for a client that may have opened it before
-    a restart.  `opened_later`: open files of newer generations that were opened by this number.
+    `presumed_open`: whether one of `open_count` stands for a client that may have opened it under
+    an earlier daemon.  `opened_later`: open files of newer generations that were opened by this
+    number.
     `incomplete_file`: the open file that writes the incomplete record at the end.
 
-    `bytes_lost`: whether a restart has lost the bytes.  `orphan`: whether it is open, no name leads
-    to it, and the journal keeps its bytes.  `spans`, `dialect`: the records that its readers see.
+    `bytes_lost`: whether the bytes were lost with an earlier daemon.  `orphan`: whether it is open,
+    no name leads to it, and the journal keeps its bytes.  `spans`, `dialect`: the records that its
+    readers see.
     `counted_bytes`, `counted_records`: what it takes of the limits (`Usage`).
     """
 
@@ -198,7 +200,7 @@ class Generation:
     def restore_superseded(
         self, owner: int | None, lineage: int | None, dialect: Dialect | None, now: float
     ) -> None:
-        """Be superseded content of a ccache from before a restart, or of none (None)."""
+        """Restore as superseded content of the ccache `owner`, or of none (None)."""
         self.owner, self.lineage = owner, lineage
         if owner is not None:
             self.superseded_at = now

@@ -100,7 +100,7 @@ class Generations:
 
         A superseded number has the attributes of the current generation, but the size of the bytes
         that its readers have: the kernel cuts its cached pages to the size it is given, or fills up
-        to it with zeros.  After a restart has lost those bytes the size is the current one's.
+        to it with zeros.  Where a dead daemon's bytes are lost the size is the current one's.
         """
         generation = self.get(number)
         if generation.has_name:
@@ -131,7 +131,7 @@ class Generations:
         """Rewritten generations by whose numbers files are open: their writes follow the ccache."""
         return [g for g in self._by_number.values() if g.open_count and self.is_rewritten(g)]
 
-    # What the kernel knows, and a restart
+    # What the kernel knows, and what is restored from a journal
 
     def forget(self, number: int) -> None:
         """Drop a generation whose number the kernel has forgotten, unless it is in use."""
@@ -149,7 +149,7 @@ class Generations:
         return [number for number in self._by_number if number not in opened]
 
     def presume_open(self) -> None:
-        """Take every generation for open: clients may have opened it before a restart.
+        """Count every generation as open: clients may have opened it under an earlier daemon.
 
         Its readers keep their bytes until the kernel forgets the number.
         """
@@ -158,18 +158,18 @@ class Generations:
             generation.open_count += 1
 
     def drop_orphans(self) -> None:
-        """Drop what was open and unlinked before a restart: no client has anything open now."""
+        """Drop what was open and unlinked under an earlier daemon: the mount is a new one."""
         for generation in self.orphans():
             self.drop(generation)
 
     def restore(self, number: int | None, mtime: float) -> Generation:
-        """Make an empty generation under its number from before a restart; None: a new number."""
+        """Make an empty generation under its earlier number; None: a new number."""
         number = self._ids.new() if number is None else number
         generation = self._by_number[number] = Generation(number, mtime)
         return generation
 
     def restore_superseded(self, ccache: Ccache, number: int, lineage: int | None) -> None:
-        """Know a number that a ccache had earlier; a restart has lost its bytes."""
+        """Restore a superseded number of a ccache, without its bytes."""
         generation = self.restore(number, ccache.mtime)
         generation.restore_superseded(ccache.serial, lineage, _dialect(ccache), ccache.mtime)
         generation.bytes_lost = True
@@ -178,7 +178,7 @@ class Generations:
     def restore_orphan(
         self, number: int, data: bytes, owner: int | None, lineage: int, now: float
     ) -> None:
-        """Make a generation that was open and unlinked before a restart.
+        """Restore a generation that was open and unlinked.
 
         `owner`: the serial number of its ccache, None for a scratch file.
         """
@@ -226,7 +226,7 @@ class Generations:
                 self.drop(oldest)
 
     def _orphan(self, generation: Generation) -> None:
-        """Have the journal keep what is open and unlinked, for its readers after a restart.
+        """Have the journal keep what is open and unlinked, for its readers under the next daemon.
 
         Not what is large: the journal would get all of it with each change.
         """

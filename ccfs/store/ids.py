@@ -8,8 +8,8 @@ Knows integers only.
 class Ids:
     """Serial numbers in ascending order; none is given twice.
 
-    The first is the start time in milliseconds: so numbers from before a restart without a journal
-    are not met again either.  `last`: the highest number given so far.
+    The first is the start time in milliseconds: so numbers of an earlier daemon without a journal
+    are not reused either.  `last`: the highest number given so far.
     """
 
     __slots__ = ("last",)

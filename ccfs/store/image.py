@@ -109,7 +109,7 @@ class Image:
         self._index_appended()
 
     def restore_prefix(self, data: bytearray) -> None:
-        """Take bytes from before a restart; `restore_records` has to follow.
+        """Restore bytes from a journal; call `restore_records` afterwards.
 
         BadContentError: there is no complete header and principal.
         """

@@ -45,7 +45,7 @@ class OpenFiles:
         self._usage = usage
         self._changes = changes
         self._writing: dict[int, OpenFile] = {}  # by handle, those that may have one incomplete
-        self._restored: dict[int, IncompleteRecord] = {}  # by handle, from before a restart
+        self._restored: dict[int, IncompleteRecord] = {}  # by handle, from the journal
 
     def open(
         self,
@@ -77,7 +77,7 @@ class OpenFiles:
         append: bool,
         by_other_number: bool = False,
     ) -> OpenFile:
-        """Open a file that was open before a restart, with the record that it left incomplete.
+        """Open again a file of an earlier daemon, with the record that it left incomplete.
 
         `number`: that of its generation; `by_other_number`: whether its client opened another
         number, which is not known any more.  GoneError: the generation isn't known.
@@ -98,7 +98,7 @@ class OpenFiles:
         return file
 
     def restore_incomplete(self, records: dict[int, IncompleteRecord]) -> None:
-        """Hold records that files, by handle, left incomplete before a restart, for `reopen`."""
+        """Restore records that files, by handle, had left incomplete; `reopen` takes them."""
         self._restored = records
         self._usage.used_bytes += sum(len(record.data) for record in records.values())
 
@@ -139,15 +139,15 @@ class OpenFiles:
         return IncompleteRecord(ccache.serial, data) if data else None
 
     def _remember_writing(self, *files: OpenFile | None) -> None:
-        """Note files that may have left a record incomplete, if a restart may ask for them."""
+        """Note files that may have left a record incomplete, for a take-over."""
         for file in files:
             if file is not None and file.handle is not None:
                 self._writing[file.handle] = file
 
     def read(self, file: OpenFile, offset: int, size: int) -> bytes:
-        """At most `size` bytes at `offset`.  GoneError where a restart has lost them."""
+        """At most `size` bytes at `offset`.  GoneError: lost with an earlier daemon."""
         if file.generation.bytes_lost:
-            raise GoneError("bytes from before a restart")
+            raise GoneError("bytes that were lost with an earlier daemon")
         return bytes(memoryview(file.generation.data)[offset : offset + size])
 
     def write(self, file: OpenFile, offset: int, data: bytes, now: float) -> int:
@@ -345,7 +345,7 @@ class OpenFiles:
         """
         generation = file.generation
         if generation.bytes_lost and not file.append:
-            raise GoneError("bytes from before a restart")
+            raise GoneError("bytes that were lost with an earlier daemon")
         if file.append or offset >= len(generation.data):
             if generation.dialect != _image(ccache).dialect:
                 raise BadContentError("the ccache is in another version of the format by now")

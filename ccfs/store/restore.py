@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The content of a ccache from before a restart, with the same serial numbers and names.
+"""Restore the content of a ccache from a journal, with the same serial numbers and names.
 
 Knows saved values and the codec; never how a journal keeps them.
 """

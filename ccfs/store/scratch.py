@@ -198,5 +198,5 @@ class Scratch:
         return generation
 
     def restore_link(self, name: bytes, link: Link) -> None:
-        """Take a scratch link from before a restart."""
+        """Restore a scratch link."""
         self._links[name] = link

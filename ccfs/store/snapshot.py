@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A store as values, as a journal reads it back after a restart."""
+"""A store as values, as a journal reads it back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -142,7 +142,7 @@ class Store:
         return self._changes.notes
 
     def set_note(self, key: bytes, value: bytes) -> None:
-        """Keep a value of the layer above across a restart, in place of one of the same key.
+        """Keep a value of the layer above in the journal, in place of one of the same key.
 
         b"" removes it.  The journal overwrites values that are replaced or removed.
         """
