@@ -44,7 +44,7 @@ def encoded(results: Results, machine: Machine) -> str:
 
 
 def read(path: Path) -> tuple[Results, Machine]:
-    """What `save` wrote."""
+    """Read what `save` wrote."""
     kept = json.loads(path.read_text())
     results = Results(missing=kept["missing"])
     for row in kept["cells"]:

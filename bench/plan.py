@@ -32,7 +32,7 @@ SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass
 class Run:
-    """What is asked for, and where it happens."""
+    """The parts and peers to measure, and the directory to work in."""
 
     bench: Bench
     scale: Scale

@@ -68,7 +68,7 @@ def stop(error: FormatError) -> str:
 
 
 def check_ccache(data: bytes) -> Signature:
-    """What decodes encodes to the same bytes, and can be shown."""
+    """Check that decodable bytes encode to themselves and have a text."""
     try:
         ccache = decode_ccache(data)
     except FormatError as error:
@@ -101,7 +101,7 @@ def check_credential(credential: Credential, dialect: Dialect) -> str:
 
 
 def check_scan(data: bytes) -> str:
-    """What the scan of a growing file says holds of the decoder, too."""
+    """Check that the scan of a growing file agrees with the decoder."""
     try:
         found = scan_prefix(data, LIMIT)
         if found is None:

@@ -65,7 +65,7 @@ OF_THE_KERNEL = {
     errno.ENODEV,
     errno.ESPIPE,
 }
-"""What a path can give beyond that."""
+"""Further errors of operations by path, raised by the kernel itself."""
 
 CCACHES = [b"tkt", b"a", b"tktAbC", b"%2F", b"b c"]
 NAMES = [
@@ -142,7 +142,7 @@ OFFSETS = [0, 0, 0, 1, 100, len(IMAGE), 4096, 1 << 31, (1 << 62)]
 
 @dataclass
 class Sequence:
-    """One file system and what has been got hold of in it."""
+    """One file system, and the inodes, names and handles that its replies gave."""
 
     choose: random.Random
     fs: FileSystem = field(default_factory=lambda: FileSystem(limits=LIMITS))
@@ -333,7 +333,7 @@ class Sequence:
                 self.fs.call("releasedir", handle)
 
     def _forget(self) -> Any:
-        """What the kernel may forget is what it was given."""
+        """Forget an inode that the kernel has looked up."""
         lookups = self.fs.file_system.kernel_cache.lookups.items()
         given = [(Ref(serial, Slot.BYTES).inode, n) for serial, n in lookups]
         return ([self.choose.choice(given)],) if given else None

@@ -175,7 +175,7 @@ def _live(image: bytes) -> list[str]:
 
 
 def _saved(here: BackgroundMount) -> tuple[object, ...]:
-    """What a daemon that came back now would find, read from a copy."""
+    """Load the journal as the next daemon would, from a copy."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         path = shutil.copy(here.journal, directory)
         journal = Journal(path, fresh=False)

@@ -105,13 +105,13 @@ class Writer:
         self.servers = found
 
     def check(self) -> None:
-        """What was acknowledged is there."""
+        """Check that every acknowledged credential is present."""
         found = self.look()
         if found != self.servers:
             raise LostError(f"{self.name}: {found}, not {self.servers}")
 
     def look(self) -> list[str] | None:
-        """What is in the ccache, once the mount answers."""
+        """Read the ccache, once the mount answers."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:

@@ -178,7 +178,7 @@ def ended(pid: int) -> None:
 
 
 def result(pipe: int) -> list[float]:
-    """What came through a pipe of `forked`; raises ClientError where a client failed."""
+    """Read the result from a pipe of `forked`; raises ClientError where a client failed."""
     with open(pipe, closefd=False) as file:
         said = json.load(file)
     if isinstance(said, str):

@@ -21,7 +21,7 @@ KILL_SECONDS = 2.0
 
 @dataclass
 class Processes:
-    """What was forked: process ids by the name of their log."""
+    """The forked processes: process ids by the name of their log."""
 
     pids: dict[str, int] = field(default_factory=dict)
     hung: list[str] = field(default_factory=list)

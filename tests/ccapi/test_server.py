@@ -136,7 +136,7 @@ except cc.CCAPIError as error:
 
 
 def as_nobody(path: Path) -> str:
-    """What a client of another user hears."""
+    """The outcome for a client of another user."""
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, str(path)],
         user=NOBODY,

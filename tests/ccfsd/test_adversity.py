@@ -172,7 +172,7 @@ def _has_open(pid: int) -> bool:
 
 
 def test_next_ccfsd_restores_journal_of_lingering_daemon(host: CcfsdHost) -> None:
-    """What is in its journal is there again, as when a ccfsd had seen it."""
+    """The journal's content is served again, as if this ccfsd had seen the daemon end."""
     (host.root / f"run/systemd/linger/ccfs{USER}").touch()
     session = host.open(USER).values["session"]
     store(host, USER)

@@ -127,7 +127,7 @@ sys.stdin.read()
 
 
 def test_connection_limit_per_user_spares_others(host: CcfsdHost) -> None:
-    """Who holds more connections than anybody needs is refused; root and other users aren't."""
+    """A user with too many connections is refused; root and other users are not."""
     command = [*as_user(USER), "/usr/bin/python3", "-I", "-c", HOLD, "200"]
     greedy = host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:

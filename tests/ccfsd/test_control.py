@@ -77,7 +77,7 @@ def serving(path: Path, answer: Callable[[socket.socket], None]) -> threading.Th
 
 
 def replies(data: bytes) -> Callable[[socket.socket], None]:
-    """Who answers anything with the same."""
+    """Answer any request with the same bytes."""
 
     def answer(client: socket.socket) -> None:
         client.recv(5000)

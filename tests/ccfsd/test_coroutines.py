@@ -90,7 +90,7 @@ class Listener:
 
 
 async def received(client: socket.socket) -> bytes:
-    """What a client receives next."""
+    """Receive the client's next message."""
     with trio.fail_after(SECONDS):
         await trio.lowlevel.wait_readable(client)
         return client.recv(5000)
@@ -362,7 +362,7 @@ def test_waiters_fail_in_order_of_deadlines() -> None:
 
 
 class OneMount:
-    """What a mount needs of ccfsd, where it can do nothing."""
+    """A stand-in for what a mount calls in ccfsd, which does nothing."""
 
     settings = Settings()
 

@@ -68,7 +68,7 @@ def host() -> Iterator[CcfsdHost]:
 
 
 def attack(host: CcfsdHost, pid: int, uid: int = USER) -> dict[str, str]:
-    """What comes of each attempt of a user at a process."""
+    """Attack a process as a user; the outcome of each attempt."""
     script = host.directory / "attack.py"
     script.write_text(ATTACK)
     found: dict[str, str] = json.loads(host.sh(f"/usr/bin/python3 -I {script} {pid}", uid))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What one user may have of ccfsd, with as many uids as they like."""
+"""Limits of one user at ccfsd, with as many uids as they like."""
 
 import contextlib
 import os

@@ -69,7 +69,7 @@ def test_killed_daemon_is_replaced_with_mount_anew(remounting: CcfsdHost) -> Non
 
 
 def waiting(host: CcfsdHost, daemon: int) -> tuple[subprocess.Popen[str], int]:
-    """One who waits at a FIFO of a daemon's mount, and the notifier who can wake them."""
+    """Start a reader of a FIFO in a daemon's mount; yields it and the notifier's pid."""
     waiter = host.popen([*as_user(USER), "cat", f"/run/ccfs/{USER}/changed"])
     wait_until(lambda: "partner" in wchan(waiter.pid), "no waiter")
     wait_until(lambda: knows_the_way(daemon), "no notifier who knows the way")
@@ -287,7 +287,7 @@ def test_daemon_hanging_for_long_is_replaced(bare_host: CcfsdHost) -> None:
 
 
 def test_daemon_hanging_at_logout_is_killed(host: CcfsdHost) -> None:
-    """And its journal is gone like any other."""
+    """Its journal is removed like any other."""
     session = host.open(USER).values["session"]
     store(host, USER)
     os.kill(host.daemon(USER), signal.SIGSTOP)
@@ -404,7 +404,7 @@ def test_daemon_with_expired_tickets_ends(bare_host: CcfsdHost) -> None:
 
 
 def test_logout_keeps_mount_requested_without_session(host: CcfsdHost) -> None:
-    """What was asked for without a session doesn't end with one."""
+    """A mount opened without a session does not end with a session."""
     assert host.ask_as(USER, "mount deadline=20000").startswith("ok ")
     store(host, USER)
     daemon = host.daemon(USER)

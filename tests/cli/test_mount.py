@@ -290,7 +290,7 @@ def test_unmount_detaches_busy_mount(place: Path) -> None:
 
 
 def test_unmount_wakes_fifo_readers(place: Path) -> None:
-    """Who waits at `changed` keeps the mount in use, and goes on when it ends."""
+    """A reader of `changed` keeps the mount in use, and wakes when it ends."""
     assert run_ccfs("mount", place).returncode == 0
     waiting = os.open(place / "changed", os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -401,7 +401,7 @@ def test_closed_output_pipe_is_no_failure(mount: Mounted) -> None:
 
 
 def test_command_imports_no_server_modules() -> None:
-    """What serves is imported by the process that serves, and by no other."""
+    """Only the serving process imports the server's modules."""
     script = (
         "import sys, ccfs.cli.main, ccfs.cli.mount, ccfs.cli.env, ccfs.cli.status\n"
         "heavy = {'trio', 'pyfuse3', 'logging', 'json', 'subprocess'}\n"

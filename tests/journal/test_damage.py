@@ -95,7 +95,7 @@ def test_changed_journal_is_refused(change: Callable[[bytearray], object], said:
 
 
 def test_load_overwrites_bytes_behind_last_step() -> None:
-    """What a killed process has begun is no step, and perhaps a secret."""
+    """A frame that a killed process began is no step, and may hold a secret."""
     with journaled_store() as journaled:
         fill(journaled.store, whole(record(TGT)))
         journaled.commit()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a daemon finds in the journal that goes on where another one was killed.
+"""A daemon loads the journal of a killed one and goes on with its mount.
 
 The kernel still has its open files, its inode numbers, and what it has read.
 """
@@ -424,7 +424,7 @@ def test_lazy_journal_mark_before_file_exists(tmp_path: Path) -> None:
 
 
 def told(effects: Effects) -> list[object]:
-    """What of the effects the kernel is told."""
+    """The effects of which the kernel is notified."""
     return [
         effects.superseded,
         effects.removed_records,

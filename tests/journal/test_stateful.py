@@ -280,7 +280,7 @@ TestSurvives.settings = settings(
 
 
 def test_store_is_usable_after_each_restart() -> None:
-    """What came back is a store like any other: changed, killed and brought back again."""
+    """A reloaded store behaves like a new one: changed, killed and reloaded again."""
     with journaled_store() as journaled:
         fill(journaled.store, whole(record(TGT), record(b"host/0@R")))
         journaled.commit()

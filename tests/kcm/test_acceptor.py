@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who keeps the connections of KCM clients: each daemon has all of them, and ended ones go."""
+"""The acceptor of KCM connections: each daemon receives all of them, ended ones are dropped."""
 
 import contextlib
 import os
@@ -162,7 +162,7 @@ def test_connection_over_limit_replaces_quietest(host: AcceptorHost) -> None:
 def test_connection_without_descriptors_waits_or_replaces_quietest(
     host: AcceptorHost, spare: int
 ) -> None:
-    """Who connects waits until there are some, or takes the place of the quietest."""
+    """A new client waits for a free descriptor, or replaces the quietest connection."""
     daemon = host.daemon()
     first = host.connect()
     host.work(daemon)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who asks the same again is told what was said before, until anything has changed."""
+"""A repeated request gets the cached reply, until anything has changed."""
 
 from collections.abc import Callable
 

@@ -228,7 +228,7 @@ class Hand:
                 return
         pytest.fail("requests without end")
 
-    def nobody_asks(self) -> bool:
+    def is_idle(self) -> bool:
         ready = select.select([self.kcm], [], [], 0)[0]
         return not ready and self.kcm.answer_all() == 0
 
@@ -236,7 +236,7 @@ class Hand:
         """Check that no client is connected, no memory is held and no request is left."""
         assert self.kcm.connections == 0
         assert self.kcm.budget.available == 1 << 22
-        assert self.nobody_asks()
+        assert self.is_idle()
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_answer_all_takes_one_request_per_connection(hand: Hand) -> None:
         assert received(more) <= 2
     hand.answer()
     assert hand.answered == 400
-    assert hand.nobody_asks()
+    assert hand.is_idle()
 
 
 def test_answer_all_alternates_between_connections(
@@ -294,7 +294,7 @@ def test_answer_all_serves_all_with_any_patience(
         assert hand.kcm.answer_all() == 1
         assert hand.answered == number
     assert [received(client) for client in clients] == [1] * 40
-    assert hand.nobody_asks()
+    assert hand.is_idle()
 
 
 @pytest.mark.parametrize("many", [0, 1, 20, 39, 40])
@@ -345,11 +345,11 @@ def test_pipelined_requests_of_closed_connection_are_dropped(hand: Hand, others:
 
 @pytest.mark.parametrize("size", [1, 3, 4, 6, 7])
 def test_partial_request_is_not_polled(hand: Hand, size: int) -> None:
-    """What would be looked at again and again is waited for."""
+    """A client with an incomplete request counts as waiting for none."""
     client = hand.connect((request(kcm.NOOP) * 2)[: 8 + size])
     hand.answer()
     assert received(client) == 1
-    assert hand.nobody_asks()
+    assert hand.is_idle()
     client.sendall(request(kcm.NOOP)[size:])
     hand.answer()
     assert received(client) == 1
@@ -368,7 +368,7 @@ def test_unsent_reply_is_not_polled(hand: Hand) -> None:
     client.sendall(request(kcm.GET_CRED_LIST, NAME) + request(kcm.NOOP))
     hand.answer()
     assert hand.answered == 0
-    assert hand.nobody_asks()
+    assert hand.is_idle()
     client.close()
     hand.answer()
     hand.end()
@@ -400,7 +400,7 @@ def test_connection_replaced_while_pipelining_is_closed(
         hand.answer()
         assert hand.answered == before
         assert sum(received(client) for client in gone) == before
-        assert hand.nobody_asks()
+        assert hand.is_idle()
         for client in come:
             client.sendall(request(kcm.NOOP))
         hand.answer()
@@ -412,7 +412,7 @@ def test_connection_replaced_while_pipelining_is_closed(
 
 
 def test_malformed_data_behind_requests_ends_connection(hand: Hand) -> None:
-    """What was asked before it is answered, what is behind it is not."""
+    """Requests before it are answered, requests behind it are not."""
     client = hand.connect(request(kcm.NOOP) * 3 + b"\0\0\0\0" + request(kcm.NOOP) * 3)
     hand.answer()
     assert received(client) == 3
@@ -547,7 +547,7 @@ def test_client_that_never_reads_is_closed(tmp_path: Path, monkeypatch: pytest.M
 def test_client_that_never_completes_request_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int
 ) -> None:
-    """What it has taken of the room is there for others again, and quiet ones may stay."""
+    """Its memory is given back to the budget, and quiet connections stay."""
     monkeypatch.setattr(serving, "STALL_SECONDS", 0.05)
     large = request(kcm.STORE, NAME, bytes(500_000))
 

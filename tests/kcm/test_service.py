@@ -404,7 +404,7 @@ def test_move_of_default_moves_default(kc: Kcm) -> None:
 
 
 def test_older_file_version_is_served_as_version_4(kc: Kcm) -> None:
-    """And written in it, once it is written at all."""
+    """A change through KCM writes the whole file in version 4."""
     made = [record(b"a@R", dialect=V3), record(b"b@R", dialect=V3)]
     kc.fs.write("caches/tkt/ccache", whole(*made, dialect=V3))
     wanted = [record(b"a@R"), record(b"b@R")]
@@ -440,7 +440,7 @@ def test_removed_records_are_not_listed(kc: Kcm) -> None:
     ],
 )
 def test_limits_refuse_without_change_and_are_logged(opcode: int, payload: bytes) -> None:
-    """What there is no room for changes nothing, and stands in the log."""
+    """A change over the limit changes nothing, and is logged."""
     kc = Kcm(ccaches=2, ccache_bytes=4096)
     kc.initialize()
     kc.initialize("b")

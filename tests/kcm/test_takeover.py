@@ -85,7 +85,7 @@ class Killer:
 
 @dataclass
 class KcmConnection:
-    """What outlives a daemon: its journal, its words, and the connection."""
+    """What outlives a daemon: its journal, its handover page, and the connection."""
 
     journal: Path
     handover: Handover
@@ -119,7 +119,7 @@ class KcmConnection:
         os._exit(0)
 
     def committer(self) -> Committer:
-        """What a daemon makes of the journal."""
+        """Open the journal as a daemon does."""
         at, fresh = Stamp(NOW, Client(UID, 1, "ccfs")), not self.journal.exists()
         journal = Journal(str(self.journal), fresh=fresh)
         if fresh:
@@ -266,7 +266,7 @@ def test_request_that_kills_twice_ends_its_connection(tmp_path: Path, deaths: in
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 100, len(STORE) - 1])
 def test_partial_request_survives_daemon(tmp_path: Path, cut: int) -> None:
-    """What has come of it stays in the socket."""
+    """The bytes that have arrived stay in the socket."""
     with kcm_connection(tmp_path) as here:
         here.client.sendall(STORE[:cut])
         for _ in range(3):

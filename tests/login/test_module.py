@@ -356,7 +356,7 @@ sys.stdin.read()
 
 
 def test_reply_is_accepted_from_root_only(place: Stage) -> None:
-    """Who called listen(2) is who the kernel names."""
+    """The kernel names the caller of listen(2) as the peer."""
     place.run("rm", "-rf", "/run/ccfs")
     place.run_directory.mkdir(mode=0o755)
     service = place.module_service("impostor", QUICK)

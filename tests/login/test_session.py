@@ -202,7 +202,7 @@ def test_eight_concurrent_logins_share_mounts(place: Stage) -> None:
 
 
 def test_logout_unmounts_busy_mount(place: Stage) -> None:
-    """What a session leaves running keeps no ticket alive."""
+    """A process that outlives its session keeps no ticket alive."""
     with shell(place, "su -", "alice") as session:
         assert session.tour().said == TOURED
         session.ask(f"cd {PLACE}; (sleep 600 <default/ccache >/dev/null 2>&1 & echo $!)")

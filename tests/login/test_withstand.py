@@ -77,7 +77,7 @@ def served(place: Stage) -> Iterator[Stage]:
 
 
 def daemon_log(place: Stage) -> str:
-    """What ccfsd and its daemons have said."""
+    """The log of ccfsd and its daemons."""
     return (place.directory / "ccfsd.log").read_text()
 
 

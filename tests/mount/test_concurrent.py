@@ -150,7 +150,7 @@ def by_unlink(place: CcacheTree, path: Path) -> None:
 
 @pytest.mark.parametrize("replace", [by_rename, by_unlink])
 def test_open_reader_keeps_bytes_of_replaced_ccache(place: CcacheTree, replace: Replace) -> None:
-    """Who has read half a big ccache gets the other half of the same, whatever became of it."""
+    """A reader halfway through a big ccache gets the other half of the same generation."""
     path, image = place.default, records.ccache(MANY)
     path.write_bytes(image)
     with path.open("rb", buffering=0) as reader:
@@ -227,7 +227,7 @@ def listed(kdc: Kdc, ccname: str) -> list[str]:
 def test_writer_of_replaced_ccache_does_not_change_new_one(
     place: CcacheTree, replace: Replace
 ) -> None:
-    """What a descriptor of the old ccache appends or overwrites isn't in the new one."""
+    """Writes through a descriptor of the old generation don't reach the new one."""
     path = place.default
     path.write_bytes(records.ccache(["host/old"]))
     appender = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -244,7 +244,7 @@ def test_writer_of_replaced_ccache_does_not_change_new_one(
 
 
 def test_unlinked_ccache_is_writable_by_its_descriptor_only(place: CcacheTree) -> None:
-    """What is done to an unlinked ccache stays with its descriptor, as kdestroy relies on."""
+    """Writes to an unlinked ccache stay with its descriptor; kdestroy relies on that."""
     path, image = place.default, records.ccache(["host/old"])
     path.write_bytes(image)
     descriptor = os.open(path, os.O_RDWR)

@@ -302,7 +302,7 @@ def test_aborted_connection_is_replaced(here: BackgroundMount) -> None:
 def test_aborted_connection_of_stopped_daemon_is_replaced(
     here: BackgroundMount, stopped: int
 ) -> None:
-    """Who hangs goes on at once; the daemon is replaced when it can end."""
+    """Hanging clients go on at once; the daemon is replaced when it can end."""
     mount = mountinfo.topmost(str(here.path))
     assert mount is not None
     with running(["cat", str(here.path / "info")], here.directory) as client:

@@ -27,7 +27,7 @@ def test_scratch_file_passes_fsx(mount: Mounted, directory: str, seed: int) -> N
 
 
 def test_tmpfs_passes_fsx() -> None:
-    """What the test itself believes is what Linux does."""
+    """The model of the test agrees with tmpfs."""
     path = Path("/dev/shm") / f"ccfs-fsx-{os.getpid()}"
     try:
         Fsx(path, random.Random(3), mapped=True).run(COUNT)

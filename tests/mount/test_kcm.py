@@ -218,7 +218,7 @@ def test_acknowledged_kcm_change_survives_kill(tmp_path: Path) -> None:
 
 
 def test_daemon_restarts_although_socket_is_taken() -> None:
-    """What was done beside the mount is no reason to lose what is in it."""
+    """A change outside the mount loses no content of it."""
     with background_mount() as here, socket.socket(socket.AF_UNIX) as another:
         path = here.directory / "kcm"
         here.mount("--kcm-socket", str(path))

@@ -116,7 +116,7 @@ def test_mit_programs_work_with_collection(served: Served) -> None:
 
 
 def test_mit_programs_share_ccache_by_file_and_kcm(served: Served) -> None:
-    """What one stores, the other lists, at once."""
+    """A credential stored by one client is listed by the other at once."""
     name = f"FILE:{served.mounted.path}/default/ccache"
     served.kinit(name, "alice")
     assert TGT in served.mit("KCM:", "klist").stdout

@@ -101,7 +101,7 @@ def named(seen: Seen) -> Seen:
 @pytest.mark.parametrize("remover", WRITERS)
 @pytest.mark.parametrize("reader", ["FILE", "DIR", "KCM", "CCAPI"])
 def test_iteration_continues_over_removal(empty: KcmMount, remover: str, reader: str) -> None:
-    """Who iterates ends in order, with the credentials that were there all the time."""
+    """An iteration ends without error, with the credentials that were present throughout."""
     kcm_mount = empty
     servers = [f"host/h{n}@R" for n in range(6)]
     ByKcm(kcm_mount).create("tkt", ALICE, *servers)

@@ -171,7 +171,7 @@ def parent_gone(here: BackgroundMount) -> None:
 
 
 def journal_damaged(here: BackgroundMount) -> None:
-    """Who waits to be served is turned away."""
+    """Connections that wait to be accepted are closed."""
     with gap(here):
         for file in here.directory.glob("journal*"):
             file.write_bytes(b"damaged" * 1000)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a mount must withstand: its limits, and bytes that are nothing anybody should write."""
+"""A mount at its limits, and with malformed content."""
 
 import errno
 import json
@@ -182,7 +182,7 @@ def test_ccache_with_random_bytes_is_taken_or_einval(top: Path) -> None:
 
 
 def test_refused_write_in_place_changes_nothing(top: Path) -> None:
-    """What is refused has changed nothing, neither in the store nor in the kernel's pages."""
+    """A refused write changes neither the store nor the kernel's pages."""
     choose = random.Random(2)
     path = top / "dir/tkt"
     path.write_bytes(records.ccache(["host/a", "host/b", "host/c"]))

@@ -282,7 +282,7 @@ def test_request_flood_leaves_turns_to_direct_clients() -> None:
 
 
 def test_loop_sleeping_in_trio_answers_no_direct_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has something to answer is told so, and waits in a task."""
+    """A server with requests to answer is called, and awaits them in a task."""
     monkeypatch.setattr(daemon_loop, "_descriptor_of_trio", lambda: -1)
     loop = Loop()
 

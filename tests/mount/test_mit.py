@@ -176,7 +176,7 @@ def test_dir_subsidiary_names_one_ccache(kdc: Kdc, tmpfs: CcacheTree, mounted: C
 
 
 def test_ccache_is_shared_by_file_and_dir(kdc: Kdc, mounted: CcacheTree) -> None:
-    """What kinit writes through DIR: is at once in the default FILE: ccache, and back."""
+    """A ccache that kinit writes through DIR: is at once the default FILE: ccache, and back."""
     through_dir, through_file = (
         kdc.environment(name) for name in (mounted.dir_name, mounted.file_name)
     )

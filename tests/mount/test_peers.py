@@ -40,7 +40,7 @@ K5START = [
 def test_k5start_reports_refusals_and_leaves_nothing(
     kdc: Kdc, top: Path, name: str, options: tuple[str, ...], status: int
 ) -> None:
-    """What it can't have it is told, with nothing left beside the ccache."""
+    """A refused operation gives its error, and leaves no file beside the ccache."""
     k5start = require("kstart", "apt-get install kstart", ["k5start"])["k5start"]
     (top / "caches/work").mkdir()
     command = [k5start, "-f", str(kdc.keytab), "-U", "-k", str(top / name), *options]

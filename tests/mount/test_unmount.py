@@ -47,7 +47,7 @@ def test_signal_unmounts(mount: Mounted, number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_busy_mount_is_detached(mount: Mounted, number: signal.Signals) -> None:
-    """Who had something open finds it dead, not hanging."""
+    """Operations on open files fail, and do not hang."""
     (mount.path / "dir/tkt").write_bytes(IMAGE)
     with (
         (mount.path / "dir/tkt").open("rb", buffering=0) as file,

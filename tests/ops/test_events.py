@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the outside hears of: the log of changes, who polls it, who waits, the texts about it."""
+"""Notification of changes: the event log, its pollers, readers of FIFOs, and the texts on them."""
 
 import errno
 import json
@@ -191,7 +191,7 @@ def test_stale_attributes_are_invalidated(fs: FileSystem) -> None:
 
 
 def test_kernel_is_invalidated_once(fs: FileSystem) -> None:
-    """Who was told asks again before they hold anything; what an answer brings with it is held."""
+    """An invalidated entry is not invalidated again before a reply has given it anew."""
     root, listing = fs.walk(""), fs.walk("dir")
     caches = fs.call("lookup", root, b"caches", Caller()).st_ino
     for told, name in ([caches, listing], b"a"), ([], b"b"):

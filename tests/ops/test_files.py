@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What opening, writing and removing files does to the store."""
+"""Opening, writing and removing files, and their effect on the store."""
 
 import errno
 import os

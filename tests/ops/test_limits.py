@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a limit does: a step is refused, an event says so, nothing that is there is harmed."""
+"""Limits: a step over one is refused and logged as an event; existing content stays."""
 
 import errno
 import os

@@ -227,7 +227,7 @@ def test_set_config_over_limit_keeps_old_entry(store: Store) -> None:
 
 
 def test_set_config_beside_readers_loses_nothing() -> None:
-    """What readers keep takes room, too: the new entry must not be refused after the old went."""
+    """Generations held by readers count, too: the new entry must fit before the old is removed."""
     size = len(whole(record(TGT), config(b"pa_type", b"2")))
     store = new_store(Limits(total_bytes=3 * size))
     tkt = fill(store, whole(record(TGT), config(b"pa_type", b"2")))

@@ -228,7 +228,7 @@ def test_reader_keeps_bytes_over_stale_append_and_removal(store: Store, tgt: Cca
 
 
 def test_reader_keeps_incomplete_record_set_aside(store: Store, tkt: Ccache) -> None:
-    """What was written behind it through the same number follows it, as in the kernel's pages."""
+    """Bytes written behind it through the same inode number follow it, as in the kernel's pages."""
     one, two = appender(store, current(tkt)), appender(store, current(tkt))
     put(store, one, IMAP[:50])
     before = data_of(tkt)

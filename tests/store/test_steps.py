@@ -201,7 +201,7 @@ def test_uninitialised_default_is_kept_while_default() -> None:
 
 
 def test_initialised_or_created_default_is_kept() -> None:
-    """And so does one that its user has made, empty as it is."""
+    """A default that its user has created is kept, too, although it is empty."""
     store = new_store()
     store.set_default_name(b"to come", at())
     store.reset_named(b"to come", ALICE, at())

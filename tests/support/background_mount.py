@@ -72,7 +72,7 @@ class BackgroundMount:
         return int(self.info()["pid"])
 
     def supervisor_pid(self) -> int:
-        """Who replaces the daemon."""
+        """The pid of the supervisor, from `info`."""
         return int(self.info()["keeper"])
 
     def come_back(self, old: str, seconds: float = SECONDS) -> tuple[float, dict[str, str]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What tests of the CCAPI share: short words for refusals, records, threads and who waits.
+"""What tests of the CCAPI share: refusals, records, threads and waiters.
 
 This file knows the client's interface, and of a mount no more than how it is started and asked.
 """
@@ -81,7 +81,7 @@ class Running:
         return not self._thread.is_alive()
 
     def wait(self) -> object:
-        """What it returned; raises what it raised."""
+        """The thread's result; raises its exception."""
         self._thread.join(WAIT_SECONDS)
         assert self.done, "the call has not come back"
         if self.error is not None:

@@ -134,7 +134,7 @@ class CcfsdHost:
         )
 
     def sh(self, script: str, uid: int = 0, status: int | None = 0) -> str:
-        """What a script prints that a user runs in the place."""
+        """The output of a script, run by a user in the host's namespace."""
         who = as_user(uid) if uid else []
         command = ["nsenter", f"--target={self.namespace_pid}", "--mount", "--wd=/", *who]
         done = subprocess.run(
@@ -182,7 +182,7 @@ class CcfsdHost:
             self.close(session["number"])
 
     def status(self) -> dict[str, int]:
-        """What ccfsd says of itself."""
+        """ccfsd's state, as it reports it."""
         with self.client() as client:
             return {key: int(value) for key, value in client.ask("status").values.items()}
 
@@ -202,7 +202,7 @@ class CcfsdHost:
         return leader
 
     def ask_as(self, uid: int, words: str) -> str:
-        """What a user is answered; a traceback where the connection is cut."""
+        """The reply to a user's request; a traceback where the connection is cut."""
         code = ASK.replace("sys.argv[1]", "'/run/ccfs/control'").replace(
             "sys.argv[2:]", repr([words])
         )
@@ -221,7 +221,7 @@ class CcfsdHost:
         return int(found[0]["daemon"][0]) if found and found[0]["daemon"] else 0
 
     def mounts(self) -> list[mountinfo.Mount]:
-        """What is mounted there below /run/ccfs."""
+        """The mounts below /run/ccfs in the host's namespace."""
         found = mountinfo.mounts(self.namespace_pid)
         return [mount for mount in found if mount.path.startswith("/run/ccfs/")]
 
@@ -285,7 +285,7 @@ def ccfsd_host() -> Iterator[CcfsdHost]:
 
 
 def as_user(uid: int) -> list[str]:
-    """What makes a command that of a user."""
+    """The prefix that runs a command as a user."""
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
 
 

@@ -161,7 +161,7 @@ class FileSystem:
             self.call("release", handle)
 
     def write(self, path: str | bytes, data: bytes, flags: int = os.O_CREAT | os.O_TRUNC) -> None:
-        """What `cp` does: one write, from the start."""
+        """Write as `cp` does: one write, from the start."""
         handle = self.open(path, os.O_WRONLY | flags)
         try:
             assert self.call("write", handle, 0, data) == len(data)

@@ -30,7 +30,7 @@ def watching(path: Path) -> Iterator[int]:
 
 
 def seen(descriptor: int, wanted: tuple[int, bytes]) -> set[tuple[int, bytes]]:
-    """What inotify says until `wanted` has come."""
+    """Read inotify's events until `wanted` has come."""
     found: set[tuple[int, bytes]] = set()
     while wanted not in found:
         assert select.select([descriptor], [], [], 20)[0], found

@@ -74,7 +74,7 @@ class IsolatedMounts:
         return self.directory / kind.lstrip("-")
 
     def run(self, command: Sequence[str], *, check: bool = True) -> str:
-        """What a command prints that root runs in the namespace."""
+        """The output of a command, run by root in the namespace."""
         done = subprocess.run(
             [
                 "nsenter",
@@ -112,7 +112,7 @@ class IsolatedMounts:
         return found
 
     def uses(self, who: str, kind: str) -> dict[str, str]:
-        """What comes of it in a mount of a kind, with everything in the kernel's caches."""
+        """Run the attacks on a mount of a kind, with everything in the kernel's caches."""
         self.warm(kind)
         return self.ask(who, "use", str(self.top(kind)), str(self.pids[kind]))
 
@@ -230,7 +230,7 @@ Results = dict[tuple[str, str], dict[str, str]]
 
 
 def everything(where: IsolatedMounts) -> Results:
-    """What comes of it for everybody in a mount of every kind: (kind, who) -> what -> result."""
+    """Run all attacks, by every user on every kind of mount: (kind, who) -> attack -> outcome."""
     return {(kind, who): where.uses(who, kind) for kind in MOUNTS for who in WHO}
 
 

@@ -104,7 +104,7 @@ class Log:
                 self._news.notify_all()
 
     def of(self, tag: str) -> list[str]:
-        """What a program or module has said."""
+        """The log lines of a program or module."""
         with self._news:
             return [line for line in self.lines if tag in line]
 

@@ -44,7 +44,7 @@ esac
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a session has said: `name` is its KRB5CCNAME."""
+    """A session's report: `name` is its KRB5CCNAME."""
 
     name: str
     user: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel says of processes: /proc and pidfds.
+"""Processes as the kernel reports them: /proc and pidfds.
 
 Knows process ids, never what a process is for.
 """

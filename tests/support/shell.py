@@ -24,7 +24,7 @@ Process = subprocess.Popen[bytes]
 
 
 def sh(directory: Path, script: str, *arguments: str, status: int = 0) -> str:
-    """What a script prints when it runs in `directory`, with both outputs in one."""
+    """Run a script in `directory`; its stdout and stderr in one."""
     done = subprocess.run(
         ["timeout", "-s", "KILL", str(SECONDS), "bash", "-c", script, "sh", *arguments],
         cwd=directory,
@@ -54,7 +54,7 @@ def running(command: Sequence[str], directory: Path) -> Iterator[Process]:
 
 
 def output_until(process: Process, wanted: bytes) -> bytes:
-    """What a process prints until `wanted` is in it."""
+    """Read a process's output until `wanted` is in it."""
     assert process.stdout is not None
     poll, said = select.poll(), b""
     poll.register(process.stdout, select.POLLIN)

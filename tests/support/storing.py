@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of the store are made of: records, ccaches, stamps, and the store's invariants.
+"""Builders for tests of the store: records, ccaches, stamps; and a check of the invariants.
 
 Knows the store from the inside; never a mount, a clock or a FUSE handle.
 """
@@ -174,7 +174,7 @@ def serial(ccache: Ccache, name: str) -> int:
 
 
 def said(store: Store) -> list[str]:
-    """What the log says happened: the words, without who and when."""
+    """The events of the log: word, ccache and detail, without client and time."""
     text = store.events.read(store.events.edition, 0, 1 << 30).decode()
     fields = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
     return [" ".join(line[2:5]).removesuffix(" -") for line in fields]

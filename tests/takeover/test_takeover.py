@@ -114,7 +114,7 @@ def program(tmp_path: Path, fault: str) -> Iterator[BackgroundMount]:
 
 
 def test_request_that_kills_twice_is_refused(tmp_path: Path) -> None:
-    """And what else is asked is answered, before, meanwhile and afterwards."""
+    """Other requests are answered before, during and after the take-over."""
     with program(tmp_path, "poison") as here:
         supervisor_pid = here.supervisor_pid()
         for _ in range(2):

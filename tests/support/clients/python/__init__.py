@@ -39,7 +39,7 @@ class Programs:
         return run(argv, self.environment(ccname), stdin=stdin, status=status)
 
     def initiator_of(self, printed: str) -> str:
-        """Who made the token in a client's "token: BASE64" line, as an acceptor sees it."""
+        """The initiator of the token in a client's "token: BASE64" line, as an acceptor sees it."""
         token = printed.partition("token: ")[2].split()[0]
         return self.run("accept", stdin=token).stdout.removeprefix("initiator: ").strip()
 

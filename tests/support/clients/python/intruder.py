@@ -30,7 +30,7 @@ Attempt = Callable[[], object]
 
 
 def result(attempt: Attempt) -> str:
-    """What comes of it."""
+    """The outcome of an attempt."""
     try:
         attempt()
     except OSError as error:
