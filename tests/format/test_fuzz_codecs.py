@@ -3,6 +3,7 @@
 
 import logging
 import random
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,8 @@ SHORT_STRESS = ["dentry", "flock", "inotify", "lockofd", "mmap", "rename"]
 
 
 @pytest.mark.parametrize("path", sorted(fuzz_codec.CORPUS.glob("*.input")), ids=lambda p: p.stem)
-def test_fuzz_codec_passes_corpus(path: object) -> None:
-    fuzz_codec.check(path.read_bytes())  # type: ignore[attr-defined]
+def test_fuzz_codec_passes_corpus(path: Path) -> None:
+    fuzz_codec.check(path.read_bytes())
 
 
 def test_fuzz_codec_passes_random_bytes() -> None:

@@ -23,9 +23,11 @@ MANY = [f"host/web-{number}" for number in range(3000)]
 Process = subprocess.Popen[bytes]
 Replace = Callable[[CcacheTree, Path], None]
 
+Commands = list[tuple[str | Path, ...]]
+
 
 @contextlib.contextmanager
-def crew(python: Programs, commands: Sequence[Sequence[str | Path]]) -> Iterator[list[Process]]:
+def crew(python: Programs, commands: Commands) -> Iterator[list[Process]]:
     """Processes that begin together; those left when the block ends are killed."""
     processes: list[Process] = []
     try:
@@ -68,19 +70,19 @@ def initialized(place: CcacheTree) -> tuple[Path, Path]:
 def test_eight_processes_store_and_read_consistently(python: Programs, place: CcacheTree) -> None:
     """Five writers and three readers, through both names of one ccache."""
     one, other = initialized(place)
-    writers = [
+    writers: Commands = [
         ("writer", "libkrb5", one, "a", str(EACH)),
         ("writer", "libkrb5", other, "b", str(EACH)),
         ("writer", "libkrb5", other, "c", str(EACH)),
         ("writer", "append", one, "d", str(EACH)),
         ("writer", "append", other, "e", str(EACH)),
     ]
-    readers = [
+    readers: Commands = [
         ("reader", "libkrb5", other),
         ("reader", "locked", one),
         ("reader", "unlocked", other),
     ]
-    with crew(python, writers + readers) as processes:  # type: ignore[operator]
+    with crew(python, writers + readers) as processes:
         stored = [result(process) for process in processes[: len(writers)]]
         read = [result(process) for process in processes[len(writers) :]]
     expected = {f"host/{name}-{number}" for name in "abcde" for number in range(EACH)}
@@ -97,7 +99,9 @@ def test_eight_processes_store_and_read_consistently(python: Programs, place: Cc
 def test_appenders_keep_their_order(python: Programs, place: CcacheTree) -> None:
     """Two appenders with stale ideas of where the end is."""
     one, other = initialized(place)
-    writers = [("writer", "append", path, name, "150") for path, name in ((one, "a"), (other, "b"))]
+    writers: Commands = [
+        ("writer", "append", path, name, "150") for path, name in ((one, "a"), (other, "b"))
+    ]
     with crew(python, writers) as processes:
         assert [result(process) for process in processes] == [["stored", "150"]] * 2
     servers = records.servers_in(one.read_bytes())
@@ -111,12 +115,12 @@ def churn(python: Programs, place: CcacheTree, changes: Sequence[tuple[str, int]
     """Change a ccache in several ways at a time and read it: no error, nothing torn."""
     one, other = initialized(place)
     names = (one, other if place.ccfs else one)
-    workers = [
+    workers: Commands = [
         ("churn", how, names[number % 2], f"w{number}", str(count))
         for number, (how, count) in enumerate(changes)
     ]
-    readers = [("reader", "changing", path) for path in names]
-    with crew(python, workers + readers) as processes:  # type: ignore[operator]
+    readers: Commands = [("reader", "changing", path) for path in names]
+    with crew(python, workers + readers) as processes:
         changed = [result(process) for process in processes[: len(workers)]]
         read = [result(process) for process in processes[len(workers) :]]
     assert changed == [["errors", "{}"]] * len(workers)

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import krb5
 import pytest
@@ -20,23 +21,26 @@ NOT_WAITED_FOR = {"release", "releasedir", "forget"}
 IMAGE = prefix() + b"".join(record(b"host/%d@R" % n, endtime=1 << 31) for n in range(42))
 TIMES = 3
 
-Context, Ccache = krb5.Context, krb5.CCache
-Operation = Callable[[Context, Ccache, krb5.Creds], object]  # type: ignore[valid-type]
+Context: TypeAlias = Any
+Ccache: TypeAlias = Any
+Credential: TypeAlias = Any
+"""krb5's classes: the module has no types."""
+Operation = Callable[[Context, Ccache, Credential], object]
 
 
-def principal(context: Context, ccache: Ccache, _: krb5.Creds) -> None:  # type: ignore[valid-type]
+def principal(context: Context, ccache: Ccache, _: Credential) -> None:
     krb5.cc_get_principal(context, ccache)
 
 
-def iterate(context: Context, ccache: Ccache, _: krb5.Creds) -> None:  # type: ignore[valid-type]
-    assert sum(1 for _ in ccache) == 42  # type: ignore[attr-defined]
+def iterate(context: Context, ccache: Ccache, _: Credential) -> None:
+    assert sum(1 for _ in ccache) == 42
 
 
-def store(context: Context, ccache: Ccache, credential: krb5.Creds) -> None:  # type: ignore[valid-type]
+def store(context: Context, ccache: Ccache, credential: Credential) -> None:
     krb5.cc_store_cred(context, ccache, credential)
 
 
-def initialize(context: Context, ccache: Ccache, _: krb5.Creds) -> None:  # type: ignore[valid-type]
+def initialize(context: Context, ccache: Ccache, _: Credential) -> None:
     krb5.cc_initialize(context, ccache, krb5.parse_name_flags(context, b"alice@R"))
 
 
@@ -55,12 +59,12 @@ def asked(mount: Mounted) -> Counter[str]:
 
 
 @pytest.fixture
-def krb5_context(monkeypatch: pytest.MonkeyPatch) -> Context:  # type: ignore[valid-type]
+def krb5_context(monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setenv("KRB5_CONFIG", "/dev/null")
     return krb5.init_context()
 
 
-def resolve(context: Context, path: Path) -> Ccache:  # type: ignore[valid-type]
+def resolve(context: Context, path: Path) -> Ccache:
     return krb5.cc_resolve(context, b"FILE:" + str(path).encode())
 
 
@@ -68,7 +72,7 @@ def resolve(context: Context, path: Path) -> Ccache:  # type: ignore[valid-type]
 @pytest.mark.parametrize(("operation", "wanted", "walks"), WANTED)
 def test_operation_makes_expected_requests(
     mount: Mounted,
-    krb5_context: Context,  # type: ignore[valid-type]
+    krb5_context: Context,
     operation: Operation,
     wanted: dict[str, int],
     walks: int,
@@ -77,7 +81,7 @@ def test_operation_makes_expected_requests(
     path, context = mount.path / place, krb5_context
     path.write_bytes(IMAGE)
     ccache = resolve(context, path)
-    credential = next(iter(ccache))  # type: ignore[var-annotated]
+    credential = next(iter(ccache))
     operation(context, ccache, credential)
     first, before = asked(mount), asked(mount)
     for _ in range(TIMES):

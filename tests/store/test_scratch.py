@@ -117,7 +117,7 @@ def test_missing_scratch_is_not_found(store: Store, tkt: Ccache) -> None:
 
 def test_rename_of_scratch_replaces_scratch(store: Store, tkt: Ccache) -> None:
     one = make_scratch(store, tkt.serial, b"one", b"1")
-    two = make_scratch(store, DIR, b"two", b"22")  # type: ignore[arg-type]
+    two = make_scratch(store, DIR, b"two", b"22")
     with pytest.raises(ExistsError):
         store.scratch.create(DIR, b"two", at())
     store.scratch.rename((tkt.serial, b"one"), (DIR, b"two"), at())
@@ -146,7 +146,7 @@ def test_unlinked_scratch_stays_for_open_files(store: Store, tkt: Ccache) -> Non
 
 
 def test_scratch_in_dir_becomes_ccache_at_last_close(store: Store) -> None:
-    one = make_scratch(store, DIR, b"tktAbC", whole(record(TGT)))  # type: ignore[arg-type]
+    one = make_scratch(store, DIR, b"tktAbC", whole(record(TGT)))
     two = appender(store, one.generation)
     store.close(one, NOW)
     assert store.collection.find(b"tktAbC") is None
@@ -181,7 +181,7 @@ def test_other_scratch_stays_scratch(
 
 def test_scratch_stays_scratch_at_ccache_limit() -> None:
     store = new_store(Limits(ccaches=1))
-    store.close(make_scratch(store, DIR, b"tktAbC", whole(record())), NOW)  # type: ignore[arg-type]
+    store.close(make_scratch(store, DIR, b"tktAbC", whole(record())), NOW)
     assert store.scratch.count == 1
     assert len(store.collection.all()) == 1
     check(store)
@@ -224,7 +224,7 @@ def test_put_aside_takes_no_more_room(store: Store) -> None:
 def test_put_aside_counts_as_scratch_file() -> None:
     store = new_store(Limits(ccaches=1))
     tkt = fill(store, whole(record()))
-    file = make_scratch(store, DIR, b"one", b"1")  # type: ignore[arg-type]
+    file = make_scratch(store, DIR, b"one", b"1")
     with pytest.raises(CcacheLimitError):
         store.rename_to_scratch(tkt, (DIR, b"two"), at())
     assert names(tkt) == ["host%2Fwww@R"]
@@ -267,7 +267,7 @@ def test_destroy_removes_scratch_of_ccache(store: Store, tkt: Ccache) -> None:
 
 def test_scratch_is_limited() -> None:
     store = new_store(Limits(ccaches=3, ccache_bytes=100, total_bytes=150))
-    files = [make_scratch(store, DIR, b"%d" % n, b"") for n in range(3)]  # type: ignore[arg-type]
+    files = [make_scratch(store, DIR, b"%d" % n, b"") for n in range(3)]
     with pytest.raises(CcacheLimitError):
         store.scratch.create(DIR, b"more", at())
     with pytest.raises(CcacheLimitError):

@@ -113,9 +113,9 @@ def fill(store: Store, data: bytes, name: bytes = b"tkt") -> Ccache:
     return ccache
 
 
-def make_scratch(store: Store, place: int, name: bytes, data: bytes) -> OpenFile:
-    """A scratch file with this content, still open."""
-    file = writer(store, store.scratch.create(place, name, at()))
+def make_scratch(store: Store, ccache: int | None, name: bytes, data: bytes) -> OpenFile:
+    """A scratch file with this content, still open; `ccache`: serial number, None for `dir/`."""
+    file = writer(store, store.scratch.create(ccache, name, at()))
     put(store, file, data)
     return file
 
