@@ -436,11 +436,13 @@ def the_parent_can_not_be_traced() -> None:
 
 @contextlib.contextmanager
 def stage() -> Iterator[None]:
+    others = {mount.id for mount in mountinfo.mounts()}
     make_home()
     try:
         yield
     finally:
-        for mount in reversed([one for one in mountinfo.mounts() if one.is_ccfs]):
+        ours = [one for one in mountinfo.mounts() if one.is_ccfs and one.id not in others]
+        for mount in reversed(ours):
             mountpoint.abort(mount)
             with contextlib.suppress(OSError):
                 mountpoint.unmount(mount.path, lazy=True)
