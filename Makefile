@@ -63,7 +63,8 @@ dist:
 	@scripts/dist
 
 lint:
-	@scripts/setup lint
+	@scripts/test-packages
+	@scripts/setup test lint
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
