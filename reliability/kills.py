@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ccfs.format.names import encode_name
 from ccfs.journal.journal import Journal
-from ccfs.store.snapshot import Saved
+from ccfs.store.snapshot import Saved, SavedCcache
 from reliability import writers
 from tests.support.background_mount import BackgroundMount, background_mount
 from tests.support.clients.python import records
@@ -152,17 +152,13 @@ def _check_journal(run: Run) -> None:
     with writers.standing_still(run.gate):
         saved = _saved(run.here)
         shown = {name: _shown(run.here.path / "caches" / name) for name in _names(run.here)}
-    kept = {_name(c.name): _live(bytes(c.data)) for c in saved}  # type: ignore[attr-defined]
+    kept = {encode_name(c.name): _live(bytes(c.data)) for c in saved}
     assert kept == shown, {n for n in kept.keys() | shown.keys() if kept.get(n) != shown.get(n)}
     run.checked += 1
 
 
 def _names(here: BackgroundMount) -> list[str]:
     return os.listdir(here.path / "caches")
-
-
-def _name(name: bytes) -> str:
-    return encode_name(name)
 
 
 def _shown(directory: Path) -> list[str]:
@@ -174,7 +170,7 @@ def _live(image: bytes) -> list[str]:
     return records.servers_in(image, removed=True) if image else []
 
 
-def _saved(here: BackgroundMount) -> tuple[object, ...]:
+def _saved(here: BackgroundMount) -> tuple[SavedCcache, ...]:
     """Load the journal as the next daemon would, from a copy."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         path = shutil.copy(here.journal, directory)

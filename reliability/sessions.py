@@ -36,11 +36,17 @@ def single(host: CcfsdHost, count: int) -> None:
     first, second, last = [], [], []
     with host.client() as client:
         for uid in range(FIRST, FIRST + count):
-            values = {"uid": uid, "gid": uid, "user": "", "scope": "user", "service": "t"}
+            values: dict[str, str | int] = {
+                "uid": uid,
+                "gid": uid,
+                "user": "",
+                "scope": "user",
+                "service": "t",
+            }
             begin = time.perf_counter()
-            one = client.ask("open", **values, deadline=10000)  # type: ignore[arg-type]
+            one = client.ask("open", **values, deadline=10000)
             then = time.perf_counter()
-            two = client.ask("open", **values, deadline=10000)  # type: ignore[arg-type]
+            two = client.ask("open", **values, deadline=10000)
             again = time.perf_counter()
             client.ask("close", session=two.values["session"])
             before = time.perf_counter()

@@ -6,6 +6,7 @@ Knows positions in the log and change times, never what changed.
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from ccfs.ccapi.ccache_by_id import UninitialisedError
 from ccfs.ccapi.event_log import EventLog, LogPosition
@@ -31,7 +32,7 @@ class CollectionWaiter:
         Another mount counts as a change, and so does a log that was shortened: very much has
         changed then.
         """
-        with EventLog(mount, self._seen) as log:
+        with closing(EventLog(mount, self._seen)) as log:
             if self._seen is not None and _is_same_log(log, self._seen):
                 lines = log.read_new()
                 while not _has_change(lines):
@@ -52,7 +53,7 @@ class CCacheWaiter:
         UninitialisedError if it stays without one.
         """
         if not self._update(change_time):
-            with EventLog(mount) as log:
+            with closing(EventLog(mount)) as log:
                 log.read_new()
                 while not self._update(lambda: _initialised_change_time(log, change_time)):
                     log.wait()

@@ -7,6 +7,7 @@ Knows which target is locked in which mode, never what a target holds.
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from ccfs.ccapi import constants as cc
@@ -109,7 +110,7 @@ def _acquire(lock: HeldLock, mode: Mode, target: LockTarget, block: int) -> None
     if not try_lock(lock.descriptor, mode):
         if block == cc.cc_lock_noblock:
             raise CCAPIError(target.locked_code)
-        with EventLog(target.mount) as log:
+        with closing(EventLog(target.mount)) as log:
             log.read_new()
             lock.lend(lambda descriptor: wait_for_lock(descriptor, mode, log, target.check))
     lock.mode = mode

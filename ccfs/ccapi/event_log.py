@@ -8,7 +8,6 @@ import errno
 import os
 import select
 from dataclasses import dataclass
-from types import TracebackType
 
 from ccfs.ccapi.mount_client import CHUNK, MountClient
 
@@ -53,17 +52,6 @@ class EventLog:
     def close(self) -> None:
         """Close the log."""
         os.close(self._events)
-
-    def __enter__(self) -> "EventLog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def read_new(self) -> bytes:
         """Return the lines that were logged since the last call, up to the end.

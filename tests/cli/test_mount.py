@@ -313,7 +313,7 @@ def test_commands_of_another_user_are_refused(mount: Mounted) -> None:
 
 
 def as_nobody(line: list[str]) -> int:
-    """The exit status of `ccfs LINE`, run by the user nobody (`NOBODY`)."""
+    """The exit status of `ccfs LINE`, run with the uid NOBODY."""
     for module in ("unmount", "status", "list_", "env", "watch"):
         __import__(f"ccfs.cli.{module}")
     child = os.fork()

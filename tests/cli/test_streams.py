@@ -75,6 +75,28 @@ def follows(watch: "subprocess.Popen[str]") -> bool:
     return False
 
 
+def watch_until_unmounted(
+    mounted: Mounted, command: list[str], **environment: str
+) -> tuple[int, str, str]:
+    """Run `ccfs watch`, and end the mount once it follows; its exit status, output and errors."""
+    watch = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        wait_until(lambda: follows(watch), "it never follows the events")
+        os.kill(mounted.pid, signal.SIGTERM)
+        output, errors = watch.communicate(timeout=SECONDS)
+    finally:
+        watch.kill()
+        watch.communicate()
+    return watch.returncode, output, errors
+
+
 def wanted(command: str, redirection: str, plain: int) -> int:
     return Exit.UNEXPECTED if redirection == FULL[1] else plain
 
@@ -137,21 +159,9 @@ def test_watch_ends_at_unwritable_output(redirection: str) -> None:
     with mounts() as maker:
         mounted = filled(maker)
         line = f"exec {' '.join(ccfs_command())} watch {mounted.path} {redirection}"
-        watch = subprocess.Popen(
-            ["timeout", "-s", "KILL", str(SECONDS), "sh", "-c", line],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            wait_until(lambda: follows(watch), "it never follows the events")
-            os.kill(mounted.pid, signal.SIGTERM)
-            _, said = watch.communicate(timeout=SECONDS)
-        finally:
-            watch.kill()
-            watch.communicate()
-    assert watch.returncode == wanted("watch", redirection, 0)
+        command = ["timeout", "-s", "KILL", str(SECONDS), "sh", "-c", line]
+        status, _, said = watch_until_unmounted(mounted, command)
+    assert status == wanted("watch", redirection, 0)
     assert not [word for word in TALK if word in said]
 
 
@@ -181,19 +191,9 @@ def test_output_is_printable_in_any_encoding(full: Mounted, locale: str, encodin
 def test_watch_is_printable_in_any_encoding() -> None:
     with mounts() as maker:
         mounted = filled(maker)
-        line = " ".join([*ccfs_command(), "watch", str(mounted.path)])
-        environment = {**os.environ, "PYTHONIOENCODING": "iso-8859-1"}
-        watch = subprocess.Popen(
-            line.split(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-        )
-        try:
-            wait_until(lambda: follows(watch), "it never follows the events")
-            os.kill(mounted.pid, signal.SIGTERM)
-            said, wrong = watch.communicate(timeout=SECONDS)
-        finally:
-            watch.kill()
-            watch.communicate()
-    assert watch.returncode == 0
+        command = [*ccfs_command(), "watch", str(mounted.path)]
+        status, said, wrong = watch_until_unmounted(mounted, command, PYTHONIOENCODING="iso-8859-1")
+    assert status == 0
     assert [line for line in wrong.splitlines() if "notice" not in line] == [], said
 
 

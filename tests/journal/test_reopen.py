@@ -476,7 +476,7 @@ def test_unknown_last_step_counts_as_all_changed() -> None:
         restarted.close()
 
 
-# What is gone
+# Removed content in the bytes of the log
 
 
 def test_removed_notes_scratch_and_incomplete_records_are_overwritten() -> None:

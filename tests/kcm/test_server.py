@@ -50,20 +50,26 @@ class ServedKcm:
         return Talk(await trio.open_unix_socket(self.path))
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Serve within a time limit; afterwards no client is connected and no memory is held."""
-        room = self.kcm.budget.available
+    async def serve(self) -> AsyncIterator[trio.Nursery]:
+        """Serve within a time limit."""
         with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
             listener.bind(self.path)
             listener.listen(128)
             self.kcm.open(listener)
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.kcm.run)
-                async with await self.connect() as talk:
-                    await talk.ask(REPLACE)
-                yield
-                await self.until(lambda: self.kcm.connections == 0)
-                nursery.cancel_scope.cancel()
+                yield nursery
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve within a time limit; afterwards no client is connected and no memory is held."""
+        room = self.kcm.budget.available
+        async with self.serve() as nursery:
+            async with await self.connect() as talk:
+                await talk.ask(REPLACE)
+            yield
+            await self.until(lambda: self.kcm.connections == 0)
+            nursery.cancel_scope.cancel()
         self.kcm.close()
         assert self.kcm.budget.available == room
         check(self.fs.file_system.store)
@@ -653,17 +659,12 @@ def test_client_of_other_uid_is_closed(tmp_path: Path) -> None:
     )
 
     async def run() -> None:
-        with socket.socket(socket.AF_UNIX) as listener, trio.fail_after(SECONDS):
-            listener.bind(served.path)
-            listener.listen(1)
-            served.kcm.open(listener)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(served.kcm.run)
-                async with await served.connect() as talk:
-                    with pytest.raises(ENDED):
-                        await talk.ask(request(kcm.NOOP))
-                assert served.kcm.connections == 0
-                nursery.cancel_scope.cancel()
+        async with served.serve() as nursery:
+            async with await served.connect() as talk:
+                with pytest.raises(ENDED):
+                    await talk.ask(request(kcm.NOOP))
+            assert served.kcm.connections == 0
+            nursery.cancel_scope.cancel()
 
     trio.run(run)
 

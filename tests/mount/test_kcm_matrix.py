@@ -129,7 +129,7 @@ def iterator(kcm_mount: KcmMount, reader: str) -> Iterator[str]:
 
 
 def test_iteration_by_uuid_reports_removed_credentials(empty: KcmMount) -> None:
-    """Clients without GET_CRED_LIST ask by UUID: of what is gone they hear that it is."""
+    """GET_CRED_BY_UUID answers KRB5_CC_END for a credential that was removed since the list."""
     servers = [f"host/h{n}@R" for n in range(4)]
     ByKcm(empty).create("tkt", ALICE, *servers)
     with kcm.Client(empty.socket) as client:
