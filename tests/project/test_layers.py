@@ -89,10 +89,6 @@ ONLY_COMPUTE = {"format", "store"}
 NEVER_TO_COMPUTE = {"os", "socket", "select", "subprocess", "pathlib", "io", "logging"}
 CLOCKS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "localtime", "sleep"}
 
-# How many files of a part are still in circles of imports.  The numbers only fall: untying a circle
-# lowers its part's number, and a part without one is not in the table.
-IN_CIRCLES: dict[str, int] = {}
-
 
 def modules() -> list[Path]:
     """Every module of the package."""
@@ -213,13 +209,8 @@ def test_imports_reads_every_form(source: str, found: set[str]) -> None:
 
 
 def test_no_circle_of_files() -> None:
-    """No file of ccfs is in a circle of imports, but for as many as IN_CIRCLES counts."""
-    present = circles(read_tree(ROOT.parent, "ccfs").graph())
-    sizes: dict[str, int] = {}
-    for circle in present:
-        part = min(circle).split(".")[1]
-        sizes[part] = sizes.get(part, 0) + len(circle)
-    assert sizes == IN_CIRCLES, f"circles: {[sorted(circle) for circle in present]}"
+    """No file of ccfs is in a circle of imports; those in functions and for types count."""
+    assert circles(read_tree(ROOT.parent, "ccfs").graph()) == []
 
 
 def test_circles_finds_components() -> None:
