@@ -13,6 +13,9 @@ from ccfs.store.values import Stored
 class Listing(Enum):
     """A directory of the whole collection whose entries changed."""
 
+    # Enum hashes a member's name in Python; each step puts members into sets, and they are unique.
+    __hash__ = object.__hash__
+
     COLLECTION = auto()
     """`caches/`, and `dir/` with it: a ccache came, went or was renamed."""
     DIR = auto()
